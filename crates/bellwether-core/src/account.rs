@@ -1,0 +1,211 @@
+//! The state of one account, as rows that change at different speeds.
+//!
+//! - [`Hot`]: open days, stored baselines, contributions, evidence, alerts; rewritten by every event.
+//! - [`History`]: closed days; rewritten at day close.
+//! - [`Activity`] rows: one per distinct member or feature of a signal; a row changes at most once a day.
+//! - the profile, as it arrived.
+//!
+//! Rows are plain values. [`Changed`] says which of them a store has to write.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::alert::OpenAlert;
+use crate::event::{OutcomeKind, Profile};
+use crate::history::{Activity, DayTotals, History};
+use crate::id::AccountId;
+use crate::output::{Band, Evidence, Maturity};
+use crate::points::Points;
+use crate::time::{Day, Millis, Zone};
+
+/// Names a signal in persisted rows: a hash of its name, so that a policy may reorder its signals.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
+)]
+#[serde(transparent)]
+pub struct SignalKey(pub u32);
+
+impl SignalKey {
+    /// The key of a signal's name. The policy refuses two names with one key.
+    #[must_use]
+    pub fn of(name: &str) -> SignalKey {
+        SignalKey((xxhash_rust::xxh3::xxh3_64(name.as_bytes()) & u64::from(u32::MAX)) as u32)
+    }
+}
+
+/// Names an activity row within an account: which signal counts it, and the distinct value (member or feature).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ActivityKey {
+    /// The signal.
+    pub signal: SignalKey,
+    /// Member or feature.
+    pub value: String,
+}
+
+/// A baseline as the last day close left it: what events are compared with in O(1).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StoredBaseline {
+    /// The normal level of a seven-day window, in the signal's own unit.
+    pub level: f64,
+    /// The normal spread of the same, in the signal's unit; above zero.
+    pub spread: f64,
+    /// Weeks of reference behind it.
+    pub weeks: u16,
+}
+
+/// What is known of one signal of an account between two events.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SignalState {
+    /// Which signal.
+    pub key: SignalKey,
+    /// Days that are still open (today) or may still change (within grace), oldest first.
+    pub open: Vec<(Day, DayTotals)>,
+    /// First day on which the signal was seen; none: never, so it is missing, not zero.
+    pub first_day: Option<Day>,
+    /// The last three values, oldest first, for runs of single interactions.
+    pub recent: Vec<(Millis, f64)>,
+    /// Baseline of the last day close.
+    pub baseline: Option<StoredBaseline>,
+    /// The seven-day window at the last day close, without its oldest day.
+    pub window_rest: f64,
+    /// The oldest day of that window.
+    pub window_oldest: f64,
+    /// Deviation now, if it counts.
+    pub evidence: Option<Evidence>,
+    /// Points that the signal contributes now.
+    pub points: Points,
+    /// What was last measured, in the signal's unit.
+    pub observed: Option<f64>,
+    /// Points in the last published record.
+    pub published: Points,
+}
+
+/// The row that every event rewrites.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Hot {
+    /// Version of the policy that the signal states are aligned with.
+    pub policy_version: String,
+    /// Segment as the latest event gave it.
+    pub segment: Option<String>,
+    /// Event time of the first and the last admitted event.
+    pub first_event_at: Option<Millis>,
+    /// See `first_event_at`.
+    pub last_event_at: Option<Millis>,
+    /// The first day that is not closed yet.
+    pub today: Day,
+    /// The instant at which `today` ends; the account's timer is due then.
+    pub today_ends_at: Millis,
+    /// Whether the account waits in the timer index.
+    pub scheduled: bool,
+    /// One state per signal of the policy, in its order.
+    pub signals: Vec<SignalState>,
+    /// Any activity at all, day by day.
+    pub activity: Activity,
+    /// Points of the lines that are no signals: recency, frequency, tenure.
+    pub context_points: [Points; 3],
+    /// The same in the last published record.
+    pub context_published: [Points; 3],
+    /// Score now and in the last published record.
+    pub score: Points,
+    /// See `score`.
+    pub published_score: Option<Points>,
+    /// Band in the last published record.
+    pub published_band: Option<Band>,
+    /// Base points in the last published record (they change with the policy).
+    pub published_base: Points,
+    /// Maturity at the last day close.
+    pub maturity: Option<Maturity>,
+    /// Published records so far.
+    pub sequence: u64,
+    /// Alerts that are open.
+    pub alerts: Vec<OpenAlert>,
+    /// Kinds that were resolved lately, and when: the refractory period.
+    pub resolved: Vec<(String, Millis)>,
+    /// The last outcome that ended or renewed the relationship.
+    pub outcome: Option<(OutcomeKind, Millis)>,
+}
+
+/// Which rows of an account a store has to write.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changed {
+    /// The hot row.
+    pub hot: bool,
+    /// The history row.
+    pub history: bool,
+    /// The profile row.
+    pub profile: bool,
+    /// These activity rows; one that is no longer in the account is to be deleted.
+    pub activity: BTreeSet<ActivityKey>,
+}
+
+impl Changed {
+    /// Whether there is anything to write.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.hot || self.history || self.profile || !self.activity.is_empty()
+    }
+}
+
+/// One account with all its rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Account {
+    /// The account.
+    pub id: AccountId,
+    /// The profile row.
+    pub profile: Option<Profile>,
+    /// The hot row.
+    pub hot: Hot,
+    /// The history row.
+    pub history: History,
+    /// The activity rows.
+    pub activity: BTreeMap<ActivityKey, Activity>,
+    /// What changed since the account was read.
+    pub changed: Changed,
+}
+
+impl Account {
+    /// An account of which nothing is known yet.
+    #[must_use]
+    pub fn new(id: AccountId) -> Account {
+        Account {
+            id,
+            profile: None,
+            hot: Hot::default(),
+            history: History::default(),
+            activity: BTreeMap::new(),
+            changed: Changed::default(),
+        }
+    }
+
+    /// The time zone in which the account's days are cut.
+    #[must_use]
+    pub fn zone(&self) -> Zone {
+        self.profile
+            .as_ref()
+            .and_then(|profile| profile.time_zone.as_deref())
+            .and_then(Zone::named)
+            .unwrap_or(Zone::UTC)
+    }
+
+    /// Segment: the profile's, else what events said.
+    #[must_use]
+    pub fn segment(&self) -> Option<&str> {
+        self.profile
+            .as_ref()
+            .and_then(|profile| profile.segment.as_deref())
+            .or(self.hot.segment.as_deref())
+    }
+
+    /// A name to show.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.profile.as_ref().and_then(|profile| profile.name.as_deref())
+    }
+
+    /// When the account's timer is due, if it waits for one.
+    #[must_use]
+    pub fn due(&self) -> Option<Millis> {
+        self.hot.scheduled.then_some(self.hot.today_ends_at)
+    }
+}

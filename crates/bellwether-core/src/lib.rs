@@ -1,0 +1,17 @@
+//! The pure engine of Bellwether: signals, baselines, deviations, corroboration, score, alerts and policy.
+//!
+//! # Architecture invariants
+//! - No I/O, no clock, no randomness, no async. Time arrives as an argument; state behind the [`state::State`] trait.
+//! - The same inputs in the same order give the same outputs, to the last bit.
+//! - Deliberately absent: Kafka, RocksDB, Avro, HTTP.
+
+pub mod account;
+pub mod alert;
+pub mod event;
+pub mod history;
+pub mod id;
+pub mod output;
+pub mod points;
+pub mod reject;
+pub mod state;
+pub mod time;

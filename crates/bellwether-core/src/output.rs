@@ -1,0 +1,397 @@
+//! What goes out: score changes, the health record of an account, and alert events. The Avro schemas of the same
+//! names mirror these types field by field.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::AccountId;
+use crate::points::Points;
+use crate::time::{Day, Millis};
+
+/// The area of customer behaviour that a signal belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    /// Logins, active members, session length.
+    Engagement,
+    /// Breadth and depth of what is used.
+    Adoption,
+    /// Tickets, escalations, sentiment.
+    Support,
+    /// Payments, seats, downgrade intent.
+    Financial,
+    /// Meetings, surveys, sponsors.
+    Relationship,
+}
+
+impl Category {
+    /// Every category, in the order in which they are shown.
+    pub const ALL: [Category; 5] = [
+        Category::Engagement,
+        Category::Adoption,
+        Category::Support,
+        Category::Financial,
+        Category::Relationship,
+    ];
+
+    /// The category as it stands in records and policy.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Category::Engagement => "engagement",
+            Category::Adoption => "adoption",
+            Category::Support => "support",
+            Category::Financial => "financial",
+            Category::Relationship => "relationship",
+        }
+    }
+}
+
+/// What a score means for the people who act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Band {
+    /// Needs help now.
+    AtRisk,
+    /// Neither.
+    Neutral,
+    /// Doing well.
+    Healthy,
+}
+
+impl Band {
+    /// The band as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Band::AtRisk => "at_risk",
+            Band::Neutral => "neutral",
+            Band::Healthy => "healthy",
+        }
+    }
+
+    /// The band as people read it.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Band::AtRisk => "At-Risk",
+            Band::Neutral => "Neutral",
+            Band::Healthy => "Healthy",
+        }
+    }
+}
+
+/// How much history stands behind an account's baselines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Maturity {
+    /// Too little history to judge anything.
+    Learning,
+    /// New: exploring slowly is not a risk yet.
+    Onboarding,
+    /// Judged against its own baseline.
+    Established,
+    /// Silent for as long as history reaches; days are no longer closed until an event arrives.
+    Dormant,
+}
+
+impl Maturity {
+    /// The maturity as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Maturity::Learning => "learning",
+            Maturity::Onboarding => "onboarding",
+            Maturity::Established => "established",
+            Maturity::Dormant => "dormant",
+        }
+    }
+}
+
+/// One line of a score's explanation. The lines of a record sum exactly to its score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Contribution {
+    /// A signal's name, or one of `base`, `recency`, `frequency`, `tenure`, `clip`.
+    pub name: String,
+    /// The category whose sub-score it belongs to; none for `base` and `clip`.
+    pub category: Option<Category>,
+    /// Hundredths of a point.
+    pub points: Points,
+    /// What was measured, in the signal's unit; none where nothing was.
+    pub observed: Option<f64>,
+    /// What is normal for this account, in the signal's unit.
+    pub baseline: Option<f64>,
+    /// The unit of both, e.g. `logins/week`.
+    pub unit: String,
+}
+
+/// A sub-score: how one category stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubScore {
+    /// The category.
+    pub category: Category,
+    /// 0 to 10,000 hundredths; derived from `points` for people to read.
+    pub score: Points,
+    /// The exact sum of the category's contributions.
+    pub points: Points,
+}
+
+/// A deviation that counts: one signal that left its own normal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The signal.
+    pub signal: String,
+    /// Its category.
+    pub category: Category,
+    /// Its correlation group; signals of one group count once.
+    pub group: String,
+    /// What is observed since the onset, in the signal's unit.
+    pub observed: f64,
+    /// What is normal for this account, in the same unit.
+    pub baseline: f64,
+    /// The unit of both.
+    pub unit: String,
+    /// `observed` against `baseline` in percent; none where the baseline is zero.
+    pub change_pct: Option<f64>,
+    /// Standardised deviation; negative is below the baseline.
+    pub z: f64,
+    /// Whether this direction is bad news for the account.
+    pub risk: bool,
+    /// The first day of the deviation, as far as it can be dated.
+    pub onset: Day,
+    /// The window that shows it most clearly, in days; 0 for a run of single events.
+    pub window_days: u16,
+    /// One sentence for people.
+    pub text: String,
+}
+
+/// One line of a score change: the difference of a contribution.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Movement {
+    /// As in [`Contribution::name`].
+    pub name: String,
+    /// As in [`Contribution::category`].
+    pub category: Option<Category>,
+    /// Hundredths of a point gained or lost since the last published record.
+    pub delta: Points,
+    /// Hundredths of a point that it contributes now.
+    pub points: Points,
+}
+
+/// A published movement of a score. `movements` sum exactly to `score - previous_score`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreChanged {
+    /// Deterministic id.
+    pub id: String,
+    /// The account.
+    pub account_id: AccountId,
+    /// Counts the published records of the account from 1.
+    pub sequence: u64,
+    /// Event time of the change.
+    pub at: Millis,
+    /// The score now, hundredths.
+    pub score: Points,
+    /// The score last published; none for the first record.
+    pub previous_score: Option<Points>,
+    /// The band now.
+    pub band: Band,
+    /// The band last published.
+    pub previous_band: Option<Band>,
+    /// Every line that moved.
+    pub movements: Vec<Movement>,
+    /// Sub-scores now.
+    pub sub_scores: Vec<SubScore>,
+    /// Maturity now.
+    pub maturity: Maturity,
+    /// The policy that was in force.
+    pub policy_version: String,
+    /// The scorecard that was in force.
+    pub model_version: String,
+}
+
+/// The latest full health record of an account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HealthRecord {
+    /// The account.
+    pub account_id: AccountId,
+    /// Its name, where a profile gave one.
+    pub name: Option<String>,
+    /// Its segment.
+    pub segment: Option<String>,
+    /// As in [`ScoreChanged::sequence`].
+    pub sequence: u64,
+    /// Event time of the record.
+    pub at: Millis,
+    /// The score, hundredths.
+    pub score: Points,
+    /// The band.
+    pub band: Band,
+    /// Maturity.
+    pub maturity: Maturity,
+    /// Every line; they sum exactly to `score`.
+    pub contributions: Vec<Contribution>,
+    /// Sub-scores.
+    pub sub_scores: Vec<SubScore>,
+    /// What deviates now.
+    pub evidence: Vec<Evidence>,
+    /// Ids of the alerts that are open.
+    pub open_alerts: Vec<String>,
+    /// Event time of the account's last event.
+    pub last_event_at: Option<Millis>,
+    /// The policy that was in force.
+    pub policy_version: String,
+    /// The scorecard that was in force.
+    pub model_version: String,
+}
+
+/// How urgent an alert is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// One signal, weakly.
+    Low,
+    /// One signal, strongly.
+    Medium,
+    /// At least two independent groups agree.
+    High,
+    /// At least three groups, or two and the absence of a key user.
+    Critical,
+}
+
+impl Severity {
+    /// Every severity, rising.
+    pub const ALL: [Severity; 5] =
+        [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+
+    /// The severity as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Low => "low",
+            Severity::Medium => "medium",
+            Severity::High => "high",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+/// What happened to an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transition {
+    /// It began.
+    Opened,
+    /// Its severity rose.
+    Escalated,
+    /// Its evidence changed materially; severity did not rise.
+    Updated,
+    /// It ended.
+    Resolved,
+}
+
+impl Transition {
+    /// The transition as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transition::Opened => "opened",
+            Transition::Escalated => "escalated",
+            Transition::Updated => "updated",
+            Transition::Resolved => "resolved",
+        }
+    }
+}
+
+/// Why an alert ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// The signals came back to the baseline.
+    Recovered,
+    /// The deviation lasted so long that it is the new normal.
+    Rebaselined,
+    /// A corroborated alert of wider scope took it over.
+    Folded,
+    /// The account's outcome arrived.
+    Outcome,
+    /// The account fell silent for as long as history reaches.
+    Dormant,
+}
+
+impl Resolution {
+    /// The resolution as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Resolution::Recovered => "recovered",
+            Resolution::Rebaselined => "rebaselined",
+            Resolution::Folded => "folded",
+            Resolution::Outcome => "outcome",
+            Resolution::Dormant => "dormant",
+        }
+    }
+}
+
+/// One event in the life of an alert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertEvent {
+    /// Deterministic id of this event.
+    pub id: String,
+    /// Id of the alert; a function of account, kind and the day it opened, so a replay cannot double it.
+    pub alert_id: String,
+    /// The account.
+    pub account_id: AccountId,
+    /// Its name, where a profile gave one.
+    pub account_name: Option<String>,
+    /// What kind of trouble (or chance), e.g. `churn_risk`, `usage_decline`.
+    pub kind: String,
+    /// What happened to the alert.
+    pub transition: Transition,
+    /// How urgent it is (at the end: how urgent it was at most).
+    pub severity: Severity,
+    /// Event time of this event.
+    pub at: Millis,
+    /// Event time at which the alert opened.
+    pub opened_at: Millis,
+    /// Why it ended, for `resolved`.
+    pub resolution: Option<Resolution>,
+    /// One line for people.
+    pub title: String,
+    /// The evidence as it stands, strongest first.
+    pub evidence: Vec<Evidence>,
+    /// The correlation groups that agree.
+    pub groups: Vec<String>,
+    /// The score now, hundredths.
+    pub score: Points,
+    /// The band now.
+    pub band: Band,
+    /// The policy that was in force.
+    pub policy_version: String,
+    /// The scorecard that was in force.
+    pub model_version: String,
+}
+
+/// Everything that the core publishes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// For the score-changed topic.
+    ScoreChanged(Box<ScoreChanged>),
+    /// For the compacted score-current topic.
+    Health(Box<HealthRecord>),
+    /// For the alerts topic.
+    Alert(Box<AlertEvent>),
+}
+
+impl Output {
+    /// The account, which is the record's key.
+    #[must_use]
+    pub fn account(&self) -> &AccountId {
+        match self {
+            Output::ScoreChanged(change) => &change.account_id,
+            Output::Health(record) => &record.account_id,
+            Output::Alert(event) => &event.account_id,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What the core asks of a state store. Implemented in memory (replay, tests) and as an overlay over RocksDB.
+//!
+//! A store holds the accounts of one partition. Nothing here is shared: one thread owns a partition.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::convert::Infallible;
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::Account;
+use crate::id::AccountId;
+use crate::time::Millis;
+
+/// The partition's view of event time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Clock {
+    /// The highest event time admitted, or ticked; none before the first record.
+    pub newest: Option<Millis>,
+    /// Timers due at or before this instant have fired.
+    pub fired: Option<Millis>,
+}
+
+/// The state of a partition.
+pub trait State {
+    /// Why a row could not be read or staged.
+    type Error;
+
+    /// Takes an account out for change, with all its rows; none where there are none. A taken account must be [`State::put`] back
+    /// before it is taken again.
+    fn take(&mut self, id: &AccountId) -> Result<Option<Account>, Self::Error>;
+
+    /// Puts an account back: rows named by `account.changed` are staged, the timer index follows [`Account::due`],
+    /// and `changed` is cleared.
+    fn put(&mut self, account: Account) -> Result<(), Self::Error>;
+
+    /// The earliest timer due at or before `until`, by (due, account); it stays until the account is put back with another due time.
+    fn next_due(&mut self, until: Millis) -> Result<Option<(Millis, AccountId)>, Self::Error>;
+
+    /// Remembers the hash of an event id; `false` where it was already there. `at` is the event's time: the hash may
+    /// be forgotten once [`State::forget_seen`] passes it.
+    fn remember(&mut self, hash: u64, at: Millis) -> Result<bool, Self::Error>;
+
+    /// Forgets hashes whose event time lies before `before` (whole hours; some may stay a little longer).
+    fn forget_seen(&mut self, before: Millis) -> Result<(), Self::Error>;
+
+    /// The partition's clock.
+    fn clock(&self) -> Clock;
+
+    /// Sets the partition's clock.
+    fn set_clock(&mut self, clock: Clock);
+}
+
+/// State in memory: for replay, simulation and tests.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryState {
+    accounts: BTreeMap<AccountId, Account>,
+    timers: BTreeSet<(Millis, AccountId)>,
+    due: BTreeMap<AccountId, Millis>,
+    seen: BTreeMap<i64, HashSet<u64>>,
+    clock: Clock,
+}
+
+impl MemoryState {
+    /// The accounts by id.
+    #[must_use]
+    pub fn accounts(&self) -> &BTreeMap<AccountId, Account> {
+        &self.accounts
+    }
+}
+
+impl State for MemoryState {
+    type Error = Infallible;
+
+    fn take(&mut self, id: &AccountId) -> Result<Option<Account>, Infallible> {
+        Ok(self.accounts.remove(id))
+    }
+
+    fn put(&mut self, mut account: Account) -> Result<(), Infallible> {
+        account.changed = crate::account::Changed::default();
+        let due = account.due();
+        let before = match due {
+            Some(due) => self.due.insert(account.id.clone(), due),
+            None => self.due.remove(&account.id),
+        };
+        if before != due {
+            if let Some(before) = before {
+                self.timers.remove(&(before, account.id.clone()));
+            }
+            if let Some(due) = due {
+                self.timers.insert((due, account.id.clone()));
+            }
+        }
+        self.accounts.insert(account.id.clone(), account);
+        Ok(())
+    }
+
+    fn next_due(&mut self, until: Millis) -> Result<Option<(Millis, AccountId)>, Infallible> {
+        Ok(self.timers.first().filter(|(due, _)| *due <= until).cloned())
+    }
+
+    fn remember(&mut self, hash: u64, at: Millis) -> Result<bool, Infallible> {
+        Ok(self.seen.entry(seen_hour(at)).or_default().insert(hash))
+    }
+
+    fn forget_seen(&mut self, before: Millis) -> Result<(), Infallible> {
+        self.seen = self.seen.split_off(&seen_hour(before));
+        Ok(())
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+}
+
+/// The hour in which a seen id is kept.
+#[must_use]
+pub fn seen_hour(at: Millis) -> i64 {
+    at.0.div_euclid(crate::time::HOUR_MS)
+}

@@ -1,0 +1,152 @@
+//! The log that the engine runs on: Kafka, or the embedded one. Everything above this trait is the same code.
+//!
+//! # Invariants (held up by one contract test suite that runs against both adapters)
+//! - A [`Transaction`] is all or nothing: its records become visible to readers together with its input offsets, or never.
+//! - Records of one partition are delivered in offset order, from the offset that was last committed.
+//! - Input partition numbers are co-assigned: whoever owns partition `p` of one input topic owns `p` of all of them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A topic's name; cheap to clone.
+pub type Topic = Arc<str>;
+
+/// One record read from a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where it stands.
+    pub topic: Topic,
+    /// See `topic`.
+    pub partition: i32,
+    /// See `topic`.
+    pub offset: i64,
+    /// The record's key.
+    pub key: Option<Vec<u8>>,
+    /// The record's value; none is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// The record's headers, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Milliseconds since the epoch, as the producer or the broker stamped it.
+    pub timestamp_ms: i64,
+}
+
+/// One record to append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// Where it goes.
+    pub topic: Topic,
+    /// See `topic`.
+    pub partition: i32,
+    /// The record's key.
+    pub key: Option<Vec<u8>>,
+    /// The record's value; none is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// The record's headers, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Milliseconds since the epoch; none: now.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Appends and input positions that become visible together.
+#[derive(Debug, Clone, Default)]
+pub struct Transaction {
+    /// Records to append, in order.
+    pub appends: Vec<Append>,
+    /// Input positions: (topic, partition, next offset to read).
+    pub offsets: Vec<(Topic, i32, i64)>,
+}
+
+/// What a committed transaction left behind: per partition appended to, the offset after its last record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// (topic, partition, offset after the last record appended there).
+    pub positions: Vec<(Topic, i32, i64)>,
+}
+
+/// What a poll brought. Ownership changes come alone, never mixed with records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Poll {
+    /// Nothing within the time-out.
+    Idle,
+    /// Records of owned partitions, in offset order per partition.
+    Records(Vec<Record>),
+    /// These partition numbers are owned from now on. Their records follow only after [`Log::start`].
+    Assigned(Vec<i32>),
+    /// These partition numbers are no longer owned.
+    Revoked(Vec<i32>),
+}
+
+/// What the caller can do about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing was committed and nothing will be: discard staged state, reopen the log and read again from the committed offsets.
+    Reopen,
+    /// Whether the transaction committed is not known: as for `Reopen`, and read local state back from the changelog.
+    Unknown,
+    /// Another worker owns these partitions now: as for `Reopen`.
+    Fenced,
+    /// A person has to act; the message says how.
+    Stop,
+}
+
+/// A failure of the log.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct LogError {
+    /// What to do.
+    pub remedy: Remedy,
+    /// What went wrong, and what to do next.
+    pub message: String,
+}
+
+impl LogError {
+    /// An error with its remedy.
+    #[must_use]
+    pub fn new(remedy: Remedy, message: impl fmt::Display) -> LogError {
+        LogError { remedy, message: message.to_string() }
+    }
+}
+
+/// How far behind an input partition is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lag {
+    /// The topic.
+    pub topic: Topic,
+    /// The partition.
+    pub partition: i32,
+    /// Records not yet delivered.
+    pub records: i64,
+}
+
+/// A durable, partitioned, transactional log, as one worker sees it.
+pub trait Log: Send {
+    /// Waits for up to `timeout` and returns at most `records_max` records, or one change of ownership.
+    fn poll(&mut self, records_max: usize, timeout: Duration) -> Result<Poll, LogError>;
+
+    /// Begins delivery of the records of partitions that were assigned and are now restored.
+    fn start(&mut self, partitions: &[i32]) -> Result<(), LogError>;
+
+    /// Commits a transaction: all of it, or nothing.
+    fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, LogError>;
+
+    /// Reads the committed records of a partition from offset `from` (or the oldest one kept) up to the end as it is at the call,
+    /// and returns the offset to read on from. Waits for transactions that are still open below that end.
+    fn read(
+        &mut self,
+        topic: &Topic,
+        partition: i32,
+        from: i64,
+        each: &mut dyn FnMut(Record) -> Result<(), LogError>,
+    ) -> Result<i64, LogError>;
+
+    /// Stops delivery of these partitions until [`Log::resume`]; records that were polled but not returned stay in order.
+    fn pause(&mut self, partitions: &[i32]) -> Result<(), LogError>;
+
+    /// Undoes [`Log::pause`], and delivers again from `offsets` (topic, partition, next offset) where given.
+    fn resume(&mut self, partitions: &[i32], offsets: &[(Topic, i32, i64)])
+    -> Result<(), LogError>;
+
+    /// How far behind the owned input partitions are.
+    fn lag(&mut self) -> Result<Vec<Lag>, LogError>;
+}
