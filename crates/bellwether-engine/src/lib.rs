@@ -1,2 +1,8 @@
 //! The runtime: a durable log on one side, the pure core in the middle, state stores on the other.
+
+pub mod embedded;
+pub mod kafka;
 pub mod log;
+pub mod metrics;
+pub mod read_model;
+pub mod topics;
