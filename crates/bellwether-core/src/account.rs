@@ -98,6 +98,9 @@ pub struct Hot {
     pub today_ends_at: Millis,
     /// Whether the account waits in the timer index.
     pub scheduled: bool,
+    /// Set while an account's history is filled in behind the partition's clock: its days are closed by its own events,
+    /// and by the partition's clock only once that has moved on beyond this instant.
+    pub held_until: Option<Millis>,
     /// One state per signal of the policy, in its order.
     pub signals: Vec<SignalState>,
     /// Any activity at all, day by day.
@@ -206,6 +209,10 @@ impl Account {
     /// When the account's timer is due, if it waits for one.
     #[must_use]
     pub fn due(&self) -> Option<Millis> {
-        self.hot.scheduled.then_some(self.hot.today_ends_at)
+        let due = self
+            .hot
+            .held_until
+            .map_or(self.hot.today_ends_at, |held| held.max(self.hot.today_ends_at));
+        self.hot.scheduled.then_some(due)
     }
 }

@@ -1,9 +1,24 @@
-//! The life of an alert: opened, escalated, updated, resolved.
+//! The life of an alert: opened, escalated, updated, resolved. One open alert per account and kind.
+//!
+//! ```text
+//!            evidence            stronger            other signals
+//! (none) ----------------> open ---------> open (escalated | updated)
+//!    ^                      |
+//!    | refractory period    | nothing supports it for `resolve_quiet_days` day closes; a corroborated
+//!    +--------- resolved <--+ alert folds it in; the outcome arrives; the account is dormant
+//! ```
+//! Corroborated evidence is one `churn_risk` alert, which takes over the single-signal alerts of its signals.
 
 use serde::{Deserialize, Serialize};
 
-use crate::output::Severity;
-use crate::time::Millis;
+use crate::account::Account;
+use crate::corroborate::{Assessment, assess};
+use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
+use crate::policy::{Compiled, Signal};
+use crate::policy_check::CORROBORATED_KIND;
+use crate::publish::content_id;
+use crate::score::band;
+use crate::time::{DAY_MS, Millis};
 
 /// An alert that is open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,10 +33,309 @@ pub struct OpenAlert {
     pub opened_at: Millis,
     /// Events published of it so far.
     pub sequence: u32,
-    /// Signals named in the last published event.
-    pub signals: Vec<String>,
+    /// Signals that it has named, with the baseline each had then: what "recovered" is measured against.
+    pub signals: Vec<(String, f64)>,
     /// Day closes in a row on which nothing supported it.
     pub quiet_days: u16,
-    /// Whether somebody who reads `score` now would still see the level at which it opened.
-    pub baselines: Vec<(String, f64)>,
+}
+
+/// Reviews the alerts of an account against its evidence. `day_closed` counts a quiet day. Returns whether any alert changed.
+pub(crate) fn review(
+    account: &mut Account,
+    policy: &Compiled,
+    model_version: &str,
+    at: Millis,
+    day_closed: bool,
+    out: &mut Vec<Output>,
+) -> bool {
+    let evidence: Vec<Evidence> = account
+        .hot
+        .signals
+        .iter()
+        .filter_map(|state| state.evidence.clone())
+        .filter(|evidence| evidence.risk)
+        .collect();
+    let before = out.len();
+    let mut desk = Desk { account, policy, model_version, at, out };
+    let assessment = assess(&evidence.iter().collect::<Vec<_>>(), policy, |name| {
+        policy.signals.iter().any(|signal| signal.key_user && signal.name == name)
+    });
+    match assessment.severity {
+        Some(severity) => {
+            desk.raise(CORROBORATED_KIND, severity, &evidence, &assessment);
+            desk.fold(&evidence);
+        }
+        None => desk.singles(&evidence, &assessment),
+    }
+    desk.support(&evidence, &assessment, day_closed);
+    desk.out.len() > before
+}
+
+/// Ends every open alert of an account for one reason.
+pub(crate) fn resolve_all(
+    account: &mut Account,
+    policy: &Compiled,
+    model_version: &str,
+    at: Millis,
+    resolution: Resolution,
+    out: &mut Vec<Output>,
+) {
+    let mut desk = Desk { account, policy, model_version, at, out };
+    let kinds: Vec<String> =
+        desk.account.hot.alerts.iter().map(|alert| alert.kind.clone()).collect();
+    for kind in kinds {
+        desk.resolve(&kind, resolution);
+    }
+}
+
+struct Desk<'a> {
+    account: &'a mut Account,
+    policy: &'a Compiled,
+    model_version: &'a str,
+    at: Millis,
+    out: &'a mut Vec<Output>,
+}
+
+impl Desk<'_> {
+    fn open(&self, kind: &str) -> Option<usize> {
+        self.account.hot.alerts.iter().position(|alert| alert.kind == kind)
+    }
+
+    /// Alerts of signals that no other group confirms, at low or medium severity.
+    fn singles(&mut self, evidence: &[Evidence], assessment: &Assessment) {
+        let rules = &self.policy.deviation;
+        let corroborated = self.open(CORROBORATED_KIND).is_some();
+        if corroborated {
+            // The corroborated alert stays the one place for this account; new signals are added to it.
+            let severity = Severity::Info;
+            self.raise(CORROBORATED_KIND, severity, evidence, assessment);
+            return;
+        }
+        let mut kinds: Vec<(String, f64, Vec<Evidence>)> = Vec::new();
+        for item in evidence {
+            let Some(kind) = self.kind_of(&item.signal) else { continue };
+            match kinds.iter_mut().find(|(known, ..)| *known == kind) {
+                Some((_, strongest, items)) => {
+                    *strongest = strongest.max(item.z.abs());
+                    items.push(item.clone());
+                }
+                None => kinds.push((kind, item.z.abs(), vec![item.clone()])),
+            }
+        }
+        let (z_alone, z_strong) = (rules.z_alone, rules.z_strong);
+        for (kind, strongest, items) in kinds {
+            if strongest >= z_alone {
+                let severity = if strongest >= z_strong { Severity::Medium } else { Severity::Low };
+                self.raise(&kind, severity, &items, assessment);
+            }
+        }
+    }
+
+    fn kind_of(&self, signal: &str) -> Option<String> {
+        self.signal(signal).map(|signal| signal.kind.clone())
+    }
+
+    fn signal(&self, name: &str) -> Option<&Signal> {
+        self.policy.signals.iter().find(|signal| signal.name == name)
+    }
+
+    /// Opens, escalates or updates the alert of a kind; does nothing where nothing is new.
+    fn raise(
+        &mut self,
+        kind: &str,
+        severity: Severity,
+        evidence: &[Evidence],
+        assessment: &Assessment,
+    ) {
+        let Some(index) = self.open(kind) else {
+            if self.resting(kind) {
+                return;
+            }
+            let id = content_id(&[self.account.id.as_str(), kind, &self.at.0.to_string()]);
+            self.account.hot.alerts.push(OpenAlert {
+                id,
+                kind: kind.to_owned(),
+                severity,
+                opened_at: self.at,
+                sequence: 0,
+                signals: Vec::new(),
+                quiet_days: 0,
+            });
+            let index = self.account.hot.alerts.len() - 1;
+            self.announce(index, Transition::Opened, evidence, assessment);
+            return;
+        };
+        let alert = &mut self.account.hot.alerts[index];
+        let rises = severity > alert.severity;
+        let unnamed =
+            |item: &&Evidence| !alert.signals.iter().any(|(name, _)| *name == item.signal);
+        if rises {
+            alert.severity = severity;
+            self.announce(index, Transition::Escalated, evidence, assessment);
+        } else if evidence.iter().any(|item| unnamed(&item)) {
+            self.announce(index, Transition::Updated, evidence, assessment);
+        }
+    }
+
+    /// Whether a kind was resolved so lately that it must rest.
+    fn resting(&self, kind: &str) -> bool {
+        let rest_ms = i64::from(self.policy.alerts.refractory_days) * DAY_MS;
+        self.account
+            .hot
+            .resolved
+            .iter()
+            .any(|(resolved, when)| resolved == kind && self.at.0 - when.0 < rest_ms)
+    }
+
+    /// Ends the single-signal alerts that the corroborated one covers now.
+    fn fold(&mut self, evidence: &[Evidence]) {
+        if self.open(CORROBORATED_KIND).is_none() {
+            return;
+        }
+        let covered: Vec<String> =
+            evidence.iter().filter_map(|item| self.kind_of(&item.signal)).collect();
+        let open: Vec<String> =
+            self.account.hot.alerts.iter().map(|alert| alert.kind.clone()).collect();
+        for kind in open.iter().filter(|kind| covered.contains(kind)) {
+            self.resolve(kind, Resolution::Folded);
+        }
+    }
+
+    /// Counts the days on which nothing supports an alert, and ends it after enough of them.
+    fn support(&mut self, evidence: &[Evidence], assessment: &Assessment, day_closed: bool) {
+        let enough = self.policy.alerts.resolve_quiet_days;
+        let mut ended = Vec::new();
+        let kinds: Vec<(String, String)> = self
+            .policy
+            .signals
+            .iter()
+            .map(|signal| (signal.name.clone(), signal.kind.clone()))
+            .collect();
+        for alert in &mut self.account.hot.alerts {
+            let supported = evidence.iter().any(|item| {
+                alert.kind == CORROBORATED_KIND
+                    || kinds.iter().any(|(name, kind)| *name == item.signal && *kind == alert.kind)
+            });
+            if supported {
+                alert.quiet_days = 0;
+            } else if day_closed {
+                alert.quiet_days += 1;
+            }
+            if alert.quiet_days >= enough {
+                ended.push(alert.clone());
+            }
+        }
+        debug_assert!(assessment.combined >= 0.0, "magnitudes only");
+        for alert in ended {
+            let resolution = self.how_it_ended(&alert);
+            self.resolve(&alert.kind, resolution);
+        }
+    }
+
+    /// Recovered when most of its signals are nearer to the old baseline than to where they were found; else the new
+    /// level has become normal.
+    fn how_it_ended(&self, alert: &OpenAlert) -> Resolution {
+        let mut back = 0;
+        let mut away = 0;
+        for (name, baseline) in &alert.signals {
+            let index = self.policy.signals.iter().position(|signal| signal.name == *name);
+            let Some(state) = index.and_then(|index| self.account.hot.signals.get(index)) else {
+                continue;
+            };
+            let Some(observed) = state.observed else { continue };
+            let margin = baseline.abs() * self.policy.deviation.change_min_pct / 100.0;
+            if (observed - baseline).abs() <= margin.max(1e-9) * 1.5 {
+                back += 1;
+            } else {
+                away += 1;
+            }
+        }
+        if back >= away { Resolution::Recovered } else { Resolution::Rebaselined }
+    }
+
+    fn resolve(&mut self, kind: &str, resolution: Resolution) {
+        let Some(index) = self.open(kind) else { return };
+        self.publish(index, Transition::Resolved, &[], &Assessment::default(), Some(resolution));
+        let alert = self.account.hot.alerts.remove(index);
+        self.account.hot.resolved.retain(|(resolved, _)| *resolved != alert.kind);
+        self.account.hot.resolved.push((alert.kind, self.at));
+        self.account.changed.hot = true;
+    }
+
+    fn announce(
+        &mut self,
+        index: usize,
+        transition: Transition,
+        evidence: &[Evidence],
+        assessment: &Assessment,
+    ) {
+        let alert = &mut self.account.hot.alerts[index];
+        for item in evidence {
+            if !alert.signals.iter().any(|(name, _)| *name == item.signal) {
+                alert.signals.push((item.signal.clone(), item.baseline));
+            }
+        }
+        alert.quiet_days = 0;
+        self.publish(index, transition, evidence, assessment, None);
+    }
+
+    fn publish(
+        &mut self,
+        index: usize,
+        transition: Transition,
+        evidence: &[Evidence],
+        assessment: &Assessment,
+        resolution: Option<Resolution>,
+    ) {
+        let mut evidence = evidence.to_vec();
+        evidence.sort_by(|left, right| {
+            right.z.abs().total_cmp(&left.z.abs()).then_with(|| left.signal.cmp(&right.signal))
+        });
+        let score = self.account.hot.score;
+        let alert = &mut self.account.hot.alerts[index];
+        alert.sequence += 1;
+        let event = AlertEvent {
+            id: content_id(&[&alert.id, &alert.sequence.to_string(), transition.as_str()]),
+            alert_id: alert.id.clone(),
+            account_id: self.account.id.clone(),
+            account_name: self.account.profile.as_ref().and_then(|profile| profile.name.clone()),
+            kind: alert.kind.clone(),
+            transition,
+            severity: alert.severity,
+            at: self.at,
+            opened_at: alert.opened_at,
+            resolution,
+            title: title(alert, transition, &evidence, resolution),
+            evidence,
+            groups: assessment.groups.iter().map(|(group, _)| group.clone()).collect(),
+            score,
+            band: band(score, self.policy),
+            policy_version: self.policy.version().to_owned(),
+            model_version: self.model_version.to_owned(),
+        };
+        self.account.changed.hot = true;
+        self.out.push(Output::Alert(Box::new(event)));
+    }
+}
+
+fn title(
+    alert: &OpenAlert,
+    transition: Transition,
+    evidence: &[Evidence],
+    resolution: Option<Resolution>,
+) -> String {
+    let kind = alert.kind.replace('_', " ");
+    if let (Transition::Resolved, Some(resolution)) = (transition, resolution) {
+        return format!("{kind}: {}", resolution.as_str());
+    }
+    let summary: Vec<String> = evidence.iter().take(5).map(short).collect();
+    format!("{kind}: {}", summary.join(", "))
+}
+
+/// A signal and its change, e.g. `logins -38 %`.
+fn short(item: &Evidence) -> String {
+    match item.change_pct {
+        Some(change) => format!("{} {change:+.0} %", item.signal.replace('_', " ")),
+        None => format!("{} {:+.1} sigma", item.signal.replace('_', " "), item.z),
+    }
 }

@@ -7,11 +7,20 @@
 
 pub mod account;
 pub mod alert;
+pub mod close;
+pub mod corroborate;
+pub mod detect;
 pub mod event;
 pub mod history;
 pub mod id;
 pub mod output;
 pub mod points;
+pub mod policy;
+mod policy_check;
+pub mod publish;
 pub mod reject;
+pub mod score;
 pub mod state;
+pub mod stats;
+pub mod step;
 pub mod time;

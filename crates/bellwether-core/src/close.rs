@@ -1,0 +1,498 @@
+//! The day close: a day of an account becomes history, every signal is judged against it, alerts are reviewed.
+//!
+//! Everything here is a function of the closed days, so that late events within grace lead to the same judgement
+//! at the next close as if they had come in time.
+
+use std::collections::BTreeMap;
+
+use crate::account::{Account, ActivityKey, SignalKey, SignalState};
+use crate::detect::{Deviation, Series, judge_absence};
+use crate::history::{Activity, DayTotals, MICROS, RING_DAYS, Ring, mask};
+use crate::output::{Evidence, Maturity, Output, Resolution};
+use crate::points::Points;
+use crate::policy::{Aggregate, Compiled, Direction, Signal};
+use crate::score::{Context, Reading, is_presence};
+use crate::step::Core;
+use crate::time::{Day, Millis};
+use crate::{alert, publish};
+
+/// Days after its last interaction for which a run of interactions still counts.
+const STREAK_DAYS: i32 = 14;
+
+/// Closes the account's `today`. `at` is the event time of the close, for the records that it publishes.
+pub(crate) fn close_day(core: &Core, account: &mut Account, at: Millis, out: &mut Vec<Output>) {
+    let day = account.hot.today;
+    align_history(account, &core.policy);
+    roll_history(account, &core.policy, day);
+    prune_activity(account, day);
+    account.hot.maturity = Some(judge_maturity(account, &core.policy, day));
+    let distinct = distinct_blocks(account, &core.policy, day);
+    for index in 0..account.hot.signals.len() {
+        judge_signal(core, account, index, day, &distinct);
+    }
+    context(core, account, day);
+    publish::rescore(account, &core.policy);
+    account.hot.today = day.plus(1);
+    account.hot.today_ends_at = account.zone().day_start(day.plus(2));
+    account.changed.hot = true;
+    account.changed.history = true;
+    finish(core, account, at, out);
+}
+
+/// Reviews the alerts after a close, publishes, and lets a dormant account go.
+fn finish(core: &Core, account: &mut Account, at: Millis, out: &mut Vec<Output>) {
+    let mut alerts = Vec::new();
+    let model = core.scorer.version();
+    match maturity(account) {
+        Maturity::Established => {
+            alert::review(account, &core.policy, model, at, true, &mut alerts);
+        }
+        Maturity::Dormant => {
+            alert::resolve_all(account, &core.policy, model, at, Resolution::Dormant, &mut alerts);
+            account.hot.scheduled = false;
+        }
+        Maturity::Learning | Maturity::Onboarding => {}
+    }
+    let changed = !alerts.is_empty() || maturity(account) == Maturity::Dormant;
+    publish::publish(account, &core.policy, model, at, changed, out);
+    out.append(&mut alerts);
+}
+
+/// Maturity at the last day close.
+#[must_use]
+pub fn maturity(account: &Account) -> Maturity {
+    account.hot.maturity.unwrap_or(Maturity::Learning)
+}
+
+fn judge_maturity(account: &Account, policy: &Compiled, day: Day) -> Maturity {
+    let days = history_days(account);
+    if days >= RING_DAYS && account.hot.activity.seen_from(day) == 0 {
+        Maturity::Dormant
+    } else if days < usize::from(policy.maturity.learning_days) {
+        Maturity::Learning
+    } else if tenure_days(account, day) < f64::from(policy.maturity.onboarding_days) {
+        Maturity::Onboarding
+    } else {
+        Maturity::Established
+    }
+}
+
+fn history_days(account: &Account) -> usize {
+    account.history.rings.first().map_or(0, |(_, ring)| ring.len())
+}
+
+fn tenure_days(account: &Account, day: Day) -> f64 {
+    let zone = account.zone();
+    let seen = account.hot.first_event_at.map(|at| zone.day(at));
+    let started = account.profile.as_ref().and_then(|profile| profile.started_on);
+    let start = match (started, seen) {
+        (Some(started), Some(seen)) => started.min(seen),
+        (Some(start), None) | (None, Some(start)) => start,
+        (None, None) => day,
+    };
+    f64::from(day.since(start).max(0)) + 1.0
+}
+
+/// Gives every signal of the policy its ring, in policy order, all of one length.
+fn align_history(account: &mut Account, policy: &Compiled) {
+    let aligned = account.history.rings.len() == policy.keys().len()
+        && account.history.rings.iter().zip(policy.keys()).all(|((have, _), want)| have == want);
+    if aligned {
+        return;
+    }
+    let days = history_days(account);
+    let mut old: BTreeMap<SignalKey, Ring> =
+        std::mem::take(&mut account.history.rings).into_iter().collect();
+    account.history.rings = policy
+        .keys()
+        .iter()
+        .map(|&key| {
+            let ring = old.remove(&key).unwrap_or_else(|| {
+                let mut ring = Ring::default();
+                (0..days).for_each(|_| ring.push(f64::NAN));
+                ring
+            });
+            (key, ring)
+        })
+        .collect();
+}
+
+/// Brings the rings up to `day`, correcting the days that late events changed.
+fn roll_history(account: &mut Account, policy: &Compiled, day: Day) {
+    let signals = &account.hot.signals;
+    let first_open = signals.iter().flat_map(|state| &state.open).map(|(open, _)| *open).min();
+    let newest =
+        account.history.newest.unwrap_or_else(|| first_open.unwrap_or(day).min(day).plus(-1));
+    let keep_from = day.plus(-policy.grace_days());
+    for (index, signal) in policy.signals.iter().enumerate() {
+        let (Some(state), Some((key, ring))) =
+            (account.hot.signals.get_mut(index), account.history.rings.get_mut(index))
+        else {
+            continue;
+        };
+        if state.first_day.is_some() && counts_from_zero(signal) {
+            zero_fill(ring);
+        }
+        let start = keep_from.max(newest.plus(1 - i32::try_from(ring.len()).unwrap_or(0)));
+        let mut at = start.min(newest.plus(1));
+        while at <= day {
+            let value = day_value(signal, state, &account.activity, *key, at, ring);
+            if at > newest {
+                ring.push(value);
+            } else if state.open.iter().any(|(open, _)| *open == at) || is_distinct(signal) {
+                ring.amend(usize::try_from(newest.since(at)).unwrap_or(usize::MAX), value);
+            }
+            at = at.plus(1);
+        }
+        state.open.retain(|(open, _)| *open > keep_from);
+    }
+    account.history.newest = Some(day);
+}
+
+/// Whether days without an event are zeros once the signal is known to be connected.
+fn counts_from_zero(signal: &Signal) -> bool {
+    matches!(signal.aggregate, Aggregate::Count | Aggregate::Sum) || is_distinct(signal)
+}
+
+fn is_distinct(signal: &Signal) -> bool {
+    matches!(signal.aggregate, Aggregate::DistinctMembers | Aggregate::DistinctFeatures)
+}
+
+fn zero_fill(ring: &mut Ring) {
+    let values = ring.values();
+    if values.first().is_some_and(|value| value.is_nan()) {
+        for (index, _) in values.iter().enumerate().filter(|(_, value)| value.is_nan()) {
+            ring.amend(values.len() - 1 - index, 0.0);
+        }
+    }
+}
+
+/// The value of one day of a signal; NaN where nothing was measured.
+fn day_value(
+    signal: &Signal,
+    state: &SignalState,
+    activity: &BTreeMap<ActivityKey, Activity>,
+    key: SignalKey,
+    day: Day,
+    ring: &Ring,
+) -> f64 {
+    if state.first_day.is_none() {
+        return f64::NAN;
+    }
+    let totals = state.open.iter().find(|(open, _)| *open == day).map(|(_, totals)| totals);
+    match signal.aggregate {
+        Aggregate::Count => totals.map_or(0.0, |totals| f64::from(totals.count)),
+        Aggregate::Sum => totals.map_or(0.0, |totals| totals.sum_micros as f64 / MICROS),
+        Aggregate::Mean => totals.map_or(f64::NAN, mean),
+        Aggregate::Last => totals.map_or_else(
+            || ring.values().last().copied().unwrap_or(f64::NAN),
+            |totals| totals.last_micros as f64 / MICROS,
+        ),
+        Aggregate::DistinctMembers | Aggregate::DistinctFeatures | Aggregate::Presence => {
+            rows(activity, key).filter(|row| row.seen_from(day) & 1 == 1).count() as f64
+        }
+    }
+}
+
+fn mean(totals: &DayTotals) -> f64 {
+    totals.sum_micros as f64 / MICROS / f64::from(totals.count.max(1))
+}
+
+fn rows(
+    activity: &BTreeMap<ActivityKey, Activity>,
+    key: SignalKey,
+) -> impl Iterator<Item = &Activity> {
+    let from = ActivityKey { signal: key, value: String::new() };
+    activity.range(from..).take_while(move |(row, _)| row.signal == key).map(|(_, row)| row)
+}
+
+/// Drops the rows of members and features that were not seen for as long as the bitmap reaches.
+fn prune_activity(account: &mut Account, day: Day) {
+    let gone: Vec<ActivityKey> = account
+        .activity
+        .iter()
+        .filter(|(_, row)| row.newest < day && row.seen_from(day) == 0)
+        .map(|(key, _)| key.clone())
+        .collect();
+    for key in gone {
+        account.activity.remove(&key);
+        account.changed.activity.insert(key);
+    }
+}
+
+/// Per distinct signal: the distinct count of each whole week, newest first, and of the last six days.
+type DistinctBlocks = BTreeMap<usize, (Vec<f64>, f64)>;
+
+fn distinct_blocks(account: &Account, policy: &Compiled, day: Day) -> DistinctBlocks {
+    let weeks = history_days(account) / 7;
+    let mut blocks = BTreeMap::new();
+    for (index, _) in policy.signals.iter().enumerate().filter(|(_, signal)| is_distinct(signal)) {
+        let mut counts = vec![0.0; weeks];
+        let mut recent = 0.0;
+        for row in rows(&account.activity, policy.keys()[index]) {
+            let bits = row.seen_from(day);
+            for (week, count) in counts.iter_mut().enumerate() {
+                if bits >> (7 * week) & mask(7) != 0 {
+                    *count += 1.0;
+                }
+            }
+            if bits & mask(6) != 0 {
+                recent += 1.0;
+            }
+        }
+        blocks.insert(index, (counts, recent));
+    }
+    blocks
+}
+
+/// The weekly values of a signal, newest first.
+fn weekly_values(signal: &Signal, daily: &[f64]) -> Vec<f64> {
+    let adds_up = matches!(signal.aggregate, Aggregate::Count | Aggregate::Sum);
+    daily
+        .rchunks_exact(7)
+        .map(|block| {
+            let measured: Vec<f64> =
+                block.iter().copied().filter(|value| value.is_finite()).collect();
+            match (measured.is_empty(), adds_up) {
+                (true, _) => f64::NAN,
+                (false, true) if measured.len() < 7 => f64::NAN,
+                (false, true) => measured.iter().sum(),
+                (false, false) => measured.iter().sum::<f64>() / measured.len() as f64,
+            }
+        })
+        .collect()
+}
+
+fn judge_signal(
+    core: &Core,
+    account: &mut Account,
+    index: usize,
+    day: Day,
+    distinct: &DistinctBlocks,
+) {
+    let policy = &core.policy;
+    let signal = &policy.signals[index];
+    if is_presence(signal) {
+        judge_presence(core, account, index, day);
+        return;
+    }
+    let judged = maturity(account) != Maturity::Learning;
+    let Some((_, ring)) = account.history.rings.get(index) else { return };
+    let daily = ring.values();
+    let weekly = distinct
+        .get(&index)
+        .map_or_else(|| weekly_values(signal, &daily), |(weeks, _)| weeks.clone());
+    let state = &mut account.hot.signals[index];
+    let streak = state.evidence.take().filter(|evidence| {
+        evidence.window_days == 0
+            && state.recent.last().is_some()
+            && day.since(evidence.onset) <= STREAK_DAYS
+    });
+    if state.first_day.is_none() || !judged {
+        state.baseline = None;
+        state.points = Points::ZERO;
+        state.observed = weekly.first().copied().filter(|value| value.is_finite());
+        state.evidence = streak;
+        return;
+    }
+    let series = Series { daily: &daily, last_weekday: day.weekday(), weekly: &weekly };
+    let judgement = core.detector.judge(signal, series, policy);
+    set_window(signal, state, &daily, &weekly, distinct.get(&index).map(|(_, recent)| *recent));
+    state.baseline = judgement.baseline;
+    let found = judgement
+        .deviation
+        .zip(judgement.baseline)
+        .map(|(deviation, baseline)| evidence(signal, &deviation, baseline.level, day));
+    state.evidence = match (found, streak) {
+        (Some(found), Some(streak)) if streak.z.abs() > found.z.abs() => Some(streak),
+        (Some(found), _) => Some(found),
+        (None, streak) => streak,
+    };
+    refresh_points(core, signal, state, day);
+}
+
+/// Stores what the rolling seven-day value needs until the next close.
+fn set_window(
+    signal: &Signal,
+    state: &mut SignalState,
+    daily: &[f64],
+    weekly: &[f64],
+    distinct_rest: Option<f64>,
+) {
+    let last: Vec<f64> = daily.iter().rev().take(7).copied().collect();
+    let measured: Vec<f64> =
+        last.iter().take(6).copied().filter(|value| value.is_finite()).collect();
+    if let Some(rest) = distinct_rest {
+        state.window_rest = rest;
+        state.window_oldest = (weekly.first().copied().unwrap_or(rest) - rest).max(0.0);
+        return;
+    }
+    match signal.aggregate {
+        Aggregate::Mean | Aggregate::Last => {
+            state.window_rest = measured.iter().sum();
+            state.window_oldest = measured.len() as f64;
+        }
+        Aggregate::Count
+        | Aggregate::Sum
+        | Aggregate::DistinctMembers
+        | Aggregate::DistinctFeatures
+        | Aggregate::Presence => {
+            state.window_rest = measured.iter().sum();
+            state.window_oldest =
+                last.get(6).copied().filter(|value| value.is_finite()).unwrap_or(0.0);
+        }
+    }
+}
+
+/// The seven-day value as it stands: closed days, and the open one as soon as it exceeds the same weekday of the week
+/// before. So a morning does not look like a fall, and every event counts at once. `day` is the newest closed day.
+pub(crate) fn rolling_value(signal: &Signal, state: &SignalState, day: Day) -> Option<f64> {
+    let open = || state.open.iter().filter(|(open, _)| *open > day).map(|(_, totals)| totals);
+    match signal.aggregate {
+        Aggregate::Count | Aggregate::DistinctMembers | Aggregate::DistinctFeatures => {
+            let today: f64 = open().map(|totals| f64::from(totals.count)).sum();
+            Some(state.window_rest + today.max(state.window_oldest))
+        }
+        Aggregate::Sum => {
+            let today: f64 = open().map(|totals| totals.sum_micros as f64 / MICROS).sum();
+            Some(state.window_rest + today.max(state.window_oldest))
+        }
+        Aggregate::Mean => {
+            let today: Vec<f64> = open().map(mean).collect();
+            let days = state.window_oldest + today.len() as f64;
+            (days > 0.0).then(|| (state.window_rest + today.iter().sum::<f64>()) / days)
+        }
+        Aggregate::Last => {
+            open().last().map(|totals| totals.last_micros as f64 / MICROS).or_else(|| {
+                (state.window_oldest > 0.0).then(|| state.window_rest / state.window_oldest)
+            })
+        }
+        Aggregate::Presence => None,
+    }
+}
+
+/// Sets a signal's points from its rolling value: O(1). `day` is the newest closed day.
+pub(crate) fn refresh_points(core: &Core, signal: &Signal, state: &mut SignalState, day: Day) {
+    let value = rolling_value(signal, state, day);
+    state.observed = value.or(state.observed);
+    state.points = match (value, state.baseline) {
+        (Some(value), Some(baseline)) => {
+            let now = ((value - baseline.level) / baseline.spread)
+                .clamp(-crate::stats::Z_MAX, crate::stats::Z_MAX);
+            // A longer window may be surer than the last week, where both point the same way.
+            let closed = state.evidence.as_ref().map_or(0.0, |evidence| evidence.z);
+            let z = if closed * now > 0.0 && closed.abs() > now.abs() { closed } else { now };
+            core.scorer.signal(signal, &Reading { value, baseline, z }, &core.policy)
+        }
+        _ => Points::ZERO,
+    };
+}
+
+fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
+    let signal = &core.policy.signals[index];
+    let key = core.policy.keys()[index];
+    let bits = rows(&account.activity, key).fold(0, |bits, row| bits | row.seen_from(day));
+    let learning = maturity(account) == Maturity::Learning;
+    let state = &mut account.hot.signals[index];
+    let history =
+        state.first_day.map_or(0, |first| u32::try_from(day.since(first) + 1).unwrap_or(0));
+    let absence = judge_absence(bits, history, &core.policy).filter(|_| !learning);
+    state.observed = state.first_day.map(|_| f64::from((bits & mask(7)).count_ones()));
+    state.baseline = absence.map(|absence| crate::account::StoredBaseline {
+        level: absence.days_per_week,
+        spread: 1.0,
+        weeks: u16::try_from(history / 7).unwrap_or(u16::MAX),
+    });
+    let counted = absence.filter(|absence| absence.counts);
+    state.points = counted.map_or(Points::ZERO, |absence| core.scorer.absence(signal, absence.z));
+    state.evidence = counted
+        .filter(|absence| absence.z.abs() >= core.policy.deviation.z_support)
+        .map(|absence| Evidence {
+            signal: signal.name.clone(),
+            category: signal.category,
+            group: signal.group.clone(),
+            observed: 0.0,
+            baseline: absence.days_per_week,
+            unit: signal.unit.clone(),
+            change_pct: Some(-100.0),
+            z: absence.z,
+            risk: true,
+            onset: day.plus(1 - i32::from(absence.days)),
+            window_days: absence.days,
+            text: format!(
+                "no {} for {} days, since {} (normally {:.1} days a week)",
+                signal.label,
+                absence.days,
+                day.plus(1 - i32::from(absence.days)),
+                absence.days_per_week
+            ),
+        });
+}
+
+/// Words a deviation.
+pub(crate) fn evidence(signal: &Signal, deviation: &Deviation, level: f64, day: Day) -> Evidence {
+    let change_pct = (level.abs() > signal.spread_min.max(1e-9))
+        .then(|| (deviation.observed - level) / level.abs() * 100.0);
+    let risk = match signal.direction {
+        Direction::Down => deviation.z < 0.0,
+        Direction::Up => deviation.z > 0.0,
+    };
+    let onset = day.plus(-i32::from(deviation.onset_days_ago));
+    let direction = if deviation.z < 0.0 { "fell" } else { "rose" };
+    let change = change_pct.map_or(String::new(), |change| format!(" ({change:+.0} %)"));
+    Evidence {
+        signal: signal.name.clone(),
+        category: signal.category,
+        group: signal.group.clone(),
+        observed: deviation.observed,
+        baseline: level,
+        unit: signal.unit.clone(),
+        change_pct,
+        z: deviation.z,
+        risk,
+        onset,
+        window_days: deviation.window_weeks * 7,
+        text: format!(
+            "{} {direction} from {} to {} {}{change} since {onset}",
+            signal.label,
+            figure(level),
+            figure(deviation.observed),
+            signal.unit
+        ),
+    }
+}
+
+/// A figure with as many digits as a person wants to read.
+fn figure(value: f64) -> String {
+    if value.abs() >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.1}").trim_end_matches(".0").to_owned()
+    }
+}
+
+/// Sets the lines that are no signals, as of `day`.
+pub(crate) fn context(core: &Core, account: &mut Account, day: Day) {
+    let bits = account.hot.activity.seen_from(day);
+    let tenure = tenure_days(account, day);
+    let quiet =
+        if account.hot.activity.bits == 0 { tenure } else { f64::from(bits.trailing_zeros()) };
+    let context = Context {
+        quiet_days: quiet,
+        active_days: f64::from((bits & mask(28)).count_ones()),
+        tenure_days: tenure,
+        settled: (tenure / f64::from(core.policy.maturity.onboarding_days)).clamp(0.0, 1.0),
+    };
+    account.hot.context_points = core.scorer.context(&context, &core.policy);
+}
+
+/// What a context line measured, for the explanation: the `index` is that of `CONTEXT_LINES`.
+pub(crate) fn context_value(account: &Account, index: usize) -> Option<f64> {
+    let day = account.hot.today.plus(-1).max(account.hot.activity.newest);
+    let bits = account.hot.activity.seen_from(day);
+    match index {
+        0 => (account.hot.activity.bits != 0).then(|| f64::from(bits.trailing_zeros())),
+        1 => Some(f64::from((bits & mask(28)).count_ones())),
+        _ => Some(tenure_days(account, day)),
+    }
+}

@@ -1,0 +1,477 @@
+//! The policy: every tunable, in one TOML file, identified by a hash of its content.
+//!
+//! A file may leave out any section or key: the default given here holds, and the hash is taken over the complete policy,
+//! so that two files that mean the same have the same version. Unknown keys are refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::SignalKey;
+use crate::event::Event;
+use crate::history::RING_DAYS;
+use crate::output::Category;
+use crate::time::{HOUR_MS, MINUTE_MS};
+
+/// The default policy: a B2B software product with signals of all five categories.
+pub const DEFAULT_TOML: &str = include_str!("../policies/default.toml");
+/// Signals of the demo's real history: the commit log of a large open-source project.
+pub const OPENSTACK_TOML: &str = include_str!("../policies/openstack.toml");
+
+/// What is wrong with a policy file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {key}: {message}")]
+pub struct PolicyError {
+    /// The file.
+    pub file: String,
+    /// The key, e.g. `signal[3].direction`, or the line where it stands.
+    pub key: String,
+    /// The value found and what is allowed.
+    pub message: String,
+}
+
+/// Every tunable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// A name for people.
+    pub name: String,
+    /// Which events are let in.
+    #[serde(default)]
+    pub admission: Admission,
+    /// What is normal.
+    #[serde(default)]
+    pub baseline: BaselinePolicy,
+    /// What is a deviation.
+    #[serde(default)]
+    pub deviation: DeviationPolicy,
+    /// When evidence agrees.
+    #[serde(default)]
+    pub corroboration: CorroborationPolicy,
+    /// When to speak, and when to be quiet again.
+    #[serde(default)]
+    pub alerts: AlertPolicy,
+    /// How much history a judgement needs.
+    #[serde(default)]
+    pub maturity: MaturityPolicy,
+    /// The scorecard.
+    #[serde(default)]
+    pub score: ScorePolicy,
+    /// The signals.
+    #[serde(rename = "signal")]
+    pub signals: Vec<Signal>,
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+/// What to do with events of an account without a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownAccounts {
+    /// Take them; the account is known from now on.
+    Admit,
+    /// Reject them to the dead-letter topic.
+    Reject,
+}
+
+section! {
+    /// Which events are let in.
+    Admission {
+        /// How far event time may run out of order before a day is closed, in minutes (0..=1440).
+        lateness_minutes: u32 = 10,
+        /// How old an event may be and still correct its day, in hours (1..=168). Event ids are remembered as long.
+        grace_hours: u32 = 48,
+        /// How far an event may lie ahead of the time at which the broker received it, in minutes (1..=1440).
+        future_minutes: u32 = 10,
+        /// Events of accounts without a profile.
+        unknown_accounts: UnknownAccounts = UnknownAccounts::Admit,
+        /// Distinct members or features remembered per account and signal (1..=100000); more are counted, not kept.
+        distinct_max: u32 = 5_000,
+    }
+}
+
+section! {
+    /// What is normal.
+    BaselinePolicy {
+        /// Weeks of reference at most (4..=14). Reference and guard together fit the 18 weeks that are kept.
+        reference_weeks: u16 = 8,
+        /// Weeks of reference at least (2..=8); with fewer, a signal is not judged.
+        reference_weeks_min: u16 = 3,
+        /// Weeks between the reference and today (1..=8), so that a slow decline cannot hide in its own baseline. A
+        /// young account has a third of its history as guard, at least one week.
+        guard_weeks: u16 = 4,
+        /// Weekly variation that is expected before an account has shown its own, as a share of its level (0.01..=1).
+        variation_prior: f64 = 0.15,
+        /// Weeks of own history that weigh as much as that expectation (0..=52).
+        variation_prior_weeks: f64 = 6.0,
+    }
+}
+
+section! {
+    /// What is a deviation.
+    DeviationPolicy {
+        /// Windows that are tested, in weeks; each 1..=8, rising, at most the guard.
+        windows_weeks: Vec<u16> = vec![1, 2, 4],
+        /// Standardised deviation from which a signal supports others (1..=6).
+        z_support: f64 = 2.0,
+        /// Standardised deviation from which a signal is alerted alone, at low severity (z_support..=8).
+        z_alone: f64 = 3.0,
+        /// Standardised deviation from which that alert is of medium severity (z_alone..=12).
+        z_strong: f64 = 4.5,
+        /// Change below which nothing counts, however significant, in percent (0..=90).
+        change_min_pct: f64 = 20.0,
+        /// Days of absence at least before presence is judged (2..=60).
+        absence_days_min: u16 = 5,
+        /// Days by which an absence must exceed the longest one in the reference (0..=60).
+        absence_beyond_days: u16 = 2,
+    }
+}
+
+section! {
+    /// When evidence agrees.
+    CorroborationPolicy {
+        /// Standardised deviation from which a correlation group is convinced (1..=6).
+        z_group: f64 = 2.5,
+        /// Combined (Stouffer) deviation of the convinced groups for a high alert (z_group..=12).
+        z_combined: f64 = 4.25,
+        /// Groups that must agree for high severity (2..=5). One signal alone never makes a high alert.
+        groups_high: u16 = 2,
+        /// Groups that must agree for critical severity (groups_high..=8); with a key user absent, `groups_high` are enough.
+        groups_critical: u16 = 3,
+    }
+}
+
+section! {
+    /// When to speak, and when to be quiet again.
+    AlertPolicy {
+        /// Days without supporting evidence after which an alert is resolved (1..=60).
+        resolve_quiet_days: u16 = 7,
+        /// Days after a resolution in which the same kind does not open again (0..=180).
+        refractory_days: u16 = 21,
+    }
+}
+
+section! {
+    /// How much history a judgement needs.
+    MaturityPolicy {
+        /// Days of history before anything is judged (7..=120).
+        learning_days: u16 = 28,
+        /// Days from the start of the relationship in which slow use is onboarding, not risk (learning_days..=365).
+        onboarding_days: u16 = 42,
+    }
+}
+
+section! {
+    /// The scorecard: points of an additive model. The weight of a signal stands with the signal.
+    ScorePolicy {
+        /// Points of an account of which nothing is known (0..=100).
+        base_points: f64 = 74.0,
+        /// Points lost at most to days without any activity (0..=50).
+        recency_points: f64 = 14.0,
+        /// Days without activity at which they are all lost (2..=128).
+        recency_full_days: u16 = 56,
+        /// Points gained at most by activity on every day of the last four weeks (0..=50).
+        frequency_points: f64 = 10.0,
+        /// Points lost at most to a short relationship (0..=50).
+        tenure_points: f64 = 3.0,
+        /// Days of relationship after which none are lost (1..=3650).
+        tenure_full_days: u16 = 180,
+        /// Share of a signal's weight that a favourable deviation can earn (0..=1).
+        upside_share: f64 = 0.35,
+        /// Movement of the score that is published, in points (0.01..=100). A change of band is always published.
+        publish_min_points: f64 = 1.0,
+        /// Lowest score of the band Healthy (1..=100).
+        healthy_min: f64 = 70.0,
+        /// Score below which the band is At-Risk (0..=healthy_min).
+        at_risk_below: f64 = 45.0,
+    }
+}
+
+/// How the events of a signal become a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregate {
+    /// Events per week.
+    Count,
+    /// Sum of values per week.
+    Sum,
+    /// Mean of values.
+    Mean,
+    /// The last value (a gauge).
+    Last,
+    /// Distinct members per week.
+    DistinctMembers,
+    /// Distinct features per week.
+    DistinctFeatures,
+    /// Days with activity: judged by the length of absence.
+    Presence,
+}
+
+/// Which direction is bad news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Risk when it falls.
+    Down,
+    /// Risk when it rises.
+    Up,
+}
+
+/// Which events feed a signal. Every condition that is given must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    /// Event types; a trailing `*` matches any ending. Empty: any type.
+    pub types: Vec<String>,
+    /// Roles of the member. Empty: any.
+    pub roles: Vec<String>,
+    /// Features; a trailing `*` matches any ending. Empty: any.
+    pub features: Vec<String>,
+    /// Whether the event must carry a value.
+    pub has_value: bool,
+}
+
+/// A run of single interactions that counts before any window is full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streak {
+    /// The last of three values must be at or beyond this (below it for `down`, above for `up`).
+    pub threshold: f64,
+    /// The three values must have worsened by this in all, or all be beyond the threshold.
+    pub fall: f64,
+}
+
+/// One measured behaviour.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signal {
+    /// Its name: lower case, digits and `_`.
+    pub name: String,
+    /// What people call it in a sentence, e.g. `logins`. Default: the name with blanks.
+    #[serde(default)]
+    pub label: String,
+    /// The sub-score that it belongs to.
+    pub category: Category,
+    /// Its correlation group: signals that move together for one reason count once.
+    pub group: String,
+    /// Which direction is risk.
+    pub direction: Direction,
+    /// How events become a number.
+    pub aggregate: Aggregate,
+    /// Which events feed it.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// Unit for people, e.g. `logins/week`.
+    pub unit: String,
+    /// Points that the signal can cost (0..=50).
+    pub weight: f64,
+    /// Kind of the alert that the signal makes alone.
+    pub kind: String,
+    /// Change in percent at which all of the weight is lost (5..=1000).
+    #[serde(default = "effect_full_pct")]
+    pub effect_full_pct: f64,
+    /// Smallest spread that is believed, in the signal's unit (0: none).
+    #[serde(default)]
+    pub spread_min: f64,
+    /// Whether the absence of this signal's members is a key-user absence (`presence` only).
+    #[serde(default)]
+    pub key_user: bool,
+    /// A run of interactions that counts at once (`mean` only).
+    #[serde(default)]
+    pub streak: Option<Streak>,
+}
+
+fn effect_full_pct() -> f64 {
+    50.0
+}
+
+impl Signal {
+    /// Whether an event feeds this signal.
+    #[must_use]
+    pub fn takes(&self, event: &Event) -> bool {
+        let wanted = &self.matches;
+        let needs_value = wanted.has_value
+            || matches!(self.aggregate, Aggregate::Sum | Aggregate::Mean | Aggregate::Last);
+        one_of(&wanted.types, Some(&event.kind))
+            && one_of(&wanted.roles, event.role.as_deref())
+            && one_of(&wanted.features, event.feature.as_deref())
+            && (!needs_value || event.value.is_some())
+            && self.distinct_value(event).is_none_or(|value| value.is_some())
+    }
+
+    /// For signals that count distinct things: the thing, where the event names one. None for the others.
+    #[must_use]
+    pub fn distinct_value<'e>(&self, event: &'e Event) -> Option<Option<&'e str>> {
+        match self.aggregate {
+            Aggregate::DistinctMembers => Some(event.member.as_ref().map(|member| member.as_str())),
+            Aggregate::DistinctFeatures => Some(event.feature.as_deref()),
+            Aggregate::Count
+            | Aggregate::Sum
+            | Aggregate::Mean
+            | Aggregate::Last
+            | Aggregate::Presence => None,
+        }
+    }
+
+    /// Whether its events are the account being active (and not, say, a bill being paid).
+    #[must_use]
+    pub fn is_activity(&self) -> bool {
+        matches!(self.category, Category::Engagement | Category::Adoption)
+    }
+}
+
+fn one_of(patterns: &[String], text: Option<&str>) -> bool {
+    patterns.is_empty()
+        || text.is_some_and(|text| {
+            patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => text.starts_with(start),
+                None => pattern == text,
+            })
+        })
+}
+
+/// A policy that was checked, with what is derived from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compiled {
+    policy: Policy,
+    version: String,
+    keys: Vec<SignalKey>,
+}
+
+impl std::ops::Deref for Compiled {
+    type Target = Policy;
+    fn deref(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+impl fmt::Display for Compiled {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.policy.name, self.version)
+    }
+}
+
+impl Compiled {
+    /// Reads and checks a policy. `file` names it in errors.
+    pub fn parse(file: &str, text: &str) -> Result<Compiled, PolicyError> {
+        let policy: Policy =
+            toml::from_str(text).map_err(|error| syntax_error(file, text, &error))?;
+        Compiled::check(file, policy)
+    }
+
+    /// Checks a policy that was put together in memory.
+    pub fn check(file: &str, mut policy: Policy) -> Result<Compiled, PolicyError> {
+        for signal in &mut policy.signals {
+            if signal.label.is_empty() {
+                signal.label = signal.name.replace('_', " ");
+            }
+        }
+        crate::policy_check::check(file, &policy)?;
+        let keys = policy.signals.iter().map(|signal| SignalKey::of(&signal.name)).collect();
+        let canonical = serde_json::to_string(&policy).map_err(|error| PolicyError {
+            file: file.to_owned(),
+            key: "(all)".to_owned(),
+            message: error.to_string(),
+        })?;
+        let hash = xxhash_rust::xxh3::xxh3_128(canonical.as_bytes());
+        Ok(Compiled { policy, version: format!("{hash:032x}")[..12].to_owned(), keys })
+    }
+
+    /// The default policy.
+    ///
+    /// # Panics
+    /// Never: a test parses the file that is compiled in.
+    #[must_use]
+    pub fn default_policy() -> Compiled {
+        Compiled::parse("default.toml", DEFAULT_TOML)
+            .expect("the built-in policy is checked by a test")
+    }
+
+    /// This policy with further signals.
+    pub fn with_signals(&self, file: &str, more: &Policy) -> Result<Compiled, PolicyError> {
+        let mut policy = self.policy.clone();
+        policy.name = format!("{} + {}", policy.name, more.name);
+        policy.signals.extend(more.signals.iter().cloned());
+        Compiled::check(file, policy)
+    }
+
+    /// The version: 12 hexadecimal digits of a hash (XXH3-128) of the complete policy.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The persisted keys of the signals, in policy order.
+    #[must_use]
+    pub fn keys(&self) -> &[SignalKey] {
+        &self.keys
+    }
+
+    /// How long event time may run out of order.
+    #[must_use]
+    pub fn lateness_ms(&self) -> i64 {
+        i64::from(self.policy.admission.lateness_minutes) * MINUTE_MS
+    }
+
+    /// How old an event may be.
+    #[must_use]
+    pub fn grace_ms(&self) -> i64 {
+        i64::from(self.policy.admission.grace_hours) * HOUR_MS
+    }
+
+    /// How far ahead an event may be.
+    #[must_use]
+    pub fn future_ms(&self) -> i64 {
+        i64::from(self.policy.admission.future_minutes) * MINUTE_MS
+    }
+
+    /// Closed days that late events may still change.
+    #[must_use]
+    pub fn grace_days(&self) -> i32 {
+        let hours = self.policy.admission.grace_hours + 24;
+        i32::try_from(hours.div_ceil(24)).unwrap_or(8)
+    }
+
+    /// Weight of each category and of the whole, for sub-scores.
+    #[must_use]
+    pub fn category_weights(&self) -> BTreeMap<Category, f64> {
+        let mut weights = BTreeMap::new();
+        for signal in &self.policy.signals {
+            *weights.entry(signal.category).or_insert(0.0) += signal.weight;
+        }
+        *weights.entry(Category::Engagement).or_insert(0.0) += self.policy.score.recency_points;
+        *weights.entry(Category::Relationship).or_insert(0.0) += self.policy.score.tenure_points;
+        weights
+    }
+}
+
+fn syntax_error(file: &str, text: &str, error: &toml::de::Error) -> PolicyError {
+    let key = error.span().map_or_else(
+        || "(file)".to_owned(),
+        |span| {
+            let before = text.get(..span.start).unwrap_or("");
+            let line = before.matches('\n').count() + 1;
+            format!("line {line}, `{}`", text.lines().nth(line - 1).unwrap_or("").trim())
+        },
+    );
+    PolicyError { file: file.to_owned(), key, message: error.message().replace('\n', " ") }
+}
+
+/// The longest reference and guard that the ring holds, in weeks.
+pub(crate) const HISTORY_WEEKS_MAX: u16 = (RING_DAYS / 7) as u16;

@@ -1,0 +1,176 @@
+//! Ranges and cross-references of a policy: everything that its types cannot say.
+
+use std::collections::BTreeMap;
+
+use crate::account::SignalKey;
+use crate::policy::{Aggregate, HISTORY_WEEKS_MAX, Policy, PolicyError, Signal};
+
+/// The most signals that a policy may have.
+pub(crate) const SIGNALS_MAX: usize = 64;
+/// The kind of a corroborated alert; no signal may use it alone.
+pub(crate) const CORROBORATED_KIND: &str = "churn_risk";
+
+struct Check<'f> {
+    file: &'f str,
+}
+
+impl Check<'_> {
+    fn fail(&self, key: impl Into<String>, message: impl Into<String>) -> Result<(), PolicyError> {
+        Err(PolicyError { file: self.file.to_owned(), key: key.into(), message: message.into() })
+    }
+
+    fn within(
+        &self,
+        key: &str,
+        value: impl Into<f64>,
+        low: f64,
+        high: f64,
+    ) -> Result<(), PolicyError> {
+        let value = value.into();
+        if value >= low && value <= high {
+            return Ok(());
+        }
+        self.fail(key, format!("is {value}, allowed is {low} to {high}"))
+    }
+
+    fn word(&self, key: &str, value: &str) -> Result<(), PolicyError> {
+        let fits = !value.is_empty()
+            && value.len() <= 64
+            && value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if fits {
+            return Ok(());
+        }
+        self.fail(key, format!("is `{value}`, allowed are 1 to 64 of a-z, 0-9 and _"))
+    }
+}
+
+/// Checks a policy; the error names the first key that is wrong.
+pub(crate) fn check(file: &str, policy: &Policy) -> Result<(), PolicyError> {
+    let check = Check { file };
+    check_sections(&check, policy)?;
+    check_score(&check, policy)?;
+    if policy.signals.is_empty() || policy.signals.len() > SIGNALS_MAX {
+        return check.fail(
+            "signal",
+            format!("there are {}, allowed are 1 to {SIGNALS_MAX}", policy.signals.len()),
+        );
+    }
+    let mut names: BTreeMap<SignalKey, &str> = BTreeMap::new();
+    for (index, signal) in policy.signals.iter().enumerate() {
+        check_signal(&check, &format!("signal[{index}] ({})", signal.name), signal)?;
+        if let Some(other) = names.insert(SignalKey::of(&signal.name), &signal.name) {
+            return check.fail(
+                format!("signal[{index}].name"),
+                format!("`{}` clashes with `{other}`: choose another name", signal.name),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
+    let (admission, baseline) = (&policy.admission, &policy.baseline);
+    check.within("admission.lateness_minutes", admission.lateness_minutes, 0.0, 1440.0)?;
+    check.within("admission.grace_hours", admission.grace_hours, 1.0, 168.0)?;
+    check.within("admission.future_minutes", admission.future_minutes, 1.0, 1440.0)?;
+    check.within("admission.distinct_max", admission.distinct_max, 1.0, 100_000.0)?;
+    check.within("baseline.reference_weeks", baseline.reference_weeks, 4.0, 14.0)?;
+    check.within("baseline.reference_weeks_min", baseline.reference_weeks_min, 2.0, 8.0)?;
+    check.within("baseline.guard_weeks", baseline.guard_weeks, 1.0, 8.0)?;
+    check.within("baseline.variation_prior", baseline.variation_prior, 0.01, 1.0)?;
+    check.within("baseline.variation_prior_weeks", baseline.variation_prior_weeks, 0.0, 52.0)?;
+    if baseline.reference_weeks + baseline.guard_weeks > HISTORY_WEEKS_MAX {
+        return check.fail(
+            "baseline.reference_weeks",
+            format!(
+                "with guard_weeks it makes more than the {HISTORY_WEEKS_MAX} weeks that are kept"
+            ),
+        );
+    }
+    let deviation = &policy.deviation;
+    let rising = deviation.windows_weeks.windows(2).all(|pair| pair[0] < pair[1]);
+    let bounded =
+        deviation.windows_weeks.iter().all(|&weeks| weeks >= 1 && weeks <= baseline.guard_weeks);
+    if deviation.windows_weeks.is_empty() || !rising || !bounded {
+        return check.fail(
+            "deviation.windows_weeks",
+            format!(
+                "is {:?}, allowed are rising weeks from 1 to baseline.guard_weeks ({})",
+                deviation.windows_weeks, baseline.guard_weeks
+            ),
+        );
+    }
+    check.within("deviation.z_support", deviation.z_support, 1.0, 6.0)?;
+    check.within("deviation.z_alone", deviation.z_alone, deviation.z_support, 8.0)?;
+    check.within("deviation.z_strong", deviation.z_strong, deviation.z_alone, 12.0)?;
+    check.within("deviation.change_min_pct", deviation.change_min_pct, 0.0, 90.0)?;
+    check.within("deviation.absence_days_min", deviation.absence_days_min, 2.0, 60.0)?;
+    check.within("deviation.absence_beyond_days", deviation.absence_beyond_days, 0.0, 60.0)?;
+    let corroboration = &policy.corroboration;
+    check.within("corroboration.z_group", corroboration.z_group, 1.0, 6.0)?;
+    check.within(
+        "corroboration.z_combined",
+        corroboration.z_combined,
+        corroboration.z_group,
+        12.0,
+    )?;
+    check.within("corroboration.groups_high", corroboration.groups_high, 2.0, 5.0)?;
+    check.within(
+        "corroboration.groups_critical",
+        corroboration.groups_critical,
+        f64::from(corroboration.groups_high),
+        8.0,
+    )
+}
+
+fn check_score(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
+    let (alerts, maturity, score) = (&policy.alerts, &policy.maturity, &policy.score);
+    check.within("alerts.resolve_quiet_days", alerts.resolve_quiet_days, 1.0, 60.0)?;
+    check.within("alerts.refractory_days", alerts.refractory_days, 0.0, 180.0)?;
+    check.within("maturity.learning_days", maturity.learning_days, 7.0, 120.0)?;
+    check.within(
+        "maturity.onboarding_days",
+        maturity.onboarding_days,
+        f64::from(maturity.learning_days),
+        365.0,
+    )?;
+    check.within("score.base_points", score.base_points, 0.0, 100.0)?;
+    check.within("score.recency_points", score.recency_points, 0.0, 50.0)?;
+    check.within("score.recency_full_days", score.recency_full_days, 2.0, 128.0)?;
+    check.within("score.frequency_points", score.frequency_points, 0.0, 50.0)?;
+    check.within("score.tenure_points", score.tenure_points, 0.0, 50.0)?;
+    check.within("score.tenure_full_days", score.tenure_full_days, 1.0, 3650.0)?;
+    check.within("score.upside_share", score.upside_share, 0.0, 1.0)?;
+    check.within("score.publish_min_points", score.publish_min_points, 0.01, 100.0)?;
+    check.within("score.healthy_min", score.healthy_min, 1.0, 100.0)?;
+    check.within("score.at_risk_below", score.at_risk_below, 0.0, score.healthy_min)
+}
+
+fn check_signal(check: &Check<'_>, at: &str, signal: &Signal) -> Result<(), PolicyError> {
+    check.word(&format!("{at}.name"), &signal.name)?;
+    check.word(&format!("{at}.group"), &signal.group)?;
+    check.word(&format!("{at}.kind"), &signal.kind)?;
+    if ["base", "recency", "frequency", "tenure", "clip"].contains(&signal.name.as_str()) {
+        return check.fail(format!("{at}.name"), "is the name of a scorecard line: choose another");
+    }
+    if signal.kind == CORROBORATED_KIND {
+        return check.fail(
+            format!("{at}.kind"),
+            format!("`{CORROBORATED_KIND}` is the kind of corroborated alerts: choose another"),
+        );
+    }
+    check.within(&format!("{at}.weight"), signal.weight, 0.0, 50.0)?;
+    check.within(&format!("{at}.effect_full_pct"), signal.effect_full_pct, 5.0, 1000.0)?;
+    check.within(&format!("{at}.spread_min"), signal.spread_min, 0.0, 1e12)?;
+    if signal.key_user && signal.aggregate != Aggregate::Presence {
+        return check.fail(format!("{at}.key_user"), "is for aggregate = \"presence\" only");
+    }
+    if let Some(streak) = &signal.streak {
+        if signal.aggregate != Aggregate::Mean {
+            return check.fail(format!("{at}.streak"), "is for aggregate = \"mean\" only");
+        }
+        check.within(&format!("{at}.streak.threshold"), streak.threshold, -1e12, 1e12)?;
+        check.within(&format!("{at}.streak.fall"), streak.fall, 0.0, 1e12)?;
+    }
+    Ok(())
+}

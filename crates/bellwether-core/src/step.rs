@@ -1,0 +1,582 @@
+//! One step of the engine: an input and the state of its partition become the next state and the outputs.
+//!
+//! Order within a step: admission, the partition's clock, timers that are due (silent accounts' day closes), the
+//! account's own day closes, then the input itself. So an event is judged against days that were closed without it.
+//!
+//! Two clocks: an account's days are closed by its own events; the partition's clock (all events and ticks) closes the
+//! days of accounts that are silent. So history can be filled in account by account, in any order of accounts.
+
+use std::sync::Arc;
+
+use crate::account::{Account, ActivityKey, SignalState};
+use crate::close::{close_day, context, refresh_points, rolling_value};
+use crate::detect::{Detector, Deviation, RobustDetector};
+use crate::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
+use crate::history::{DayTotals, mask};
+use crate::id::AccountId;
+use crate::output::{Evidence, Maturity, Output, Resolution};
+use crate::points::Points;
+use crate::policy::{Compiled, Direction, Signal};
+use crate::reject::{Reason, Reject};
+use crate::score::{ExpertScorecard, Scorer, is_presence};
+use crate::state::State;
+use crate::time::{Day, Millis};
+use crate::{alert, publish};
+
+/// The pure engine: a policy, a deviation stage and a scorecard.
+#[derive(Debug, Clone)]
+pub struct Core {
+    pub(crate) policy: Arc<Compiled>,
+    pub(crate) detector: Arc<dyn Detector>,
+    pub(crate) scorer: Arc<dyn Scorer>,
+}
+
+/// What became of an input that was not rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Signals that an event fed.
+    pub signals: u32,
+    /// Days of accounts that were closed on the way.
+    pub days_closed: u32,
+    /// Distinct members or features that were counted but not kept, because `admission.distinct_max` was reached.
+    pub distinct_dropped: u32,
+}
+
+/// What a step says: used, or rejected for a reason.
+pub type Verdict = Result<Applied, Reject>;
+
+impl Core {
+    /// An engine with the first deviation stage and the policy's expert weights.
+    #[must_use]
+    pub fn new(policy: Arc<Compiled>) -> Core {
+        Core { policy, detector: Arc::new(RobustDetector), scorer: Arc::new(ExpertScorecard) }
+    }
+
+    /// An engine with other models.
+    #[must_use]
+    pub fn with_models(
+        policy: Arc<Compiled>,
+        detector: Arc<dyn Detector>,
+        scorer: Arc<dyn Scorer>,
+    ) -> Core {
+        Core { policy, detector, scorer }
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &Compiled {
+        &self.policy
+    }
+
+    /// Version of the scorecard in force.
+    #[must_use]
+    pub fn model_version(&self) -> &str {
+        self.scorer.version()
+    }
+
+    /// Applies one input. `received_at` is the time at which the log took it (the broker's or the appender's stamp).
+    /// The outer error is the store's; a rejected input is the inner error and leaves the state unchanged.
+    pub fn apply<S: State>(
+        &self,
+        state: &mut S,
+        input: Input,
+        received_at: Millis,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, S::Error> {
+        match input {
+            Input::Event(event) => self.event(state, event, received_at, out),
+            Input::Profile(profile) => {
+                self.profile(state, profile).map(|()| Ok(Applied::default()))
+            }
+            Input::Outcome(outcome) => {
+                self.outcome(state, &outcome, out).map(|()| Ok(Applied::default()))
+            }
+            Input::Tick => {
+                let days_closed = self.advance(state, received_at, out)?;
+                Ok(Ok(Applied { days_closed, ..Applied::default() }))
+            }
+        }
+    }
+
+    fn event<S: State>(
+        &self,
+        state: &mut S,
+        event: Event,
+        received_at: Millis,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, S::Error> {
+        if let Err(reject) = self.admissible(&event, received_at) {
+            return Ok(Err(reject));
+        }
+        if self.policy.admission.unknown_accounts == crate::policy::UnknownAccounts::Reject
+            && !self.has_profile(state, &event.account)?
+        {
+            let detail = format!(
+                "account {} has no profile: send one, or set admission.unknown_accounts",
+                event.account
+            );
+            return Ok(Err(Reject::new(Reason::UnknownAccount, detail)));
+        }
+        let mut days_closed = self.advance(state, event.occurred_at, out)?;
+        let clock = state.clock().newest.unwrap_or(event.occurred_at);
+        let known = state.take(&event.account)?;
+        if let Some(reject) = known.as_ref().and_then(|account| self.too_late(account, &event)) {
+            put_back(state, known)?;
+            return Ok(Err(reject));
+        }
+        if !state.remember(seen_hash(&event), clock.max(event.occurred_at))? {
+            put_back(state, known)?;
+            let detail =
+                format!("event {} of account {} was already counted", event.id, event.account);
+            return Ok(Err(Reject::new(Reason::Duplicate, detail)));
+        }
+        let matched: Vec<usize> = (0..self.policy.signals.len())
+            .filter(|&index| self.policy.signals[index].takes(&event))
+            .collect();
+        if matched.is_empty() {
+            put_back(state, known)?;
+            return Ok(Ok(Applied { days_closed, ..Applied::default() }));
+        }
+        let mut account = known.unwrap_or_else(|| Account::new(event.account.clone()));
+        self.realign(&mut account);
+        days_closed += self.close_own_days(&mut account, event.occurred_at, out);
+        let distinct_dropped = self.count(&mut account, &event, &matched);
+        if event.occurred_at < clock.plus(-self.policy.lateness_ms()) {
+            account.hot.held_until = Some(clock);
+        }
+        self.respond(&mut account, &event, &matched, out);
+        state.put(account)?;
+        Ok(Ok(Applied { signals: matched.len() as u32, days_closed, distinct_dropped }))
+    }
+
+    /// What can be said against an event without looking at its account.
+    fn admissible(&self, event: &Event, received_at: Millis) -> Result<(), Reject> {
+        if let Some(value) = event.value {
+            if !value.is_finite() {
+                return Err(Reject::new(Reason::NonFinite, "value is not a finite number"));
+            }
+            if value.abs() > VALUE_ABS_MAX {
+                let detail = format!(
+                    "value is {value:e}, allowed is a magnitude of at most {VALUE_ABS_MAX:e}"
+                );
+                return Err(Reject::new(Reason::OutOfRange, detail));
+            }
+        }
+        if event.occurred_at < Millis::MIN || event.occurred_at > Millis::MAX {
+            let detail = format!("occurred_at is {}, allowed is 1970 to 9998", event.occurred_at);
+            return Err(Reject::new(Reason::OutOfRange, detail));
+        }
+        if event.occurred_at > received_at.plus(self.policy.future_ms()) {
+            let detail = format!(
+                "occurred_at is {}, received at {received_at}: check the producer's clock (admission.future_minutes)",
+                event.occurred_at
+            );
+            return Err(Reject::new(Reason::Future, detail));
+        }
+        Ok(())
+    }
+
+    /// Lateness is the account's own: other accounts being further on does not make its history too old, so that
+    /// history can be filled in account by account.
+    fn too_late(&self, account: &Account, event: &Event) -> Option<Reject> {
+        if !account.hot.scheduled {
+            return None;
+        }
+        let today_starts_at = account.zone().day_start(account.hot.today);
+        let newest =
+            account.hot.last_event_at.map_or(today_starts_at, |at| at.max(today_starts_at));
+        let oldest = newest.plus(-self.policy.lateness_ms() - self.policy.grace_ms());
+        (event.occurred_at < oldest).then(|| {
+            let detail = format!(
+                "occurred_at is {}, the oldest that account {} takes now is {oldest} (admission.grace_hours)",
+                event.occurred_at, event.account
+            );
+            Reject::new(Reason::TooLate, detail)
+        })
+    }
+
+    /// Closes the days that the account's own events have left behind.
+    fn close_own_days(&self, account: &mut Account, now: Millis, out: &mut Vec<Output>) -> u32 {
+        let mut closed = 0;
+        let lateness_ms = self.policy.lateness_ms();
+        while account.hot.scheduled && account.hot.today_ends_at.plus(lateness_ms) <= now {
+            let at = account.hot.today_ends_at.plus(lateness_ms);
+            close_day(self, account, at, out);
+            closed += 1;
+        }
+        closed
+    }
+
+    fn has_profile<S: State>(&self, state: &mut S, id: &AccountId) -> Result<bool, S::Error> {
+        let Some(account) = state.take(id)? else { return Ok(false) };
+        let known = account.profile.is_some();
+        state.put(account)?;
+        Ok(known)
+    }
+
+    /// Moves the partition's clock and closes the days that are due.
+    fn advance<S: State>(
+        &self,
+        state: &mut S,
+        to: Millis,
+        out: &mut Vec<Output>,
+    ) -> Result<u32, S::Error> {
+        let mut clock = state.clock();
+        if clock.newest.is_some_and(|newest| newest >= to) {
+            return Ok(0);
+        }
+        clock.newest = Some(to);
+        let watermark = to.plus(-self.policy.lateness_ms());
+        let forget_hour =
+            |fired: Millis| crate::state::seen_hour(fired.plus(-self.policy.grace_ms()));
+        let forget_due =
+            clock.fired.is_none_or(|fired| forget_hour(fired) < forget_hour(watermark));
+        let mut closed = 0;
+        while let Some((_, id)) = state.next_due(watermark)? {
+            let Some(mut account) = state.take(&id)? else { break };
+            self.realign(&mut account);
+            // Known once event time has passed the day's end by the lateness: the record carries that instant.
+            let at = account.hot.today_ends_at.plus(self.policy.lateness_ms());
+            close_day(self, &mut account, at, out);
+            state.put(account)?;
+            closed += 1;
+        }
+        clock.fired = Some(watermark);
+        state.set_clock(clock);
+        if forget_due {
+            // Whatever is older would be rejected as too late, so its id need not be known any more.
+            state.forget_seen(watermark.plus(-self.policy.grace_ms()))?;
+        }
+        Ok(closed)
+    }
+
+    /// Gives the account one state per signal of the policy, in its order. Points of signals that are gone move to the
+    /// base line of the next record.
+    fn realign(&self, account: &mut Account) {
+        if account.hot.policy_version == self.policy.version() {
+            return;
+        }
+        let mut old = std::mem::take(&mut account.hot.signals);
+        account.hot.signals = self
+            .policy
+            .keys()
+            .iter()
+            .map(|&key| match old.iter().position(|state| state.key == key) {
+                Some(at) => old.swap_remove(at),
+                None => SignalState { key, ..SignalState::default() },
+            })
+            .collect();
+        let orphaned: Points = old.iter().map(|state| state.published).sum();
+        account.hot.published_base += orphaned;
+        account.hot.policy_version = self.policy.version().to_owned();
+        account.changed.hot = true;
+    }
+
+    /// Counts an event into its day. Returns the distinct values that found no room.
+    fn count(&self, account: &mut Account, event: &Event, matched: &[usize]) -> u32 {
+        let zone = account.zone();
+        let day = zone.day(event.occurred_at);
+        let first = account.hot.first_event_at;
+        account.hot.first_event_at =
+            Some(first.map_or(event.occurred_at, |at| at.min(event.occurred_at)));
+        account.hot.last_event_at = account.hot.last_event_at.max(Some(event.occurred_at));
+        if !account.hot.scheduled {
+            begin(account, day, event.occurred_at);
+        }
+        if event.segment.is_some() && account.hot.segment != event.segment {
+            account.hot.segment.clone_from(&event.segment);
+        }
+        let mut dropped = 0;
+        for &index in matched {
+            if self.policy.signals[index].is_activity() {
+                account.hot.activity.mark(day);
+            }
+            dropped += u32::from(!self.count_signal(account, event, index, day));
+        }
+        account.changed.hot = true;
+        dropped
+    }
+
+    /// Counts an event into one signal. Returns `false` where a distinct value found no room.
+    fn count_signal(&self, account: &mut Account, event: &Event, index: usize, day: Day) -> bool {
+        let signal = &self.policy.signals[index];
+        let distinct = signal.distinct_value(event).flatten();
+        let marked = if distinct.is_some() || is_presence(signal) {
+            self.mark(account, event, index, distinct.unwrap_or(""), day)
+        } else {
+            Mark::New
+        };
+        let state = &mut account.hot.signals[index];
+        state.first_day = Some(state.first_day.map_or(day, |first| first.min(day)));
+        let value = event.value.unwrap_or(0.0);
+        if marked == Mark::New && !is_presence(signal) {
+            match state.open.binary_search_by_key(&day, |(open, _)| *open) {
+                Ok(at) => state.open[at].1.add(event.occurred_at, value),
+                Err(at) => {
+                    let mut totals = DayTotals::default();
+                    totals.add(event.occurred_at, value);
+                    state.open.insert(at, (day, totals));
+                }
+            }
+        }
+        if signal.streak.is_some() {
+            state.recent.push((event.occurred_at, value));
+            state
+                .recent
+                .sort_by(|left, right| left.0.cmp(&right.0).then(left.1.total_cmp(&right.1)));
+            let surplus = state.recent.len().saturating_sub(3);
+            state.recent.drain(..surplus);
+        }
+        marked != Mark::NoRoom
+    }
+
+    /// Marks a member, a feature or a presence as active.
+    fn mark(
+        &self,
+        account: &mut Account,
+        event: &Event,
+        index: usize,
+        value: &str,
+        day: Day,
+    ) -> Mark {
+        let key = ActivityKey { signal: self.policy.keys()[index], value: value.to_owned() };
+        if !account.activity.contains_key(&key) {
+            let from = ActivityKey { signal: key.signal, value: String::new() };
+            let rows = account
+                .activity
+                .range(from..)
+                .take_while(|(row, _)| row.signal == key.signal)
+                .count();
+            if rows >= self.policy.admission.distinct_max as usize {
+                return Mark::NoRoom;
+            }
+        }
+        let row = account.activity.entry(key.clone()).or_default();
+        let new_in_window = row.bits == 0 || row.seen_from(day) & mask(7) == 0;
+        let mut changed = row.mark(day);
+        if event.role.is_some() && event.member.is_some() && row.role != event.role {
+            row.role.clone_from(&event.role);
+            changed = true;
+        }
+        if changed {
+            account.changed.activity.insert(key);
+        }
+        if new_in_window { Mark::New } else { Mark::Known }
+    }
+
+    /// Lets the score and the alerts answer to an event at once.
+    fn respond(
+        &self,
+        account: &mut Account,
+        event: &Event,
+        matched: &[usize],
+        out: &mut Vec<Output>,
+    ) {
+        let zone = account.zone();
+        // Records of an account carry rising times, whatever the order of its events.
+        let now =
+            account.hot.last_event_at.map_or(event.occurred_at, |at| at.max(event.occurred_at));
+        let today = zone.day(event.occurred_at).max(account.hot.today);
+        let closed = account.hot.today.plus(-1);
+        let mut evidence_changed = false;
+        for &index in matched {
+            let signal = &self.policy.signals[index];
+            let state = &mut account.hot.signals[index];
+            if is_presence(signal) {
+                if zone.day(event.occurred_at) > closed {
+                    evidence_changed |= state.evidence.take().is_some();
+                    state.points = Points::ZERO;
+                }
+                continue;
+            }
+            let found = run_of_three(signal, state, &zone, &self.policy)
+                .or_else(|| self.surge(signal, state, closed, today));
+            if let Some(found) = found {
+                let news = state.evidence.as_ref().is_none_or(|had| had.z.abs() < found.z.abs());
+                if news {
+                    state.evidence = Some(found);
+                    evidence_changed = true;
+                }
+            }
+            refresh_points(self, signal, state, closed);
+        }
+        context(self, account, today);
+        publish::rescore(account, &self.policy);
+        let mut alerts = Vec::new();
+        if evidence_changed && crate::close::maturity(account) == Maturity::Established {
+            alert::review(account, &self.policy, self.scorer.version(), now, false, &mut alerts);
+        }
+        publish::publish(
+            account,
+            &self.policy,
+            self.scorer.version(),
+            now,
+            !alerts.is_empty(),
+            out,
+        );
+        out.append(&mut alerts);
+    }
+
+    /// A rising signal is judged at once, not only at the day's end.
+    fn surge(
+        &self,
+        signal: &Signal,
+        state: &SignalState,
+        closed: Day,
+        today: Day,
+    ) -> Option<Evidence> {
+        if signal.direction != Direction::Up {
+            return None;
+        }
+        let baseline = state.baseline?;
+        let value = rolling_value(signal, state, closed)?;
+        let z = self.detector.judge_week(signal, value, &baseline);
+        let change = (value - baseline.level) / baseline.level.abs().max(1e-9) * 100.0;
+        if z < self.policy.deviation.z_support || change < self.policy.deviation.change_min_pct {
+            return None;
+        }
+        let onset = state.evidence.as_ref().map_or(today, |evidence| evidence.onset);
+        let onset_days_ago = u16::try_from(today.since(onset)).unwrap_or(0);
+        let deviation = Deviation { z, observed: value, window_weeks: 1, onset_days_ago };
+        Some(crate::close::evidence(signal, &deviation, baseline.level, today))
+    }
+
+    fn profile<S: State>(&self, state: &mut S, profile: Profile) -> Result<(), S::Error> {
+        let mut account = match state.take(&profile.account)? {
+            Some(account) => account,
+            None => Account::new(profile.account.clone()),
+        };
+        if account.profile.as_ref().is_none_or(|known| known.as_of <= profile.as_of) {
+            account.profile = Some(profile);
+            account.changed.profile = true;
+            if account.hot.scheduled {
+                // The zone may have changed: the open day ends when it ends there.
+                account.hot.today_ends_at = account.zone().day_start(account.hot.today.plus(1));
+                account.changed.hot = true;
+            }
+        }
+        state.put(account)
+    }
+
+    fn outcome<S: State>(
+        &self,
+        state: &mut S,
+        outcome: &Outcome,
+        out: &mut Vec<Output>,
+    ) -> Result<(), S::Error> {
+        let Some(mut account) = state.take(&outcome.account)? else { return Ok(()) };
+        self.realign(&mut account);
+        let ends = matches!(outcome.kind, OutcomeKind::Churned);
+        let tells = ends || matches!(outcome.kind, OutcomeKind::Renewed | OutcomeKind::Saved);
+        if tells {
+            account.hot.outcome = Some((outcome.kind, outcome.occurred_at));
+            account.changed.hot = true;
+        }
+        if ends {
+            let (model, at) = (self.scorer.version(), outcome.occurred_at);
+            let mut alerts = Vec::new();
+            alert::resolve_all(
+                &mut account,
+                &self.policy,
+                model,
+                at,
+                Resolution::Outcome,
+                &mut alerts,
+            );
+            if account.hot.published_score.is_some() {
+                publish::publish(&mut account, &self.policy, model, at, true, out);
+            }
+            out.append(&mut alerts);
+            account.hot.scheduled = false;
+        }
+        state.put(account)
+    }
+}
+
+fn put_back<S: State>(state: &mut S, account: Option<Account>) -> Result<(), S::Error> {
+    account.map_or(Ok(()), |account| state.put(account))
+}
+
+/// What marking a distinct value found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// It is new in its seven days, which is what a distinct count adds up.
+    New,
+    /// It was there within the last seven days.
+    Known,
+    /// There are too many; it is not kept.
+    NoRoom,
+}
+
+/// The hash under which an event's id is remembered.
+#[must_use]
+pub fn seen_hash(event: &Event) -> u64 {
+    let text = format!("{}\u{1f}{}", event.account, event.id);
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}
+
+/// Starts an account's days: a new account, one that comes back after a dormancy, or after it had churned. What was
+/// known of an account that comes back is too old to be its normal.
+fn begin(account: &mut Account, day: Day, at: Millis) {
+    let returning = account.history.newest.is_some();
+    if returning {
+        account.history = crate::history::History::default();
+        account.hot.first_event_at = Some(at);
+        account.hot.activity = crate::history::Activity::default();
+        account.hot.maturity = None;
+        for state in &mut account.hot.signals {
+            *state = SignalState {
+                key: state.key,
+                published: state.published,
+                ..SignalState::default()
+            };
+        }
+        account.changed.activity.extend(account.activity.keys().cloned());
+        account.activity.clear();
+        account.changed.history = true;
+    }
+    account.hot.today = day;
+    account.hot.today_ends_at = account.zone().day_start(day.plus(1));
+    account.hot.scheduled = true;
+    account.hot.held_until = None;
+}
+
+/// Three interactions in a row that worsen: flagged before a fourth, whatever the week's mean says.
+fn run_of_three(
+    signal: &Signal,
+    state: &SignalState,
+    zone: &crate::time::Zone,
+    policy: &Compiled,
+) -> Option<Evidence> {
+    let streak = signal.streak.as_ref()?;
+    let [(first_at, first), (_, second), (_, third)] = state.recent.as_slice() else { return None };
+    let sign = match signal.direction {
+        Direction::Down => 1.0,
+        Direction::Up => -1.0,
+    };
+    let (a, b, c) = (first * sign, second * sign, third * sign);
+    let threshold = streak.threshold * sign;
+    let worsening = a >= b && b >= c && a - c >= streak.fall && c <= threshold;
+    let low = a <= threshold && b <= threshold && c <= threshold;
+    if !worsening && !low {
+        return None;
+    }
+    let onset = zone.day(*first_at);
+    Some(Evidence {
+        signal: signal.name.clone(),
+        category: signal.category,
+        group: signal.group.clone(),
+        observed: *third,
+        baseline: state.baseline.map_or(*first, |baseline| baseline.level),
+        unit: signal.unit.clone(),
+        change_pct: None,
+        z: -sign * policy.deviation.z_alone,
+        risk: true,
+        onset,
+        window_days: 0,
+        text: format!(
+            "{} went {first:+.2}, {second:+.2}, {third:+.2} in three interactions in a row since {onset}",
+            signal.label
+        ),
+    })
+}
