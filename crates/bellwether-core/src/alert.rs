@@ -33,6 +33,8 @@ pub struct OpenAlert {
     pub opened_at: Millis,
     /// Events published of it so far.
     pub sequence: u32,
+    /// The last of them, and its event time.
+    pub last: (Transition, Millis),
     /// Signals that it has named, with the baseline each had then: what "recovered" is measured against.
     pub signals: Vec<(String, f64)>,
     /// Day closes in a row on which nothing supported it.
@@ -158,6 +160,7 @@ impl Desk<'_> {
                 severity,
                 opened_at: self.at,
                 sequence: 0,
+                last: (Transition::Opened, self.at),
                 signals: Vec::new(),
                 quiet_days: 0,
             });
@@ -288,17 +291,16 @@ impl Desk<'_> {
         resolution: Option<Resolution>,
     ) {
         let mut evidence = evidence.to_vec();
-        evidence.sort_by(|left, right| {
-            right.z.abs().total_cmp(&left.z.abs()).then_with(|| left.signal.cmp(&right.signal))
-        });
+        strongest_first(&mut evidence);
         let score = self.account.hot.score;
         let alert = &mut self.account.hot.alerts[index];
         alert.sequence += 1;
+        alert.last = (transition, self.at);
         let event = AlertEvent {
             id: content_id(&[&alert.id, &alert.sequence.to_string(), transition.as_str()]),
             alert_id: alert.id.clone(),
             account_id: self.account.id.clone(),
-            account_name: self.account.profile.as_ref().and_then(|profile| profile.name.clone()),
+            account_name: self.account.name().map(str::to_owned),
             kind: alert.kind.clone(),
             transition,
             severity: alert.severity,
@@ -316,6 +318,65 @@ impl Desk<'_> {
         self.account.changed.hot = true;
         self.out.push(Output::Alert(Box::new(event)));
     }
+}
+
+/// The open alerts of an account as events, with the evidence as it stands now: for a read model that starts afresh. Ids
+/// are those of the last published events.
+pub(crate) fn standing(
+    account: &Account,
+    policy: &Compiled,
+    model_version: &str,
+) -> Vec<AlertEvent> {
+    account.hot.alerts.iter().map(|alert| stand(account, alert, policy, model_version)).collect()
+}
+
+fn stand(
+    account: &Account,
+    alert: &OpenAlert,
+    policy: &Compiled,
+    model_version: &str,
+) -> AlertEvent {
+    let kind_of = |name: &str| {
+        policy.signals.iter().find(|signal| signal.name == name).map(|signal| &signal.kind)
+    };
+    let mut evidence: Vec<Evidence> = account
+        .hot
+        .signals
+        .iter()
+        .filter_map(|state| state.evidence.clone())
+        .filter(|item| item.risk)
+        .filter(|item| {
+            alert.kind == CORROBORATED_KIND || kind_of(&item.signal) == Some(&alert.kind)
+        })
+        .collect();
+    strongest_first(&mut evidence);
+    let (transition, at) = alert.last;
+    AlertEvent {
+        id: content_id(&[&alert.id, &alert.sequence.to_string(), transition.as_str()]),
+        alert_id: alert.id.clone(),
+        account_id: account.id.clone(),
+        account_name: account.name().map(str::to_owned),
+        kind: alert.kind.clone(),
+        transition,
+        severity: alert.severity,
+        at,
+        opened_at: alert.opened_at,
+        resolution: None,
+        title: title(alert, transition, &evidence, None),
+        evidence,
+        groups: Vec::new(),
+        score: account.hot.score,
+        band: band(account.hot.score, policy),
+        policy_version: policy.version().to_owned(),
+        model_version: model_version.to_owned(),
+    }
+}
+
+/// Orders evidence for people: the strongest first, ties by name.
+pub(crate) fn strongest_first(evidence: &mut [Evidence]) {
+    evidence.sort_by(|left, right| {
+        right.z.abs().total_cmp(&left.z.abs()).then_with(|| left.signal.cmp(&right.signal))
+    });
 }
 
 fn title(

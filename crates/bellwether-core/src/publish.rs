@@ -197,9 +197,7 @@ pub fn health_record(
     let hot = &account.hot;
     let mut evidence: Vec<_> =
         hot.signals.iter().filter_map(|state| state.evidence.clone()).collect();
-    evidence.sort_by(|left, right| {
-        right.z.abs().total_cmp(&left.z.abs()).then_with(|| left.signal.cmp(&right.signal))
-    });
+    crate::alert::strongest_first(&mut evidence);
     HealthRecord {
         account_id: account.id.clone(),
         name: account.name().map(str::to_owned),

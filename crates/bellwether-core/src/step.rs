@@ -74,6 +74,26 @@ impl Core {
         self.scorer.version()
     }
 
+    /// An account as a read model shows it: its health record and its open alerts. Empty before anything was published.
+    #[must_use]
+    pub fn view(&self, mut account: Account) -> Vec<Output> {
+        if account.hot.published_score.is_none() {
+            return Vec::new();
+        }
+        self.realign(&mut account);
+        let model = self.scorer.version();
+        let at = account
+            .hot
+            .last_event_at
+            .unwrap_or_default()
+            .max(account.zone().day_start(account.hot.today));
+        let record = publish::health_record(&account, &self.policy, model, at);
+        let alerts = alert::standing(&account, &self.policy, model);
+        std::iter::once(Output::Health(Box::new(record)))
+            .chain(alerts.into_iter().map(|event| Output::Alert(Box::new(event))))
+            .collect()
+    }
+
     /// Applies one input. `received_at` is the time at which the log took it (the broker's or the appender's stamp).
     /// The outer error is the store's; a rejected input is the inner error and leaves the state unchanged.
     pub fn apply<S: State>(
