@@ -293,6 +293,7 @@ impl Desk<'_> {
         let mut evidence = evidence.to_vec();
         strongest_first(&mut evidence);
         let score = self.account.hot.score;
+        let account_name = self.account.name().map(str::to_owned);
         let alert = &mut self.account.hot.alerts[index];
         alert.sequence += 1;
         alert.last = (transition, self.at);
@@ -300,7 +301,7 @@ impl Desk<'_> {
             id: content_id(&[&alert.id, &alert.sequence.to_string(), transition.as_str()]),
             alert_id: alert.id.clone(),
             account_id: self.account.id.clone(),
-            account_name: self.account.name().map(str::to_owned),
+            account_name,
             kind: alert.kind.clone(),
             transition,
             severity: alert.severity,
