@@ -1,1 +1,38 @@
-//! skeleton
+//! The harness of Bellwether's tests: a real Kafka broker and a real schema registry on this machine, plain clients that know nothing
+//! of Bellwether, the `bellwether` binary as a process, and waiting with a deadline.
+//!
+//! What is missing on the machine makes a test fail with the name of the package to install; nothing is ever skipped.
+
+mod client;
+mod process;
+mod service;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+pub use client::{Consumed, Outgoing, consume_all, create_topic, delete_records_before, produce};
+pub use process::{Bellwether, bellwether, bellwether_path};
+pub use service::{KafkaCluster, Registry, free_port_pair, shared_kafka};
+
+/// A name that no other test of this process, and no other process, uses.
+#[must_use]
+pub fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{prefix}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Looks for `condition` to give a value, again and again, and returns it.
+///
+/// # Panics
+/// If there is none within `limit`; the message names `what` was waited for.
+pub fn wait_until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(started.elapsed() < limit, "waited {} s in vain for {what}", limit.as_secs_f32());
+        // The step between two looks, not a guess of how long it takes.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -6,3 +6,4 @@ pub mod log;
 pub mod metrics;
 pub mod read_model;
 pub mod topics;
+pub mod worker;

@@ -1,1 +1,565 @@
-//! (being written)
+//! The closed list of all metrics, and the only place that names them.
+//!
+//! # Invariants
+//! - Every metric is built from its row in [`TABLE`], so the table cannot drift from what is exposed.
+//! - No metric has an account label: the number of series depends on the policy and the partitions, not on the customers.
+//! - Callers record once per batch; nothing here is called per event.
+
+use std::fmt;
+use std::time::Duration;
+
+use bellwether_core::output::{Band, Output, Severity, Transition};
+use bellwether_core::reject::Reason;
+use prometheus::core::Collector;
+use prometheus::{
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::log::{Lag, Remedy};
+
+/// What kind of series a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises, until a restart.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts observations in buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// The kind as it stands in the exposition format.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// One row of [`TABLE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its full name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its labels, in order.
+    pub labels: &'static [&'static str],
+    /// What it says, in one sentence.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(const $id: Metric =
+            Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+
+        /// Every metric, in the order of the way of an event through the pipeline.
+        pub const TABLE: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    EVENTS_IN = Counter "bellwether_events_in_total" ["topic"] "Records read from an input topic.";
+    EVENTS_ADMITTED = Counter "bellwether_events_admitted_total" []
+        "Events that passed decoding and admission and changed an account.";
+    EVENTS_REJECTED = Counter "bellwether_events_rejected_total" ["reason", "intended"]
+        "Records not used; intended drops (duplicates) leave no dead letter.";
+    DAY_CLOSES = Counter "bellwether_day_closes_total" [] "Account days closed by timers.";
+    OUTPUTS = Counter "bellwether_outputs_total" ["kind"]
+        "Records published: score_changed, score_current, alert, dead_letter.";
+    ALERT_TRANSITIONS = Counter "bellwether_alert_transitions_total"
+        ["transition", "kind", "severity"] "Alert events published.";
+    BATCH_RECORDS = Histogram "bellwether_batch_records" [] "Input records in a committed batch.";
+    COMMIT_SECONDS = Histogram "bellwether_commit_duration_seconds" []
+        "Time that a successful commit took, from the first append to the local state.";
+    COMMITS = Counter "bellwether_commits_total" ["result"]
+        "Commits by result: committed, or the remedy that its failure asked for.";
+    PUBLISHED_SECONDS = Histogram "bellwether_event_to_published_seconds" []
+        "Age of a record's timestamp when the batch with its outputs was committed.";
+    LAG = Gauge "bellwether_consumer_lag_records" ["topic", "partition"]
+        "Records of an owned input partition that are not yet delivered.";
+    WATERMARK_LAG = Gauge "bellwether_watermark_lag_seconds" ["partition"]
+        "How far a partition's watermark lies behind the wall clock.";
+    STATE_BYTES = Gauge "bellwether_state_size_bytes" ["partition"]
+        "Size of a partition's state store on disk.";
+    RESTORED = Counter "bellwether_restore_records_total" []
+        "Changelog records applied while restoring partitions.";
+    RESTORE_REMAINING = Gauge "bellwether_restore_remaining_records" ["partition"]
+        "Changelog records still to apply before a partition is ready.";
+    REGISTRY_WAITS = Counter "bellwether_registry_waits_total" []
+        "Times that a partition was paused because the schema registry did not answer.";
+    ACCOUNTS = Gauge "bellwether_accounts" ["band"] "Accounts with a health record, by band.";
+    ALERTS_OPEN = Gauge "bellwether_open_alerts" ["severity"] "Alerts that are open, by severity.";
+    BUILD_INFO = Gauge "bellwether_build_info" ["version", "policy_version"]
+        "Always 1; names the build and the policy in force.";
+    RSS_BYTES = Gauge "process_resident_memory_bytes" [] "Resident memory of this process.";
+    CPU_SECONDS = Counter "process_cpu_seconds_total" []
+        "User and system time that this process used.";
+    OPEN_FDS = Gauge "process_open_fds" [] "Open file descriptors of this process.";
+}
+
+/// 1 ms to 1 h: a commit under light load takes a few milliseconds, a backlog after an outage hours.
+const PUBLISHED_BUCKETS_SECONDS: [f64; 17] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0,
+    900.0, 3600.0,
+];
+/// From a write to a local disk to the time-out of a transaction.
+const COMMIT_BUCKETS_SECONDS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+/// Powers of four up to the largest batch that a policy allows.
+const BATCH_BUCKETS_RECORDS: [f64; 9] =
+    [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
+
+/// The kinds of output record, as the label of `bellwether_outputs_total`.
+const OUTPUT_KINDS: [&str; 4] = ["score_changed", "score_current", "alert", "dead_letter"];
+
+/// The metrics could not be set up or written out: a defect of [`TABLE`], not of the environment.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics: {0}; report this as a bug")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// All metrics of a process, in a registry of their own. Clones share their values.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    events_in: IntCounterVec,
+    events_admitted: IntCounterVec,
+    events_rejected: IntCounterVec,
+    day_closes: IntCounterVec,
+    outputs: IntCounterVec,
+    alert_transitions: IntCounterVec,
+    batch_records: Histogram,
+    commit_seconds: Histogram,
+    commits: IntCounterVec,
+    published_seconds: Histogram,
+    lag: IntGaugeVec,
+    watermark_lag: GaugeVec,
+    state_bytes: IntGaugeVec,
+    restored: IntCounterVec,
+    restore_remaining: IntGaugeVec,
+    registry_waits: IntCounterVec,
+    accounts: IntGaugeVec,
+    alerts_open: IntGaugeVec,
+    build_info: IntGaugeVec,
+    rss_bytes: Gauge,
+    cpu_seconds: Counter,
+    open_fds: Gauge,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Keeps a handle of a collector and gives another one to the registry.
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> Result<C, MetricsError> {
+    let collector = collector?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+fn opts(metric: &Metric) -> Opts {
+    Opts::new(metric.name, metric.help)
+}
+
+fn counters(registry: &Registry, metric: &Metric) -> Result<IntCounterVec, MetricsError> {
+    register(registry, IntCounterVec::new(opts(metric), metric.labels))
+}
+
+fn gauges(registry: &Registry, metric: &Metric) -> Result<IntGaugeVec, MetricsError> {
+    register(registry, IntGaugeVec::new(opts(metric), metric.labels))
+}
+
+fn histogram(
+    registry: &Registry,
+    metric: &Metric,
+    buckets: &[f64],
+) -> Result<Histogram, MetricsError> {
+    let opts = HistogramOpts::new(metric.name, metric.help).buckets(buckets.to_vec());
+    let vector = register(registry, HistogramVec::new(opts, metric.labels))?;
+    Ok(vector.get_metric_with_label_values::<&str>(&[])?)
+}
+
+fn process_gauge(registry: &Registry, metric: &Metric) -> Result<Gauge, MetricsError> {
+    let vector = register(registry, GaugeVec::new(opts(metric), metric.labels))?;
+    Ok(vector.get_metric_with_label_values::<&str>(&[])?)
+}
+
+impl Metrics {
+    /// A registry with every metric of [`TABLE`]; those whose labels are known stand at zero from the start, so that a rate over
+    /// the first occurrence is not lost.
+    pub fn new() -> Result<Metrics, MetricsError> {
+        let registry = Registry::new();
+        let cpu = register(&registry, CounterVec::new(opts(&CPU_SECONDS), CPU_SECONDS.labels))?;
+        let metrics = Metrics {
+            events_in: counters(&registry, &EVENTS_IN)?,
+            events_admitted: counters(&registry, &EVENTS_ADMITTED)?,
+            events_rejected: counters(&registry, &EVENTS_REJECTED)?,
+            day_closes: counters(&registry, &DAY_CLOSES)?,
+            outputs: counters(&registry, &OUTPUTS)?,
+            alert_transitions: counters(&registry, &ALERT_TRANSITIONS)?,
+            batch_records: histogram(&registry, &BATCH_RECORDS, &BATCH_BUCKETS_RECORDS)?,
+            commit_seconds: histogram(&registry, &COMMIT_SECONDS, &COMMIT_BUCKETS_SECONDS)?,
+            commits: counters(&registry, &COMMITS)?,
+            published_seconds: histogram(
+                &registry,
+                &PUBLISHED_SECONDS,
+                &PUBLISHED_BUCKETS_SECONDS,
+            )?,
+            lag: gauges(&registry, &LAG)?,
+            watermark_lag: register(
+                &registry,
+                GaugeVec::new(opts(&WATERMARK_LAG), WATERMARK_LAG.labels),
+            )?,
+            state_bytes: gauges(&registry, &STATE_BYTES)?,
+            restored: counters(&registry, &RESTORED)?,
+            restore_remaining: gauges(&registry, &RESTORE_REMAINING)?,
+            registry_waits: counters(&registry, &REGISTRY_WAITS)?,
+            accounts: gauges(&registry, &ACCOUNTS)?,
+            alerts_open: gauges(&registry, &ALERTS_OPEN)?,
+            build_info: gauges(&registry, &BUILD_INFO)?,
+            rss_bytes: process_gauge(&registry, &RSS_BYTES)?,
+            cpu_seconds: cpu.get_metric_with_label_values::<&str>(&[])?,
+            open_fds: process_gauge(&registry, &OPEN_FDS)?,
+            registry,
+        };
+        metrics.start_at_zero();
+        Ok(metrics)
+    }
+
+    fn start_at_zero(&self) {
+        for vector in [&self.events_admitted, &self.day_closes, &self.restored] {
+            vector.with_label_values::<&str>(&[]).reset();
+        }
+        self.registry_waits.with_label_values::<&str>(&[]).reset();
+        for reason in Reason::ALL {
+            self.events_rejected.with_label_values(&reject_labels(reason)).reset();
+        }
+        for kind in OUTPUT_KINDS {
+            self.outputs.with_label_values(&[kind]).reset();
+        }
+        for result in [
+            "committed",
+            remedy_label(Remedy::Reopen),
+            remedy_label(Remedy::Unknown),
+            remedy_label(Remedy::Fenced),
+            remedy_label(Remedy::Stop),
+        ] {
+            self.commits.with_label_values(&[result]).reset();
+        }
+        self.accounts([(Band::AtRisk, 0), (Band::Neutral, 0), (Band::Healthy, 0)]);
+        self.alerts_open(Severity::ALL.map(|severity| (severity, 0)));
+    }
+
+    /// Names the build and the policy in force.
+    pub fn build_info(&self, version: &str, policy_version: &str) {
+        self.build_info.reset();
+        self.build_info.with_label_values(&[version, policy_version]).set(1);
+    }
+
+    /// Counts records read from an input topic.
+    pub fn events_in(&self, topic: &str, records: u64) {
+        self.events_in.with_label_values(&[topic]).inc_by(records);
+    }
+
+    /// Counts admitted events.
+    pub fn admitted(&self, events: u64) {
+        self.events_admitted.with_label_values::<&str>(&[]).inc_by(events);
+    }
+
+    /// Counts rejected records of one reason.
+    pub fn rejected(&self, reason: Reason, records: u64) {
+        self.events_rejected.with_label_values(&reject_labels(reason)).inc_by(records);
+    }
+
+    /// Counts closed days.
+    pub fn day_closes(&self, days: u64) {
+        self.day_closes.with_label_values::<&str>(&[]).inc_by(days);
+    }
+
+    /// Counts the published outputs of a committed batch, and the alert transitions among them.
+    pub fn outputs(&self, outputs: &[Output]) {
+        let (mut changes, mut records, mut alerts) = (0, 0, 0);
+        for output in outputs {
+            match output {
+                Output::ScoreChanged(_) => changes += 1,
+                Output::Health(_) => records += 1,
+                Output::Alert(event) => {
+                    alerts += 1;
+                    self.alert_transition(event.transition, &event.kind, event.severity);
+                }
+            }
+        }
+        for (kind, count) in OUTPUT_KINDS.into_iter().zip([changes, records, alerts]) {
+            self.outputs.with_label_values(&[kind]).inc_by(count);
+        }
+    }
+
+    fn alert_transition(&self, transition: Transition, kind: &str, severity: Severity) {
+        let labels = [transition.as_str(), kind, severity.as_str()];
+        self.alert_transitions.with_label_values(&labels).inc();
+    }
+
+    /// Counts published dead letters.
+    pub fn dead_letters(&self, records: u64) {
+        self.outputs.with_label_values(&["dead_letter"]).inc_by(records);
+    }
+
+    /// Records a commit that succeeded: how long it took and how many input records it held.
+    pub fn committed(&self, duration: Duration, batch_records: usize) {
+        self.commits.with_label_values(&["committed"]).inc();
+        self.commit_seconds.observe(duration.as_secs_f64());
+        self.batch_records.observe(batch_records as f64);
+    }
+
+    /// Counts a commit that failed, by what its failure asks for.
+    pub fn commit_failed(&self, remedy: Remedy) {
+        self.commits.with_label_values(&[remedy_label(remedy)]).inc();
+    }
+
+    /// Records how old the records of a batch were when it was committed at `committed_at_ms`. A timestamp from the future
+    /// counts as zero.
+    pub fn published(
+        &self,
+        committed_at_ms: i64,
+        record_timestamps_ms: impl IntoIterator<Item = i64>,
+    ) {
+        let batch = self.published_seconds.local();
+        for timestamp_ms in record_timestamps_ms {
+            let age_ms = committed_at_ms.saturating_sub(timestamp_ms).max(0);
+            batch.observe(age_ms as f64 / 1000.0);
+        }
+        batch.flush();
+    }
+
+    /// Sets the lag of input partitions.
+    pub fn lag(&self, lags: &[Lag]) {
+        for lag in lags {
+            let labels = [lag.topic.as_ref(), &lag.partition.to_string()];
+            self.lag.with_label_values(&labels).set(lag.records);
+        }
+    }
+
+    /// Sets how far a partition's watermark lies behind the wall clock.
+    pub fn watermark_lag(&self, partition: i32, behind_ms: i64) {
+        let seconds = behind_ms as f64 / 1000.0;
+        self.watermark_lag.with_label_values(&[partition.to_string()]).set(seconds);
+    }
+
+    /// Sets the size of a partition's state store.
+    pub fn state_bytes(&self, partition: i32, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.state_bytes.with_label_values(&[partition.to_string()]).set(bytes);
+    }
+
+    /// Reports progress of a restore: records applied since the last report, and records still to apply.
+    pub fn restore(&self, partition: i32, applied: u64, remaining: u64) {
+        self.restored.with_label_values::<&str>(&[]).inc_by(applied);
+        let remaining = i64::try_from(remaining).unwrap_or(i64::MAX);
+        self.restore_remaining.with_label_values(&[partition.to_string()]).set(remaining);
+    }
+
+    /// Counts one pause of a partition for want of the schema registry.
+    pub fn registry_wait(&self) {
+        self.registry_waits.with_label_values::<&str>(&[]).inc();
+    }
+
+    /// Sets the number of accounts per band.
+    pub fn accounts(&self, counts: [(Band, usize); 3]) {
+        for (band, count) in counts {
+            self.accounts.with_label_values(&[band.as_str()]).set(count as i64);
+        }
+    }
+
+    /// Sets the number of open alerts per severity.
+    pub fn alerts_open(&self, counts: [(Severity, usize); 5]) {
+        for (severity, count) in counts {
+            self.alerts_open.with_label_values(&[severity.as_str()]).set(count as i64);
+        }
+    }
+
+    /// Removes the series of a partition that is no longer owned: another worker reports it now.
+    pub fn drop_partition(&self, partition: i32, input_topics: &[impl AsRef<str>]) {
+        let partition = partition.to_string();
+        // Removal fails only where the series does not exist, and then there is nothing to remove.
+        for topic in input_topics {
+            drop(self.lag.remove_label_values(&[topic.as_ref(), &partition]));
+        }
+        drop(self.watermark_lag.remove_label_values(&[&partition]));
+        drop(self.state_bytes.remove_label_values(&[&partition]));
+        drop(self.restore_remaining.remove_label_values(&[&partition]));
+    }
+
+    /// Everything in the Prometheus text format, version 0.0.4.
+    pub fn render(&self) -> Result<String, MetricsError> {
+        self.observe_process();
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+
+    /// Reads the process's own figures. Where there is no `/proc`, they stay at zero.
+    fn observe_process(&self) {
+        if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
+            self.rss_bytes.set(resident_bytes(&status).unwrap_or(0.0));
+        }
+        if let Ok(stat) = std::fs::read_to_string("/proc/self/stat") {
+            let used = cpu_seconds(&stat).unwrap_or(0.0);
+            // A counter has no `set`; two scrapes at once may both add, by at most a tick.
+            self.cpu_seconds.inc_by((used - self.cpu_seconds.get()).max(0.0));
+        }
+        if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
+            // Reading the directory holds one descriptor itself.
+            self.open_fds.set(entries.count().saturating_sub(1) as f64);
+        }
+    }
+}
+
+fn reject_labels(reason: Reason) -> [&'static str; 2] {
+    [reason.as_str(), if reason.intended() { "true" } else { "false" }]
+}
+
+fn remedy_label(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::Reopen => "reopen",
+        Remedy::Unknown => "unknown",
+        Remedy::Fenced => "fenced",
+        Remedy::Stop => "stop",
+    }
+}
+
+/// `VmRSS` of `/proc/self/status`, which is in kB (proc(5)).
+fn resident_bytes(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024.0)
+}
+
+/// Fields 14 and 15 of `/proc/self/stat`, counted after the command name, which may itself hold spaces and brackets. They are in
+/// ticks of a hundredth of a second: `USER_HZ` is part of Linux's ABI and 100 on every platform we build for.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let (_, after_command) = stat.rsplit_once(')')?;
+    let mut fields = after_command.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics() -> Metrics {
+        Metrics::new().expect("the table is well-formed")
+    }
+
+    fn rendered(metrics: &Metrics) -> String {
+        metrics.render().expect("the registry renders")
+    }
+
+    /// The value of a series, as it stands in the text.
+    fn value(text: &str, series: &str) -> Option<String> {
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+            .map(str::to_owned)
+    }
+
+    #[test]
+    fn everything_in_the_table_is_exposed_and_nothing_else() {
+        let metrics = metrics();
+        metrics.build_info("0.1.0", "p1");
+        metrics.events_in("usage.events.v1", 1);
+        metrics.lag(&[Lag { topic: "t".into(), partition: 0, records: 3 }]);
+        metrics.watermark_lag(0, 1500);
+        metrics.state_bytes(0, 10);
+        metrics.restore(0, 1, 2);
+        metrics.alert_transition(Transition::Opened, "churn_risk", Severity::High);
+        let text = rendered(&metrics);
+        let mut exposed: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        exposed.sort_unstable();
+        let mut expected: Vec<String> = TABLE
+            .iter()
+            .map(|metric| format!("{} {}", metric.name, metric.kind.as_str()))
+            .collect();
+        expected.sort_unstable();
+        assert_eq!(exposed, expected);
+        assert!(!text.contains("account_id=") && !text.contains("account="));
+    }
+
+    #[test]
+    fn names_say_what_is_counted_in_which_unit() {
+        for metric in TABLE {
+            assert!(metric.name.starts_with("bellwether_") || metric.name.starts_with("process_"));
+            assert_eq!(
+                metric.kind == Kind::Counter,
+                metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn every_reason_and_result_starts_at_zero() {
+        let text = rendered(&metrics());
+        for reason in Reason::ALL {
+            let series = format!(
+                "bellwether_events_rejected_total{{intended=\"{}\",reason=\"{}\"}}",
+                reason.intended(),
+                reason.as_str()
+            );
+            assert_eq!(value(&text, &series).as_deref(), Some("0"), "{series}");
+        }
+        let unknown = "bellwether_commits_total{result=\"unknown\"}";
+        assert_eq!(value(&text, unknown).as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn a_batch_is_recorded_with_the_age_of_its_records() {
+        let metrics = metrics();
+        metrics.committed(Duration::from_millis(3), 2);
+        metrics.published(10_000, [9_000, 12_000]);
+        let text = rendered(&metrics);
+        assert_eq!(
+            value(&text, "bellwether_commits_total{result=\"committed\"}").as_deref(),
+            Some("1")
+        );
+        assert_eq!(value(&text, "bellwether_event_to_published_seconds_sum").as_deref(), Some("1"));
+        assert_eq!(
+            value(&text, "bellwether_event_to_published_seconds_count").as_deref(),
+            Some("2")
+        );
+        assert_eq!(value(&text, "bellwether_batch_records_sum").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_lost_partition_takes_its_series_along() {
+        let metrics = metrics();
+        for partition in [0, 1] {
+            metrics.state_bytes(partition, 5);
+            metrics.lag(&[Lag { topic: "in".into(), partition, records: 1 }]);
+        }
+        metrics.drop_partition(1, &["in"]);
+        let text = rendered(&metrics);
+        assert!(text.contains("partition=\"0\""));
+        assert!(!text.contains("partition=\"1\""));
+    }
+
+    #[test]
+    fn process_figures_are_read_as_the_kernel_writes_them() {
+        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152.0));
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 1 0 5 6 7";
+        assert_eq!(cpu_seconds(stat), Some(2.0));
+        assert_eq!(cpu_seconds("broken"), None);
+    }
+}

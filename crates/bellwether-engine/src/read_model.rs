@@ -1,1 +1,504 @@
-//! (being written)
+//! What the API reads: published by the worker threads after each commit, never before it.
+//!
+//! # Invariants
+//! - It holds what was committed and nothing else, so a reader never sees a score that a crash takes back.
+//! - Everything is bounded: alerts and score changes by the constants below, the rest by the accounts of the owned partitions.
+//! - Publishing the same output twice changes nothing, so a restart may publish what it re-reads.
+//! - Readers work in small steps: no query holds a lock for longer than [`SCAN_MAX`] entries take.
+//!
+//! Deliberately absent: history beyond the recent past. That is what the topics are for.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use bellwether_core::id::AccountId;
+use bellwether_core::output::{
+    AlertEvent, Band, HealthRecord, Output, ScoreChanged, Severity, Transition,
+};
+use bellwether_core::points::Points;
+use dashmap::DashMap;
+
+/// Alert events kept, over all accounts: about 20 MB at 2 kB each.
+pub const ALERTS_MAX: usize = 10_000;
+/// Score changes kept per account: two months of daily movements.
+pub const CHANGES_PER_ACCOUNT_MAX: usize = 60;
+/// Score changes kept over all accounts: about 200 MB at 1 kB each.
+pub const CHANGES_MAX: usize = 200_000;
+/// Entries that one call of [`ReadModel::scan`] may return.
+pub const SCAN_MAX: usize = 1_024;
+/// A worker that has not beaten for longer than this is taken to be stuck. Well above a poll and a commit (seconds at worst).
+pub const BEAT_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// An account as it is known now.
+#[derive(Debug, Clone)]
+pub struct AccountView {
+    /// The latest full record.
+    pub record: Arc<HealthRecord>,
+    /// Recent score changes, oldest first.
+    pub changes: Vec<Arc<ScoreChanged>>,
+    /// The latest event of each alert that is open, oldest alert first.
+    pub open_alerts: Vec<Arc<AlertEvent>>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    partition: i32,
+    record: Option<Arc<HealthRecord>>,
+    changes: VecDeque<Arc<ScoreChanged>>,
+    open: Vec<Arc<AlertEvent>>,
+}
+
+/// Where a scan stands: the last account that it returned.
+pub type Position = (Points, AccountId);
+
+/// What concerns more than one account, behind one lock that is taken once per batch.
+#[derive(Debug, Default)]
+struct Index {
+    /// Accounts with a record, by score and id.
+    by_score: BTreeSet<Position>,
+    bands: BTreeMap<Band, usize>,
+    open: BTreeMap<Severity, usize>,
+    /// Latest alert events, oldest first, each with its partition, and their ids.
+    alerts: VecDeque<(i32, Arc<AlertEvent>)>,
+    alert_ids: HashSet<String>,
+    /// Every score change kept, oldest first. An entry may outlive its change; then it stands for nothing.
+    changes: VecDeque<(AccountId, u64)>,
+}
+
+/// The read model of a process. Shared between its workers, which publish, and its server, which reads.
+#[derive(Debug, Default)]
+pub struct ReadModel {
+    accounts: DashMap<AccountId, Entry>,
+    index: RwLock<Index>,
+}
+
+impl ReadModel {
+    /// Takes in what a worker just committed for a partition, in order.
+    pub fn publish(&self, partition: i32, outputs: &[Output]) {
+        if outputs.is_empty() {
+            return;
+        }
+        let mut index = self.index_mut();
+        for output in outputs {
+            let mut entry = self.accounts.entry(output.account().clone()).or_default();
+            entry.partition = partition;
+            match output {
+                Output::Health(record) => index.put_record(&mut entry, record),
+                Output::ScoreChanged(change) => index.put_change(&mut entry, change),
+                Output::Alert(event) => index.put_alert(partition, &mut entry, event),
+            }
+        }
+        while index.changes.len() > CHANGES_MAX {
+            let Some((account, sequence)) = index.changes.pop_front() else { break };
+            if let Some(mut entry) = self.accounts.get_mut(&account) {
+                entry.changes.retain(|change| change.sequence != sequence);
+            }
+        }
+    }
+
+    /// Forgets the accounts and alerts of a partition that is no longer owned.
+    pub fn drop_partition(&self, partition: i32) {
+        let mut index = self.index_mut();
+        self.accounts.retain(|_, entry| {
+            let stays = entry.partition != partition;
+            if !stays {
+                index.forget(entry);
+            }
+            stays
+        });
+        index.alerts.retain(|(owner, _)| *owner != partition);
+        index.alert_ids = index.alerts.iter().map(|(_, event)| event.id.clone()).collect();
+    }
+
+    /// An account; none where it is unknown or has no record yet.
+    #[must_use]
+    pub fn account(&self, id: &AccountId) -> Option<AccountView> {
+        let entry = self.accounts.get(id)?;
+        Some(AccountView {
+            record: Arc::clone(entry.record.as_ref()?),
+            changes: entry.changes.iter().cloned().collect(),
+            open_alerts: entry.open.clone(),
+        })
+    }
+
+    /// The next accounts by rising score after a position: at most `count_max`, and never more than [`SCAN_MAX`]. An account
+    /// whose score moves meanwhile may be met twice or not at all.
+    #[must_use]
+    pub fn scan(&self, after: Option<&Position>, count_max: usize) -> Vec<Position> {
+        let from = after.map_or(Bound::Unbounded, |position| Bound::Excluded(position.clone()));
+        let index = self.index();
+        let rest = index.by_score.range((from, Bound::Unbounded));
+        rest.take(count_max.min(SCAN_MAX)).cloned().collect()
+    }
+
+    /// Recent alert events, latest first.
+    #[must_use]
+    pub fn recent_alerts(&self) -> Vec<Arc<AlertEvent>> {
+        self.index().alerts.iter().rev().map(|(_, event)| Arc::clone(event)).collect()
+    }
+
+    /// The latest event of every open alert, most urgent first, then the latest one.
+    #[must_use]
+    pub fn open_alerts(&self) -> Vec<Arc<AlertEvent>> {
+        let mut open: Vec<Arc<AlertEvent>> =
+            self.accounts.iter().flat_map(|entry| entry.open.clone()).collect();
+        open.sort_by(|a, b| {
+            (b.severity, b.at).cmp(&(a.severity, a.at)).then_with(|| a.id.cmp(&b.id))
+        });
+        open
+    }
+
+    /// How many accounts are in each band, worst first.
+    #[must_use]
+    pub fn band_counts(&self) -> [(Band, usize); 3] {
+        let index = self.index();
+        [Band::AtRisk, Band::Neutral, Band::Healthy]
+            .map(|band| (band, index.bands.get(&band).copied().unwrap_or(0)))
+    }
+
+    /// How many alerts of each severity are open, rising.
+    #[must_use]
+    pub fn open_alert_counts(&self) -> [(Severity, usize); 5] {
+        let index = self.index();
+        Severity::ALL.map(|severity| (severity, index.open.get(&severity).copied().unwrap_or(0)))
+    }
+
+    // A poisoned lock means that a reader or worker panicked between two whole steps: nothing here is left half done in a
+    // way that a reader could not bear, and the worker's own panic is reported where it happens.
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    fn put_record(&mut self, entry: &mut Entry, record: &HealthRecord) {
+        if let Some(before) = &entry.record {
+            self.by_score.remove(&(before.score, before.account_id.clone()));
+            decrement(&mut self.bands, before.band);
+        }
+        self.by_score.insert((record.score, record.account_id.clone()));
+        *self.bands.entry(record.band).or_default() += 1;
+        entry.record = Some(Arc::new(record.clone()));
+    }
+
+    fn put_change(&mut self, entry: &mut Entry, change: &ScoreChanged) {
+        if entry.changes.back().is_some_and(|last| last.sequence >= change.sequence) {
+            return;
+        }
+        entry.changes.push_back(Arc::new(change.clone()));
+        if entry.changes.len() > CHANGES_PER_ACCOUNT_MAX {
+            entry.changes.pop_front();
+        }
+        self.changes.push_back((change.account_id.clone(), change.sequence));
+    }
+
+    fn put_alert(&mut self, partition: i32, entry: &mut Entry, event: &AlertEvent) {
+        if !self.alert_ids.insert(event.id.clone()) {
+            return;
+        }
+        let event = Arc::new(event.clone());
+        self.alerts.push_back((partition, Arc::clone(&event)));
+        if self.alerts.len() > ALERTS_MAX
+            && let Some((_, oldest)) = self.alerts.pop_front()
+        {
+            self.alert_ids.remove(&oldest.id);
+        }
+        if let Some(at) = entry.open.iter().position(|open| open.alert_id == event.alert_id) {
+            let before = entry.open.remove(at);
+            decrement(&mut self.open, before.severity);
+        }
+        if event.transition != Transition::Resolved {
+            *self.open.entry(event.severity).or_default() += 1;
+            let at = entry.open.partition_point(|open| open.opened_at <= event.opened_at);
+            entry.open.insert(at, event);
+        }
+    }
+
+    fn forget(&mut self, entry: &Entry) {
+        if let Some(record) = &entry.record {
+            self.by_score.remove(&(record.score, record.account_id.clone()));
+            decrement(&mut self.bands, record.band);
+        }
+        for alert in &entry.open {
+            decrement(&mut self.open, alert.severity);
+        }
+    }
+}
+
+fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count = count.saturating_sub(1);
+    }
+}
+
+/// Whether the process is ready to serve: its partitions restored, its workers beating. Time arrives as an argument.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    state: Mutex<ReadinessState>,
+}
+
+#[derive(Debug, Default)]
+struct ReadinessState {
+    /// Whether any assignment has arrived; it may have been empty (more workers than partitions).
+    assigned: bool,
+    /// Owned partitions: records still to restore, or none when ready.
+    partitions: BTreeMap<i32, Option<u64>>,
+    beats: BTreeMap<u32, Instant>,
+}
+
+/// What [`Readiness::report`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Partitions that are restored and processing.
+    pub ready: Vec<i32>,
+    /// Partitions that are being restored: (partition, records still to apply).
+    pub restoring: Vec<(i32, u64)>,
+    /// What is missing, in words; empty when the process is ready.
+    pub missing: Vec<String>,
+}
+
+impl Readiness {
+    /// Partitions are owned from now on, and not restored yet. Call it with none where an assignment was empty.
+    pub fn assigned(&self, partitions: &[i32]) {
+        let mut state = self.lock();
+        state.assigned = true;
+        for &partition in partitions {
+            state.partitions.insert(partition, Some(0));
+        }
+    }
+
+    /// A partition is being restored and has this many records to go.
+    pub fn restoring(&self, partition: i32, remaining: u64) {
+        self.lock().partitions.insert(partition, Some(remaining));
+    }
+
+    /// A partition is restored.
+    pub fn ready(&self, partition: i32) {
+        self.lock().partitions.insert(partition, None);
+    }
+
+    /// Partitions are no longer owned.
+    pub fn revoked(&self, partitions: &[i32]) {
+        let mut state = self.lock();
+        for partition in partitions {
+            state.partitions.remove(partition);
+        }
+    }
+
+    /// A worker's loop came round.
+    pub fn beat(&self, worker: u32, now: Instant) {
+        self.lock().beats.insert(worker, now);
+    }
+
+    /// What is ready and what is missing at `now`.
+    #[must_use]
+    pub fn report(&self, now: Instant) -> Report {
+        let state = self.lock();
+        let mut report = Report::default();
+        if state.beats.is_empty() {
+            report.missing.push("no worker has started yet".to_owned());
+        }
+        for (worker, beat) in &state.beats {
+            let age = now.saturating_duration_since(*beat);
+            if age > BEAT_AGE_MAX {
+                let seconds = age.as_secs();
+                report.missing.push(format!("worker {worker} has been stuck for {seconds} s"));
+            }
+        }
+        if !state.assigned {
+            report.missing.push("no partitions have been assigned yet".to_owned());
+        }
+        for (&partition, restoring) in &state.partitions {
+            match restoring {
+                None => report.ready.push(partition),
+                Some(remaining) => {
+                    report.restoring.push((partition, *remaining));
+                    report.missing.push(format!(
+                        "partition {partition} is being restored, {remaining} records to go"
+                    ));
+                }
+            }
+        }
+        report
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ReadinessState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_core::output::Maturity;
+    use bellwether_core::time::Millis;
+
+    use super::*;
+
+    fn account(id: &str) -> AccountId {
+        AccountId::new(id).expect("a valid id")
+    }
+
+    fn health(id: &str, score: i32, band: Band) -> Output {
+        Output::Health(Box::new(HealthRecord {
+            account_id: account(id),
+            name: None,
+            segment: None,
+            sequence: 1,
+            at: Millis(0),
+            score: Points(score),
+            band,
+            maturity: Maturity::Established,
+            contributions: Vec::new(),
+            sub_scores: Vec::new(),
+            evidence: Vec::new(),
+            open_alerts: Vec::new(),
+            last_event_at: None,
+            policy_version: String::new(),
+            model_version: String::new(),
+        }))
+    }
+
+    fn change(id: &str, sequence: u64) -> Output {
+        Output::ScoreChanged(Box::new(ScoreChanged {
+            id: format!("{id}-{sequence}"),
+            account_id: account(id),
+            sequence,
+            at: Millis(0),
+            score: Points(0),
+            previous_score: None,
+            band: Band::Neutral,
+            previous_band: None,
+            movements: Vec::new(),
+            sub_scores: Vec::new(),
+            maturity: Maturity::Established,
+            policy_version: String::new(),
+            model_version: String::new(),
+        }))
+    }
+
+    fn alert(id: &str, event: u32, transition: Transition, severity: Severity) -> Output {
+        Output::Alert(Box::new(AlertEvent {
+            id: format!("{id}-{event}"),
+            alert_id: format!("alert-{id}"),
+            account_id: account(id),
+            account_name: None,
+            kind: "churn_risk".to_owned(),
+            transition,
+            severity,
+            at: Millis(i64::from(event)),
+            opened_at: Millis(0),
+            resolution: None,
+            title: String::new(),
+            evidence: Vec::new(),
+            groups: Vec::new(),
+            score: Points(0),
+            band: Band::AtRisk,
+            policy_version: String::new(),
+            model_version: String::new(),
+        }))
+    }
+
+    fn ids(positions: &[Position]) -> Vec<&str> {
+        positions.iter().map(|(_, id)| id.as_str()).collect()
+    }
+
+    fn open_of(model: &ReadModel, severity: Severity) -> usize {
+        let counts = model.open_alert_counts();
+        counts.iter().filter(|(of, _)| *of == severity).map(|(_, count)| count).sum()
+    }
+
+    #[test]
+    fn accounts_come_by_rising_score_and_a_new_record_replaces_the_old_one() {
+        let model = ReadModel::default();
+        model.publish(0, &[health("b", 500, Band::AtRisk), health("a", 9000, Band::Healthy)]);
+        model.publish(1, &[health("c", 500, Band::AtRisk)]);
+        assert_eq!(ids(&model.scan(None, 10)), ["b", "c", "a"]);
+        model.publish(0, &[health("b", 9500, Band::Healthy)]);
+        let first = model.scan(None, 2);
+        assert_eq!(ids(&first), ["c", "a"]);
+        assert_eq!(ids(&model.scan(first.last(), 2)), ["b"]);
+        assert_eq!(
+            model.band_counts(),
+            [(Band::AtRisk, 1), (Band::Neutral, 0), (Band::Healthy, 2)]
+        );
+    }
+
+    #[test]
+    fn an_alert_is_open_until_it_is_resolved() {
+        let model = ReadModel::default();
+        let opened = alert("a", 1, Transition::Opened, Severity::Low);
+        model.publish(0, &[opened.clone(), opened]);
+        assert_eq!(open_of(&model, Severity::Low), 1);
+        model.publish(0, &[alert("a", 2, Transition::Escalated, Severity::High)]);
+        assert_eq!((open_of(&model, Severity::Low), open_of(&model, Severity::High)), (0, 1));
+        assert_eq!(model.open_alerts().len(), 1);
+        model.publish(0, &[alert("a", 3, Transition::Resolved, Severity::High)]);
+        assert_eq!((open_of(&model, Severity::High), model.open_alerts().len()), (0, 0));
+        let recent: Vec<String> = model.recent_alerts().iter().map(|e| e.id.clone()).collect();
+        assert_eq!(recent, ["a-3", "a-2", "a-1"]);
+    }
+
+    #[test]
+    fn a_revoked_partition_takes_its_accounts_and_alerts_along() {
+        let model = ReadModel::default();
+        let low = |id| alert(id, 1, Transition::Opened, Severity::Low);
+        model.publish(0, &[health("a", 100, Band::AtRisk), low("a")]);
+        model.publish(1, &[health("b", 200, Band::AtRisk), low("b")]);
+        model.drop_partition(0);
+        assert!(model.account(&account("a")).is_none());
+        assert_eq!(ids(&model.scan(None, 10)), ["b"]);
+        assert_eq!(model.band_counts()[0], (Band::AtRisk, 1));
+        assert_eq!((open_of(&model, Severity::Low), model.recent_alerts().len()), (1, 1));
+        model.publish(0, &[low("a")]);
+        assert_eq!(model.recent_alerts().len(), 2);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_per_account_and_in_all() {
+        let model = ReadModel::default();
+        model.publish(0, &[health("a", 1, Band::AtRisk), health("z", 2, Band::AtRisk)]);
+        let many: Vec<Output> = (1..=100).map(|sequence| change("a", sequence)).collect();
+        model.publish(0, &many);
+        model.publish(0, &many);
+        let view = model.account(&account("a")).expect("it has a record");
+        let kept: Vec<u64> = view.changes.iter().map(|change| change.sequence).collect();
+        assert_eq!(kept, (41..=100).collect::<Vec<u64>>());
+
+        for number in 0..CHANGES_MAX {
+            model.publish(0, &[change(&format!("n{number}"), 1)]);
+        }
+        let view = model.account(&account("a")).expect("it has a record");
+        assert!(view.changes.is_empty(), "the oldest changes of all went first");
+        assert_eq!(model.index().changes.len(), CHANGES_MAX);
+
+        for event in 0..=ALERTS_MAX as u32 {
+            model.publish(0, &[alert("z", event, Transition::Updated, Severity::Low)]);
+        }
+        let alerts = model.recent_alerts();
+        assert_eq!((alerts.len(), alerts.last().map(|e| e.at)), (ALERTS_MAX, Some(Millis(1))));
+    }
+
+    #[test]
+    fn ready_means_assigned_restored_and_beating() {
+        let readiness = Readiness::default();
+        let start = Instant::now();
+        assert_eq!(readiness.report(start).missing.len(), 2);
+        readiness.beat(0, start);
+        readiness.assigned(&[0, 1]);
+        readiness.ready(0);
+        readiness.restoring(1, 7);
+        let report = readiness.report(start);
+        assert_eq!((report.ready, report.restoring), (vec![0], vec![(1, 7)]));
+        assert_eq!(report.missing, ["partition 1 is being restored, 7 records to go"]);
+        readiness.revoked(&[1]);
+        assert!(readiness.report(start).missing.is_empty());
+        let late = start + BEAT_AGE_MAX + Duration::from_secs(1);
+        assert_eq!(readiness.report(late).missing, ["worker 0 has been stuck for 31 s"]);
+    }
+}

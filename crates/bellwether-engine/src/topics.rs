@@ -1,1 +1,422 @@
-//! (being written)
+//! The topics on Kafka: what each is for, how it must be configured, and whether it is.
+//!
+//! # Invariants
+//! - All topics have equally many partitions: partition `p` of one belongs with partition `p` of all others.
+//! - Nothing that exists is changed: a topic that is not as it must be is named, with what to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use futures_executor::block_on;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+use serde::{Deserialize, Serialize};
+
+use crate::kafka::KafkaOptions;
+use crate::log::LogError;
+
+/// One request to the brokers.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the brokers are asked whether they know a new topic.
+const VISIBLE_RETRY: Duration = Duration::from_millis(50);
+const DAY_MS: i64 = 86_400_000;
+/// The largest input record that a topic created here takes; brokers take 1 MiB unless told otherwise.
+const INPUT_BYTES_MAX: i64 = 12 << 20;
+/// A dead letter keeps the bytes that it rejects and adds headers to them.
+const DEAD_LETTER_BYTES_MAX: i64 = 16 << 20;
+
+/// The names of all topics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicNames {
+    /// Input: events. At least one.
+    pub events: Vec<String>,
+    /// Input: account profiles.
+    pub profiles: String,
+    /// Input: outcomes and alert feedback.
+    pub outcomes: String,
+    /// Input: the calendar.
+    pub calendar: String,
+    /// Output: movements of scores.
+    pub score_changed: String,
+    /// Output: the latest health record of each account.
+    pub score_current: String,
+    /// Output: alerts.
+    pub alerts: String,
+    /// Output: rejected input.
+    pub dead_letters: String,
+    /// Internal: changes of state.
+    pub state_changelog: String,
+    /// Internal: recent event ids.
+    pub seen_changelog: String,
+    /// Internal: recorded time.
+    pub ticks: String,
+}
+
+impl Default for TopicNames {
+    fn default() -> TopicNames {
+        TopicNames {
+            events: vec!["usage.events.v1".to_owned()],
+            profiles: "account.profiles.v1".to_owned(),
+            outcomes: "account.outcomes.v1".to_owned(),
+            calendar: "account.calendar.v1".to_owned(),
+            score_changed: "health.score-changed.v1".to_owned(),
+            score_current: "health.score-current.v1".to_owned(),
+            alerts: "health.alerts.v1".to_owned(),
+            dead_letters: "usage.events.dlq.v1".to_owned(),
+            state_changelog: "bellwether.state.changelog".to_owned(),
+            seen_changelog: "bellwether.seen.changelog".to_owned(),
+            ticks: "bellwether.ticks".to_owned(),
+        }
+    }
+}
+
+/// What becomes of old records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleanup {
+    /// They are deleted after the topic's retention.
+    Delete,
+    /// The latest of each key is kept for ever.
+    Compact,
+}
+
+impl Cleanup {
+    /// Kafka's `cleanup.policy`.
+    #[must_use]
+    pub fn policy(self) -> &'static str {
+        match self {
+            Cleanup::Delete => "delete",
+            Cleanup::Compact => "compact",
+        }
+    }
+}
+
+impl fmt::Display for Cleanup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.policy())
+    }
+}
+
+/// How a topic must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub purpose: &'static str,
+    /// Who normally creates it: `true` if others write to it, and so may own it.
+    pub is_input: bool,
+    /// What becomes of old records; checked.
+    pub cleanup: Cleanup,
+    /// How long records are kept where they are deleted; none: as the brokers are set. Applied at creation, then the owner's choice.
+    pub retention_ms: Option<i64>,
+    /// The largest record; none: as the brokers are set. Applied at creation.
+    pub record_bytes_max: Option<i64>,
+}
+
+impl TopicSpec {
+    fn settings(&self) -> BTreeMap<&'static str, String> {
+        let mut settings = BTreeMap::from([("cleanup.policy", self.cleanup.policy().to_owned())]);
+        if let Some(retention_ms) = self.retention_ms {
+            settings.insert("retention.ms", retention_ms.to_string());
+        }
+        if let Some(bytes) = self.record_bytes_max {
+            settings.insert("max.message.bytes", bytes.to_string());
+        }
+        settings
+    }
+}
+
+impl TopicNames {
+    /// All topics, inputs first. `seen_retention_ms`: how long event ids are remembered (the policy's window for duplicates).
+    #[must_use]
+    pub fn specs(&self, seen_retention_ms: i64) -> Vec<TopicSpec> {
+        let spec = |name: &str, purpose, is_input, cleanup, retention_ms| TopicSpec {
+            name: name.to_owned(),
+            purpose,
+            is_input,
+            cleanup,
+            retention_ms,
+            record_bytes_max: None,
+        };
+        let (compact, delete) = (Cleanup::Compact, Cleanup::Delete);
+        let mut specs: Vec<TopicSpec> = self
+            .events
+            .iter()
+            .map(|name| TopicSpec {
+                record_bytes_max: Some(INPUT_BYTES_MAX),
+                ..spec(name, "events", true, delete, None)
+            })
+            .collect();
+        specs.extend([
+            spec(&self.profiles, "account profiles", true, compact, None),
+            // Keyed by account: compaction would keep one record of each account and lose the feedback before it.
+            spec(&self.outcomes, "outcomes and alert feedback", true, delete, Some(-1)),
+            spec(&self.calendar, "holidays, initiatives, incidents", true, compact, None),
+            spec(&self.score_changed, "score movements", false, delete, Some(90 * DAY_MS)),
+            spec(&self.score_current, "the latest health record per account", false, compact, None),
+            spec(&self.alerts, "alerts", false, delete, Some(730 * DAY_MS)),
+            TopicSpec {
+                record_bytes_max: Some(DEAD_LETTER_BYTES_MAX),
+                ..spec(&self.dead_letters, "rejected input", false, delete, Some(30 * DAY_MS))
+            },
+            spec(&self.state_changelog, "state changelog", false, compact, None),
+            spec(&self.seen_changelog, "recent event ids", false, delete, Some(seen_retention_ms)),
+            spec(&self.ticks, "recorded time", false, delete, None),
+        ]);
+        specs
+    }
+}
+
+/// What is to be done about a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicAction {
+    /// It is missing, and [`apply`] creates it.
+    Create {
+        /// How.
+        spec: TopicSpec,
+        /// With so many partitions.
+        partitions: i32,
+    },
+    /// It is as it must be.
+    Ok {
+        /// How it must be.
+        spec: TopicSpec,
+    },
+    /// It exists, but not as it must be; a person has to act.
+    Mismatch {
+        /// How it must be.
+        spec: TopicSpec,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}
+
+/// Why topics could not be planned, created or used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicsError {
+    /// The settings of the client are wrong.
+    #[error("{0}")]
+    Settings(String),
+    /// The configured names cannot be.
+    #[error("topic names: {0}")]
+    Names(String),
+    /// The brokers did not answer or refused.
+    #[error("{doing}: {reason}")]
+    Brokers {
+        /// What was asked.
+        doing: String,
+        /// The client's words.
+        reason: String,
+    },
+    /// Topics are missing.
+    #[error("missing topics: {}: run `bellwether topics apply`", .0.join(", "))]
+    Missing(Vec<String>),
+    /// Topics are not as they must be.
+    #[error("{}", .0.join("; "))]
+    Mismatch(Vec<String>),
+}
+
+/// A connection for looking at and creating topics.
+pub struct TopicAdmin {
+    client: AdminClient<DefaultClientContext>,
+}
+
+impl fmt::Debug for TopicAdmin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopicAdmin").finish_non_exhaustive()
+    }
+}
+
+/// A topic as it is.
+struct Existing {
+    partitions: i32,
+    cleanup_policy: String,
+}
+
+impl TopicAdmin {
+    /// Connects when first used.
+    ///
+    /// # Errors
+    /// [`TopicsError::Settings`].
+    pub fn new(options: &KafkaOptions) -> Result<TopicAdmin, TopicsError> {
+        let config =
+            options.client().map_err(|error: LogError| TopicsError::Settings(error.message))?;
+        let client = config.create().map_err(|error| TopicsError::Settings(error.to_string()))?;
+        Ok(TopicAdmin { client })
+    }
+
+    fn existing(&self, specs: &[TopicSpec]) -> Result<BTreeMap<String, Existing>, TopicsError> {
+        // All topics: to ask for one that is missing may create it, where brokers are set so.
+        let metadata = self
+            .client
+            .inner()
+            .fetch_metadata(None, TIMEOUT)
+            .map_err(|error| brokers("cannot list topics", error))?;
+        let counts: BTreeMap<&str, usize> = metadata
+            .topics()
+            .iter()
+            .filter(|topic| specs.iter().any(|spec| spec.name == topic.name()))
+            .map(|topic| (topic.name(), topic.partitions().len()))
+            .collect();
+        if counts.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let resources: Vec<ResourceSpecifier<'_>> =
+            counts.keys().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let doing = "cannot read the settings of topics";
+        let described = block_on(self.client.describe_configs(&resources, &options()))
+            .map_err(|error| brokers(doing, error))?;
+        let mut existing = BTreeMap::new();
+        for ((name, count), config) in counts.iter().zip(described) {
+            let config: ConfigResource = config.map_err(|error| brokers(doing, error))?;
+            let policy = config.get("cleanup.policy").and_then(|entry| entry.value.clone());
+            let topic = Existing {
+                partitions: i32::try_from(*count).unwrap_or(i32::MAX),
+                cleanup_policy: policy.unwrap_or_default(),
+            };
+            existing.insert((*name).to_owned(), topic);
+        }
+        Ok(existing)
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
+}
+
+fn brokers(doing: &str, reason: impl fmt::Display) -> TopicsError {
+    TopicsError::Brokers { doing: doing.to_owned(), reason: reason.to_string() }
+}
+
+/// Compares the topics with how they must be. `partitions` counts where no event topic exists yet; else all others follow the first
+/// event topic that does. `seen_retention_ms`: see [`TopicNames::specs`].
+///
+/// # Errors
+/// If names are used twice or the brokers cannot be asked.
+pub fn plan(
+    admin: &TopicAdmin,
+    names: &TopicNames,
+    partitions: i32,
+    seen_retention_ms: i64,
+) -> Result<Vec<TopicAction>, TopicsError> {
+    let specs = names.specs(seen_retention_ms);
+    if names.events.is_empty() {
+        return Err(TopicsError::Names("`events` is empty; name at least one topic".to_owned()));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = specs.iter().find(|spec| !seen.insert(spec.name.as_str())) {
+        return Err(TopicsError::Names(format!(
+            "`{}` is used twice; each needs its own",
+            twice.name
+        )));
+    }
+    let existing = admin.existing(&specs)?;
+    let leader = names.events.iter().find_map(|name| Some((name, existing.get(name)?.partitions)));
+    let partitions = leader.map_or(partitions, |(_, count)| count);
+    Ok(specs
+        .into_iter()
+        .map(|spec| match existing.get(&spec.name) {
+            None => TopicAction::Create { spec, partitions },
+            Some(topic) => match mismatch(&spec, topic, partitions) {
+                Some(reason) => TopicAction::Mismatch { spec, reason },
+                None => TopicAction::Ok { spec },
+            },
+        })
+        .collect())
+}
+
+fn mismatch(spec: &TopicSpec, topic: &Existing, partitions: i32) -> Option<String> {
+    let name = &spec.name;
+    let mut reasons = Vec::new();
+    if topic.partitions != partitions {
+        reasons.push(format!(
+            "{name} has {} partitions and must have {partitions}, as many as the event topic: create it anew with {partitions}",
+            topic.partitions
+        ));
+    }
+    if topic.cleanup_policy != spec.cleanup.policy() {
+        reasons.push(format!(
+            "{name} has cleanup.policy={} and must have {}: run `kafka-configs.sh --alter --entity-type topics --entity-name {name} \
+             --add-config cleanup.policy={}`",
+            topic.cleanup_policy, spec.cleanup, spec.cleanup
+        ));
+    }
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+/// Creates the topics that a plan says are missing, and returns their names once the brokers know them. Topics with a mismatch are
+/// left as they are.
+///
+/// # Errors
+/// If a topic cannot be created; the others exist then, and applying a new plan goes on.
+pub fn apply(
+    admin: &TopicAdmin,
+    plan: &[TopicAction],
+    replication: i32,
+) -> Result<Vec<String>, TopicsError> {
+    let mut created = Vec::new();
+    for action in plan {
+        let TopicAction::Create { spec, partitions } = action else { continue };
+        let settings = spec.settings();
+        let topic = settings.iter().fold(
+            NewTopic::new(&spec.name, *partitions, TopicReplication::Fixed(replication)),
+            |topic, (key, value)| topic.set(key, value),
+        );
+        let doing = format!("cannot create topic {}", spec.name);
+        let results = block_on(admin.client.create_topics([&topic], &options()))
+            .map_err(|error| brokers(&doing, error))?;
+        for result in results {
+            match result {
+                // The second: another instance was faster; a check follows in any case.
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {
+                    created.push(spec.clone())
+                }
+                Err((_, error)) => return Err(brokers(&doing, error)),
+            }
+        }
+    }
+    // The controller answers before the brokers have heard of it, and whoever starts next would find topics missing.
+    let deadline = Instant::now() + TIMEOUT;
+    while admin.existing(&created)?.len() < created.len() {
+        if Instant::now() >= deadline {
+            return Err(brokers(
+                "cannot find the topics that were created",
+                "the brokers do not list them",
+            ));
+        }
+        std::thread::sleep(VISIBLE_RETRY);
+    }
+    Ok(created.into_iter().map(|spec| spec.name).collect())
+}
+
+/// Whether all topics are there and right, as a worker needs them. Returns their number of partitions.
+///
+/// # Errors
+/// [`TopicsError::Missing`] or [`TopicsError::Mismatch`], which say what to run.
+pub fn check(admin: &TopicAdmin, names: &TopicNames) -> Result<i32, TopicsError> {
+    // Neither number matters where nothing is created.
+    let actions = plan(admin, names, 0, 0)?;
+    let mut missing = Vec::new();
+    let mut wrong = Vec::new();
+    for action in actions {
+        match action {
+            TopicAction::Create { spec, .. } => missing.push(spec.name),
+            TopicAction::Mismatch { reason, .. } => wrong.push(reason),
+            TopicAction::Ok { .. } => {}
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(TopicsError::Mismatch(wrong));
+    }
+    if !missing.is_empty() {
+        return Err(TopicsError::Missing(missing));
+    }
+    let existing = admin.existing(&names.specs(0))?;
+    let counts = existing.values().map(|topic| topic.partitions);
+    counts.max().ok_or_else(|| TopicsError::Missing(names.events.clone()))
+}

@@ -23,9 +23,9 @@ use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
 use bellwether_store::error::StoreError;
 use bellwether_store::task::{Store, StoreOptions, Stream};
-use bellwether_wire::dead_letter;
+use bellwether_wire::dead_letter::DeadLetter;
 use bellwether_wire::decode::{DecodeError, Decoder};
-use bellwether_wire::encode::{EncodeError, Encoder};
+use bellwether_wire::encode::Encoder;
 
 use crate::log::{Append, Log, LogError, Poll, Record, Remedy, Topic, Transaction};
 use crate::metrics::Metrics;
@@ -96,9 +96,6 @@ pub enum WorkerError {
     /// The state store failed.
     #[error("state: {0}")]
     Store(#[from] StoreError),
-    /// A record could not be encoded.
-    #[error("encoding: {0}")]
-    Encode(#[from] EncodeError),
 }
 
 /// Opens a connection to the log; called again after a failure.
@@ -469,15 +466,8 @@ impl Worker {
         }
         tracing::debug!(topic = %record.topic, partition = record.partition, offset = record.offset, %reject, "dead letter");
         batch.dead_letters += 1;
-        let headers = dead_letter::headers(
-            reject,
-            &dead_letter::Source {
-                topic: &record.topic,
-                partition: record.partition,
-                offset: record.offset,
-            },
-            &record.headers,
-        );
+        let letter = DeadLetter::new(reject, &record.topic, record.partition, record.offset);
+        let headers = letter.headers(&record.headers);
         batch.transaction.appends.push(Append {
             topic: self.settings.topics.dead_letters.as_str().into(),
             partition: record.partition,
@@ -494,7 +484,7 @@ impl Worker {
             return Ok(());
         }
         let started = Instant::now();
-        self.encode_outputs(&mut batch)?;
+        self.encode_outputs(&mut batch);
         let touched: BTreeSet<i32> =
             batch.offsets.keys().map(|(_, partition)| *partition).collect();
         for partition in &touched {
@@ -527,11 +517,11 @@ impl Worker {
         Ok(())
     }
 
-    fn encode_outputs(&mut self, batch: &mut Batch) -> Result<(), EncodeError> {
+    fn encode_outputs(&self, batch: &mut Batch) {
         let topics = &self.settings.topics;
         for (partition, outputs) in &batch.outputs {
             for output in outputs {
-                let encoded = self.encoder.encode(output)?;
+                let encoded = self.encoder.encode(output);
                 let topic = match output {
                     Output::ScoreChanged(_) => &topics.score_changed,
                     Output::Health(_) => &topics.score_current,
@@ -547,7 +537,6 @@ impl Worker {
                 });
             }
         }
-        Ok(())
     }
 
     fn append_changes(
@@ -664,6 +653,15 @@ impl Worker {
         metrics.alerts_open(self.shared.read_model.open_alert_counts());
         metrics.lag(&log.lag()?);
         Ok(())
+    }
+}
+
+impl TopicNames {
+    /// The topics that workers read, co-partitioned.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<String> {
+        let others = [&self.profiles, &self.outcomes, &self.ticks];
+        self.events.iter().chain(others).cloned().collect()
     }
 }
 

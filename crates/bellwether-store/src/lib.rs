@@ -1,1 +1,20 @@
-//! skeleton
+//! Durable state: the store of one partition, and the embedded log. RocksDB stays behind this crate.
+//!
+//! # Architecture invariants
+//! - Rows and the changelog position they correspond to are written in one atomic batch; after a crash they agree.
+//! - Key bytes never change meaning. Every value starts with a format version; every old version stays readable.
+//! - After a failed write a store is poisoned: nothing goes on from unknown state.
+//! - Memory is bounded: block cache and write buffers are one shared budget, the cache of accounts has a bound of its own.
+//! - Deliberately absent: Kafka, policy, clocks, decisions.
+
+mod cache;
+mod database;
+pub mod error;
+mod lock;
+pub mod log_store;
+mod rows;
+mod seen;
+pub mod task;
+mod timers;
+
+pub use database::Shared;

@@ -1,1 +1,123 @@
-fn main() {}
+//! The `bellwether` command: configuration, wiring, printing. Decisions live in the crates below.
+
+mod app;
+mod cli;
+mod config;
+mod demo;
+mod explain;
+mod policies;
+mod replay;
+mod show;
+mod stories;
+mod topics;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command, PolicyCommand};
+use crate::config::{Config, LogFormat};
+
+/// Checked, and found wanting.
+const EXIT_WANTING: u8 = 3;
+/// Wrong usage or configuration (as clap exits by itself).
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = match Config::load(cli.global.config.as_deref(), &cli.global.overrides()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    if let Err(error) = start_logs(&config, &cli.command) {
+        eprintln!("error: {error:#}");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    match run(&cli, config) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error. Commands that print for people are quiet unless something is wrong.
+fn start_logs(config: &Config, command: &Command) -> Result<()> {
+    let filter = match command {
+        Command::Run(_) => config.log.filter.clone(),
+        Command::Demo(_)
+        | Command::Topics { .. }
+        | Command::Policy { .. }
+        | Command::Replay(_)
+        | Command::Explain(_)
+        | Command::Config
+        | Command::Version => "warn".to_owned(),
+    };
+    let filter = EnvFilter::try_new(&filter)
+        .map_err(|error| anyhow::anyhow!("log.filter is `{filter}`: {error}; allowed is e.g. info or warn,bellwether_engine=debug"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Json => lines.json().init(),
+        LogFormat::Text => lines.init(),
+    }
+    Ok(())
+}
+
+fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
+    let json = cli.global.json;
+    match &cli.command {
+        Command::Demo(args) => demo::run(args, &config, cli.global.data_dir.as_deref(), json)?,
+        Command::Run(args) => app::run(args, config)?,
+        Command::Topics { command } => return topics::run(command, &config, json),
+        Command::Policy { command } => return policy(command, json),
+        Command::Replay(args) => replay::run(args, policies::load(config.policy.as_deref())?, json)?,
+        Command::Explain(args) => return explain::run(args, &config, json),
+        Command::Config => print_config(&config, json)?,
+        Command::Version => {
+            let policy = policies::load(config.policy.as_deref())?;
+            let (version, policy_version) = (env!("CARGO_PKG_VERSION"), policy.version());
+            if json {
+                println!("{}", serde_json::json!({"version": version, "policy": policy.name, "policy_version": policy_version}));
+            } else {
+                println!("bellwether {version}\npolicy {} {policy_version}", policy.name);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn policy(command: &PolicyCommand, json: bool) -> Result<ExitCode> {
+    match command {
+        PolicyCommand::Show { name } => print!("{}", policies::builtin(name).unwrap_or_default()),
+        PolicyCommand::Check { file } => match policies::load(Some(file)) {
+            Ok(policy) if json => {
+                println!(
+                    "{}",
+                    serde_json::json!({"name": policy.name, "version": policy.version(), "signals": policy.signals.len()})
+                );
+            }
+            Ok(policy) => println!("{}: {policy}, {} signals", file.display(), policy.signals.len()),
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                return Ok(ExitCode::from(EXIT_WANTING));
+            }
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_config(config: &Config, json: bool) -> Result<()> {
+    let shown = config.masked();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&shown)?);
+    } else {
+        print!("{}", toml::to_string(&shown)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+# The commands of this project. Every one first looks for what it needs and installs it where it can
+# (deploy/setup.sh). Settings come from the environment or the command line:
+#
+#   CARGO_TARGET_DIR  where compiled code goes (default: target)
+#   ARGS              arguments of `bellwether demo` or of `cargo test`, e.g. make demo ARGS=--serve
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+ARGS ?=
+
+# ccache by its directory of compiler names, not by CC: cargo runs the build script of RocksDB (ten minutes)
+# again whenever CC changes, so `make test` and a plain `cargo test` would undo each other's work.
+CCACHE_DIRS := $(wildcard /usr/lib/ccache /usr/lib64/ccache /opt/homebrew/opt/ccache/libexec /usr/local/opt/ccache/libexec)
+ifneq ($(CCACHE_DIRS),)
+export PATH := $(firstword $(CCACHE_DIRS)):$(PATH)
+endif
+
+# What `cargo build` makes of the dev profile: the demo and the tests share it, so that RocksDB compiles once.
+BELLWETHER := $(CARGO_TARGET_DIR)/debug/bellwether
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Build and show it at work on real history, with nothing but the binary (ARGS=--serve keeps it up)
+	@deploy/setup.sh --for demo
+	@echo "Building (the first time compiles RocksDB: about ten minutes on two cores) ..."
+	cargo build -p bellwether --locked
+	"$(BELLWETHER)" demo $(ARGS)
+
+.PHONY: test
+test: ## Run all tests, against a real Kafka and schema registry
+	@deploy/setup.sh --for test
+	tests/harness/kafka-local.sh fetch
+	tests/harness/registry-local.sh fetch
+	cargo build -p bellwether --locked
+	cargo test --workspace --locked $(ARGS)
+
+.PHONY: lint
+lint: ## Check format, lints and dependencies
+	@deploy/setup.sh --for lint
+	@$(MAKE) fmt-check clippy deny
+
+.PHONY: setup
+setup: ## Look for what building, testing and linting need; install what is missing
+	@deploy/setup.sh --for test
+	@deploy/setup.sh --for lint
+
+.PHONY: fmt-check
+fmt-check:
+	cargo fmt --all --check
+
+.PHONY: clippy
+clippy:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# cargo-deny takes four minutes to build on two cores, so it is no condition of `make lint`: without it the check
+# is left out, loudly. DENY=required (for CI that brings it) makes its absence an error.
+.PHONY: deny
+deny: ## Check licences, bans and sources of the dependencies with cargo-deny, where it is installed
+	@if command -v cargo-deny > /dev/null; then \
+	  echo "cargo deny --locked check -A duplicate licenses bans sources"; \
+	  cargo deny --locked check -A duplicate licenses bans sources; \
+	elif [ "$${DENY:-}" = required ]; then \
+	  echo "cargo-deny is missing; run: cargo install cargo-deny --locked" >&2; exit 1; \
+	else \
+	  echo "WARNING: licences and sources of the dependencies were NOT checked: cargo-deny is missing;" >&2; \
+	  echo "WARNING: to check them, run: cargo install cargo-deny --locked && make deny" >&2; \
+	fi
+
+.PHONY: deny-advisories
+deny-advisories: ## Check the dependencies against the RustSec advisories (clones their database from the network)
+	cargo deny --locked check advisories
+
+.PHONY: clean
+clean: ## Remove compiled code
+	cargo clean

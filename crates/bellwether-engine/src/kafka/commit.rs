@@ -1,0 +1,171 @@
+//! One transaction: records, then input offsets, then the commit.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::classify;
+use super::context::{DeliveryContext, GroupContext};
+use crate::log::{Append, LogError, Receipt, Remedy, Topic};
+
+/// One step of waiting for the broker. `commit_transaction` alone would wait in steps of 100 ms: 103 ms per commit, against 16.
+const STEP: Duration = Duration::from_millis(1);
+/// An abort is a courtesy to readers (the next `init_transactions` would do it), so it does not wait for long.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Appends and offsets, all or nothing. On an error the transaction was aborted where that is possible and certain.
+pub(super) fn commit(
+    producer: &BaseProducer<DeliveryContext>,
+    consumer: &BaseConsumer<GroupContext>,
+    appends: &[Append],
+    offsets: &[(Topic, i32, i64)],
+    timeout: Duration,
+) -> Result<Receipt, LogError> {
+    let deadline = Instant::now() + timeout;
+    producer
+        .begin_transaction()
+        .map_err(|error| classify::uncommitted("cannot begin a transaction", &error))?;
+    let staged = append_all(producer, appends, deadline)
+        .and_then(|receipt| add_offsets(producer, consumer, offsets, timeout).map(|()| receipt));
+    let receipt = match staged {
+        Ok(receipt) => receipt,
+        Err(error) => {
+            abort(producer);
+            return Err(error);
+        }
+    };
+    if let Err(error) = producer.commit_transaction(timeout) {
+        let error = classify::commit(&error);
+        if error.remedy == Remedy::Reopen {
+            abort(producer);
+        }
+        return Err(error);
+    }
+    Ok(receipt)
+}
+
+/// Sends all records and waits for every delivery report.
+fn append_all(
+    producer: &BaseProducer<DeliveryContext>,
+    appends: &[Append],
+    deadline: Instant,
+) -> Result<Receipt, LogError> {
+    producer.context().begin(appends.len());
+    for (index, append) in appends.iter().enumerate() {
+        send(producer, index, append, deadline).map_err(|error| {
+            classify::uncommitted(&format!("cannot append to {}", append.topic), &error)
+        })?;
+    }
+    while producer.in_flight_count() > 0 && producer.context().failed().is_none() {
+        if Instant::now() >= deadline {
+            return Err(LogError::new(
+                Remedy::Reopen,
+                "the brokers did not take a transaction's records in time",
+            ));
+        }
+        producer.poll(STEP);
+    }
+    if let Some(error) = producer.context().failed() {
+        // Records that go down with a fenced producer say "purged"; the client knows why.
+        let error = match producer.client().fatal_error() {
+            Some((code, _)) => KafkaError::MessageProduction(code),
+            None => error,
+        };
+        return Err(classify::uncommitted("an append was not delivered", &error));
+    }
+    let mut ends: BTreeMap<(&Topic, i32), i64> = BTreeMap::new();
+    for (append, offset) in appends.iter().zip(producer.context().take_offsets()) {
+        let Some(offset) = offset else {
+            return Err(LogError::new(
+                Remedy::Reopen,
+                format!("no delivery report for a record of {}", append.topic),
+            ));
+        };
+        let end = ends.entry((&append.topic, append.partition)).or_insert(0);
+        *end = (*end).max(offset + 1);
+    }
+    let positions =
+        ends.into_iter().map(|((topic, partition), end)| (topic.clone(), partition, end)).collect();
+    Ok(Receipt { positions })
+}
+
+/// Hands one record to the client. A full queue is backpressure, not an error: it is served and the same record tried again.
+fn send(
+    producer: &BaseProducer<DeliveryContext>,
+    index: usize,
+    append: &Append,
+    deadline: Instant,
+) -> Result<(), KafkaError> {
+    let mut record: BaseRecord<'_, [u8], [u8], usize> =
+        BaseRecord::with_opaque_to(&append.topic, index).partition(append.partition);
+    record.key = append.key.as_deref();
+    record.payload = append.payload.as_deref();
+    record.timestamp = append.timestamp_ms;
+    if !append.headers.is_empty() {
+        let headers = OwnedHeaders::new_with_capacity(append.headers.len());
+        record.headers = Some(append.headers.iter().fold(headers, |headers, (key, value)| {
+            headers.insert(Header { key, value: Some(value) })
+        }));
+    }
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                if Instant::now() < deadline =>
+            {
+                record = back;
+                producer.poll(STEP);
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
+fn add_offsets(
+    producer: &BaseProducer<DeliveryContext>,
+    consumer: &BaseConsumer<GroupContext>,
+    offsets: &[(Topic, i32, i64)],
+    timeout: Duration,
+) -> Result<(), LogError> {
+    const DOING: &str = "cannot add input positions to a transaction";
+    // Fresh each time: the generation in it is what fences a worker that lost its partitions.
+    let Some(group) = consumer.group_metadata() else {
+        return Err(LogError::new(Remedy::Reopen, "the consumer has no group to commit for"));
+    };
+    // A member that was put out of the group has no generation, and the broker lets a commit without one pass. Looked at after the
+    // metadata: the client's thread changes both together.
+    if consumer.assignment_lost() {
+        return Err(LogError::new(
+            Remedy::Fenced,
+            "this worker was put out of the group: poll more often",
+        ));
+    }
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let mut list = TopicPartitionList::new();
+    for (topic, partition, offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+            .map_err(|error| classify::uncommitted(DOING, &error))?;
+    }
+    producer
+        .send_offsets_to_transaction(&list, &group, timeout)
+        .map_err(|error| classify::uncommitted(DOING, &error))
+}
+
+/// Best effort. Outstanding records are purged and reported first, because the abort waits for their reports.
+fn abort(producer: &BaseProducer<DeliveryContext>) {
+    let deadline = Instant::now() + ABORT_TIMEOUT;
+    producer.purge(PurgeConfig::default().queue().inflight());
+    while producer.in_flight_count() > 0 && Instant::now() < deadline {
+        producer.poll(STEP);
+    }
+    if let Err(error) = producer.abort_transaction(ABORT_TIMEOUT) {
+        tracing::warn!(%error, "a transaction was not aborted; opening the log again aborts it");
+    }
+}

@@ -1,0 +1,270 @@
+//! Callbacks of the Kafka clients: ownership changes, statistics, delivery reports. All run on the worker's own thread, inside a
+//! poll; the locks are never contended and only satisfy the client's `Sync` bound.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::ProducerContext;
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+
+/// One time-out for one request of the coordinator.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often offsets held by another worker's open transaction are asked for again.
+const UNSTABLE_RETRY: Duration = Duration::from_millis(100);
+
+/// A change of ownership, as the group coordinator told it.
+pub(super) enum Change {
+    /// (topic, partition, committed offset if any), all paused.
+    Assigned(Vec<(String, i32, Option<i64>)>),
+    /// All that were assigned.
+    Revoked,
+    /// Partitions were given, but could not be taken.
+    Failed(KafkaError),
+}
+
+/// What the fetcher knew of one partition when statistics were last emitted.
+#[derive(Clone, Copy)]
+pub(super) struct Fetched {
+    /// The offset that read-committed readers can read up to.
+    pub(super) stable_end: i64,
+    /// The next offset to fetch.
+    pub(super) next: i64,
+    /// Records fetched and not yet delivered.
+    pub(super) queued: i64,
+}
+
+/// Callbacks of a worker's consumer.
+pub(super) struct GroupContext {
+    changes: Mutex<VecDeque<Change>>,
+    fetched: Mutex<HashMap<(String, i32), Fetched>>,
+    last_error: Mutex<String>,
+    unstable_wait: Duration,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn trace_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => tracing::error!(target: "kafka", facility, "{message}"),
+        RDKafkaLogLevel::Warning => tracing::warn!(target: "kafka", facility, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::info!(target: "kafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "kafka", facility, "{message}"),
+    }
+}
+
+impl GroupContext {
+    /// `unstable_wait`: how long offsets may stay held by another worker's open transaction.
+    pub(super) fn new(unstable_wait: Duration) -> GroupContext {
+        GroupContext {
+            changes: Mutex::default(),
+            fetched: Mutex::default(),
+            last_error: Mutex::default(),
+            unstable_wait,
+        }
+    }
+
+    /// The oldest change of ownership not yet seen.
+    pub(super) fn take_change(&self) -> Option<Change> {
+        locked(&self.changes).pop_front()
+    }
+
+    /// What the fetcher last knew of a partition.
+    pub(super) fn fetched(&self, topic: &str, partition: i32) -> Option<Fetched> {
+        locked(&self.fetched).get(&(topic.to_owned(), partition)).copied()
+    }
+
+    /// Forgets what the fetcher knew, because reading was moved.
+    pub(super) fn forget_fetched(&self) {
+        locked(&self.fetched).clear();
+    }
+
+    /// The client's own words on the last error: they name topic, partition and offset.
+    pub(super) fn last_error(&self) -> String {
+        locked(&self.last_error).clone()
+    }
+
+    /// The committed offsets of these partitions. Offsets that are part of another worker's open transaction are waited for:
+    /// to read from an older position would process records twice.
+    fn committed(
+        &self,
+        consumer: &BaseConsumer<GroupContext>,
+        partitions: &TopicPartitionList,
+    ) -> KafkaResult<TopicPartitionList> {
+        let deadline = Instant::now() + self.unstable_wait;
+        loop {
+            let committed = consumer.committed_offsets(partitions.clone(), REQUEST_TIMEOUT)?;
+            let unstable = committed.elements().iter().any(|element| {
+                element.error().is_err_and(|error| {
+                    error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnstableOffsetCommit)
+                })
+            });
+            if !unstable || Instant::now() >= deadline {
+                return Ok(committed);
+            }
+            std::thread::sleep(UNSTABLE_RETRY);
+        }
+    }
+
+    /// Takes partitions at their committed offsets, paused: their records wait for the restore of their state.
+    fn assign_paused(
+        &self,
+        consumer: &BaseConsumer<GroupContext>,
+        partitions: &TopicPartitionList,
+    ) -> KafkaResult<Vec<(String, i32, Option<i64>)>> {
+        let committed = self.committed(consumer, partitions)?;
+        let mut start = TopicPartitionList::new();
+        let mut taken = Vec::with_capacity(committed.count());
+        for element in committed.elements() {
+            element.error()?;
+            let position =
+                if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None };
+            let from = position.map_or(Offset::Beginning, Offset::Offset);
+            start.add_partition_offset(element.topic(), element.partition(), from)?;
+            taken.push((element.topic().to_owned(), element.partition(), position));
+        }
+        consumer.assign(&start)?;
+        consumer.pause(&start)?;
+        Ok(taken)
+    }
+}
+
+impl ClientContext for GroupContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        trace_client(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let mut fetched = locked(&self.fetched);
+        fetched.clear();
+        for (name, topic) in statistics.topics {
+            for (number, partition) in topic.partitions {
+                // Negative: nothing was fetched yet.
+                if partition.ls_offset >= 0 && partition.next_offset >= 0 {
+                    let now = Fetched {
+                        stable_end: partition.ls_offset,
+                        next: partition.next_offset,
+                        queued: partition.fetchq_cnt,
+                    };
+                    fetched.insert((name.clone(), number), now);
+                }
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "kafka", %error, reason, "client error");
+        reason.clone_into(&mut locked(&self.last_error));
+    }
+}
+
+impl ConsumerContext for GroupContext {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<GroupContext>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        self.forget_fetched();
+        let change = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            match self.assign_paused(consumer, partitions) {
+                Ok(taken) => Change::Assigned(taken),
+                Err(error) => Change::Failed(error),
+            }
+        } else {
+            match consumer.unassign() {
+                Ok(()) => Change::Revoked,
+                Err(error) => Change::Failed(error),
+            }
+        };
+        locked(&self.changes).push_back(change);
+    }
+}
+
+/// Delivery reports of the transaction under way.
+#[derive(Default)]
+struct Deliveries {
+    /// By index of the append; none: no report yet.
+    offsets: Vec<Option<i64>>,
+    failed: Option<KafkaError>,
+}
+
+/// Callbacks of a worker's producer.
+#[derive(Default)]
+pub(super) struct DeliveryContext {
+    deliveries: Mutex<Deliveries>,
+}
+
+impl DeliveryContext {
+    /// Before the first append of a transaction.
+    pub(super) fn begin(&self, appends: usize) {
+        *locked(&self.deliveries) = Deliveries { offsets: vec![None; appends], failed: None };
+    }
+
+    /// The first append that failed.
+    pub(super) fn failed(&self) -> Option<KafkaError> {
+        locked(&self.deliveries).failed.clone()
+    }
+
+    /// The offsets of the appends, in order.
+    pub(super) fn take_offsets(&self) -> Vec<Option<i64>> {
+        std::mem::take(&mut locked(&self.deliveries).offsets)
+    }
+}
+
+impl ClientContext for DeliveryContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        trace_client(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "kafka", %error, reason, "client error");
+    }
+}
+
+impl ProducerContext for DeliveryContext {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        let mut deliveries = locked(&self.deliveries);
+        match result {
+            Ok(message) => {
+                if let Some(offset) = deliveries.offsets.get_mut(index) {
+                    *offset = Some(message.offset());
+                }
+            }
+            Err((error, _)) => {
+                deliveries.failed.get_or_insert_with(|| error.clone());
+            }
+        }
+    }
+}
+
+/// Callbacks of the group-less readers: only their log lines matter.
+pub(super) struct ReaderContext;
+
+impl ClientContext for ReaderContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        trace_client(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "kafka", %error, reason, "client error");
+    }
+}
+
+impl ConsumerContext for ReaderContext {}

@@ -1,0 +1,215 @@
+//! How to reach Kafka, and the bounds on what its client may take.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rdkafka::ClientConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::log::{LogError, Remedy};
+
+/// Settings that the engine's guarantees rest on; `extra` cannot change them.
+const RESERVED: &[&str] = &[
+    "acks",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "isolation.level",
+    "partition.assignment.strategy",
+    "transactional.id",
+];
+
+/// How to reach Kafka, and the bounds on what its client may take.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaOptions {
+    /// Brokers to start from: `host:port`, comma-separated.
+    pub bootstrap_servers: String,
+    /// Records fetched ahead, per worker thread, in KiB.
+    pub consumer_queue_kib_max: u32,
+    /// Records waiting to be sent, per worker thread, in KiB.
+    pub producer_queue_kib_max: u32,
+    /// The largest record that can be appended, in bytes. The topic's `max.message.bytes` must allow it too.
+    pub record_bytes_max: u32,
+    /// After this long the broker aborts the transaction of a worker that died, and others can read on. Milliseconds.
+    pub transaction_timeout_ms: u32,
+    /// After this long without a heartbeat a worker's partitions go to others. Milliseconds.
+    pub session_timeout_ms: u32,
+    /// After this long without a poll a worker counts as stuck; must be above the longest restore. Milliseconds.
+    pub poll_interval_ms_max: u32,
+    /// Keep partitions over a restart of the same instance (`group.instance.id`), if it is back within the session time-out.
+    pub static_membership: bool,
+    /// Further librdkafka settings, mainly security: passed on as they are, to consumers, producers and admin clients.
+    pub extra: BTreeMap<String, String>,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> KafkaOptions {
+        KafkaOptions {
+            bootstrap_servers: "127.0.0.1:9092".to_owned(),
+            consumer_queue_kib_max: 16 * 1024,
+            producer_queue_kib_max: 64 * 1024,
+            record_bytes_max: 16 * 1024 * 1024,
+            transaction_timeout_ms: 30_000,
+            session_timeout_ms: 20_000,
+            poll_interval_ms_max: 900_000,
+            static_membership: false,
+            extra: BTreeMap::new(),
+        }
+    }
+}
+
+impl fmt::Debug for KafkaOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let extra: BTreeMap<&str, &str> = self
+            .extra
+            .iter()
+            .map(|(key, value)| (key.as_str(), if is_secret(key) { "***" } else { value.as_str() }))
+            .collect();
+        f.debug_struct("KafkaOptions")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("consumer_queue_kib_max", &self.consumer_queue_kib_max)
+            .field("producer_queue_kib_max", &self.producer_queue_kib_max)
+            .field("record_bytes_max", &self.record_bytes_max)
+            .field("transaction_timeout_ms", &self.transaction_timeout_ms)
+            .field("session_timeout_ms", &self.session_timeout_ms)
+            .field("poll_interval_ms_max", &self.poll_interval_ms_max)
+            .field("static_membership", &self.static_membership)
+            .field("extra", &extra)
+            .finish()
+    }
+}
+
+/// Whether the value of this librdkafka setting must not be shown.
+#[must_use]
+pub fn is_secret(key: &str) -> bool {
+    // `ssl.key.pem` and `ssl.key.password` hold key material; `ssl.key.location` is only a path, masked all the same.
+    ["password", "secret", "jaas", "token", "ssl.key", "oauthbearer.config", "assertion.private"]
+        .iter()
+        .any(|part| key.contains(part))
+}
+
+/// Which worker this is: its names in Kafka follow from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerId {
+    /// The application: the consumer group, and the first part of the other names.
+    pub application: String,
+    /// The process: unique in the application, the same after a restart.
+    pub instance: String,
+    /// The worker thread in the process.
+    pub thread: u32,
+}
+
+impl WorkerId {
+    /// `<application>-<instance>-<thread>`: the transactional id, and the static member's name.
+    #[must_use]
+    pub fn transactional_id(&self) -> String {
+        format!("{}-{}-{}", self.application, self.instance, self.thread)
+    }
+}
+
+impl KafkaOptions {
+    /// The settings that all clients share.
+    ///
+    /// # Errors
+    /// `Stop` if `extra` names a setting that the guarantees rest on.
+    pub fn client(&self) -> Result<ClientConfig, LogError> {
+        if let Some(key) = self.extra.keys().find(|key| RESERVED.contains(&key.as_str())) {
+            return Err(LogError::new(
+                Remedy::Stop,
+                format!("kafka setting `{key}` cannot be changed through `extra`: remove it"),
+            ));
+        }
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap_servers);
+        for (key, value) in &self.extra {
+            config.set(key, value);
+        }
+        Ok(config)
+    }
+
+    /// A worker's consumer: a member of the application's group that reads committed records only.
+    pub(super) fn group_consumer(&self, worker: &WorkerId) -> Result<ClientConfig, LogError> {
+        let mut config = self.reader(&worker.application, "read_committed")?;
+        config
+            // Equal partition numbers of all input topics go to the same member.
+            .set("partition.assignment.strategy", "range")
+            // A committed offset that is gone must not be skipped silently; where none is committed we start explicitly.
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "false")
+            .set("session.timeout.ms", self.session_timeout_ms.to_string())
+            .set("max.poll.interval.ms", self.poll_interval_ms_max.to_string())
+            // The lag is computed from these.
+            .set("statistics.interval.ms", "1000");
+        if self.static_membership {
+            config.set("group.instance.id", worker.transactional_id());
+        }
+        Ok(config)
+    }
+
+    /// A consumer that is assigned partitions by hand and never joins the group that it names.
+    pub(super) fn reader(&self, group: &str, isolation: &str) -> Result<ClientConfig, LogError> {
+        let mut config = self.client()?;
+        config
+            .set("group.id", group)
+            .set("isolation.level", isolation)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "earliest")
+            .set("queued.max.messages.kbytes", self.consumer_queue_kib_max.to_string())
+            .set("queued.min.messages", "10000")
+            // How long a full queue keeps the fetcher waiting, and how long a partition that was resumed may wait for the
+            // fetch that is under way. The defaults (1000 and 500) show as stalls.
+            .set("fetch.queue.backoff.ms", "20")
+            .set("fetch.wait.max.ms", "100");
+        Ok(config)
+    }
+
+    /// A worker's transactional producer.
+    pub(super) fn producer(&self, worker: &WorkerId) -> Result<ClientConfig, LogError> {
+        let mut config = self.client()?;
+        config
+            .set("transactional.id", worker.transactional_id())
+            .set("transaction.timeout.ms", self.transaction_timeout_ms.to_string())
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("compression.type", "lz4")
+            // A commit waits for its records, so waiting for more of them is latency only.
+            .set("linger.ms", "1")
+            .set("message.max.bytes", self.record_bytes_max.to_string())
+            .set("queue.buffering.max.kbytes", self.producer_queue_kib_max.to_string());
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_in_debug_output() {
+        let mut options = KafkaOptions::default();
+        options.extra.insert("sasl.username".to_owned(), "alice".to_owned());
+        options.extra.insert("sasl.password".to_owned(), "hunter2".to_owned());
+        options.extra.insert("ssl.key.pem".to_owned(), "-----BEGIN".to_owned());
+        let shown = format!("{options:?}");
+        assert!(shown.contains("alice"), "{shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains("BEGIN"), "{shown}");
+    }
+
+    #[test]
+    fn settings_that_guarantees_rest_on_are_refused() {
+        let mut options = KafkaOptions::default();
+        options.extra.insert("isolation.level".to_owned(), "read_uncommitted".to_owned());
+        let error = options.client().expect_err("reserved");
+        assert_eq!(error.remedy, Remedy::Stop);
+        assert!(error.message.contains("isolation.level"), "{error}");
+    }
+}

@@ -1,0 +1,93 @@
+//! The JSON API of accounts and alerts.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use bellwether_core::id::AccountId;
+use bellwether_core::output::AlertEvent;
+use bellwether_engine::read_model::{AccountView, ReadModel};
+use serde_json::{Value, json};
+
+use crate::problem::Problem;
+use crate::query::{self, AccountsPage, AccountsQuery, AlertsQuery};
+use crate::{AppState, json};
+
+/// An answer, or a problem.
+pub(crate) type Answer = Result<Json<Value>, Problem>;
+/// An account with its recent alert events.
+pub(crate) type AccountStory = (AccountView, Vec<Arc<AlertEvent>>);
+
+/// `GET /v1/accounts`.
+pub(crate) async fn accounts(
+    State(state): State<AppState>,
+    query: Result<Query<AccountsQuery>, QueryRejection>,
+) -> Answer {
+    let query = parameters(query)?;
+    let page = read(&state, move |model| query::accounts(model, &query)).await?;
+    let AccountsPage { accounts, next_cursor } = page;
+    let accounts: Vec<Value> = accounts.iter().map(json::account_line).collect();
+    Ok(Json(json!({ "accounts": accounts, "next_cursor": next_cursor })))
+}
+
+/// `GET /v1/accounts/{id}`.
+pub(crate) async fn account(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer {
+    let (view, alerts) = find(&state, path).await?;
+    Ok(Json(json::account(&view, &alerts)))
+}
+
+/// `GET /v1/alerts`.
+pub(crate) async fn alerts(
+    State(state): State<AppState>,
+    query: Result<Query<AlertsQuery>, QueryRejection>,
+) -> Answer {
+    let query = parameters(query)?;
+    let events = read(&state, move |model| query::alerts(model, &query)).await?;
+    Ok(Json(json!({ "alerts": json::alerts(&events) })))
+}
+
+/// The parameters of a query, or a problem that names the one that is wrong.
+pub(crate) fn parameters<Q>(query: Result<Query<Q>, QueryRejection>) -> Result<Q, Problem> {
+    let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    Ok(query)
+}
+
+/// The account that a path names, with its recent alerts.
+pub(crate) async fn find(
+    state: &AppState,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<AccountStory, Problem> {
+    let Path(text) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let id = AccountId::new(&text).map_err(|error| Problem::bad_request(error.to_string()))?;
+    read(state, move |model| {
+        let view = model.account(&id).ok_or_else(|| {
+            let detail = format!(
+                "no account {:?} here; it appears with its first event, GET /v1/accounts lists all",
+                id.as_str()
+            );
+            Problem::new(StatusCode::NOT_FOUND, detail)
+        })?;
+        let alerts = query::alerts_of(model, &id);
+        Ok((view, alerts))
+    })
+    .await
+}
+
+/// Reads the model off the async threads: a walk over many accounts takes milliseconds.
+pub(crate) async fn read<T: Send + 'static>(
+    state: &AppState,
+    question: impl FnOnce(&ReadModel) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let model = Arc::clone(&state.read_model);
+    let answer = tokio::task::spawn_blocking(move || question(&model)).await;
+    answer.unwrap_or_else(|error| {
+        tracing::error!(%error, "a query failed");
+        let detail = "the query failed; the server's log says why";
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
+    })
+}

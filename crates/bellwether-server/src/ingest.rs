@@ -1,0 +1,192 @@
+//! `POST /v1/events`: one JSON event, a JSON array of events, or one event per line. The body is cut into items here;
+//! what an item has to look like is the business of the [`Ingest`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use bellwether_core::reject::Reject;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::AppState;
+use crate::problem::Problem;
+
+/// The largest body, in bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Events in one request at most.
+pub const EVENTS_MAX: usize = 10_000;
+
+/// Takes events into the log.
+pub trait Ingest: Send + Sync {
+    /// Checks the bodies (each one JSON event) and appends the good ones durably, in order. May block.
+    fn ingest(&self, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError>;
+}
+
+/// What became of the items of a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IngestReceipt {
+    /// How many were appended.
+    pub accepted: usize,
+    /// Those that were not.
+    pub rejected: Vec<Rejected>,
+}
+
+/// An item that was not appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its place in the request, from 0.
+    pub index: usize,
+    /// Why.
+    pub reject: Reject,
+}
+
+/// Why nothing of a request was appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IngestError {
+    /// More comes in than is processed: the client should slow down.
+    #[error("too many events are waiting; send them again later")]
+    Busy {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The log does not take records now.
+    #[error("events cannot be stored now: {detail}")]
+    Unavailable {
+        /// What is wrong, and what to do.
+        detail: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+}
+
+/// `POST /v1/events`.
+pub(crate) async fn events(
+    State(state): State<AppState>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a request holds at most {BODY_BYTES_MAX} bytes; send several"),
+        ),
+        status => Problem::new(status, rejection.body_text()),
+    })?;
+    let items = split(&body)?;
+    let receipt = submit(&state, items).await?;
+    let rejected: Vec<Value> = receipt.rejected.iter().map(rejected_json).collect();
+    if receipt.accepted == 0 {
+        let detail = "no event was accepted; rejected says why for each";
+        return Err(Problem::bad_request(detail).with("rejected", Value::Array(rejected)));
+    }
+    let answer = json!({ "accepted": receipt.accepted, "rejected": rejected });
+    Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+}
+
+/// Hands items to the log, off the async threads: an append waits for the disk.
+pub(crate) async fn submit(
+    state: &AppState,
+    items: Vec<Vec<u8>>,
+) -> Result<IngestReceipt, Problem> {
+    let Some(ingest) = state.ingest.as_ref().map(Arc::clone) else {
+        let detail = "this server does not take events over HTTP; produce them to the events topic";
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    };
+    let result = tokio::task::spawn_blocking(move || ingest.ingest(items)).await;
+    let result = result.map_err(|error| {
+        tracing::error!(%error, "ingest failed");
+        let detail = "the events could not be taken in; the server's log says why";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    })?;
+    result.map_err(|error| {
+        let detail = error.to_string();
+        match error {
+            IngestError::Busy { retry_after } => {
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(retry_after)
+            }
+            IngestError::Unavailable { retry_after, .. } => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
+            }
+        }
+    })
+}
+
+fn rejected_json(rejected: &Rejected) -> Value {
+    json!({
+        "index": rejected.index,
+        "reason": rejected.reject.reason.as_str(),
+        "detail": rejected.reject.detail,
+    })
+}
+
+/// Cuts a body into items, keeping their bytes as they came. A body that is neither an array nor lines of JSON is one item, so
+/// that the decoder names what is wrong with it.
+fn split(body: &[u8]) -> Result<Vec<Vec<u8>>, Problem> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
+    if body.is_empty() {
+        return Err(Problem::bad_request(
+            "the body is empty; send a JSON event, an array of them, or one per line",
+        ));
+    }
+    let items: Vec<Vec<u8>> = if body.starts_with(b"[") {
+        let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| {
+            Problem::bad_request(format!("the body is not a JSON array of events: {error}"))
+        })?;
+        items.into_iter().map(|item| item.get().as_bytes().to_vec()).collect()
+    } else if has_lines(body) {
+        let lines = body.split(|byte| *byte == b'\n').map(|line| line.trim_ascii());
+        lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect()
+    } else {
+        vec![body.to_vec()]
+    };
+    match items.len() {
+        0 => Err(Problem::bad_request("the array holds no event")),
+        1..=EVENTS_MAX => Ok(items),
+        count => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a request holds at most {EVENTS_MAX} events, this one has {count}"),
+        )),
+    }
+}
+
+/// Whether the body is one event per line: its first line is JSON by itself, and something follows.
+fn has_lines(body: &[u8]) -> bool {
+    let mut lines = body.splitn(2, |byte| *byte == b'\n');
+    let first = lines.next().unwrap_or_default();
+    lines.next().is_some() && serde_json::from_slice::<&RawValue>(first).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(body: &str) -> Vec<String> {
+        let items = split(body.as_bytes()).expect("it splits");
+        items.into_iter().map(|item| String::from_utf8(item).expect("text")).collect()
+    }
+
+    #[test]
+    fn a_body_is_one_event_an_array_or_lines() {
+        assert_eq!(texts(" {\"a\":\n 1.50} "), ["{\"a\":\n 1.50}"]);
+        assert_eq!(texts("[{\"a\": 1.50}, 7]"), ["{\"a\": 1.50}", "7"]);
+        assert_eq!(texts("{\"a\":1}\r\n\n{\"b\":\n"), ["{\"a\":1}", "{\"b\":"]);
+        assert_eq!(texts("\u{feff}{\"a\":1}"), ["{\"a\":1}"]);
+        assert_eq!(texts("{broken\nbroken"), ["{broken\nbroken"]);
+    }
+
+    #[test]
+    fn a_body_without_events_or_with_too_many_is_refused() {
+        for body in ["", " \n ", "[]", "[{\"a\":1}", "[1 2]"] {
+            let problem = split(body.as_bytes()).expect_err("it is refused");
+            assert_eq!(problem.status, StatusCode::BAD_REQUEST, "{body:?}");
+        }
+        let many = "1\n".repeat(EVENTS_MAX + 1);
+        let problem = split(many.as_bytes()).expect_err("it is refused");
+        assert_eq!(problem.status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

@@ -1,0 +1,68 @@
+//! The shapes of the JSON answers. Records stand in them as they stand on the output topics, written by the same encoder, so
+//! that a program needs one set of types for both.
+
+use std::sync::Arc;
+
+use bellwether_core::output::{AlertEvent, Output};
+use bellwether_engine::read_model::{AccountView, Report};
+use bellwether_wire::encode::Encoder;
+use serde_json::{Map, Value, json};
+
+/// Fields of a health record that a list of accounts shows; the rest is one request away.
+const LINE_FIELDS: [&str; 10] = [
+    "account_id",
+    "name",
+    "segment",
+    "score",
+    "score_centipoints",
+    "band",
+    "maturity",
+    "at",
+    "last_event_at",
+    "open_alerts",
+];
+
+fn record(output: &Output) -> Value {
+    let encoded = Encoder::json().encode(output);
+    serde_json::from_slice(&encoded.payload).expect("the encoder writes JSON")
+}
+
+fn health(view: &AccountView) -> Value {
+    record(&Output::Health(Box::new((*view.record).clone())))
+}
+
+/// An account in a list.
+pub(crate) fn account_line(view: &AccountView) -> Value {
+    let Value::Object(mut fields) = health(view) else { return Value::Null };
+    let line = LINE_FIELDS.iter().filter_map(|name| fields.remove_entry(*name));
+    Value::Object(line.collect::<Map<String, Value>>())
+}
+
+/// An account in full, with its recent score changes and alert events, latest first.
+pub(crate) fn account(view: &AccountView, alerts: &[Arc<AlertEvent>]) -> Value {
+    let changes = view.changes.iter().rev();
+    let changes = changes.map(|change| record(&Output::ScoreChanged(Box::new((**change).clone()))));
+    json!({
+        "account": health(view),
+        "score_changes": changes.collect::<Vec<_>>(),
+        "alerts": self::alerts(alerts),
+    })
+}
+
+/// Alert events.
+pub(crate) fn alerts(events: &[Arc<AlertEvent>]) -> Vec<Value> {
+    events.iter().map(|event| record(&Output::Alert(Box::new((**event).clone())))).collect()
+}
+
+/// Which partitions are ready, and what is missing.
+pub(crate) fn readiness(report: &Report) -> Value {
+    let restoring = report.restoring.iter().map(
+        |(partition, remaining)| json!({ "partition": partition, "records_remaining": remaining }),
+    );
+    json!({
+        "ready": report.missing.is_empty(),
+        "missing": report.missing,
+        "partitions_ready": report.ready,
+        "partitions_restoring": restoring.collect::<Vec<_>>(),
+    })
+}

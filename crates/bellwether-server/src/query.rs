@@ -1,0 +1,181 @@
+//! Reading accounts and alerts off the read model: filters and pages, shared by the API and the pages for people.
+
+use std::sync::Arc;
+
+use bellwether_core::id::AccountId;
+use bellwether_core::output::{AlertEvent, Band, Severity, Transition};
+use bellwether_core::points::Points;
+use bellwether_engine::read_model::{AccountView, Position, ReadModel, SCAN_MAX};
+use serde::Deserialize;
+
+use crate::problem::Problem;
+
+/// Entries on a page when the client does not say.
+const LIMIT_DEFAULT: usize = 50;
+/// Entries on a page at most.
+pub(crate) const LIMIT_MAX: usize = 500;
+
+/// The query of a list of accounts, as it stands in the URL.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccountsQuery {
+    pub(crate) band: Option<String>,
+    pub(crate) q: Option<String>,
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+/// The query of a list of alerts, as it stands in the URL.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AlertsQuery {
+    pub(crate) severity: Option<String>,
+    pub(crate) open: Option<String>,
+    limit: Option<String>,
+}
+
+/// A page of accounts by rising score.
+#[derive(Debug)]
+pub(crate) struct AccountsPage {
+    pub(crate) accounts: Vec<AccountView>,
+    /// Where the next page begins; none on the last one.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// The accounts that a query asks for. Walks over all accounts in the worst case, so it is called off the async threads.
+pub(crate) fn accounts(model: &ReadModel, query: &AccountsQuery) -> Result<AccountsPage, Problem> {
+    let band = filled(query.band.as_ref()).map(band).transpose()?;
+    let words = filled(query.q.as_ref()).map(|text| text.to_lowercase());
+    let limit = limit(query.limit.as_ref())?;
+    let mut at = filled(query.cursor.as_ref()).map(cursor_position).transpose()?;
+    let mut accounts = Vec::new();
+    loop {
+        let positions = model.scan(at.as_ref(), SCAN_MAX);
+        let last_chunk = positions.len() < SCAN_MAX;
+        for position in positions {
+            // One more than the page holds says whether there is a next page.
+            let wanted = model.account(&position.1).filter(|view| {
+                band.is_none_or(|band| view.record.band == band)
+                    && words.as_ref().is_none_or(|words| mentions(view, words))
+            });
+            if let Some(view) = wanted {
+                if accounts.len() == limit {
+                    let next_cursor = at.as_ref().map(cursor_text);
+                    return Ok(AccountsPage { accounts, next_cursor });
+                }
+                accounts.push(view);
+            }
+            at = Some(position);
+        }
+        if last_chunk {
+            return Ok(AccountsPage { accounts, next_cursor: None });
+        }
+    }
+}
+
+/// The alert events that a query asks for: of open alerts the latest event each, otherwise recent events, latest first.
+pub(crate) fn alerts(
+    model: &ReadModel,
+    query: &AlertsQuery,
+) -> Result<Vec<Arc<AlertEvent>>, Problem> {
+    let severity = filled(query.severity.as_ref()).map(severity).transpose()?;
+    let limit = limit(query.limit.as_ref())?;
+    let mut events = match filled(query.open.as_ref()) {
+        None => model.recent_alerts(),
+        Some("true") => model.open_alerts(),
+        Some("false") => {
+            let mut events = model.recent_alerts();
+            events.retain(|event| event.transition == Transition::Resolved);
+            events
+        }
+        Some(other) => {
+            return Err(Problem::bad_request(format!(
+                "open is true or false, not {other:?}; leave it out for every recent alert event"
+            )));
+        }
+    };
+    events.retain(|event| severity.is_none_or(|severity| event.severity == severity));
+    events.truncate(limit);
+    Ok(events)
+}
+
+/// Recent alert events of one account, latest first.
+pub(crate) fn alerts_of(model: &ReadModel, id: &AccountId) -> Vec<Arc<AlertEvent>> {
+    let mut events = model.recent_alerts();
+    events.retain(|event| event.account_id == *id);
+    events.truncate(LIMIT_MAX);
+    events
+}
+
+/// An empty parameter is what a form sends for a field that was left alone.
+fn filled(text: Option<&String>) -> Option<&str> {
+    text.map(|text| text.trim()).filter(|text| !text.is_empty())
+}
+
+fn mentions(view: &AccountView, words: &str) -> bool {
+    let name = view.record.name.as_deref().unwrap_or_default();
+    view.record.account_id.as_str().to_lowercase().contains(words)
+        || name.to_lowercase().contains(words)
+}
+
+fn band(text: &str) -> Result<Band, Problem> {
+    let bands = [Band::AtRisk, Band::Neutral, Band::Healthy];
+    bands.into_iter().find(|band| band.as_str() == text).ok_or_else(|| {
+        Problem::bad_request(format!("band is at_risk, neutral or healthy, not {text:?}"))
+    })
+}
+
+fn severity(text: &str) -> Result<Severity, Problem> {
+    Severity::ALL.into_iter().find(|severity| severity.as_str() == text).ok_or_else(|| {
+        Problem::bad_request(format!(
+            "severity is info, low, medium, high or critical, not {text:?}"
+        ))
+    })
+}
+
+fn limit(text: Option<&String>) -> Result<usize, Problem> {
+    let Some(text) = filled(text) else { return Ok(LIMIT_DEFAULT) };
+    text.parse::<usize>().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or_else(|| {
+        Problem::bad_request(format!("limit is a number from 1 to {LIMIT_MAX}, not {text:?}"))
+    })
+}
+
+/// A position as one word that needs no escaping: the score, a dot, the id's bytes in hexadecimal.
+fn cursor_text((score, id): &Position) -> String {
+    let id: String = id.as_str().bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}.{id}", score.0)
+}
+
+fn cursor_position(text: &str) -> Result<Position, Problem> {
+    let parse = || {
+        let (score, id) = text.split_once('.')?;
+        let bytes: Option<Vec<u8>> = id
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect();
+        let id = String::from_utf8(bytes?).ok()?;
+        Some((Points(score.parse().ok()?), AccountId::new(&id).ok()?))
+    };
+    parse().ok_or_else(|| {
+        Problem::bad_request(
+            "cursor is not one of ours; pass on next_cursor as it came, or leave it out",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_it_was() {
+        for id in ["acme", "a.b c/\"<ü>"] {
+            let position = (Points(-5), AccountId::new(id).expect("a valid id"));
+            assert_eq!(cursor_position(&cursor_text(&position)), Ok(position));
+        }
+        for broken in ["", ".", "5", "5.6", "5.zz", "x.61", "5.ff", "5."] {
+            assert!(cursor_position(broken).is_err(), "{broken:?}");
+        }
+    }
+}

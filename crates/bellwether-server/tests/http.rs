@@ -1,0 +1,291 @@
+//! The server over a real connection: probes, API, ingest and pages.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bellwether_core::output::{Band, Output, Severity, Transition};
+use bellwether_core::reject::{Reason, Reject};
+use bellwether_server::{BODY_BYTES_MAX, Ingest, IngestError, IngestReceipt, Rejected};
+use serde_json::Value;
+use support::{HOSTILE, Server, alert, change, health};
+
+/// Accepts events that name an account, and keeps them.
+#[derive(Default)]
+struct Collector {
+    taken: std::sync::Mutex<Vec<String>>,
+}
+
+impl Ingest for Collector {
+    fn ingest(&self, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {
+        let mut receipt = IngestReceipt::default();
+        for (index, body) in bodies.into_iter().enumerate() {
+            let text = String::from_utf8_lossy(&body).into_owned();
+            match text.as_str() {
+                text if text.contains("busy") => {
+                    return Err(IngestError::Busy { retry_after: Duration::from_secs(7) });
+                }
+                text if text.contains("account_id") => {
+                    receipt.accepted += 1;
+                    self.taken.lock().expect("no test panics with it").push(text.to_owned());
+                }
+                _ => {
+                    let reject = Reject::new(Reason::InvalidField, "account_id is missing");
+                    receipt.rejected.push(Rejected { index, reject });
+                }
+            }
+        }
+        Ok(receipt)
+    }
+}
+
+fn strings<'a>(value: &'a Value, list: &str, field: &str) -> Vec<&'a str> {
+    let items = value[list].as_array().expect("a list");
+    items.iter().map(|item| item[field].as_str().expect("a text")).collect()
+}
+
+#[test]
+fn readiness_flips_with_restore_and_heartbeat() {
+    let server = Server::start(None);
+    assert_eq!(server.get("/healthz").status, 200);
+    let answer = server.get("/readyz");
+    assert_eq!(answer.status, 503);
+    assert!(answer.json()["missing"].to_string().contains("no worker has started"));
+    server.state.readiness.beat(0, Instant::now());
+    server.state.readiness.assigned(&[0]);
+    server.state.readiness.restoring(0, 12);
+    let answer = server.get("/readyz");
+    assert_eq!(
+        (answer.status, answer.json()["partitions_restoring"][0]["records_remaining"].as_u64()),
+        (503, Some(12))
+    );
+    server.state.readiness.ready(0);
+    assert_eq!(server.get("/readyz").status, 200);
+}
+
+#[test]
+fn metrics_show_the_read_model() {
+    let server = Server::start(None);
+    server.publish(&[
+        health("a", None, 2_000, Band::AtRisk),
+        alert("a", 1, Transition::Opened, Severity::High),
+    ]);
+    let answer = server.get("/metrics");
+    assert_eq!(answer.status, 200);
+    assert!(answer.header("content-type").starts_with("text/plain; version=0.0.4"));
+    assert!(answer.body.contains("bellwether_accounts{band=\"at_risk\"} 1\n"));
+    assert!(answer.body.contains("bellwether_open_alerts{severity=\"high\"} 1\n"));
+}
+
+#[test]
+fn accounts_are_listed_by_score_and_paged_to_the_end() {
+    let server = Server::start(None);
+    let outputs: Vec<Output> = (0..25)
+        .map(|number| {
+            let band = if number < 10 { Band::AtRisk } else { Band::Healthy };
+            health(&format!("acct/{number:02}"), None, 1_000 + 100 * number, band)
+        })
+        .collect();
+    server.publish(&outputs);
+    let mut seen = Vec::new();
+    let mut path = "/v1/accounts?limit=10".to_owned();
+    let mut pages = 0;
+    loop {
+        let page = server.get(&path).json();
+        seen.extend(strings(&page, "accounts", "account_id").iter().map(|id| (*id).to_owned()));
+        pages += 1;
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/v1/accounts?limit=10&cursor={cursor}"),
+            None => break,
+        }
+    }
+    let expected: Vec<String> = (0..25).map(|number| format!("acct/{number:02}")).collect();
+    assert_eq!((seen, pages), (expected, 3));
+    let risky = server.get("/v1/accounts?band=at_risk&limit=10").json();
+    assert_eq!(risky["accounts"].as_array().map(Vec::len), Some(10));
+    assert_eq!(risky["next_cursor"], Value::Null);
+    let found = server.get("/v1/accounts?q=ACCT%2F07").json();
+    assert_eq!(strings(&found, "accounts", "account_id"), ["acct/07"]);
+}
+
+#[test]
+fn an_account_comes_with_lines_that_add_up() {
+    let server = Server::start(None);
+    server.publish(&[
+        health("acme", Some("Acme"), 3_150, Band::AtRisk),
+        change("acme", 1, 8_000),
+        change("acme", 2, 3_150),
+        alert("acme", 1, Transition::Opened, Severity::Critical),
+        alert("other", 1, Transition::Opened, Severity::Low),
+    ]);
+    let answer = server.get("/v1/accounts/acme").json();
+    let account = &answer["account"];
+    let lines = account["contributions"].as_array().expect("lines");
+    let sum: i64 = lines.iter().map(|line| line["centipoints"].as_i64().expect("points")).sum();
+    assert_eq!((Some(sum), account["score_centipoints"].as_i64()), (Some(3_150), Some(3_150)));
+    assert_eq!(account["score"].as_f64(), Some(31.5));
+    assert_eq!(account["evidence"][0]["onset"].as_str(), Some("2026-02-02"));
+    assert_eq!(answer["score_changes"][0]["sequence"].as_i64(), Some(2));
+    assert_eq!(strings(&answer, "alerts", "account_id"), ["acme"]);
+}
+
+#[test]
+fn alerts_are_filtered() {
+    let server = Server::start(None);
+    server.publish(&[
+        alert("a", 1, Transition::Opened, Severity::High),
+        alert("b", 1, Transition::Opened, Severity::Low),
+        alert("b", 2, Transition::Resolved, Severity::Low),
+    ]);
+    let all = server.get("/v1/alerts").json();
+    assert_eq!(strings(&all, "alerts", "id"), ["b-2", "b-1", "a-1"]);
+    let open = server.get("/v1/alerts?open=true").json();
+    assert_eq!(strings(&open, "alerts", "id"), ["a-1"]);
+    let ended = server.get("/v1/alerts?open=false").json();
+    assert_eq!(strings(&ended, "alerts", "id"), ["b-2"]);
+    let low = server.get("/v1/alerts?severity=low&limit=1").json();
+    assert_eq!(strings(&low, "alerts", "id"), ["b-2"]);
+}
+
+#[test]
+fn mistakes_are_answered_with_a_problem_that_says_what_is_allowed() {
+    let server = Server::start(None);
+    for (path, status, words) in [
+        ("/v1/accounts/nobody", 404, "no account"),
+        ("/v1/accounts/%00", 400, "control characters"),
+        ("/v1/accounts/%FF", 400, "UTF-8"),
+        ("/v1/accounts?band=green", 400, "at_risk, neutral or healthy"),
+        ("/v1/accounts?limit=0", 400, "from 1 to 500"),
+        ("/v1/accounts?cursor=x", 400, "next_cursor"),
+        ("/v1/accounts?colour=red", 400, "colour"),
+        ("/v1/alerts?severity=loud", 400, "critical"),
+        ("/v1/alerts?open=maybe", 400, "true or false"),
+        ("/v1/nothing", 404, "nothing at this path"),
+        ("/v1/events", 405, "POST"),
+    ] {
+        let answer = server.get(path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{path}");
+        let problem = answer.json();
+        assert_eq!(problem["status"].as_u64(), Some(u64::from(status)), "{path}");
+        let detail = problem["detail"].as_str().expect("a detail");
+        assert!(detail.contains(words), "{path}: {detail}");
+    }
+}
+
+#[test]
+fn events_are_taken_one_by_one_or_together() {
+    let collector = Arc::new(Collector::default());
+    let server = Server::start(Some(Arc::clone(&collector) as Arc<dyn Ingest>));
+    let answer = server.post("/v1/events", "{\"account_id\":\"a\",\"value\":1.50}");
+    assert_eq!((answer.status, answer.json()["accepted"].as_u64()), (202, Some(1)));
+    let answer =
+        server.post("/v1/events", "[{\"account_id\":\"b\"}, {\"id\":1}, {\"account_id\":\"c\"}]");
+    let json = answer.json();
+    assert_eq!((answer.status, json["accepted"].as_u64()), (202, Some(2)));
+    assert_eq!(json["rejected"][0]["index"].as_u64(), Some(1));
+    assert_eq!(json["rejected"][0]["reason"].as_str(), Some("invalid_field"));
+    let answer = server.post("/v1/events", "{\"account_id\":\"d\"}\n{\"account_id\":\"e\"}\n");
+    assert_eq!(answer.json()["accepted"].as_u64(), Some(2));
+    let taken = collector.taken.lock().expect("no test panics with it");
+    assert_eq!(taken.len(), 5);
+    assert_eq!(taken[0], "{\"account_id\":\"a\",\"value\":1.50}", "bytes stay as they came");
+}
+
+#[test]
+fn events_that_cannot_be_taken_say_why() {
+    let server = Server::start(Some(Arc::new(Collector::default())));
+    let answer = server.post("/v1/events", "{\"id\":1}");
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.json()["rejected"][0]["detail"].as_str(), Some("account_id is missing"));
+    assert_eq!(server.post("/v1/events", "").status, 400);
+    let answer = server.post("/v1/events", "{\"busy\":1}");
+    assert_eq!((answer.status, answer.header("retry-after")), (429, "7"));
+    let answer = server.post("/v1/events", &"x".repeat(BODY_BYTES_MAX + 1));
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    let foreign = [("sec-fetch-site", "cross-site"), ("origin", "http://evil.example")];
+    for header in foreign {
+        let answer = server.send("POST", "/v1/events", &[header], "{\"account_id\":\"a\"}");
+        assert_eq!(answer.status, 403, "{header:?}");
+    }
+    let closed = Server::start(None);
+    assert_eq!(closed.post("/v1/events", "{\"account_id\":\"a\"}").status, 404);
+}
+
+#[test]
+fn the_form_on_an_account_page_sends_an_event_of_it() {
+    let collector = Arc::new(Collector::default());
+    let server = Server::start(Some(Arc::clone(&collector) as Arc<dyn Ingest>));
+    server.publish(&[health("a b/c", None, 5_000, Band::Neutral)]);
+    let form =
+        [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
+    let body = "type=login&member_id=mia&value=";
+    let answer = server.send("POST", "/accounts/a%20b%2Fc/events", &form, body);
+    assert_eq!((answer.status, answer.header("location")), (303, "/accounts/a%20b%2Fc?sent=1"));
+    let taken = collector.taken.lock().expect("no test panics with it");
+    let event: Value = serde_json::from_str(&taken[0]).expect("JSON");
+    assert_eq!(
+        event,
+        serde_json::json!({"account_id": "a b/c", "type": "login", "member_id": "mia"})
+    );
+}
+
+#[test]
+fn hostile_text_is_shown_and_not_obeyed() {
+    let server = Server::start(Some(Arc::new(Collector::default())));
+    let id = "a/b \"c\" 'd' <script>alert(1)</script>&?#%";
+    server.publish(&[
+        health(id, Some(HOSTILE), 2_000, Band::AtRisk),
+        alert(id, 1, Transition::Opened, Severity::Critical),
+    ]);
+    let overview = server.get("/");
+    let link = overview.body.split("href=\"/accounts/").nth(1).expect("a link to the account");
+    let link = link.split('"').next().expect("it ends");
+    let path = format!("/accounts/{link}");
+    assert!(path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/%-_.~".contains(&byte)));
+    for path in ["/", "/accounts", "/alerts", "/accounts?q=%3Cscript%3E%22", &path] {
+        let page = server.get(path);
+        assert_eq!(page.status, 200, "{path}");
+        assert!(!page.body.contains("<script") && !page.body.contains("<img"), "{path}");
+        assert!(!page.body.contains(" style="), "{path}: the policy forbids inline styles");
+        let policy = page.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"));
+        assert_eq!(page.header("x-content-type-options"), "nosniff");
+    }
+    assert!(server.get(&path).body.contains("&lt;img src=x"));
+    let record = server.get(&format!("/v1{path}")).json();
+    assert_eq!(record["account"]["account_id"].as_str(), Some(id));
+    assert_eq!(server.get("/accounts/nobody").status, 404);
+}
+
+#[test]
+fn the_waterfall_ends_at_the_score() {
+    let server = Server::start(None);
+    server.publish(&[health("acme", Some("Acme"), 3_150, Band::AtRisk)]);
+    let page = server.get("/accounts/acme").body;
+    let body = page.split("<tbody>").nth(1).and_then(|rest| rest.split("</tbody>").next());
+    let cells: Vec<&str> = body
+        .expect("a table")
+        .split("<td class=\"num\">")
+        .skip(1)
+        .filter_map(|cell| cell.split('<').next())
+        .collect();
+    let sum: f64 = cells
+        .iter()
+        .map(|cell| cell.replace('−', "-").replace('+', "").parse::<f64>().expect("a number"))
+        .sum();
+    assert_eq!(cells.len(), 3, "{cells:?}");
+    assert!((sum - 31.5).abs() < 1e-9, "{cells:?}");
+    assert!(page.contains("<td class=\"num total\">31.50</td></tr></tfoot>"));
+}
+
+#[test]
+fn a_stop_finishes_and_closes_the_port() {
+    let server = Server::start(None);
+    assert_eq!(server.get("/style.css").status, 200);
+    let address = server.address;
+    server.stop();
+    assert!(std::net::TcpStream::connect(address).is_err());
+}

@@ -1,0 +1,179 @@
+//! Keys and values of the rows. They are the same in RocksDB and in the state changelog.
+//!
+//! | key | value |
+//! |---|---|
+//! | `A` account `00` `01` | [`Hot`](bellwether_core::account::Hot) |
+//! | `A` account `00` `02` | [`History`](bellwether_core::history::History) |
+//! | `A` account `00` `03` | [`Profile`](bellwether_core::event::Profile) |
+//! | `A` account `00` `04` signal (u32, big-endian) value | [`Activity`](bellwether_core::history::Activity) |
+//! | `C` | [`Clock`](bellwether_core::state::Clock) |
+//!
+//! Identifiers hold no control characters, so `00` ends one safely, and no account's rows lie between another's.
+//! **Key bytes never change meaning**; a new kind of row gets a new byte. A value is a version byte and postcard.
+
+use bellwether_core::account::{ActivityKey, SignalKey};
+use bellwether_core::id::AccountId;
+use serde::{Deserialize, Serialize};
+
+use crate::error::StoreError;
+
+/// The version with which values are written. Reading knows every version up to it.
+pub(crate) const VALUE_VERSION: u8 = 1;
+
+const TAG_ACCOUNT: u8 = b'A';
+const TAG_CLOCK: u8 = b'C';
+const TERMINATOR: u8 = 0;
+const KIND_HOT: u8 = 1;
+const KIND_HISTORY: u8 = 2;
+const KIND_PROFILE: u8 = 3;
+const KIND_ACTIVITY: u8 = 4;
+
+/// The key of the partition's clock.
+pub(crate) const CLOCK_KEY: &[u8] = &[TAG_CLOCK];
+/// Where account rows begin, and end (exclusive).
+pub(crate) const ACCOUNTS_BEGIN: &[u8] = &[TAG_ACCOUNT];
+/// See [`ACCOUNTS_BEGIN`].
+pub(crate) const ACCOUNTS_END: &[u8] = &[TAG_ACCOUNT + 1];
+
+/// Which row of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AccountRow {
+    Hot,
+    History,
+    Profile,
+    Activity(ActivityKey),
+}
+
+/// A key, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RowKey {
+    Clock,
+    Account(AccountId, AccountRow),
+}
+
+impl AccountRow {
+    pub(crate) fn key(&self, id: &AccountId) -> Vec<u8> {
+        let mut key = account_prefix(id);
+        match self {
+            AccountRow::Hot => key.push(KIND_HOT),
+            AccountRow::History => key.push(KIND_HISTORY),
+            AccountRow::Profile => key.push(KIND_PROFILE),
+            AccountRow::Activity(activity) => {
+                key.push(KIND_ACTIVITY);
+                key.extend_from_slice(&activity.signal.0.to_be_bytes());
+                key.extend_from_slice(activity.value.as_bytes());
+            }
+        }
+        key
+    }
+
+    /// What the row is called in errors.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            AccountRow::Hot => "a hot row",
+            AccountRow::History => "a history row",
+            AccountRow::Profile => "a profile row",
+            AccountRow::Activity(_) => "an activity row",
+        }
+    }
+
+    fn decode(suffix: &[u8]) -> Option<AccountRow> {
+        match suffix {
+            [KIND_HOT] => Some(AccountRow::Hot),
+            [KIND_HISTORY] => Some(AccountRow::History),
+            [KIND_PROFILE] => Some(AccountRow::Profile),
+            [KIND_ACTIVITY, rest @ ..] => {
+                let (signal, value) = rest.split_first_chunk::<4>()?;
+                Some(AccountRow::Activity(ActivityKey {
+                    signal: SignalKey(u32::from_be_bytes(*signal)),
+                    value: std::str::from_utf8(value).ok()?.to_owned(),
+                }))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl RowKey {
+    pub(crate) fn decode(key: &[u8]) -> Result<RowKey, StoreError> {
+        let read = || match key {
+            [TAG_CLOCK] => Some(RowKey::Clock),
+            [TAG_ACCOUNT, rest @ ..] => {
+                let end = rest.iter().position(|&byte| byte == TERMINATOR)?;
+                let (id, suffix) = rest.split_at_checked(end)?;
+                let id = AccountId::new(std::str::from_utf8(id).ok()?).ok()?;
+                let row = AccountRow::decode(suffix.get(1..)?)?;
+                Some(RowKey::Account(id, row))
+            }
+            _ => None,
+        };
+        read().ok_or_else(|| StoreError::Corrupt(format!("no row has the key {}", shown(key))))
+    }
+}
+
+/// The prefix of all rows of an account.
+pub(crate) fn account_prefix(id: &AccountId) -> Vec<u8> {
+    let id = id.as_str().as_bytes();
+    // Room for the longest fixed suffix (kind and signal).
+    let mut key = Vec::with_capacity(id.len() + 8);
+    key.push(TAG_ACCOUNT);
+    key.extend_from_slice(id);
+    key.push(TERMINATOR);
+    key
+}
+
+/// The first key behind all rows of an account.
+pub(crate) fn account_end(id: &AccountId) -> Vec<u8> {
+    let mut key = account_prefix(id);
+    key.pop();
+    key.push(TERMINATOR + 1);
+    key
+}
+
+/// A value as it is stored.
+pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
+    postcard::to_extend(row, vec![VALUE_VERSION])
+        .expect("rows are plain values whose sequences know their length")
+}
+
+/// Checks the version of a value and returns its body.
+pub(crate) fn body<'a>(what: &'static str, value: &'a [u8]) -> Result<&'a [u8], StoreError> {
+    match value.split_first() {
+        Some((&VALUE_VERSION, body)) => Ok(body),
+        Some((&version, _)) => Err(StoreError::UnknownVersion { what, version }),
+        None => Err(StoreError::Corrupt(format!("{what} is empty"))),
+    }
+}
+
+/// Reads a value; all of it.
+pub(crate) fn decode<'a, T: Deserialize<'a>>(
+    what: &'static str,
+    value: &'a [u8],
+) -> Result<T, StoreError> {
+    match postcard::take_from_bytes(body(what, value)?) {
+        Ok((row, [])) => Ok(row),
+        Ok((_, rest)) => {
+            Err(StoreError::Corrupt(format!("{what} is {} bytes too long", rest.len())))
+        }
+        Err(error) => Err(StoreError::Corrupt(format!("{what} cannot be read: {error}"))),
+    }
+}
+
+/// A signed number as bytes that sort as the numbers do.
+pub(crate) fn sortable(number: i64) -> [u8; 8] {
+    (number.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+/// Undoes [`sortable`].
+pub(crate) fn from_sortable(bytes: [u8; 8]) -> i64 {
+    (u64::from_be_bytes(bytes) ^ (1 << 63)).cast_signed()
+}
+
+/// At most 64 bytes of a key, for messages.
+pub(crate) fn shown(key: &[u8]) -> String {
+    key.get(..64).unwrap_or(key).escape_ascii().to_string()
+}
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+//! Keys keep their bytes and values stay readable: one fixture per kind of row and version, compared value by value.
+//!
+//! `BELLWETHER_WRITE_FIXTURES=1 cargo test -p bellwether-store fixtures` writes the fixtures of the current version anew. Once a
+//! version has been released, its fixtures are never written again: a change of a row gets a new version.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use bellwether_core::account::{Hot, SignalState, StoredBaseline};
+use bellwether_core::alert::OpenAlert;
+use bellwether_core::event::{OutcomeKind, Profile};
+use bellwether_core::history::{Activity, DayTotals, History, Ring};
+use bellwether_core::output::{Band, Category, Evidence, Maturity, Severity, Transition};
+use bellwether_core::points::Points;
+use bellwether_core::state::Clock;
+use bellwether_core::time::{Day, Millis};
+use proptest::prelude::*;
+
+use super::*;
+use crate::seen::SeenRecord;
+
+/// Fails unless the fixture reads as `expected` and `expected` is written as the fixture.
+fn check<T>(name: &str, expected: &T)
+where
+    T: Serialize + for<'de> Deserialize<'de> + PartialEq + Debug,
+{
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(format!("{name}.v{VALUE_VERSION}.bin"));
+    if std::env::var_os("BELLWETHER_WRITE_FIXTURES").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a file lies in a directory"))
+            .expect("the crate's directory is writable");
+        std::fs::write(&path, encode(expected)).expect("the fixture is writable");
+    }
+    let bytes = std::fs::read(&path).expect("the fixture is in the repository");
+    let read: T = decode("a fixture", &bytes).expect("the fixture is readable");
+    assert_eq!(&read, expected, "{name}: read");
+    assert_eq!(encode(expected), bytes, "{name}: written");
+}
+
+fn evidence() -> Evidence {
+    Evidence {
+        signal: "logins".to_owned(),
+        category: Category::Engagement,
+        group: "usage".to_owned(),
+        observed: 280.0,
+        baseline: 450.5,
+        unit: "logins/week".to_owned(),
+        change_pct: Some(-37.75),
+        z: -4.25,
+        risk: true,
+        onset: Day(20_500),
+        window_days: 28,
+        text: "logins fell by 38 % – since 16 February".to_owned(),
+    }
+}
+
+fn signal() -> SignalState {
+    SignalState {
+        key: SignalKey(0xFEED_BEEF),
+        open: vec![(
+            Day(20_527),
+            DayTotals { count: 3, sum_micros: -5, last_micros: 1_000_000, last_at: Millis(77) },
+        )],
+        first_day: Some(Day(20_400)),
+        recent: vec![(Millis(1_772_323_200_000), -0.75)],
+        baseline: Some(StoredBaseline { level: 450.5, spread: 12.25, weeks: 8 }),
+        window_rest: 240.0,
+        window_oldest: 40.0,
+        evidence: Some(evidence()),
+        points: Points(-1_250),
+        observed: Some(280.0),
+        published: Points(-1_200),
+    }
+}
+
+fn hot() -> Hot {
+    Hot {
+        policy_version: "3f2a".to_owned(),
+        segment: Some("smb".to_owned()),
+        first_event_at: Some(Millis(1_700_000_000_000)),
+        last_event_at: Some(Millis(1_772_323_200_000)),
+        today: Day(20_527),
+        today_ends_at: Millis(1_772_409_600_000),
+        scheduled: true,
+        held_until: Some(Millis(1_772_400_000_000)),
+        signals: vec![signal(), SignalState::default()],
+        activity: Activity { newest: Day(20_527), bits: 1 << 127 | 5, role: None },
+        context_points: [Points(1), Points(-2), Points(3)],
+        context_published: [Points(4), Points(-5), Points(6)],
+        score: Points(4_321),
+        published_score: Some(Points(5_000)),
+        published_band: Some(Band::AtRisk),
+        published_base: Points(7_000),
+        maturity: Some(Maturity::Established),
+        sequence: 42,
+        alerts: vec![OpenAlert {
+            id: "a1b2".to_owned(),
+            kind: "churn_risk".to_owned(),
+            severity: Severity::Critical,
+            opened_at: Millis(1_771_000_000_000),
+            sequence: 2,
+            last: (Transition::Escalated, Millis(1_772_000_000_000)),
+            signals: vec![("logins".to_owned(), 450.5)],
+            quiet_days: 1,
+        }],
+        resolved: vec![("usage_decline".to_owned(), Millis(1_770_000_000_000))],
+        outcome: Some((OutcomeKind::Renewed, Millis(1_769_000_000_000))),
+    }
+}
+
+#[test]
+fn fixtures_of_account_rows_read_as_they_were_written() {
+    check("hot", &hot());
+    let mut ring = Ring::default();
+    [0.0, 1.0, 300.0, 12.5, -3.0, 1e15].iter().for_each(|&value| ring.push(value));
+    let rings = vec![(SignalKey(7), ring), (SignalKey(8), Ring::default())];
+    check("history", &History { newest: Some(Day(20_526)), rings });
+    check(
+        "activity",
+        &Activity { newest: Day(-1), bits: u128::MAX, role: Some("admin".to_owned()) },
+    );
+    check(
+        "profile",
+        &Profile {
+            account: AccountId::new("acme/ü").expect("an identifier"),
+            as_of: Millis(1_700_000_000_000),
+            name: Some("Acme GmbH".to_owned()),
+            segment: Some("enterprise".to_owned()),
+            plan: None,
+            time_zone: Some("Europe/Berlin".to_owned()),
+            region: Some("DE-BY".to_owned()),
+            started_on: Some(Day(19_000)),
+            renews_on: Some(Day(20_800)),
+            owner: Some("kim".to_owned()),
+            annual_value_usd: Some(12_000.5),
+            entitlements: BTreeMap::from([("seats".to_owned(), 25.0)]),
+        },
+    );
+}
+
+#[test]
+fn fixtures_of_partition_rows_read_as_they_were_written() {
+    check("clock", &Clock { newest: Some(Millis(1_772_323_200_000)), fired: None });
+    let hours = vec![(-1, vec![1, 2]), (492_312, vec![0, u64::MAX])];
+    check("seen", &SeenRecord { forget_before: Some(492_264), hours });
+}
+
+#[test]
+fn keys_keep_their_bytes() {
+    let id = AccountId::new("acme").expect("an identifier");
+    let activity = ActivityKey { signal: SignalKey(0x0102_0304), value: "kim".to_owned() };
+    assert_eq!(AccountRow::Hot.key(&id), b"Aacme\x00\x01");
+    assert_eq!(AccountRow::History.key(&id), b"Aacme\x00\x02");
+    assert_eq!(AccountRow::Profile.key(&id), b"Aacme\x00\x03");
+    assert_eq!(AccountRow::Activity(activity).key(&id), b"Aacme\x00\x04\x01\x02\x03\x04kim");
+    assert_eq!(CLOCK_KEY, b"C");
+}
+
+#[test]
+fn a_value_of_another_version_is_refused_by_name() {
+    let mut value = encode(&Clock::default());
+    value[0] = VALUE_VERSION + 1;
+    let expected = StoreError::UnknownVersion { what: "the clock row", version: VALUE_VERSION + 1 };
+    assert_eq!(decode::<Clock>("the clock row", &value), Err(expected));
+}
+
+#[test]
+fn damaged_bytes_are_an_error_and_never_a_panic() {
+    let value = encode(&hot());
+    for cut in 0..value.len() {
+        let read = decode::<Hot>("a hot row", &value[..cut]);
+        assert!(matches!(read, Err(StoreError::Corrupt(_))), "cut at {cut}");
+    }
+    let longer = [value.as_slice(), &[0]].concat();
+    assert!(matches!(decode::<Hot>("a hot row", &longer), Err(StoreError::Corrupt(_))));
+    for key in
+        [b"".as_slice(), b"A", b"Aacme", b"Aacme\x00", b"A\x00\x01", b"Aacme\x00\x04\x01", b"X"]
+    {
+        assert!(matches!(RowKey::decode(key), Err(StoreError::Corrupt(_))), "{key:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn keys_read_back_and_one_accounts_rows_lie_together(
+        id in "[a-c /é]{1,4}", other in "[a-c /é]{1,4}", signal: u32, value: String
+    ) {
+        let id = AccountId::new(&id).expect("no control characters");
+        let other = AccountId::new(&other).expect("no control characters");
+        let activity = ActivityKey { signal: SignalKey(signal), value };
+        for row in [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Activity(activity)] {
+            let key = row.key(&id);
+            prop_assert!(key.starts_with(&account_prefix(&id)) && key < account_end(&id));
+            let within_other = key >= account_prefix(&other) && key < account_end(&other);
+            prop_assert_eq!(within_other, id == other);
+            prop_assert_eq!(RowKey::decode(&key), Ok(RowKey::Account(id.clone(), row)));
+        }
+    }
+
+    #[test]
+    fn sortable_numbers_sort(a: i64, b: i64) {
+        prop_assert_eq!(a.cmp(&b), sortable(a).cmp(&sortable(b)));
+        prop_assert_eq!(from_sortable(sortable(a)), a);
+    }
+}

@@ -1,0 +1,493 @@
+//! The state of one partition, in one RocksDB database.
+//!
+//! A batch works on an overlay in memory. [`Store::staged`] is what it changes, as changelog records; once the log has them,
+//! [`Store::commit`] writes the same rows with their changelog positions in one atomic batch, and [`Store::discard`] forgets
+//! them all. There is no write-ahead log: after a crash the database is at an earlier commit, whole, and
+//! [`Store::restore`] replays the changelog from the positions found there.
+//!
+//! Timers are derived from hot rows, so they are in no changelog.
+
+mod identity;
+mod reads;
+mod restore;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::Path;
+
+use bellwether_core::account::{Account, Changed};
+use bellwether_core::id::AccountId;
+use bellwether_core::state::{Clock, State, seen_hour};
+use bellwether_core::time::Millis;
+use rocksdb::WriteBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{AccountCache, Loaded};
+use crate::database::{Database, Durability, Shared};
+use crate::error::StoreError;
+use crate::rows::{self, AccountRow, decode, encode};
+use crate::seen::{self, Seen};
+use crate::timers::{self, Timers};
+use identity::check_identity;
+pub use reads::AccountIds;
+use reads::load;
+use restore::Restoring;
+
+const ROWS: &str = "rows";
+const META: &str = "meta";
+/// `default` is RocksDB's own and stays empty.
+const FAMILIES: &[&str] = &["default", ROWS, timers::FAMILY, seen::FAMILY, META];
+
+const PROGRESS_KEY: &[u8] = b"progress";
+
+/// The changelog that a record belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stream {
+    /// Account rows and the clock; compacted by key.
+    State,
+    /// Ids of recent events, one record per commit; kept for the time in which duplicates are looked for.
+    Seen,
+}
+
+/// One changelog record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Where it goes.
+    pub stream: Stream,
+    /// The record's key.
+    pub key: Vec<u8>,
+    /// The record's value; none deletes the row.
+    pub value: Option<Vec<u8>>,
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Memory shared with the process's other databases.
+    pub shared: Shared,
+    /// Whole accounts kept in memory at most, apart from those of the batch.
+    pub account_cache_max: usize,
+}
+
+/// How much a store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Accounts that have had an event.
+    pub accounts: u64,
+    /// Ids remembered.
+    pub seen: u64,
+    /// Bytes on disk and in write buffers, approximately.
+    pub bytes: u64,
+}
+
+/// Written with every batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Progress {
+    /// The next offset of [`Stream::State`] to apply.
+    state: Option<i64>,
+    /// The next offset of [`Stream::Seen`] to apply.
+    seen: Option<i64>,
+    /// Accounts with a hot row.
+    accounts: u64,
+}
+
+impl Progress {
+    fn advance(&mut self, positions: &[(Stream, i64)]) {
+        for (stream, position) in positions {
+            match stream {
+                Stream::State => self.state = Some(*position),
+                Stream::Seen => self.seen = Some(*position),
+            }
+        }
+    }
+
+    fn write(&self, database: &Database, batch: &mut WriteBatch) {
+        batch.put_cf(database.family(META), PROGRESS_KEY, encode(self));
+    }
+}
+
+/// Where an account of the batch is.
+#[derive(Debug)]
+enum Place {
+    /// It has no rows.
+    Nowhere,
+    /// With the caller.
+    Out,
+    /// Here.
+    Here(Box<Account>),
+}
+
+/// An account that the batch has touched.
+#[derive(Debug)]
+struct Touched {
+    place: Place,
+    /// Whether its hot row is in the database.
+    has_hot: bool,
+    /// Whether any row is in the database.
+    exists: bool,
+    /// When its timer is due by the database.
+    due_committed: Option<Millis>,
+    /// When its timer is due in the batch.
+    due: Option<Millis>,
+    /// Rows to write.
+    changed: Changed,
+}
+
+impl Touched {
+    fn new(loaded: Option<Loaded>) -> Touched {
+        let due = loaded.as_ref().and_then(|loaded| loaded.account.due());
+        let (exists, has_hot) = (loaded.is_some(), loaded.as_ref().is_some_and(|l| l.has_hot));
+        let place = loaded.map_or(Place::Nowhere, |loaded| Place::Here(Box::new(loaded.account)));
+        let changed = Changed::default();
+        Touched { place, has_hot, exists, due_committed: due, due, changed }
+    }
+}
+
+/// The state of one partition.
+pub struct Store {
+    database: Database,
+    cache: AccountCache,
+    touched: HashMap<AccountId, Touched>,
+    timers: Timers,
+    seen: Seen,
+    clock: Clock,
+    clock_committed: Clock,
+    progress: Progress,
+    /// The batch as changelog records, from [`Store::staged`] until the batch changes again.
+    staged: Option<Vec<Change>>,
+    restoring: Option<Restoring>,
+    poisoned: bool,
+}
+
+impl Store {
+    /// Opens the state of a partition of an application, or creates it empty (then no stream has a position).
+    ///
+    /// # Errors
+    /// Where [`StoreError::is_rebuildable`], [`Store::destroy`] and opening again gives an empty store to restore into.
+    pub fn open(
+        dir: &Path,
+        application: &str,
+        partition: i32,
+        options: &StoreOptions,
+    ) -> Result<Store, StoreError> {
+        let database = Database::open(dir, &options.shared, FAMILIES, Durability::Changelog)?;
+        check_identity(&database, dir, &(application.to_owned(), partition))?;
+        let progress = match database.get(META, PROGRESS_KEY)? {
+            Some(value) => decode("the progress row", &value)?,
+            None => Progress::default(),
+        };
+        let clock = match database.get(ROWS, rows::CLOCK_KEY)? {
+            Some(value) => decode("the clock row", &value)?,
+            None => Clock::default(),
+        };
+        let seen = Seen::open(&database)?;
+        Ok(Store {
+            database,
+            cache: AccountCache::new(options.account_cache_max),
+            touched: HashMap::new(),
+            timers: Timers::new(),
+            seen,
+            clock,
+            clock_committed: clock,
+            progress,
+            staged: None,
+            restoring: None,
+            poisoned: false,
+        })
+    }
+
+    /// Wipes a database that nobody has open. A directory that is not there is fine.
+    pub fn destroy(dir: &Path) -> Result<(), StoreError> {
+        if !dir.exists() {
+            return Ok(());
+        }
+        let _lock = crate::lock::DirLock::take(dir)?;
+        let failed = |error: std::io::Error| StoreError::Io(format!("{}: {error}", dir.display()));
+        std::fs::remove_dir_all(dir).map_err(failed)
+    }
+
+    /// Writes everything to disk and closes. (A store that is merely dropped does the same, but cannot say that it failed.)
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.flush()
+    }
+
+    /// Writes everything that is committed to disk. RocksDB does so by itself whenever write buffers are full.
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        let flushed = self.database.flush();
+        self.poisoned = flushed.is_err();
+        flushed
+    }
+
+    /// The offset from which a changelog has to be replayed; none: from its beginning.
+    #[must_use]
+    pub fn position(&self, stream: Stream) -> Option<i64> {
+        match stream {
+            Stream::State => self.progress.state,
+            Stream::Seen => self.progress.seen,
+        }
+    }
+
+    /// What the batch changes: account rows and the clock by ascending key, then at most one record of seen ids.
+    pub fn staged(&mut self) -> Result<&[Change], StoreError> {
+        self.check()?;
+        if self.staged.is_none() {
+            self.staged = Some(self.stage()?);
+        }
+        Ok(self.staged.as_deref().unwrap_or_default())
+    }
+
+    /// Writes the batch together with the changelog positions that it brings this store to (streams not named stay). After
+    /// an error the store is poisoned: drop it, open it again and restore the tail of the changelog.
+    pub fn commit(&mut self, positions: &[(Stream, i64)]) -> Result<(), StoreError> {
+        self.check()?;
+        let written = self.write(positions);
+        self.poisoned = written.is_err();
+        written
+    }
+
+    /// Forgets the batch, and every account that it touched, so that none is kept that the core has half changed.
+    pub fn discard(&mut self) {
+        for id in self.touched.keys() {
+            self.cache.forget(id);
+        }
+        self.touched.clear();
+        self.seen.discard();
+        self.timers.reset();
+        self.clock = self.clock_committed;
+        self.staged = None;
+    }
+
+    /// An account as committed; the batch is not looked at.
+    pub fn get(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
+        self.check()?;
+        Ok(load(&self.database, id)?.map(|loaded| loaded.account))
+    }
+
+    /// The ids of all committed accounts, ascending.
+    pub fn accounts(&self) -> Result<AccountIds<'_>, StoreError> {
+        self.check()?;
+        Ok(AccountIds::new(&self.database))
+    }
+
+    /// How much is committed.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        self.check()?;
+        Ok(Stats {
+            accounts: self.progress.accounts,
+            seen: self.seen.len() as u64,
+            bytes: self.database.size_bytes()?,
+        })
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if self.poisoned { Err(StoreError::Poisoned) } else { Ok(()) }
+    }
+
+    /// The entry of an account in the batch; read from cache or database where it is new there.
+    fn touch(&mut self, id: &AccountId) -> Result<&mut Touched, StoreError> {
+        if !self.touched.contains_key(id) {
+            let loaded = match self.cache.take(id) {
+                Some(loaded) => Some(loaded),
+                None => load(&self.database, id)?,
+            };
+            self.touched.insert(id.clone(), Touched::new(loaded));
+        }
+        Ok(self.touched.get_mut(id).expect("it was inserted where it was missing"))
+    }
+
+    fn stage(&self) -> Result<Vec<Change>, StoreError> {
+        let mut rows = BTreeMap::new();
+        for (id, touched) in &self.touched {
+            match &touched.place {
+                Place::Nowhere => {}
+                Place::Out => return Err(StoreError::Taken(id.clone())),
+                Place::Here(account) => stage_account(account, &touched.changed, &mut rows),
+            }
+        }
+        if self.clock != self.clock_committed {
+            rows.insert(rows::CLOCK_KEY.to_vec(), Some(encode(&self.clock)));
+        }
+        let state =
+            rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });
+        let seen = self.seen.staged().map(|record| Change {
+            stream: Stream::Seen,
+            key: record.key(),
+            value: Some(encode(&record)),
+        });
+        Ok(state.chain(seen).collect())
+    }
+
+    fn write(&mut self, positions: &[(Stream, i64)]) -> Result<(), StoreError> {
+        let staged = match self.staged.take() {
+            Some(staged) => staged,
+            None => self.stage()?,
+        };
+        let mut batch = WriteBatch::default();
+        for change in staged.iter().filter(|change| change.stream == Stream::State) {
+            write_row(&self.database, &mut batch, &change.key, change.value.as_deref());
+        }
+        let record = self.seen.staged();
+        if let Some(record) = &record {
+            record.write(&self.database, &mut batch);
+        }
+        let mut progress = self.progress;
+        progress.advance(positions);
+        for (id, touched) in &self.touched {
+            write_timer(&self.database, &mut batch, id, touched.due_committed, touched.due);
+            progress.accounts += u64::from(touched.changed.hot && !touched.has_hot);
+        }
+        progress.write(&self.database, &mut batch);
+        self.database.write(batch)?;
+
+        self.progress = progress;
+        self.clock_committed = self.clock;
+        self.timers.committed();
+        self.seen.discard();
+        if let Some(record) = &record {
+            self.seen.apply(record);
+        }
+        for (_, touched) in self.touched.drain() {
+            let has_hot = touched.has_hot || touched.changed.hot;
+            if let Place::Here(account) = touched.place {
+                self.cache.insert(Loaded { account: *account, has_hot });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State for Store {
+    type Error = StoreError;
+
+    fn take(&mut self, id: &AccountId) -> Result<Option<Account>, StoreError> {
+        self.check()?;
+        self.staged = None;
+        let touched = self.touch(id)?;
+        match std::mem::replace(&mut touched.place, Place::Out) {
+            Place::Here(account) => Ok(Some(*account)),
+            Place::Nowhere => {
+                touched.place = Place::Nowhere;
+                Ok(None)
+            }
+            Place::Out => Err(StoreError::Taken(id.clone())),
+        }
+    }
+
+    /// An account that has no rows and changes none is not kept.
+    fn put(&mut self, mut account: Account) -> Result<(), StoreError> {
+        self.check()?;
+        self.staged = None;
+        let id = account.id.clone();
+        let changed = std::mem::take(&mut account.changed);
+        let touched = self.touch(&id)?;
+        touched.changed.hot |= changed.hot;
+        touched.changed.history |= changed.history;
+        touched.changed.profile |= changed.profile;
+        touched.changed.activity.extend(changed.activity);
+        if !touched.exists && !touched.changed.any() {
+            touched.place = Place::Nowhere;
+            return Ok(());
+        }
+        // The timer follows the hot row as it is stored.
+        let due = if touched.changed.hot { account.due() } else { touched.due_committed };
+        let before = std::mem::replace(&mut touched.due, due);
+        touched.place = Place::Here(Box::new(account));
+        self.timers.change(&id, before, due);
+        Ok(())
+    }
+
+    fn next_due(&mut self, until: Millis) -> Result<Option<(Millis, AccountId)>, StoreError> {
+        self.check()?;
+        let touched = &self.touched;
+        self.timers.first(until, &self.database, |(due, id)| {
+            touched.get(id).is_none_or(|touched| touched.due == Some(*due))
+        })
+    }
+
+    fn remember(&mut self, hash: u64, at: Millis) -> Result<bool, StoreError> {
+        self.check()?;
+        self.staged = None;
+        Ok(self.seen.remember(hash, seen_hour(at)))
+    }
+
+    fn forget_seen(&mut self, before: Millis) -> Result<(), StoreError> {
+        self.check()?;
+        self.staged = None;
+        self.seen.forget(seen_hour(before));
+        Ok(())
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn set_clock(&mut self, clock: Clock) {
+        self.staged = None;
+        self.clock = clock;
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Store")
+            .field("database", &self.database)
+            .field("progress", &self.progress)
+            .field("touched", &self.touched.len())
+            .field("poisoned", &self.poisoned)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Adds the changed rows of an account.
+fn stage_account(
+    account: &Account,
+    changed: &Changed,
+    rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+) {
+    let id = &account.id;
+    if changed.hot {
+        rows.insert(AccountRow::Hot.key(id), Some(encode(&account.hot)));
+    }
+    if changed.history {
+        rows.insert(AccountRow::History.key(id), Some(encode(&account.history)));
+    }
+    if changed.profile {
+        rows.insert(AccountRow::Profile.key(id), account.profile.as_ref().map(encode));
+    }
+    for key in &changed.activity {
+        let value = account.activity.get(key).map(encode);
+        rows.insert(AccountRow::Activity(key.clone()).key(id), value);
+    }
+}
+
+fn write_row(database: &Database, batch: &mut WriteBatch, key: &[u8], value: Option<&[u8]>) {
+    match value {
+        Some(value) => batch.put_cf(database.family(ROWS), key, value),
+        None => batch.delete_cf(database.family(ROWS), key),
+    }
+}
+
+fn write_timer(
+    database: &Database,
+    batch: &mut WriteBatch,
+    id: &AccountId,
+    before: Option<Millis>,
+    after: Option<Millis>,
+) {
+    if before == after {
+        return;
+    }
+    let family = database.family(timers::FAMILY);
+    if let Some(before) = before {
+        batch.delete_cf(family, timers::key(before, id));
+    }
+    if let Some(after) = after {
+        batch.put_cf(family, timers::key(after, id), []);
+    }
+}
+
+#[cfg(test)]
+#[path = "task/tests.rs"]
+mod tests;

@@ -1,0 +1,82 @@
+//! Reads of what is committed.
+
+use std::fmt;
+
+use bellwether_core::account::Account;
+use bellwether_core::id::AccountId;
+use rocksdb::DBRawIterator;
+
+use super::ROWS;
+use crate::cache::Loaded;
+use crate::database::Database;
+use crate::error::{StoreError, from_rocksdb};
+use crate::rows::{self, AccountRow, RowKey, decode};
+
+/// The ids of a store's accounts, ascending. One seek per account, however many rows it has.
+pub struct AccountIds<'a> {
+    cursor: DBRawIterator<'a>,
+    /// Where the next account begins at the earliest; none at the end.
+    from: Option<Vec<u8>>,
+}
+
+impl AccountIds<'_> {
+    pub(super) fn new(database: &Database) -> AccountIds<'_> {
+        AccountIds { cursor: database.cursor(ROWS), from: Some(rows::ACCOUNTS_BEGIN.to_vec()) }
+    }
+
+    fn read(&mut self, from: &[u8]) -> Result<Option<AccountId>, StoreError> {
+        self.cursor.seek(from);
+        let Some(key) = self.cursor.key().filter(|key| *key < rows::ACCOUNTS_END) else {
+            return self.cursor.status().map(|()| None).map_err(from_rocksdb);
+        };
+        match RowKey::decode(key)? {
+            RowKey::Account(id, _) => Ok(Some(id)),
+            RowKey::Clock => Ok(None),
+        }
+    }
+}
+
+impl Iterator for AccountIds<'_> {
+    type Item = Result<AccountId, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let from = self.from.take()?;
+        let read = self.read(&from).transpose()?;
+        if let Ok(id) = &read {
+            self.from = Some(rows::account_end(id));
+        }
+        Some(read)
+    }
+}
+
+impl fmt::Debug for AccountIds<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AccountIds").finish_non_exhaustive()
+    }
+}
+
+/// Reads all rows of an account; none where it has none.
+pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>, StoreError> {
+    let mut loaded: Option<Loaded> = None;
+    let prefix = rows::account_prefix(id);
+    for row in database.scan(ROWS, &prefix, Some(rows::account_end(id))) {
+        let (key, value) = row?;
+        let RowKey::Account(_, row) = RowKey::decode(&key)? else {
+            return Err(StoreError::Corrupt("a clock among the rows of an account".to_owned()));
+        };
+        let Loaded { account, has_hot } = loaded
+            .get_or_insert_with(|| Loaded { account: Account::new(id.clone()), has_hot: false });
+        match &row {
+            AccountRow::Hot => {
+                account.hot = decode(row.name(), &value)?;
+                *has_hot = true;
+            }
+            AccountRow::History => account.history = decode(row.name(), &value)?,
+            AccountRow::Profile => account.profile = Some(decode(row.name(), &value)?),
+            AccountRow::Activity(activity) => {
+                account.activity.insert(activity.clone(), decode(row.name(), &value)?);
+            }
+        }
+    }
+    Ok(loaded)
+}

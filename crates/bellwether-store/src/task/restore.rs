@@ -1,0 +1,158 @@
+//! Rebuilding a store from its changelogs, from the positions it has up to their ends.
+
+use std::collections::HashMap;
+
+use bellwether_core::account::{Account, Hot};
+use bellwether_core::id::AccountId;
+use bellwether_core::time::Millis;
+use rocksdb::WriteBatch;
+
+use super::{Progress, ROWS, Store, Stream, write_row, write_timer};
+use crate::error::StoreError;
+use crate::rows::{AccountRow, RowKey, body, decode};
+use crate::seen::SeenRecord;
+
+/// A batch of this size is written: large enough to be cheap, small against any write buffer.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// The batch of a restore.
+pub(super) struct Restoring {
+    batch: WriteBatch,
+    progress: Progress,
+    /// Of accounts in the batch: none where the hot row is gone, else when its timer is due.
+    hot: HashMap<AccountId, Option<Option<Millis>>>,
+}
+
+impl Store {
+    /// Applies one changelog record; `next` is the offset after it. Records are written in batches, each with its
+    /// positions, so that a restore that is cut short goes on where it was. A batch of the core is discarded first.
+    ///
+    /// # Errors
+    /// After any error the store is poisoned. [`StoreError::UnknownVersion`] means that a newer version wrote the changelog.
+    pub fn restore(
+        &mut self,
+        stream: Stream,
+        next: i64,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        self.check()?;
+        let applied = self.apply(stream, next, key, value);
+        self.poisoned = applied.is_err();
+        applied
+    }
+
+    /// Writes what is left of a restore with the positions it ended at (they may lie behind the last record).
+    pub fn finish_restore(&mut self, positions: &[(Stream, i64)]) -> Result<(), StoreError> {
+        self.check()?;
+        let mut restoring = self.restoring();
+        restoring.progress.advance(positions);
+        let written = self.write_restored(restoring);
+        self.poisoned = written.is_err();
+        written
+    }
+
+    /// The batch that is being restored, or a new one.
+    fn restoring(&mut self) -> Restoring {
+        self.restoring.take().unwrap_or_else(|| {
+            self.discard();
+            let progress = self.progress;
+            Restoring { batch: WriteBatch::default(), progress, hot: HashMap::new() }
+        })
+    }
+
+    fn apply(
+        &mut self,
+        stream: Stream,
+        next: i64,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        let mut restoring = self.restoring();
+        match stream {
+            Stream::State => self.apply_row(&mut restoring, key, value)?,
+            Stream::Seen => {
+                let empty = || StoreError::Corrupt("a record of seen ids without value".to_owned());
+                let record = SeenRecord::decode(value.ok_or_else(empty)?)?;
+                record.write(&self.database, &mut restoring.batch);
+                self.seen.apply(&record);
+            }
+        }
+        restoring.progress.advance(&[(stream, next)]);
+        if restoring.batch.size_in_bytes() >= BATCH_BYTES_MAX {
+            return self.write_restored(restoring);
+        }
+        self.restoring = Some(restoring);
+        Ok(())
+    }
+
+    fn apply_row(
+        &mut self,
+        restoring: &mut Restoring,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        match RowKey::decode(key)? {
+            RowKey::Clock => {
+                self.clock = match value {
+                    Some(value) => decode("the clock row", value)?,
+                    None => super::Clock::default(),
+                };
+                self.clock_committed = self.clock;
+            }
+            RowKey::Account(id, row) => {
+                self.cache.forget(&id);
+                if row == AccountRow::Hot {
+                    self.apply_hot(restoring, id, key, value)?;
+                } else if let Some(value) = value {
+                    // Not read in full here, but a value that this version cannot read must not get in.
+                    body(row.name(), value)?;
+                }
+            }
+        }
+        write_row(&self.database, &mut restoring.batch, key, value);
+        Ok(())
+    }
+
+    /// The timer index and the count of accounts follow the hot row.
+    fn apply_hot(
+        &self,
+        restoring: &mut Restoring,
+        id: AccountId,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), StoreError> {
+        let before = match restoring.hot.get(&id) {
+            Some(before) => *before,
+            None => {
+                self.database.get(ROWS, key)?.as_deref().map(|value| due(&id, value)).transpose()?
+            }
+        };
+        let after = value.map(|value| due(&id, value)).transpose()?;
+        write_timer(&self.database, &mut restoring.batch, &id, before.flatten(), after.flatten());
+        let accounts = &mut restoring.progress.accounts;
+        match (before, after) {
+            (None, Some(_)) => *accounts += 1,
+            (Some(_), None) => *accounts = accounts.saturating_sub(1),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        restoring.hot.insert(id, after);
+        Ok(())
+    }
+
+    fn write_restored(&mut self, mut restoring: Restoring) -> Result<(), StoreError> {
+        restoring.progress.write(&self.database, &mut restoring.batch);
+        self.database.write(restoring.batch)?;
+        self.progress = restoring.progress;
+        self.timers.reset();
+        Ok(())
+    }
+}
+
+/// When the account of a hot row is due.
+fn due(id: &AccountId, value: &[u8]) -> Result<Option<Millis>, StoreError> {
+    let hot: Hot = decode(AccountRow::Hot.name(), value)?;
+    let mut account = Account::new(id.clone());
+    account.hot = hot;
+    Ok(account.due())
+}

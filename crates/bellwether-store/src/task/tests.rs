@@ -1,0 +1,496 @@
+//! The store against [`MemoryState`] and a changelog in memory, with crashes.
+
+use bellwether_core::account::{ActivityKey, SignalKey};
+use bellwether_core::event::Profile;
+use bellwether_core::history::Activity;
+use bellwether_core::state::MemoryState;
+use bellwether_core::time::{Day, HOUR_MS};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+#[path = "failure_tests.rs"]
+mod failures;
+
+fn options() -> StoreOptions {
+    StoreOptions { shared: Shared::new(8 << 20), account_cache_max: 2 }
+}
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, "bellwether", 3, &options()).expect("an own store opens")
+}
+
+fn account_id(number: u8) -> AccountId {
+    AccountId::new(&format!("account-{number}")).expect("an identifier")
+}
+
+/// Two changelogs in memory.
+#[derive(Debug, Default)]
+struct Changelog {
+    state: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    seen: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Changelog {
+    fn stream(&mut self, stream: Stream) -> &mut Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        match stream {
+            Stream::State => &mut self.state,
+            Stream::Seen => &mut self.seen,
+        }
+    }
+
+    /// Appends what is staged and returns the positions after it.
+    fn append(&mut self, staged: &[Change]) -> [(Stream, i64); 2] {
+        for change in staged {
+            self.stream(change.stream).push((change.key.clone(), change.value.clone()));
+        }
+        self.ends()
+    }
+
+    fn ends(&self) -> [(Stream, i64); 2] {
+        [(Stream::State, self.state.len() as i64), (Stream::Seen, self.seen.len() as i64)]
+    }
+
+    /// Replays the tail that a store is missing.
+    fn restore(&mut self, store: &mut Store) {
+        for stream in [Stream::State, Stream::Seen] {
+            let from = store.position(stream).unwrap_or(0);
+            for (offset, (key, value)) in (0..).zip(self.stream(stream).iter()) {
+                if offset >= from {
+                    store
+                        .restore(stream, offset + 1, key, value.as_deref())
+                        .expect("a good record");
+                }
+            }
+        }
+        store.finish_restore(&self.ends()).expect("a write of what was restored");
+    }
+}
+
+/// Everything that can be read of a store between two batches: accounts, timers, clock, seen ids by hour.
+type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(i64, Vec<u64>)>);
+
+fn contents(store: &mut Store) -> Contents {
+    let ids: Vec<AccountId> =
+        store.accounts().expect("readable").collect::<Result<_, _>>().expect("readable ids");
+    let accounts: Vec<Account> =
+        ids.iter().map(|id| store.get(id).expect("readable").expect("listed, so there")).collect();
+    assert_eq!(store.stats().expect("readable").accounts, accounts.len() as u64);
+    let rows = store.database.scan(timers::FAMILY, &[], None);
+    let timers: Vec<_> =
+        rows.map(|row| timers::decode(&row.expect("readable").0).expect("a timer")).collect();
+    let first = store.next_due(Millis(i64::MAX)).expect("readable");
+    assert_eq!(first.as_ref(), timers.first(), "next_due is the first timer");
+    let hours = store.seen.committed().iter().map(|(hour, hashes)| {
+        let mut hashes: Vec<u64> = hashes.iter().copied().collect();
+        hashes.sort_unstable();
+        (*hour, hashes)
+    });
+    let hours: Vec<_> = hours.collect();
+    let reread = Seen::open(&store.database).expect("readable");
+    assert_eq!(
+        reread.committed(),
+        store.seen.committed(),
+        "seen ids in memory and in the database"
+    );
+    (accounts, timers, store.clock(), hours)
+}
+
+/// What a change does to an account. Every change marks the hot row, as an event does.
+fn edit(account: &mut Account, number: u8, due: Option<i64>) {
+    account.hot.sequence += 1;
+    account.hot.scheduled = due.is_some();
+    account.hot.today_ends_at = Millis(due.unwrap_or_default());
+    account.changed.hot = true;
+    if number.is_multiple_of(3) {
+        account.history.newest = Some(Day(i32::from(number)));
+        account.changed.history = true;
+    }
+    let key = ActivityKey { signal: SignalKey(u32::from(number % 2)), value: "kim".to_owned() };
+    if number.is_multiple_of(5) {
+        account.activity.remove(&key);
+        account.changed.activity.insert(key);
+    } else if number.is_multiple_of(2) {
+        let row = Activity { newest: Day(1), bits: u128::from(number), role: None };
+        account.activity.insert(key.clone(), row);
+        account.changed.activity.insert(key);
+    }
+    if number.is_multiple_of(7) {
+        account.profile = Some(profile(&account.id, number));
+        account.changed.profile = true;
+    }
+}
+
+fn profile(id: &AccountId, number: u8) -> Profile {
+    Profile {
+        account: id.clone(),
+        as_of: Millis(i64::from(number)),
+        name: Some(format!("name {number}")),
+        segment: None,
+        plan: None,
+        time_zone: None,
+        region: None,
+        started_on: None,
+        renews_on: None,
+        owner: None,
+        annual_value_usd: None,
+        entitlements: BTreeMap::new(),
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Edit {
+        account: u8,
+        number: u8,
+        due: Option<i64>,
+    },
+    /// Taken and put back as it is.
+    Look {
+        account: u8,
+    },
+    Remember {
+        hash: u64,
+        hour: i64,
+    },
+    Forget {
+        hour: i64,
+    },
+    Tick {
+        at: i64,
+    },
+    /// Reads the timers that are due and moves each on, as a day close does.
+    Fire {
+        until: i64,
+    },
+    Commit,
+    Discard,
+    Flush,
+    Close,
+    /// The process dies; with `logged` after the batch reached the changelog and before it reached the store.
+    Crash {
+        logged: bool,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..6u8, any::<u8>(), prop::option::of(0..40i64))
+            .prop_map(|(account, number, due)| Step::Edit { account, number, due }),
+        2 => (0..6u8).prop_map(|account| Step::Look { account }),
+        4 => (0..20u64, 0..5i64).prop_map(|(hash, hour)| Step::Remember { hash, hour }),
+        1 => (0..5i64).prop_map(|hour| Step::Forget { hour }),
+        2 => (0..1000i64).prop_map(|at| Step::Tick { at }),
+        2 => (0..40i64).prop_map(|until| Step::Fire { until }),
+        5 => Just(Step::Commit),
+        2 => Just(Step::Discard),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Close),
+        2 => any::<bool>().prop_map(|logged| Step::Crash { logged }),
+    ]
+}
+
+/// A store, what it should be like, and what the log has.
+struct Bench {
+    store: Option<Store>,
+    dir: TempDir,
+    log: Changelog,
+    /// With the batch, and without it.
+    now: MemoryState,
+    committed: MemoryState,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = Some(open(dir.path()));
+        let (log, now, committed) = Default::default();
+        Bench { store, dir, log, now, committed }
+    }
+
+    fn store(&mut self) -> &mut Store {
+        self.store.as_mut().expect("a store is open between steps")
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Edit { account, number, due } => {
+                let id = account_id(*account);
+                self.change(&id, |account| edit(account, *number, *due));
+            }
+            Step::Look { account } => {
+                let id = account_id(*account);
+                if self.now.accounts().contains_key(&id) {
+                    self.change(&id, |_| {});
+                } else {
+                    assert_eq!(self.store().take(&id), Ok(None));
+                }
+            }
+            Step::Remember { hash, hour } => {
+                let at = Millis(hour * HOUR_MS + 1);
+                let Ok(expected) = self.now.remember(*hash, at);
+                assert_eq!(self.store().remember(*hash, at), Ok(expected));
+            }
+            Step::Forget { hour } => {
+                let Ok(()) = self.now.forget_seen(Millis(hour * HOUR_MS));
+                assert_eq!(self.store().forget_seen(Millis(hour * HOUR_MS)), Ok(()));
+            }
+            Step::Tick { at } => {
+                let clock = Clock { newest: Some(Millis(*at)), fired: None };
+                self.now.set_clock(clock);
+                self.store().set_clock(clock);
+            }
+            Step::Fire { until } => self.fire(Millis(*until)),
+            Step::Commit => self.commit(),
+            Step::Discard => {
+                self.store().discard();
+                self.now = self.committed.clone();
+            }
+            Step::Flush => self.store().flush().expect("a flush"),
+            Step::Close => {
+                self.now = self.committed.clone();
+                self.store.take().expect("open").close().expect("a clean close");
+                let mut store = open(self.dir.path());
+                for (stream, end) in self.log.ends() {
+                    assert!(end == 0 || store.position(stream) == Some(end), "closed at its end");
+                }
+                self.log.restore(&mut store);
+                self.store = Some(store);
+            }
+            Step::Crash { logged } => self.crash(*logged),
+        }
+    }
+
+    fn change(&mut self, id: &AccountId, edit: impl Fn(&mut Account)) {
+        let Ok(expected) = self.now.take(id);
+        let found = self.store().take(id).expect("readable");
+        assert_eq!(found, expected);
+        let new = || Account::new(id.clone());
+        let (mut expected, mut found) = (expected.unwrap_or_else(new), found.unwrap_or_else(new));
+        edit(&mut expected);
+        edit(&mut found);
+        let Ok(()) = self.now.put(expected);
+        self.store().put(found).expect("stageable");
+    }
+
+    fn fire(&mut self, until: Millis) {
+        loop {
+            let Ok(expected) = self.now.next_due(until);
+            let found = self.store().next_due(until).expect("readable");
+            assert_eq!(found, expected);
+            let Some((due, id)) = found else { return };
+            self.change(&id, |account| edit(account, 1, Some(due.0 + 40)));
+        }
+    }
+
+    fn commit(&mut self) {
+        let staged = self.store().staged().expect("stageable").to_vec();
+        let order: Vec<_> = staged.iter().map(|change| (change.stream, &change.key)).collect();
+        assert!(order.is_sorted(), "the order is a function of the content");
+        let positions = self.log.append(&staged);
+        self.store().commit(&positions).expect("a write");
+        self.committed = self.now.clone();
+    }
+
+    /// A killed process leaves the files as they are: they are copied aside under the open store, before it can tidy up.
+    fn crash(&mut self, logged: bool) {
+        if logged {
+            let staged = self.store().staged().expect("stageable").to_vec();
+            self.log.append(&staged);
+            self.committed = self.now.clone();
+        } else {
+            self.now = self.committed.clone();
+        }
+        let aside = tempfile::tempdir().expect("a temporary directory");
+        copy_idle(self.store.as_ref().expect("open"), self.dir.path(), aside.path());
+        self.store = None;
+        self.dir = aside;
+
+        let mut store = open(self.dir.path());
+        self.check_agreement(&mut store);
+        self.log.restore(&mut store);
+        self.store = Some(store);
+    }
+
+    /// Rows and positions agree: the state as it was found equals the changelog replayed up to its positions.
+    fn check_agreement(&mut self, found: &mut Store) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut rebuilt = open(dir.path());
+        for stream in [Stream::State, Stream::Seen] {
+            let upto = usize::try_from(found.position(stream).unwrap_or(0)).expect("not negative");
+            for (next, (key, value)) in (1..).zip(self.log.stream(stream).iter().take(upto)) {
+                rebuilt.restore(stream, next, key, value.as_deref()).expect("a good record");
+            }
+        }
+        rebuilt.finish_restore(&[]).expect("a write");
+        assert_eq!(contents(found), contents(&mut rebuilt), "found after a crash");
+    }
+
+    /// Everything committed is as expected, here and in a store restored from nothing.
+    fn check(&mut self) {
+        self.store().discard();
+        self.now = self.committed.clone();
+        let found = contents(self.store());
+        assert_eq!(found.0, self.committed.accounts().values().cloned().collect::<Vec<_>>());
+        assert_eq!(found.2, self.committed.clock());
+        for hash in 0..20 {
+            for hour in 0..5 {
+                let at = Millis(hour * HOUR_MS + 1);
+                let Ok(expected) = self.now.remember(hash, at);
+                assert_eq!(self.store().remember(hash, at), Ok(expected));
+            }
+        }
+        self.store().discard();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut restored = open(dir.path());
+        self.log.restore(&mut restored);
+        assert_eq!(contents(&mut restored), found, "restored from nothing");
+    }
+}
+
+fn copy_idle(store: &Store, from: &Path, to: &Path) {
+    for busy in ["rocksdb.num-running-flushes", "rocksdb.num-running-compactions"] {
+        while store.database.property(busy) > 0 {
+            std::thread::yield_now();
+        }
+    }
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let path = entry.expect("readable").path();
+        let name = path.file_name().expect("an entry has a name");
+        std::fs::copy(&path, to.join(name)).expect("a copy");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_store_is_its_changelog_through_discards_and_crashes(
+        steps in prop::collection::vec(step(), 1..60)
+    ) {
+        let mut bench = Bench::new();
+        for step in &steps {
+            bench.run(step);
+        }
+        bench.check();
+    }
+}
+
+/// A crash that loses everything since the last flush, with more commits on either side of it.
+#[test]
+fn a_crash_goes_back_to_a_whole_commit() {
+    let mut bench = Bench::new();
+    let edit = |account, due| Step::Edit { account, number: 210, due: Some(due) };
+    bench.run(&edit(1, 10));
+    bench.run(&Step::Remember { hash: 1, hour: 1 });
+    bench.run(&Step::Commit);
+    bench.run(&Step::Flush);
+    let flushed = bench.log.ends();
+    bench.run(&edit(1, 20));
+    bench.run(&edit(2, 5));
+    bench.run(&Step::Remember { hash: 2, hour: 1 });
+    bench.run(&Step::Commit);
+    let aside = tempfile::tempdir().expect("a temporary directory");
+    copy_idle(bench.store.as_ref().expect("open"), bench.dir.path(), aside.path());
+
+    let mut store = open(aside.path());
+    let found =
+        [Stream::State, Stream::Seen].map(|stream| (stream, store.position(stream).unwrap_or(0)));
+    assert_eq!(found, flushed, "the flushed positions");
+    let (accounts, timers, _, seen) = contents(&mut store);
+    assert_eq!(accounts.len(), 1);
+    assert_eq!(timers, [(Millis(10), account_id(1))]);
+    assert_eq!(seen, [(1, vec![1])]);
+    bench.log.restore(&mut store);
+    assert_eq!(contents(&mut store), contents(bench.store()));
+}
+
+/// RocksDB flushes by itself when write buffers are full: whatever is on disk then is whole commits.
+#[test]
+fn a_flush_under_memory_pressure_keeps_rows_and_positions_together() {
+    let mut bench = Bench::new();
+    let tight = StoreOptions { shared: Shared::new(1 << 20), account_cache_max: 2 };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut store = Store::open(dir.path(), "bellwether", 3, &tight).expect("a new store opens");
+    let mut flushed_positions = 0;
+    for round in 0..40u8 {
+        for number in 0..20 {
+            let id = account_id(number);
+            let taken = store.take(&id).expect("readable");
+            let mut account = taken.unwrap_or_else(|| Account::new(id));
+            edit(&mut account, round, Some(i64::from(round)));
+            account.hot.policy_version = "x".repeat(2000);
+            store.put(account).expect("stageable");
+            store.remember(u64::from(round) * 20 + u64::from(number), Millis(0)).expect("open");
+        }
+        let positions = bench.log.append(store.staged().expect("stageable"));
+        store.commit(&positions).expect("a write");
+        if round % 8 == 7 {
+            let aside = tempfile::tempdir().expect("a temporary directory");
+            copy_idle(&store, dir.path(), aside.path());
+            let mut found = open(aside.path());
+            flushed_positions = found.position(Stream::State).unwrap_or(0);
+            bench.check_agreement(&mut found);
+        }
+    }
+    assert!(flushed_positions > 0, "there was pressure enough for a flush");
+}
+
+#[test]
+fn timers_beyond_the_window_come_in_order() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut store = open(dir.path());
+    let count = 3000;
+    for number in 0..count {
+        let id = AccountId::new(&format!("{number:05}")).expect("an identifier");
+        let mut account = Account::new(id);
+        // 7 shares no factor with 3000: every due time once, out of order.
+        edit(&mut account, 1, Some(number * 7 % count));
+        store.put(account).expect("stageable");
+        if number % 1000 == 999 {
+            store.commit(&[]).expect("a write");
+        }
+    }
+    assert_eq!(store.next_due(Millis(-1)), Ok(None));
+    let mut fired = Vec::new();
+    while let Some((due, id)) = store.next_due(Millis(count - 1)).expect("readable") {
+        fired.push(due.0);
+        let mut account = store.take(&id).expect("readable").expect("it has a timer");
+        edit(&mut account, 1, Some(due.0 + count));
+        store.put(account).expect("stageable");
+        if fired.len() == 1500 {
+            store.commit(&[]).expect("a write");
+        }
+    }
+    assert_eq!(fired, (0..count).collect::<Vec<_>>());
+    let first = store.next_due(Millis(i64::MAX)).expect("readable").expect("all were moved on");
+    assert_eq!(first.0, Millis(count));
+}
+
+/// 3 MB of rows go through several batches, each with its position; a restore that is cut short goes on from the last.
+#[test]
+fn a_restore_that_is_cut_short_goes_on() {
+    let mut bench = Bench::new();
+    for round in 0..3u8 {
+        for number in 0..200 {
+            let mut account = Account::new(account_id(number));
+            edit(&mut account, 30 + round, Some(i64::from(round)));
+            account.hot.policy_version = "x".repeat(5000);
+            bench.store().put(account).expect("stageable");
+        }
+        bench.run(&Step::Commit);
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut half = open(dir.path());
+    for (next, (key, value)) in (1..).zip(bench.log.state.iter().take(700)) {
+        half.restore(Stream::State, next, key, value.as_deref()).expect("a good record");
+    }
+    let position = half.position(Stream::State).expect("a batch was written");
+    assert!((1..700).contains(&position), "{position}");
+    half.close().expect("a clean close");
+    let mut whole = open(dir.path());
+    assert_eq!(whole.position(Stream::State), Some(position));
+    bench.log.restore(&mut whole);
+    assert_eq!(contents(&mut whole), contents(bench.store()));
+}

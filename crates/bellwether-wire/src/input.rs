@@ -1,0 +1,242 @@
+//! Input records as they stand on the wire, and the one place that checks them against their documented ranges. The serde names are the
+//! schemas' record names: the Avro library checks them.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::event::{Event, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
+use bellwether_core::id::{AccountId, EventId, ID_BYTES_MAX, IdError, MemberId};
+use bellwether_core::reject::{Reason, Reject};
+use bellwether_core::time::{DAY_MS, Day, Millis};
+use serde::Deserialize;
+use serde::de::value::{Error as WordError, StrDeserializer};
+use serde::de::{DeserializeOwned, IntoDeserializer};
+
+use crate::scalar::{InstantMs, IsoDay, cut};
+use crate::sentiment::Sentiment;
+
+/// Entitlements that a profile may name.
+const ENTITLEMENTS_MAX: usize = 64;
+/// Bytes of a remark that are kept.
+const NOTE_BYTES_MAX: usize = 4096;
+/// Events whose text is read for its sentiment.
+const SENTIMENT_PREFIX: &str = "support.";
+
+/// `usage-event.avsc`. The aliases are the column names of the evaluation files.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename = "UsageEvent")]
+pub(crate) struct EventRecord {
+    pub(crate) event_id: String,
+    pub(crate) account_id: String,
+    #[serde(rename = "type", alias = "signal")]
+    pub(crate) kind: String,
+    pub(crate) occurred_at: InstantMs,
+    #[serde(default, alias = "user_id")]
+    pub(crate) member_id: Option<String>,
+    #[serde(default)]
+    pub(crate) member_role: Option<String>,
+    #[serde(default, alias = "object")]
+    pub(crate) feature: Option<String>,
+    #[serde(default, alias = "cohort")]
+    pub(crate) segment: Option<String>,
+    #[serde(default)]
+    pub(crate) value: Option<f64>,
+    #[serde(default)]
+    pub(crate) text: Option<String>,
+}
+
+impl EventRecord {
+    pub(crate) fn check(self, sentiment: &Sentiment) -> Result<Event, Reject> {
+        let value = match (self.value, self.text.as_deref()) {
+            (None, Some(text)) if self.kind.starts_with(SENTIMENT_PREFIX) => sentiment.score(text),
+            (value, _) => value,
+        };
+        Ok(Event {
+            id: event_id("event_id", &self.event_id)?,
+            account: account_id(&self.account_id)?,
+            occurred_at: instant("occurred_at", self.occurred_at)?,
+            kind: required("type", self.kind)?,
+            member: member_id(self.member_id)?,
+            role: optional("member_role", self.member_role)?,
+            feature: optional("feature", self.feature)?,
+            value: value.map(|value| number("value", value)).transpose()?,
+            segment: optional("segment", self.segment)?,
+        })
+    }
+}
+
+/// `account-profile.avsc`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename = "AccountProfile")]
+pub(crate) struct ProfileRecord {
+    account_id: String,
+    as_of: InstantMs,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default, alias = "cohort")]
+    segment: Option<String>,
+    #[serde(default)]
+    plan: Option<String>,
+    #[serde(default)]
+    time_zone: Option<String>,
+    #[serde(default)]
+    region: Option<String>,
+    #[serde(default)]
+    started_on: Option<IsoDay>,
+    #[serde(default)]
+    renews_on: Option<IsoDay>,
+    #[serde(default)]
+    owner: Option<String>,
+    #[serde(default)]
+    annual_value_usd: Option<f64>,
+    #[serde(default)]
+    entitlements: BTreeMap<String, f64>,
+}
+
+impl ProfileRecord {
+    pub(crate) fn check(self) -> Result<Profile, Reject> {
+        if self.entitlements.len() > ENTITLEMENTS_MAX {
+            let count = self.entitlements.len();
+            let detail =
+                format!("entitlements has {count} names, at most {ENTITLEMENTS_MAX} are allowed");
+            return Err(Reject::new(Reason::OutOfRange, detail));
+        }
+        let mut entitlements = BTreeMap::new();
+        for (name, amount) in self.entitlements {
+            let amount = number(&format!("entitlements.{name}"), amount)?;
+            entitlements.insert(required("an entitlement's name", name)?, amount);
+        }
+        Ok(Profile {
+            account: account_id(&self.account_id)?,
+            as_of: instant("as_of", self.as_of)?,
+            name: optional("name", self.name)?,
+            segment: optional("segment", self.segment)?,
+            plan: optional("plan", self.plan)?,
+            time_zone: optional("time_zone", self.time_zone)?,
+            region: optional("region", self.region)?,
+            started_on: self.started_on.map(|day| date("started_on", day)).transpose()?,
+            renews_on: self.renews_on.map(|day| date("renews_on", day)).transpose()?,
+            owner: optional("owner", self.owner)?,
+            annual_value_usd: self
+                .annual_value_usd
+                .map(|value| number("annual_value_usd", value))
+                .transpose()?,
+            entitlements,
+        })
+    }
+}
+
+/// `outcome.avsc`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename = "Outcome")]
+pub(crate) struct OutcomeRecord {
+    pub(crate) outcome_id: String,
+    pub(crate) account_id: String,
+    pub(crate) occurred_at: InstantMs,
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) alert_id: Option<String>,
+    #[serde(default)]
+    pub(crate) by: Option<String>,
+    #[serde(default)]
+    pub(crate) note: Option<String>,
+}
+
+impl OutcomeRecord {
+    pub(crate) fn check(self) -> Result<Outcome, Reject> {
+        Ok(Outcome {
+            id: event_id("outcome_id", &self.outcome_id)?,
+            account: account_id(&self.account_id)?,
+            occurred_at: instant("occurred_at", self.occurred_at)?,
+            kind: word::<OutcomeKind>("kind", &self.kind)?,
+            alert_id: optional("alert_id", self.alert_id)?,
+            by: optional("by", self.by)?,
+            note: self.note.map(|note| cut(&note, NOTE_BYTES_MAX).to_owned()),
+        })
+    }
+}
+
+/// Reads one word of a closed list.
+pub(crate) fn word<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, Reject> {
+    let deserializer: StrDeserializer<'_, WordError> = text.into_deserializer();
+    T::deserialize(deserializer).map_err(|error| invalid(format!("{field}: {error}")))
+}
+
+pub(crate) fn invalid(detail: impl Into<String>) -> Reject {
+    Reject::new(Reason::InvalidField, detail)
+}
+
+pub(crate) fn account_id(text: &str) -> Result<AccountId, Reject> {
+    AccountId::new(text).map_err(|error| invalid_id("account_id", error))
+}
+
+fn event_id(field: &str, text: &str) -> Result<EventId, Reject> {
+    EventId::new(text).map_err(|error| invalid_id(field, error))
+}
+
+fn member_id(text: Option<String>) -> Result<Option<MemberId>, Reject> {
+    match text {
+        Some(text) if !text.is_empty() => {
+            MemberId::new(&text).map(Some).map_err(|error| invalid_id("member_id", error))
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
+fn invalid_id(field: &str, error: IdError) -> Reject {
+    Reject::new(Reason::InvalidId, format!("{field}: {error}"))
+}
+
+/// A text that becomes part of persisted keys: bounded, without control characters.
+fn required(field: &str, text: String) -> Result<String, Reject> {
+    if text.is_empty() {
+        return Err(invalid(format!("{field} must not be empty")));
+    }
+    if text.len() > ID_BYTES_MAX {
+        let length = text.len();
+        return Err(invalid(format!(
+            "{field} has {length} bytes, at most {ID_BYTES_MAX} are allowed"
+        )));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(invalid(format!("{field} must not hold control characters")));
+    }
+    Ok(text)
+}
+
+/// As [`required`]; an empty text is none.
+fn optional(field: &str, text: Option<String>) -> Result<Option<String>, Reject> {
+    text.filter(|text| !text.is_empty()).map(|text| required(field, text)).transpose()
+}
+
+fn instant(field: &str, at: InstantMs) -> Result<Millis, Reject> {
+    let InstantMs(at) = at;
+    if (Millis::MIN..=Millis::MAX).contains(&at) {
+        return Ok(at);
+    }
+    let detail = format!("{field} is {at}; allowed are {} to {}", Millis::MIN, Millis::MAX);
+    Err(Reject::new(Reason::OutOfRange, detail))
+}
+
+/// Customers may be older than computers, so days reach as far before 1970 as after it.
+fn date(field: &str, day: IsoDay) -> Result<Day, Reject> {
+    let IsoDay(day) = day;
+    if i64::from(day.0).abs() <= Millis::MAX.0 / DAY_MS {
+        return Ok(day);
+    }
+    Err(Reject::new(Reason::OutOfRange, format!("{field} is {} days from 1970-01-01", day.0)))
+}
+
+fn number(field: &str, value: f64) -> Result<f64, Reject> {
+    if !value.is_finite() {
+        return Err(Reject::new(
+            Reason::NonFinite,
+            format!("{field} is {value}; it must be finite"),
+        ));
+    }
+    if value.abs() > VALUE_ABS_MAX {
+        let detail =
+            format!("{field} is {value:e}; at most {VALUE_ABS_MAX:e} in magnitude is allowed");
+        return Err(Reject::new(Reason::OutOfRange, detail));
+    }
+    Ok(value)
+}

@@ -1,0 +1,399 @@
+//! Wiring of the running process: workers on their threads, the server on the async runtime, signals.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bellwether_core::policy::Compiled;
+use bellwether_core::reject::{Reason, Reject};
+use bellwether_core::step::Core;
+use bellwether_engine::embedded::{AppendError, Embedded, partition_of};
+use bellwether_engine::kafka::{KafkaLog, KafkaOptions, WorkerId};
+use bellwether_engine::log::{Append, Log, Topic};
+use bellwether_engine::metrics::Metrics;
+use bellwether_engine::read_model::{ReadModel, Readiness};
+use bellwether_engine::topics::{Cleanup, TopicSpec};
+use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError, now_ms};
+use bellwether_server::{AppState, Ingest, IngestError, IngestReceipt, Rejected};
+use bellwether_store::log_store::Retention;
+use bellwether_store::task::StoreOptions;
+use bellwether_wire::decode::{DecodeError, Decoder};
+use bellwether_wire::encode::{Encoder, OutputTopics};
+use bellwether_wire::registry::RegistryConfig;
+use serde_json::Value;
+
+use crate::cli::RunArgs;
+use crate::config::{Config, OutputFormat};
+use crate::policies;
+
+/// A running application: workers and what they share.
+pub(crate) struct App {
+    pub(crate) shared: Shared,
+    pub(crate) core: Core,
+    workers: Vec<JoinHandle<Result<(), WorkerError>>>,
+    /// Producers' side of the embedded log.
+    pub(crate) handle: Option<Embedded>,
+}
+
+impl App {
+    /// Starts workers on the embedded log of a data directory.
+    pub(crate) fn embedded(config: &Config, data_dir: &Path, policy: Compiled) -> Result<App> {
+        let shared = shared(&policy)?;
+        let core = Core::new(Arc::new(policy));
+        let store = store_options(config);
+        let partitions = i32::from(config.engine.embedded_partitions);
+        let handle = open_log(config, data_dir, &store, partitions)?;
+        let settings = settings(config, data_dir, store, 0);
+        let inputs: Vec<Topic> = config.topics.inputs().iter().map(|name| name.as_str().into()).collect();
+        let log = handle.clone();
+        let open: OpenLog = Box::new(move || log.consume(&inputs).map(|log| Box::new(log) as Box<dyn Log>));
+        let registry = registry(config);
+        let encoder = encoder(config, registry.as_ref())?;
+        let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
+        let worker = Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
+        let workers = vec![spawn(worker, &shared)?];
+        Ok(App { shared, core, workers, handle: Some(handle) })
+    }
+
+    /// Starts workers on Kafka.
+    pub(crate) fn kafka(config: &Config, policy: Compiled) -> Result<App> {
+        let shared = shared(&policy)?;
+        let core = Core::new(Arc::new(policy));
+        let store = store_options(config);
+        let registry = registry(config);
+        crate::topics::check(config)?;
+        let mut workers = Vec::new();
+        for index in 0..u32::from(config.kafka.workers) {
+            let options = kafka_options(config)?;
+            let worker = WorkerId {
+                application: config.application_id.clone(),
+                instance: config
+                    .kafka
+                    .instance_id
+                    .clone()
+                    .unwrap_or_else(|| format!("{}-{}", host_name(), std::process::id())),
+                thread: index,
+            };
+            let inputs: Vec<Topic> = config.topics.inputs().iter().map(|name| name.as_str().into()).collect();
+            let open: OpenLog = Box::new(move || {
+                KafkaLog::open(&options, &worker, &inputs).map(|log| Box::new(log) as Box<dyn Log>)
+            });
+            let encoder = encoder(config, registry.as_ref())?;
+            let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
+            let settings = settings(config, &config.data_dir, store.clone(), index);
+            let worker = Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
+            workers.push(spawn(worker, &shared)?);
+        }
+        Ok(App { shared, core, workers, handle: None })
+    }
+
+    /// Asks the workers to stop and waits for them. The first failure is the result.
+    pub(crate) fn stop(self) -> Result<()> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let mut result = Ok(());
+        for worker in self.workers {
+            let ended = match worker.join() {
+                Ok(ended) => ended.map_err(anyhow::Error::from),
+                Err(_) => Err(anyhow::anyhow!("a worker panicked: this is a bug, its message is above")),
+            };
+            result = result.and(ended);
+        }
+        result
+    }
+
+    /// Input of the embedded log that is not processed yet, in records.
+    pub(crate) fn backlog(&self, config: &Config) -> Result<i64> {
+        let handle = self.handle.as_ref().context("only the embedded log can say")?;
+        let mut waiting = 0;
+        for topic in config.topics.inputs() {
+            for partition in 0..handle.partitions(&topic)? {
+                let done = handle.committed(&topic, partition)?.unwrap_or(0);
+                waiting += handle.end_offset(&topic, partition)? - done;
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// What the server needs.
+    pub(crate) fn state(&self, name: &str, config: &Config) -> Result<AppState> {
+        let ingest = match &self.handle {
+            Some(handle) => Some(Arc::new(EmbeddedIngest::new(handle.clone(), config)?) as Arc<dyn Ingest>),
+            None => None,
+        };
+        Ok(AppState {
+            read_model: Arc::clone(&self.shared.read_model),
+            metrics: self.shared.metrics.clone(),
+            readiness: Arc::clone(&self.shared.readiness),
+            ingest,
+            name: name.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+}
+
+/// Runs the command until a signal, or until a worker fails.
+pub(crate) fn run(args: &RunArgs, mut config: Config) -> Result<()> {
+    if let Some(servers) = &args.bootstrap_servers {
+        config.kafka.bootstrap_servers = Some(servers.clone());
+    }
+    if let Some(url) = &args.registry_url {
+        config.registry.url = Some(url.clone());
+    }
+    if let Some(listen) = &args.listen {
+        config.http.listen.clone_from(listen);
+    }
+    let policy = policies::load(config.policy.as_deref())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %policy, "starting");
+    let app = if args.embedded {
+        App::embedded(&config, &config.data_dir, policy)?
+    } else {
+        App::kafka(&config, policy)?
+    };
+    stop_on_signals(&app.shared.stop)?;
+    let served = serve(&app, "Bellwether", &config.http.listen, &config, |address| {
+        tracing::info!("open http://{address}/");
+    });
+    app.stop().and(served)
+}
+
+/// SIGTERM and SIGINT set the flag; a second one ends the process at once.
+pub(crate) fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(stop))?;
+        signal_hook::flag::register(signal, Arc::clone(stop))?;
+    }
+    Ok(())
+}
+
+/// Serves HTTP until the stop flag is set.
+pub(crate) fn serve(
+    app: &App,
+    name: &str,
+    listen: &str,
+    config: &Config,
+    announce: impl FnOnce(SocketAddr),
+) -> Result<()> {
+    let state = app.state(name, config)?;
+    let stop = Arc::clone(&app.shared.stop);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async move {
+        let listener = tokio::net::TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen}; choose another address with --listen"))?;
+        announce(listener.local_addr()?);
+        let stopped = async move {
+            // A flag set by a signal handler cannot wake a task; looking at it costs nothing.
+            let mut look = tokio::time::interval(Duration::from_millis(50));
+            while !stop.load(Ordering::Relaxed) {
+                look.tick().await;
+            }
+        };
+        bellwether_server::serve(listener, state, stopped).await.context("the server failed")
+    })
+}
+
+/// Input that may wait to be processed before producers are held back.
+const BACKLOG_RECORDS_MAX: u64 = 50_000;
+/// How long a producer is held back before it is told to come again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Opens the embedded log with all its topics.
+fn open_log(config: &Config, data_dir: &Path, store: &StoreOptions, partitions: i32) -> Result<Embedded> {
+    let dir = data_dir.join("log");
+    let failed = || format!("the embedded log in {} cannot be opened", dir.display());
+    std::fs::create_dir_all(&dir).with_context(failed)?;
+    let log = Embedded::open(&dir, &store.shared, BACKLOG_RECORDS_MAX).with_context(failed)?;
+    // How long ids are kept does not matter to the layout: the log keeps what is needed for two grace periods at most.
+    for topic in config.topics.specs(EMBEDDED_SEEN_MS) {
+        log.create_topic(&topic.name, partitions, retention(&topic)).with_context(failed)?;
+    }
+    Ok(log)
+}
+
+/// Twice the longest grace period that a policy can have, so that a change of policy leaves the log as it is.
+const EMBEDDED_SEEN_MS: i64 = 14 * 24 * 3_600_000;
+/// How long the embedded log keeps input that has been processed.
+const EMBEDDED_INPUT_MS: i64 = 7 * 24 * 3_600_000;
+
+fn retention(topic: &TopicSpec) -> Retention {
+    match (topic.cleanup, topic.retention_ms) {
+        (Cleanup::Compact, _) => Retention::Compact,
+        (Cleanup::Delete, Some(-1)) => Retention::Forever,
+        (Cleanup::Delete, Some(ms)) => Retention::Milliseconds(ms),
+        (Cleanup::Delete, None) => Retention::Milliseconds(EMBEDDED_INPUT_MS),
+    }
+}
+
+fn shared(policy: &Compiled) -> Result<Shared> {
+    let metrics = Metrics::new()?;
+    metrics.build_info(env!("CARGO_PKG_VERSION"), policy.version());
+    Ok(Shared {
+        metrics,
+        read_model: Arc::new(ReadModel::default()),
+        readiness: Arc::new(Readiness::default()),
+        stop: Arc::new(AtomicBool::new(false)),
+    })
+}
+
+pub(crate) fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        shared: bellwether_store::Shared::new(config.engine.store_memory_mib << 20),
+        account_cache_max: config.engine.accounts_cached_max,
+    }
+}
+
+fn settings(config: &Config, data_dir: &Path, store: StoreOptions, worker: u32) -> Settings {
+    Settings {
+        application: config.application_id.clone(),
+        worker,
+        topics: config.topics.clone(),
+        state_dir: data_dir.join("state"),
+        store,
+        batch_records_max: config.engine.batch_records_max,
+        poll_timeout: Duration::from_millis(100),
+        ticks: config.engine.ticks,
+        tick_every: Duration::from_secs(config.engine.tick_seconds),
+        registry_retry: Duration::from_secs(1),
+    }
+}
+
+/// A worker that ends early takes the process down: half of the partitions unattended would look like health.
+fn spawn(mut worker: Worker, shared: &Shared) -> Result<JoinHandle<Result<(), WorkerError>>> {
+    let stop = Arc::clone(&shared.stop);
+    let thread = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
+        struct StopAll(Arc<AtomicBool>);
+        impl Drop for StopAll {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _stop_all = StopAll(stop);
+        let ended = worker.run();
+        if let Err(error) = &ended {
+            tracing::error!(%error, "worker stopped");
+        }
+        ended
+    })?;
+    Ok(thread)
+}
+
+fn registry(config: &Config) -> Option<RegistryConfig> {
+    config.registry.url.as_ref().map(|url| {
+        let mut registry = RegistryConfig::new(url.clone());
+        registry.username.clone_from(&config.registry.username);
+        registry.password.clone_from(&config.registry.password);
+        registry
+    })
+}
+
+fn encoder(config: &Config, registry: Option<&RegistryConfig>) -> Result<Encoder> {
+    let topics = OutputTopics {
+        score_changed: &config.topics.score_changed,
+        score_current: &config.topics.score_current,
+        alerts: &config.topics.alerts,
+    };
+    match (config.engine.output_format, registry) {
+        (OutputFormat::Json, _) | (OutputFormat::Auto, None) => Ok(Encoder::json()),
+        (OutputFormat::Auto | OutputFormat::Avro, Some(registry)) => {
+            Encoder::avro(registry, &topics).context("the output schemas cannot be registered")
+        }
+        (OutputFormat::Avro, None) => bail!("engine.output_format is avro, which needs registry.url"),
+    }
+}
+
+/// How the cluster is reached.
+pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
+    let Some(servers) = &config.kafka.bootstrap_servers else {
+        bail!("no Kafka brokers are named: set kafka.bootstrap_servers or --bootstrap-servers, or run with --embedded");
+    };
+    Ok(KafkaOptions {
+        bootstrap_servers: servers.clone(),
+        static_membership: config.kafka.instance_id.is_some(),
+        extra: config.kafka.properties.clone(),
+        ..KafkaOptions::default()
+    })
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string(PathBuf::from("/proc/sys/kernel/hostname"))
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_else(|_| "host".to_owned())
+}
+
+/// Takes events over HTTP into the embedded log.
+struct EmbeddedIngest {
+    handle: Embedded,
+    topic: String,
+    partitions: i32,
+    decoder: Mutex<Decoder>,
+}
+
+impl EmbeddedIngest {
+    fn new(handle: Embedded, config: &Config) -> Result<EmbeddedIngest> {
+        let topic = config.topics.events.first().context("topics.events is empty; name at least one")?.clone();
+        let decoder = Mutex::new(Decoder::new(None, config.engine.record_bytes_max)?);
+        let partitions = handle.partitions(&topic)?;
+        Ok(EmbeddedIngest { handle, topic, partitions, decoder })
+    }
+
+    /// Completes and checks one event.
+    fn prepare(&self, body: &[u8]) -> Result<Append, Reject> {
+        let now = now_ms();
+        let payload = complete(body, now)?;
+        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = decoder.event(None, Some(&payload)).map_err(|error| match error {
+            DecodeError::Reject(reject) => reject,
+            DecodeError::RegistryUnavailable(detail) => Reject::new(Reason::UnknownSchema, detail),
+        })?;
+        let key = event.account.as_str().as_bytes().to_vec();
+        Ok(Append {
+            topic: self.topic.as_str().into(),
+            partition: partition_of(&key, self.partitions),
+            key: Some(key),
+            payload: Some(payload),
+            headers: Vec::new(),
+            timestamp_ms: Some(now),
+        })
+    }
+}
+
+/// An event without a time happened now; one without an id gets that of its content, so that a client that repeats a
+/// request with a time does no harm.
+fn complete(body: &[u8], now: i64) -> Result<Vec<u8>, Reject> {
+    let malformed = |error: serde_json::Error| Reject::new(Reason::Malformed, format!("not JSON: {error}"));
+    let Value::Object(mut fields) = serde_json::from_slice(body).map_err(malformed)? else {
+        return Err(Reject::new(Reason::Malformed, "an event is a JSON object"));
+    };
+    fields.entry("occurred_at").or_insert_with(|| Value::from(now));
+    if !fields.contains_key("event_id") {
+        let content = Value::Object(fields.clone()).to_string();
+        fields.insert("event_id".to_owned(), Value::from(bellwether_core::publish::content_id(&[&content])));
+    }
+    serde_json::to_vec(&Value::Object(fields)).map_err(malformed)
+}
+
+impl Ingest for EmbeddedIngest {
+    fn ingest(&self, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {
+        let mut receipt = IngestReceipt::default();
+        let mut appends = Vec::new();
+        for (index, body) in bodies.iter().enumerate() {
+            match self.prepare(body) {
+                Ok(append) => appends.push(append),
+                Err(reject) => receipt.rejected.push(Rejected { index, reject }),
+            }
+        }
+        receipt.accepted = appends.len();
+        if !appends.is_empty() {
+            let retry_after = Duration::from_secs(1);
+            self.handle.append(&appends, PATIENCE).map_err(|error| match error {
+                AppendError::Full { .. } => IngestError::Busy { retry_after },
+                AppendError::Log(error) => IngestError::Unavailable { detail: error.to_string(), retry_after },
+            })?;
+        }
+        Ok(receipt)
+    }
+}

@@ -1,0 +1,204 @@
+//! The command line. Exit codes are stable: 0 done, 1 failed, 2 wrong usage or configuration, 3 checked and found wanting.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Overrides;
+
+/// Health scores and explained, corroborated alerts for customer accounts, from their usage events.
+#[derive(Debug, Parser)]
+#[command(name = "bellwether", version, disable_version_flag = true, propagate_version = false)]
+#[command(after_help = "Start with `bellwether demo --serve`. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, \
+                        3 checked and found wanting.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Configuration file (default: bellwether.toml, if it is there)
+    #[arg(long, global = true, value_name = "FILE", env = "BELLWETHER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Directory of state and of the embedded log
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Policy file, or builtin:default or builtin:openstack (default: builtin:default)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+
+    /// Log lines as JSON
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+impl Global {
+    /// The flags as configuration.
+    pub(crate) fn overrides(&self) -> Overrides {
+        let mut values = Vec::new();
+        if let Some(dir) = &self.data_dir {
+            values.push(("data_dir", dir.display().to_string()));
+        }
+        if let Some(policy) = &self.policy {
+            values.push(("policy", policy.display().to_string()));
+        }
+        if self.log_json {
+            values.push(("log.format", "json".to_owned()));
+        }
+        Overrides { values }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Replay real history and a few story accounts through the whole engine, and show what came out
+    Demo(DemoArgs),
+    /// Run workers: on Kafka, or with --embedded on the log of one data directory
+    Run(RunArgs),
+    /// Plan or create the Kafka topics
+    Topics {
+        #[command(subcommand)]
+        command: TopicsCommand,
+    },
+    /// Check or show a policy
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
+    /// Run files of events through the engine, without a log
+    Replay(ReplayArgs),
+    /// Explain the score of an account, line by line
+    Explain(ExplainArgs),
+    /// Print the configuration in force, secrets masked
+    Config,
+    /// Print the version, and that of the policy
+    Version,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Stay up afterwards: pages, API, metrics, POST /v1/events
+    #[arg(long)]
+    pub(crate) serve: bool,
+
+    /// Address of the server
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8391")]
+    pub(crate) listen: String,
+
+    /// The day on which the history ends (default: yesterday)
+    #[arg(long, value_name = "DATE")]
+    pub(crate) as_of: Option<String>,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Without Kafka: one process, one data directory, events by POST /v1/events
+    #[arg(long)]
+    pub(crate) embedded: bool,
+
+    /// Kafka brokers
+    #[arg(long, value_name = "HOST:PORT,…", conflicts_with = "embedded")]
+    pub(crate) bootstrap_servers: Option<String>,
+
+    /// Base URL of the schema registry
+    #[arg(long, value_name = "URL")]
+    pub(crate) registry_url: Option<String>,
+
+    /// Address of the HTTP server
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+}
+
+/// `topics`
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicsCommand {
+    /// Show what `apply` would do
+    Plan(TopicsArgs),
+    /// Create missing topics; nothing that exists is changed
+    Apply(TopicsArgs),
+}
+
+/// `topics plan|apply`
+#[derive(Debug, Args)]
+pub(crate) struct TopicsArgs {
+    /// Partitions of every topic
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub(crate) partitions: i32,
+
+    /// Replicas of every topic
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=15))]
+    pub(crate) replication: i32,
+
+    /// Kafka brokers
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub(crate) bootstrap_servers: Option<String>,
+}
+
+/// `policy`
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Check a policy file and print its version
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print a built-in policy, to start a policy of your own from
+    Show {
+        /// Which one
+        #[arg(default_value = "default", value_parser = ["default", "openstack"])]
+        name: String,
+    },
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Files of events, in order: .csv, .ndjson, .jsonl, .json (each also .gz), .avro
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Profiles, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profiles: Option<PathBuf>,
+
+    /// Outcomes, CSV or one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) outcomes: Option<PathBuf>,
+
+    /// Write every score change: account_id, at, score
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scores: Option<PathBuf>,
+
+    /// Write every alert: account_id, at, kind, severity, signals
+    #[arg(long, value_name = "FILE")]
+    pub(crate) alerts: Option<PathBuf>,
+
+    /// Stop before this time, as if nothing later were known
+    #[arg(long, value_name = "DATE")]
+    pub(crate) cut: Option<String>,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The account
+    pub(crate) account: String,
+
+    /// Ask a running server instead of reading the data directory
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+}

@@ -1,0 +1,264 @@
+//! Configuration: defaults < file < environment < flags. Every key is documented here and shown by `bellwether config`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bellwether_engine::topics::TopicNames;
+use bellwether_engine::worker::Ticks;
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// The file that is read where none is named, if it is there.
+const DEFAULT_FILE: &str = "bellwether.toml";
+/// Environment variables of the tests and scripts, which are no configuration.
+const NOT_CONFIG: [&str; 3] = ["cache", "config", "write_fixtures"];
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Names the consumer group, the transactional ids and the state; two applications with one name share the work.
+    pub(crate) application_id: String,
+    /// Where state lies: state stores, and the embedded log.
+    pub(crate) data_dir: PathBuf,
+    /// The policy file; none: the built-in default policy.
+    pub(crate) policy: Option<PathBuf>,
+    /// The HTTP server.
+    pub(crate) http: Http,
+    /// The Kafka cluster.
+    pub(crate) kafka: Kafka,
+    /// The schema registry.
+    pub(crate) registry: Registry,
+    /// Names of the topics.
+    pub(crate) topics: TopicNames,
+    /// The engine.
+    pub(crate) engine: Engine,
+    /// Logs.
+    pub(crate) log: Log,
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Http {
+    /// Address and port; port 0 takes a free one and prints it.
+    pub(crate) listen: String,
+}
+
+/// The Kafka cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kafka {
+    /// `host:port,host:port`.
+    pub(crate) bootstrap_servers: Option<String>,
+    /// Names this process within the application; it must be the same after a restart and unique among processes. With it the
+    /// group membership is static. None: the host's name and the process id.
+    pub(crate) instance_id: Option<String>,
+    /// Worker threads of this process (1..=64); more than partitions are idle.
+    pub(crate) workers: u16,
+    /// Further settings of librdkafka, e.g. `"security.protocol" = "SASL_SSL"`. Secrets are masked when shown.
+    pub(crate) properties: BTreeMap<String, String>,
+}
+
+/// The schema registry.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Registry {
+    /// Base URL of its Confluent-compatible API. None: input is JSON, and so is output.
+    pub(crate) url: Option<String>,
+    /// User name for basic authentication.
+    pub(crate) username: Option<String>,
+    /// Password for basic authentication.
+    pub(crate) password: Option<String>,
+}
+
+/// Format of the output records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OutputFormat {
+    /// Avro where there is a registry, JSON where there is none.
+    Auto,
+    /// JSON.
+    Json,
+    /// Avro in the Confluent wire format; needs the registry.
+    Avro,
+}
+
+/// The engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Engine {
+    /// Format of the output records.
+    pub(crate) output_format: OutputFormat,
+    /// Records in one transaction at most (1..=100000).
+    pub(crate) batch_records_max: usize,
+    /// Bytes of an input record at most; larger ones are dead letters (1024..=67108864).
+    pub(crate) record_bytes_max: usize,
+    /// Whether the passing of time is recorded in quiet partitions: `live` or `off`.
+    pub(crate) ticks: Ticks,
+    /// Seconds that a partition must be quiet before that (1..=86400).
+    pub(crate) tick_seconds: u64,
+    /// Memory of the state stores' caches and write buffers, in MiB (16..=1048576).
+    pub(crate) store_memory_mib: usize,
+    /// Accounts that are kept decoded in memory, per partition (100..=10000000).
+    pub(crate) accounts_cached_max: usize,
+    /// Partitions of the embedded log, fixed when its directory is created (1..=64).
+    pub(crate) embedded_partitions: u16,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    /// Form of the lines.
+    pub(crate) format: LogFormat,
+    /// Which lines, e.g. `info` or `warn,bellwether_engine=debug`.
+    pub(crate) filter: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            application_id: "bellwether".to_owned(),
+            data_dir: PathBuf::from(".bellwether"),
+            policy: None,
+            http: Http { listen: "127.0.0.1:8391".to_owned() },
+            kafka: Kafka { bootstrap_servers: None, instance_id: None, workers: 1, properties: BTreeMap::new() },
+            registry: Registry { url: None, username: None, password: None },
+            topics: TopicNames::default(),
+            engine: Engine {
+                output_format: OutputFormat::Auto,
+                batch_records_max: 5_000,
+                record_bytes_max: 1 << 20,
+                ticks: Ticks::Live,
+                tick_seconds: 60,
+                store_memory_mib: 256,
+                accounts_cached_max: 20_000,
+                embedded_partitions: 4,
+            },
+            log: Log { format: LogFormat::Text, filter: "info".to_owned() },
+        }
+    }
+}
+
+/// What flags set, over everything else.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Overrides {
+    /// `key.path` and value.
+    pub(crate) values: Vec<(&'static str, String)>,
+}
+
+impl Config {
+    /// Reads the configuration. `file`: the one named by a flag, which must be there.
+    pub(crate) fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Config> {
+        let mut figment = Figment::from(Serialized::defaults(Config::default()));
+        match file {
+            Some(path) if !path.is_file() => bail!("{}: there is no such file", path.display()),
+            Some(path) => figment = figment.merge(Toml::file_exact(path)),
+            None if Path::new(DEFAULT_FILE).is_file() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None => {}
+        }
+        figment = figment.merge(Env::prefixed("BELLWETHER_").ignore(&NOT_CONFIG).split("__"));
+        for (key, value) in &overrides.values {
+            figment = figment.merge(Serialized::default(key, value));
+        }
+        let config: Config = figment.extract().map_err(explain).context("the configuration is not valid")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        within("kafka.workers", u64::from(self.kafka.workers), 1, 64)?;
+        within("engine.batch_records_max", self.engine.batch_records_max as u64, 1, 100_000)?;
+        within("engine.record_bytes_max", self.engine.record_bytes_max as u64, 1_024, 64 << 20)?;
+        within("engine.tick_seconds", self.engine.tick_seconds, 1, 86_400)?;
+        within("engine.store_memory_mib", self.engine.store_memory_mib as u64, 16, 1 << 20)?;
+        within("engine.accounts_cached_max", self.engine.accounts_cached_max as u64, 100, 10_000_000)?;
+        within("engine.embedded_partitions", u64::from(self.engine.embedded_partitions), 1, 64)?;
+        if self.engine.output_format == OutputFormat::Avro && self.registry.url.is_none() {
+            bail!("engine.output_format is avro, which needs registry.url");
+        }
+        Ok(())
+    }
+
+    /// The configuration for people, secrets masked.
+    pub(crate) fn masked(&self) -> Config {
+        let mut shown = self.clone();
+        if shown.registry.password.is_some() {
+            shown.registry.password = Some("********".to_owned());
+        }
+        for (key, value) in &mut shown.kafka.properties {
+            if ["password", "secret", "key", "token", "jaas"].iter().any(|word| key.contains(word)) {
+                *value = "********".to_owned();
+            }
+        }
+        shown
+    }
+}
+
+fn within(key: &str, value: u64, low: u64, high: u64) -> Result<()> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    bail!("{key} is {value}, allowed is {low} to {high}")
+}
+
+/// Names source, key, value and what is allowed.
+fn explain(error: figment::Error) -> anyhow::Error {
+    let messages: Vec<String> = error
+        .into_iter()
+        .map(|error| {
+            let source = error.metadata.as_ref().map_or_else(|| "configuration".to_owned(), |source| {
+                source.source.as_ref().map_or_else(|| source.name.to_string(), |at| format!("{} ({at})", source.name))
+            });
+            let key = if error.path.is_empty() { "(top level)".to_owned() } else { error.path.join(".") };
+            format!("{source}: {key}: {}", error.kind)
+        })
+        .collect();
+    anyhow::anyhow!(messages.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str) -> Result<Config> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("test.toml");
+        std::fs::write(&file, text).expect("the directory is writable");
+        Config::load(Some(&file), &Overrides::default())
+    }
+
+    #[test]
+    fn errors_name_file_key_and_what_is_allowed() {
+        let error = format!("{:#}", load_text("[engine]\nbatch_recods_max = 5\n").expect_err("a typo"));
+        assert!(error.contains("test.toml") && error.contains("batch_recods_max"), "{error}");
+        assert!(error.contains("batch_records_max"), "what is allowed: {error}");
+        let error = format!("{:#}", load_text("[engine]\nticks = \"sometimes\"\n").expect_err("no such choice"));
+        assert!(error.contains("engine.ticks") && error.contains("live"), "{error}");
+        let error = format!("{:#}", load_text("[kafka]\nworkers = 0\n").expect_err("out of range"));
+        assert!(error.contains("kafka.workers is 0, allowed is 1 to 64"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        let config = load_text(
+            "[registry]\nurl = \"http://r\"\npassword = \"hush\"\n[kafka.properties]\n\"sasl.password\" = \"hush\"\n\"client.id\" = \"seen\"\n",
+        )
+        .expect("valid");
+        let shown = toml::to_string(&config.masked()).expect("serialisable");
+        assert!(!shown.contains("hush") && shown.contains("seen"), "{shown}");
+    }
+}

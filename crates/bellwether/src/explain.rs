@@ -1,0 +1,92 @@
+//! `bellwether explain ACCOUNT`: the score line by line, from a running server or from the data directory.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use bellwether_core::id::AccountId;
+use bellwether_core::output::Output;
+use bellwether_core::step::Core;
+use bellwether_store::task::Store;
+use bellwether_wire::decode::Decoder;
+use bellwether_wire::encode::OutputKind;
+
+use crate::cli::ExplainArgs;
+use crate::config::Config;
+use crate::{app, policies, show};
+
+/// Runs the command. An account that nobody knows is exit code 3.
+pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<ExitCode> {
+    let id = AccountId::new(&args.account).with_context(|| format!("`{}` is no account id", args.account))?;
+    if let Some(url) = &args.url {
+        return from_server(url, &id, json);
+    }
+    let core = Core::new(Arc::new(policies::load(config.policy.as_deref())?));
+    let state_dir = config.data_dir.join("state");
+    let options = app::store_options(config);
+    let partitions = std::fs::read_dir(&state_dir)
+        .with_context(|| format!("no state in {}; name the data directory with --data-dir, or a server with --url", state_dir.display()))?;
+    for entry in partitions {
+        let dir = entry?.path();
+        let number = dir
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_prefix("partition-"))
+            .and_then(|number| number.parse::<i32>().ok());
+        let Some(partition) = number else { continue };
+        let store = Store::open(&dir, &config.application_id, partition, &options)
+            .context("the state is in use; ask the running server with --url http://127.0.0.1:8391")?;
+        if let Some(account) = store.get(&id)? {
+            return print(&core.view(account), json);
+        }
+    }
+    eprintln!("error: nothing is known of account {id}");
+    Ok(ExitCode::from(crate::EXIT_WANTING))
+}
+
+fn print(outputs: &[Output], json: bool) -> Result<ExitCode> {
+    for output in outputs {
+        match output {
+            Output::Health(record) if json => println!("{}", serde_json::to_string_pretty(record)?),
+            Output::Health(record) => print!("{}", show::explanation(record)),
+            Output::Alert(event) if !json => print!("{}", show::alert(event)),
+            Output::Alert(_) | Output::ScoreChanged(_) => {}
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn from_server(url: &str, id: &AccountId, json: bool) -> Result<ExitCode> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(std::time::Duration::from_secs(10)))
+        .build()
+        .into();
+    let path = format!("{}/v1/accounts/{}", url.trim_end_matches('/'), percent_encode(id.as_str()));
+    let mut response = agent.get(&path).call().with_context(|| format!("{url} does not answer"))?;
+    let body = response.body_mut().read_to_string()?;
+    match response.status().as_u16() {
+        200 => {}
+        404 => {
+            eprintln!("error: nothing is known of account {id}");
+            return Ok(ExitCode::from(crate::EXIT_WANTING));
+        }
+        status => bail!("{url} answered {status}: {body}"),
+    }
+    if json {
+        println!("{body}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let answer: serde_json::Value = serde_json::from_str(&body).with_context(|| format!("{url} answered something else"))?;
+    let record = serde_json::to_vec(&answer["account"])?;
+    let output = Decoder::new(None, body.len().max(1))?.output(OutputKind::ScoreCurrent, Some(&record))?;
+    print(&[output], json)
+}
+
+fn percent_encode(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}

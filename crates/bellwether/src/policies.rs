@@ -1,0 +1,35 @@
+//! Where a policy comes from: a file, or one of those that are built in.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use bellwether_core::policy::{Compiled, DEFAULT_TOML, OPENSTACK_TOML};
+
+/// The text of a built-in policy.
+pub(crate) fn builtin(name: &str) -> Option<&'static str> {
+    match name {
+        "default" => Some(DEFAULT_TOML),
+        "openstack" => Some(OPENSTACK_TOML),
+        _ => None,
+    }
+}
+
+/// Reads and checks a policy: `builtin:NAME`, a file, or none for the default.
+pub(crate) fn load(source: Option<&Path>) -> Result<Compiled> {
+    let Some(path) = source else { return Ok(Compiled::default_policy()) };
+    let name = path.display().to_string();
+    let text = match name.strip_prefix("builtin:") {
+        Some(builtin_name) => match builtin(builtin_name) {
+            Some(text) => text.to_owned(),
+            None => bail!("{name}: there is no such policy; built in are default and openstack"),
+        },
+        None => std::fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?,
+    };
+    Ok(Compiled::parse(&name, &text)?)
+}
+
+/// The demo's policy: the default one, with the signals of the commit history beside its own.
+pub(crate) fn demo() -> Result<Compiled> {
+    let history = Compiled::parse("openstack.toml", OPENSTACK_TOML)?;
+    Ok(Compiled::default_policy().with_signals("demo policy", &history)?)
+}

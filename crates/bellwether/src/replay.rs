@@ -1,0 +1,297 @@
+//! `bellwether replay`: the core over files, in memory, with no log and no network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use bellwether_core::account::Account;
+use bellwether_core::event::{Input, Outcome};
+use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
+use bellwether_core::policy::Compiled;
+use bellwether_core::state::{MemoryState, State};
+use bellwether_core::step::Core;
+use bellwether_core::time::Millis;
+use bellwether_wire::files;
+use serde::Serialize;
+
+use crate::cli::ReplayArgs;
+use crate::show;
+
+/// What a replay found.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Summary {
+    policy_version: String,
+    model_version: String,
+    events: u64,
+    rejected: BTreeMap<&'static str, u64>,
+    bad_lines: u64,
+    days_closed: u64,
+    accounts: u64,
+    score_changes: u64,
+    bands: BTreeMap<&'static str, u64>,
+    alerts_opened: BTreeMap<&'static str, u64>,
+    first_event_at: Option<String>,
+    last_event_at: Option<String>,
+    seconds: f64,
+}
+
+/// The CSV files that a replay writes.
+struct Writers {
+    scores: Option<csv::Writer<BufWriter<File>>>,
+    alerts: Option<csv::Writer<BufWriter<File>>>,
+    /// Alerts that have a row of high severity already.
+    urgent: BTreeSet<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &ReplayArgs, policy: Compiled, json: bool) -> Result<()> {
+    let started = Instant::now();
+    let cut = match &args.cut {
+        None => None,
+        Some(text) => match Millis::parse(text) {
+            Some(at) => Some(at),
+            None => bail!("--cut is `{text}`, allowed are a date (2026-03-01) or an ISO-8601 time"),
+        },
+    };
+    let core = Core::new(Arc::new(policy));
+    let mut replay = Replay {
+        state: MemoryState::default(),
+        out: Vec::new(),
+        writers: Writers::create(args)?,
+        summary: Summary {
+            policy_version: core.policy().version().to_owned(),
+            model_version: core.model_version().to_owned(),
+            ..Summary::default()
+        },
+        outcomes: read_outcomes(args, cut)?,
+        core,
+    };
+    if let Some(path) = &args.profiles {
+        for profile in files::open_profiles(path)? {
+            let profile = profile.with_context(|| path.display().to_string())?;
+            let at = profile.as_of;
+            replay.apply(Input::Profile(profile), at)?;
+        }
+    }
+    for path in &args.files {
+        replay.file(path, cut, json)?;
+    }
+    replay.finish(cut)?;
+    replay.summary.seconds = started.elapsed().as_secs_f64();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&replay.summary)?);
+    } else {
+        print(&replay.summary);
+    }
+    Ok(())
+}
+
+/// Outcomes in order of time; those from the cut on are not known.
+fn read_outcomes(args: &ReplayArgs, cut: Option<Millis>) -> Result<std::vec::IntoIter<Outcome>> {
+    let mut outcomes = Vec::new();
+    if let Some(path) = &args.outcomes {
+        for outcome in files::open_outcomes(path)? {
+            outcomes.push(outcome.with_context(|| path.display().to_string())?);
+        }
+    }
+    outcomes.retain(|outcome: &Outcome| cut.is_none_or(|cut| outcome.occurred_at < cut));
+    outcomes.sort_by(|left, right| {
+        left.occurred_at.cmp(&right.occurred_at).then_with(|| left.account.cmp(&right.account))
+    });
+    Ok(outcomes.into_iter())
+}
+
+struct Replay {
+    core: Core,
+    state: MemoryState,
+    out: Vec<Output>,
+    writers: Writers,
+    summary: Summary,
+    outcomes: std::vec::IntoIter<Outcome>,
+}
+
+impl Replay {
+    fn file(&mut self, path: &Path, cut: Option<Millis>, quiet: bool) -> Result<()> {
+        let events = files::open(path)?;
+        let progress = events.progress();
+        let bar = show::progress(progress.bytes_total(), &format!("replay {}", path.display()), quiet);
+        for (count, event) in events.enumerate() {
+            if count % 4_096 == 0 {
+                bar.set_position(progress.bytes_read());
+            }
+            match event {
+                Ok(event) if cut.is_some_and(|cut| event.occurred_at >= cut) => {}
+                Ok(event) => {
+                    self.outcomes_before(event.occurred_at)?;
+                    let at = event.occurred_at;
+                    self.apply(Input::Event(event), at)?;
+                }
+                Err(error) => {
+                    self.summary.bad_lines += 1;
+                    if self.summary.bad_lines <= 10 {
+                        bar.suspend(|| eprintln!("skipped: {error}"));
+                    }
+                }
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Outcomes become known in the order of time, before the first event that follows them.
+    fn outcomes_before(&mut self, at: Millis) -> Result<()> {
+        while self.outcomes.as_slice().first().is_some_and(|outcome| outcome.occurred_at < at) {
+            if let Some(outcome) = self.outcomes.next() {
+                let when = outcome.occurred_at;
+                self.apply(Input::Outcome(outcome), when)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Time passes up to the cut, or to the last event.
+    fn finish(&mut self, cut: Option<Millis>) -> Result<()> {
+        let end = cut.or(self.state.clock().newest);
+        if let Some(end) = end {
+            self.outcomes_before(end)?;
+            self.apply(Input::Tick, end)?;
+        }
+        self.summary.last_event_at = self
+            .state
+            .accounts()
+            .values()
+            .filter_map(|account| account.hot.last_event_at)
+            .max()
+            .map(Millis::iso);
+        self.summary.first_event_at = self
+            .state
+            .accounts()
+            .values()
+            .filter_map(|account| account.hot.first_event_at)
+            .min()
+            .map(Millis::iso);
+        for account in self.state.accounts().values().filter(|account| seen(account)) {
+            self.summary.accounts += 1;
+            let band = bellwether_core::score::band(account.hot.score, self.core.policy());
+            *self.summary.bands.entry(band.as_str()).or_default() += 1;
+        }
+        self.writers.flush()
+    }
+
+    fn apply(&mut self, input: Input, received_at: Millis) -> Result<()> {
+        let is_event = matches!(input, Input::Event(_));
+        let Ok(verdict) = self.core.apply(&mut self.state, input, received_at, &mut self.out);
+        match verdict {
+            Ok(applied) => {
+                self.summary.events += u64::from(is_event);
+                self.summary.days_closed += u64::from(applied.days_closed);
+            }
+            Err(reject) => *self.summary.rejected.entry(reject.reason.as_str()).or_default() += 1,
+        }
+        for output in self.out.drain(..) {
+            match &output {
+                Output::ScoreChanged(_) => self.summary.score_changes += 1,
+                Output::Alert(event) if event.transition == Transition::Opened => {
+                    *self.summary.alerts_opened.entry(event.severity.as_str()).or_default() += 1;
+                }
+                Output::Alert(_) | Output::Health(_) => {}
+            }
+            self.writers.write(&output)?;
+        }
+        Ok(())
+    }
+}
+
+fn seen(account: &Account) -> bool {
+    account.hot.published_score.is_some()
+}
+
+impl Writers {
+    fn create(args: &ReplayArgs) -> Result<Writers> {
+        let open = |path: Option<&Path>, header: &[&str]| -> Result<Option<csv::Writer<BufWriter<File>>>> {
+            let Some(path) = path else { return Ok(None) };
+            let file = File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+            let mut writer = csv::Writer::from_writer(BufWriter::new(file));
+            writer.write_record(header)?;
+            Ok(Some(writer))
+        };
+        Ok(Writers {
+            scores: open(args.scores.as_deref(), &["account_id", "at", "score"])?,
+            alerts: open(args.alerts.as_deref(), &["account_id", "at", "kind", "severity", "signals"])?,
+            urgent: BTreeSet::new(),
+        })
+    }
+
+    /// Writes a record. A score at time t knows the event at t, so its row is dated a millisecond later: whoever asks for the
+    /// score known at t must not see it.
+    fn write(&mut self, output: &Output) -> Result<()> {
+        let news = matches!(output, Output::Alert(event) if self.is_news(event));
+        match (output, &mut self.scores, &mut self.alerts) {
+            (Output::ScoreChanged(change), Some(scores), _) => {
+                let at = change.at.plus(1).iso();
+                scores.write_record([change.account_id.as_str(), &at, &change.score.to_string()])?;
+            }
+            (Output::Alert(event), _, Some(alerts)) if news => {
+                let signals: Vec<&str> = event.evidence.iter().map(|item| item.signal.as_str()).collect();
+                alerts.write_record([
+                    event.account_id.as_str(),
+                    &event.at.plus(1).iso(),
+                    &event.kind,
+                    event.severity.as_str(),
+                    &signals.join(";"),
+                ])?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// One row when an alert opens, and one when it becomes urgent: what would have been sent to a person.
+    fn is_news(&mut self, event: &AlertEvent) -> bool {
+        let rises = matches!(event.transition, Transition::Opened | Transition::Escalated);
+        if rises && event.severity >= Severity::High {
+            return self.urgent.insert(event.alert_id.clone());
+        }
+        event.transition == Transition::Opened
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        for writer in [&mut self.scores, &mut self.alerts].into_iter().flatten() {
+            writer.flush()?;
+        }
+        Ok(())
+    }
+}
+
+fn print(summary: &Summary) {
+    let mut lines = vec![
+        ("policy", summary.policy_version.clone()),
+        ("scorecard", summary.model_version.clone()),
+        ("events", summary.events.to_string()),
+        ("from", summary.first_event_at.clone().unwrap_or_default()),
+        ("to", summary.last_event_at.clone().unwrap_or_default()),
+        ("accounts", summary.accounts.to_string()),
+        ("days closed", summary.days_closed.to_string()),
+        ("score changes", summary.score_changes.to_string()),
+    ];
+    for band in [Band::Healthy, Band::Neutral, Band::AtRisk] {
+        lines.push((band.title(), summary.bands.get(band.as_str()).copied().unwrap_or(0).to_string()));
+    }
+    let severities: Vec<String> = Severity::ALL
+        .iter()
+        .filter_map(|severity| summary.alerts_opened.get(severity.as_str()).map(|n| format!("{n} {}", severity.as_str())))
+        .collect();
+    lines.push(("alerts opened", severities.join(", ")));
+    let rejected: Vec<String> = summary.rejected.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    lines.push(("rejected", if rejected.is_empty() { "none".to_owned() } else { rejected.join(", ") }));
+    lines.push(("lines skipped", summary.bad_lines.to_string()));
+    lines.push(("took", format!("{:.1} s", summary.seconds)));
+    for (name, value) in lines {
+        println!("{name:>14}  {value}");
+    }
+    drop(std::io::stdout().flush());
+}

@@ -1,0 +1,153 @@
+//! The `bellwether` binary, as a user runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::wait_until;
+
+/// Where cargo put the binary: beside the tests' own directory.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn bellwether_path() -> PathBuf {
+    let test = std::env::current_exe().expect("a process knows its executable");
+    // target/<profile>/deps/<test>
+    let profile =
+        test.ancestors().nth(2).expect("a test lies two levels below its profile's directory");
+    let path = profile.join(format!("bellwether{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build -p bellwether` first, with the same profile and target directory",
+        path.display()
+    );
+    path
+}
+
+/// A command that runs the binary with `arguments`, for short runs: use `.output()`.
+#[must_use]
+pub fn bellwether<A: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new(bellwether_path());
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// The binary as a long-running process; killed on drop.
+#[derive(Debug)]
+pub struct Bellwether {
+    child: Child,
+    log: tempfile::TempDir,
+}
+
+impl Bellwether {
+    /// Starts a command made by [`bellwether`]; its output goes to a file that failures show.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn spawn(mut command: Command) -> Bellwether {
+        let log = tempfile::tempdir().expect("a temporary directory can be made");
+        let file = |name: &str| {
+            std::fs::File::create(log.path().join(name)).expect("a new directory can be written to")
+        };
+        let child = command
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .expect("the binary exists and can be run");
+        Bellwether { child, log }
+    }
+
+    /// What it wrote to standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        read(&self.log.path().join("stdout"))
+    }
+
+    /// What it wrote to standard error so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        read(&self.log.path().join("stderr"))
+    }
+
+    /// Waits for a value while the process lives.
+    ///
+    /// # Panics
+    /// If the process ends or the limit passes first; with the end of its log.
+    pub fn wait_until<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut condition: impl FnMut(&Bellwether) -> Option<T>,
+    ) -> T {
+        let started = std::time::Instant::now();
+        wait_until(what, limit + Duration::from_secs(1), || {
+            let value = condition(self);
+            if value.is_none() {
+                let status = self.child.try_wait().expect("a child can be asked");
+                let late = started.elapsed() >= limit;
+                assert!(
+                    status.is_none() && !late,
+                    "no {what} ({}); its output ends:\n{}\n{}",
+                    status.map_or_else(
+                        || "in time".to_owned(),
+                        |status| format!("bellwether ended: {status}")
+                    ),
+                    tail(&self.stdout()),
+                    tail(&self.stderr())
+                );
+            }
+            value
+        })
+    }
+
+    /// Kills it at once, as a power cut would.
+    ///
+    /// # Panics
+    /// If it cannot be killed.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Asks it to stop (SIGTERM) and returns how it ended.
+    ///
+    /// # Panics
+    /// If it does not end within `limit`; with the end of its log.
+    pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run");
+        assert!(sent.success(), "SIGTERM was not delivered to {pid}");
+        let started = std::time::Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                return status;
+            }
+            assert!(
+                started.elapsed() < limit,
+                "it did not stop; its log ends:\n{}",
+                tail(&self.stderr())
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Bellwether {
+    fn drop(&mut self) {
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            eprintln!("a bellwether process was not killed: {error}");
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    let bytes = std::fs::read(path).expect("the file was made at the start");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
