@@ -139,7 +139,10 @@ fn roll_history(account: &mut Account, policy: &Compiled, day: Day) {
             let value = day_value(signal, state, &account.activity, *key, at, ring);
             if at > newest {
                 ring.push(value);
-            } else if state.open.iter().any(|(open, _)| *open == at) || is_distinct(signal) {
+            } else if state.open.iter().any(|(open, _)| *open == at)
+                || is_distinct(signal)
+                || is_presence(signal)
+            {
                 ring.amend(usize::try_from(newest.since(at)).unwrap_or(usize::MAX), value);
             }
             at = at.plus(1);
@@ -363,7 +366,7 @@ pub(crate) fn rolling_value(signal: &Signal, state: &SignalState, day: Day) -> O
             (days > 0.0).then(|| (state.window_rest + today.iter().sum::<f64>()) / days)
         }
         Aggregate::Last => {
-            open().last().map(|totals| totals.last_micros as f64 / MICROS).or_else(|| {
+            open().next_back().map(|totals| totals.last_micros as f64 / MICROS).or_else(|| {
                 (state.window_oldest > 0.0).then(|| state.window_rest / state.window_oldest)
             })
         }

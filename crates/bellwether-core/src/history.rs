@@ -103,7 +103,7 @@ fn encode_day(value: f64) -> u128 {
     if value.is_nan() {
         return 0;
     }
-    if value >= 0.0 && value < WHOLE_MAX && value.fract() == 0.0 && value.is_sign_positive() {
+    if (0.0..WHOLE_MAX).contains(&value) && value.fract() == 0.0 && value.is_sign_positive() {
         return u128::from(value as u64 + 1) * 2;
     }
     u128::from(value.to_bits()) * 2 + 1

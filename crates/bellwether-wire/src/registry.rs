@@ -124,8 +124,12 @@ impl Registry {
         Ok(Registry { config, settings, client })
     }
 
-    /// The schema of an id.
+    /// The schema of an id. Ids are Java's `int`: what lies beyond is in no registry, and Apicurio answers it with an error of its web
+    /// server instead of its own, so it is not asked.
     pub(crate) fn schema(&self, id: u32) -> Result<RegisteredSchema, RegistryError> {
+        if i32::try_from(id).is_err() {
+            return Err(RegistryError::UnknownSchema(id));
+        }
         get_schema_by_id(id, &self.settings).map_err(|error| match raw(&error) {
             Some(raw) if NO_SUCH_SCHEMA.contains(&raw.error_code) => {
                 RegistryError::UnknownSchema(id)

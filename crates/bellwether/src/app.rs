@@ -48,9 +48,11 @@ impl App {
         let partitions = i32::from(config.engine.embedded_partitions);
         let handle = open_log(config, data_dir, &store, partitions)?;
         let settings = settings(config, data_dir, store, 0);
-        let inputs: Vec<Topic> = config.topics.inputs().iter().map(|name| name.as_str().into()).collect();
+        let inputs: Vec<Topic> =
+            config.topics.inputs().iter().map(|name| name.as_str().into()).collect();
         let log = handle.clone();
-        let open: OpenLog = Box::new(move || log.consume(&inputs).map(|log| Box::new(log) as Box<dyn Log>));
+        let open: OpenLog =
+            Box::new(move || log.consume(&inputs).map(|log| Box::new(log) as Box<dyn Log>));
         let registry = registry(config);
         let encoder = encoder(config, registry.as_ref())?;
         let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
@@ -78,14 +80,16 @@ impl App {
                     .unwrap_or_else(|| format!("{}-{}", host_name(), std::process::id())),
                 thread: index,
             };
-            let inputs: Vec<Topic> = config.topics.inputs().iter().map(|name| name.as_str().into()).collect();
+            let inputs: Vec<Topic> =
+                config.topics.inputs().iter().map(|name| name.as_str().into()).collect();
             let open: OpenLog = Box::new(move || {
                 KafkaLog::open(&options, &worker, &inputs).map(|log| Box::new(log) as Box<dyn Log>)
             });
             let encoder = encoder(config, registry.as_ref())?;
             let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
             let settings = settings(config, &config.data_dir, store.clone(), index);
-            let worker = Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
+            let worker =
+                Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
             workers.push(spawn(worker, &shared)?);
         }
         Ok(App { shared, core, workers, handle: None })
@@ -98,7 +102,9 @@ impl App {
         for worker in self.workers {
             let ended = match worker.join() {
                 Ok(ended) => ended.map_err(anyhow::Error::from),
-                Err(_) => Err(anyhow::anyhow!("a worker panicked: this is a bug, its message is above")),
+                Err(_) => {
+                    Err(anyhow::anyhow!("a worker panicked: this is a bug, its message is above"))
+                }
             };
             result = result.and(ended);
         }
@@ -121,7 +127,9 @@ impl App {
     /// What the server needs.
     pub(crate) fn state(&self, name: &str, config: &Config) -> Result<AppState> {
         let ingest = match &self.handle {
-            Some(handle) => Some(Arc::new(EmbeddedIngest::new(handle.clone(), config)?) as Arc<dyn Ingest>),
+            Some(handle) => {
+                Some(Arc::new(EmbeddedIngest::new(handle.clone(), config)?) as Arc<dyn Ingest>)
+            }
             None => None,
         };
         Ok(AppState {
@@ -179,11 +187,12 @@ pub(crate) fn serve(
 ) -> Result<()> {
     let state = app.state(name, config)?;
     let stop = Arc::clone(&app.shared.stop);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async move {
-        let listener = tokio::net::TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("cannot listen on {listen}; choose another address with --listen"))?;
+        let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot listen on {listen}; choose another address with --listen")
+        })?;
         announce(listener.local_addr()?);
         let stopped = async move {
             // A flag set by a signal handler cannot wake a task; looking at it costs nothing.
@@ -202,7 +211,12 @@ const BACKLOG_RECORDS_MAX: u64 = 50_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens the embedded log with all its topics.
-fn open_log(config: &Config, data_dir: &Path, store: &StoreOptions, partitions: i32) -> Result<Embedded> {
+fn open_log(
+    config: &Config,
+    data_dir: &Path,
+    store: &StoreOptions,
+    partitions: i32,
+) -> Result<Embedded> {
     let dir = data_dir.join("log");
     let failed = || format!("the embedded log in {} cannot be opened", dir.display());
     std::fs::create_dir_all(&dir).with_context(failed)?;
@@ -301,14 +315,18 @@ fn encoder(config: &Config, registry: Option<&RegistryConfig>) -> Result<Encoder
         (OutputFormat::Auto | OutputFormat::Avro, Some(registry)) => {
             Encoder::avro(registry, &topics).context("the output schemas cannot be registered")
         }
-        (OutputFormat::Avro, None) => bail!("engine.output_format is avro, which needs registry.url"),
+        (OutputFormat::Avro, None) => {
+            bail!("engine.output_format is avro, which needs registry.url")
+        }
     }
 }
 
 /// How the cluster is reached.
 pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
     let Some(servers) = &config.kafka.bootstrap_servers else {
-        bail!("no Kafka brokers are named: set kafka.bootstrap_servers or --bootstrap-servers, or run with --embedded");
+        bail!(
+            "no Kafka brokers are named: set kafka.bootstrap_servers or --bootstrap-servers, or run with --embedded"
+        );
     };
     Ok(KafkaOptions {
         bootstrap_servers: servers.clone(),
@@ -334,7 +352,12 @@ struct EmbeddedIngest {
 
 impl EmbeddedIngest {
     fn new(handle: Embedded, config: &Config) -> Result<EmbeddedIngest> {
-        let topic = config.topics.events.first().context("topics.events is empty; name at least one")?.clone();
+        let topic = config
+            .topics
+            .events
+            .first()
+            .context("topics.events is empty; name at least one")?
+            .clone();
         let decoder = Mutex::new(Decoder::new(None, config.engine.record_bytes_max)?);
         let partitions = handle.partitions(&topic)?;
         Ok(EmbeddedIngest { handle, topic, partitions, decoder })
@@ -364,14 +387,18 @@ impl EmbeddedIngest {
 /// An event without a time happened now; one without an id gets that of its content, so that a client that repeats a
 /// request with a time does no harm.
 fn complete(body: &[u8], now: i64) -> Result<Vec<u8>, Reject> {
-    let malformed = |error: serde_json::Error| Reject::new(Reason::Malformed, format!("not JSON: {error}"));
+    let malformed =
+        |error: serde_json::Error| Reject::new(Reason::Malformed, format!("not JSON: {error}"));
     let Value::Object(mut fields) = serde_json::from_slice(body).map_err(malformed)? else {
         return Err(Reject::new(Reason::Malformed, "an event is a JSON object"));
     };
     fields.entry("occurred_at").or_insert_with(|| Value::from(now));
     if !fields.contains_key("event_id") {
         let content = Value::Object(fields.clone()).to_string();
-        fields.insert("event_id".to_owned(), Value::from(bellwether_core::publish::content_id(&[&content])));
+        fields.insert(
+            "event_id".to_owned(),
+            Value::from(bellwether_core::publish::content_id(&[&content])),
+        );
     }
     serde_json::to_vec(&Value::Object(fields)).map_err(malformed)
 }
@@ -391,7 +418,9 @@ impl Ingest for EmbeddedIngest {
             let retry_after = Duration::from_secs(1);
             self.handle.append(&appends, PATIENCE).map_err(|error| match error {
                 AppendError::Full { .. } => IngestError::Busy { retry_after },
-                AppendError::Log(error) => IngestError::Unavailable { detail: error.to_string(), retry_after },
+                AppendError::Log(error) => {
+                    IngestError::Unavailable { detail: error.to_string(), retry_after }
+                }
             })?;
         }
         Ok(receipt)

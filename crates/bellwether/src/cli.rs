@@ -9,8 +9,10 @@ use crate::config::Overrides;
 /// Health scores and explained, corroborated alerts for customer accounts, from their usage events.
 #[derive(Debug, Parser)]
 #[command(name = "bellwether", version, disable_version_flag = true, propagate_version = false)]
-#[command(after_help = "Start with `bellwether demo --serve`. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, \
-                        3 checked and found wanting.")]
+#[command(
+    after_help = "Start with `bellwether demo --serve`. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, \
+                        3 checked and found wanting."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -135,7 +135,12 @@ impl Default for Config {
             data_dir: PathBuf::from(".bellwether"),
             policy: None,
             http: Http { listen: "127.0.0.1:8391".to_owned() },
-            kafka: Kafka { bootstrap_servers: None, instance_id: None, workers: 1, properties: BTreeMap::new() },
+            kafka: Kafka {
+                bootstrap_servers: None,
+                instance_id: None,
+                workers: 1,
+                properties: BTreeMap::new(),
+            },
             registry: Registry { url: None, username: None, password: None },
             topics: TopicNames::default(),
             engine: Engine {
@@ -167,14 +172,17 @@ impl Config {
         match file {
             Some(path) if !path.is_file() => bail!("{}: there is no such file", path.display()),
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None if Path::new(DEFAULT_FILE).is_file() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None if Path::new(DEFAULT_FILE).is_file() => {
+                figment = figment.merge(Toml::file_exact(DEFAULT_FILE))
+            }
             None => {}
         }
         figment = figment.merge(Env::prefixed("BELLWETHER_").ignore(&NOT_CONFIG).split("__"));
         for (key, value) in &overrides.values {
             figment = figment.merge(Serialized::default(key, value));
         }
-        let config: Config = figment.extract().map_err(explain).context("the configuration is not valid")?;
+        let config: Config =
+            figment.extract().map_err(explain).context("the configuration is not valid")?;
         config.check()?;
         Ok(config)
     }
@@ -185,7 +193,12 @@ impl Config {
         within("engine.record_bytes_max", self.engine.record_bytes_max as u64, 1_024, 64 << 20)?;
         within("engine.tick_seconds", self.engine.tick_seconds, 1, 86_400)?;
         within("engine.store_memory_mib", self.engine.store_memory_mib as u64, 16, 1 << 20)?;
-        within("engine.accounts_cached_max", self.engine.accounts_cached_max as u64, 100, 10_000_000)?;
+        within(
+            "engine.accounts_cached_max",
+            self.engine.accounts_cached_max as u64,
+            100,
+            10_000_000,
+        )?;
         within("engine.embedded_partitions", u64::from(self.engine.embedded_partitions), 1, 64)?;
         if self.engine.output_format == OutputFormat::Avro && self.registry.url.is_none() {
             bail!("engine.output_format is avro, which needs registry.url");
@@ -200,7 +213,8 @@ impl Config {
             shown.registry.password = Some("********".to_owned());
         }
         for (key, value) in &mut shown.kafka.properties {
-            if ["password", "secret", "key", "token", "jaas"].iter().any(|word| key.contains(word)) {
+            if ["password", "secret", "key", "token", "jaas"].iter().any(|word| key.contains(word))
+            {
                 *value = "********".to_owned();
             }
         }
@@ -220,10 +234,17 @@ fn explain(error: figment::Error) -> anyhow::Error {
     let messages: Vec<String> = error
         .into_iter()
         .map(|error| {
-            let source = error.metadata.as_ref().map_or_else(|| "configuration".to_owned(), |source| {
-                source.source.as_ref().map_or_else(|| source.name.to_string(), |at| format!("{} ({at})", source.name))
-            });
-            let key = if error.path.is_empty() { "(top level)".to_owned() } else { error.path.join(".") };
+            let source = error.metadata.as_ref().map_or_else(
+                || "configuration".to_owned(),
+                |source| {
+                    source.source.as_ref().map_or_else(
+                        || source.name.to_string(),
+                        |at| format!("{} ({at})", source.name),
+                    )
+                },
+            );
+            let key =
+                if error.path.is_empty() { "(top level)".to_owned() } else { error.path.join(".") };
             format!("{source}: {key}: {}", error.kind)
         })
         .collect();
@@ -243,10 +264,14 @@ mod tests {
 
     #[test]
     fn errors_name_file_key_and_what_is_allowed() {
-        let error = format!("{:#}", load_text("[engine]\nbatch_recods_max = 5\n").expect_err("a typo"));
+        let error =
+            format!("{:#}", load_text("[engine]\nbatch_recods_max = 5\n").expect_err("a typo"));
         assert!(error.contains("test.toml") && error.contains("batch_recods_max"), "{error}");
         assert!(error.contains("batch_records_max"), "what is allowed: {error}");
-        let error = format!("{:#}", load_text("[engine]\nticks = \"sometimes\"\n").expect_err("no such choice"));
+        let error = format!(
+            "{:#}",
+            load_text("[engine]\nticks = \"sometimes\"\n").expect_err("no such choice")
+        );
         assert!(error.contains("engine.ticks") && error.contains("live"), "{error}");
         let error = format!("{:#}", load_text("[kafka]\nworkers = 0\n").expect_err("out of range"));
         assert!(error.contains("kafka.workers is 0, allowed is 1 to 64"), "{error}");

@@ -32,7 +32,12 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const SHOWN: &str = "story-slipping";
 
 /// Runs the command.
-pub(crate) fn run(args: &DemoArgs, config: &Config, data_dir: Option<&Path>, json: bool) -> Result<()> {
+pub(crate) fn run(
+    args: &DemoArgs,
+    config: &Config,
+    data_dir: Option<&Path>,
+    json: bool,
+) -> Result<()> {
     let started = Instant::now();
     let last_day = last_day(args)?;
     let dir = Scratch::new(data_dir)?;
@@ -42,8 +47,13 @@ pub(crate) fn run(args: &DemoArgs, config: &Config, data_dir: Option<&Path>, jso
             println!("{text}");
         }
     };
-    say("Bellwether demo: 3.5 years of commits of 837 companies and individuals (OpenStack, real history, its dates moved");
-    say(&format!("so that it ends on {last_day}), and eight story accounts. Everything runs in this process, in {}.\n", dir.path.display()));
+    say(
+        "Bellwether demo: 3.5 years of commits of 837 companies and individuals (OpenStack, real history, its dates moved",
+    );
+    say(&format!(
+        "so that it ends on {last_day}), and eight story accounts. Everything runs in this process, in {}.\n",
+        dir.path.display()
+    ));
     let mut config = config.clone();
     config.data_dir.clone_from(&dir.path);
     let app = App::embedded(&config, &dir.path, policy)?;
@@ -62,7 +72,9 @@ pub(crate) fn run(args: &DemoArgs, config: &Config, data_dir: Option<&Path>, jso
         print(&app, events, started)?;
     }
     let served = if args.serve {
-        app::serve(&app, "Bellwether demo", &args.listen, &config, |address| announce(address, json))
+        app::serve(&app, "Bellwether demo", &args.listen, &config, |address| {
+            announce(address, json)
+        })
     } else {
         Ok(())
     };
@@ -76,10 +88,14 @@ fn announce(address: std::net::SocketAddr, json: bool) {
     println!("\nServing until Ctrl-C:");
     println!("  http://{address}/                         accounts, alerts, explanations");
     println!("  http://{address}/accounts/{SHOWN}  one account in full");
-    println!("  http://{address}/v1/accounts              the same as JSON;  /v1/alerts, /metrics, /readyz");
+    println!(
+        "  http://{address}/v1/accounts              the same as JSON;  /v1/alerts, /metrics, /readyz"
+    );
     println!("\nMove a score yourself (ten tickets in a row; watch the account's page):");
     println!("  for n in $(seq 10); do curl -s http://{address}/v1/events -d \\");
-    println!("    '{{\"event_id\":\"mine-'$n'\",\"account_id\":\"story-twin\",\"type\":\"ticket.opened\"}}'; done");
+    println!(
+        "    '{{\"event_id\":\"mine-'$n'\",\"account_id\":\"story-twin\",\"type\":\"ticket.opened\"}}'; done"
+    );
     drop(std::io::stdout().flush());
 }
 
@@ -132,7 +148,8 @@ fn events(last_day: Day, dir: &Path) -> Result<(Vec<Profile>, Vec<Event>)> {
     for event in files::open(&file)? {
         events.push(event?);
     }
-    let newest = events.iter().map(|event| event.occurred_at).max().context("the history is empty")?;
+    let newest =
+        events.iter().map(|event| event.occurred_at).max().context("the history is empty")?;
     let shift_ms = i64::from(last_day.since(Zone::UTC.day(newest))) * DAY_MS;
     for event in &mut events {
         event.occurred_at = event.occurred_at.plus(shift_ms);
@@ -157,7 +174,14 @@ fn feed(app: &App, config: &Config, last_day: Day, started: Instant, quiet: bool
         let key = account.as_str().as_bytes().to_vec();
         let partition = partition_of(&key, i32::from(config.engine.embedded_partitions));
         let key = Some(key);
-        Append { topic: topic.into(), partition, key, payload: Some(payload), headers: Vec::new(), timestamp_ms: Some(now_ms()) }
+        Append {
+            topic: topic.into(),
+            partition,
+            key,
+            payload: Some(payload),
+            headers: Vec::new(),
+            timestamp_ms: Some(now_ms()),
+        }
     };
     let records: Vec<Append> = profiles
         .iter()
@@ -260,7 +284,9 @@ impl FirstAlert {
             return;
         }
         let alerts = app.shared.read_model.recent_alerts();
-        let urgent = |event: &&Arc<AlertEvent>| event.severity >= Severity::High && event.transition != Transition::Resolved;
+        let urgent = |event: &&Arc<AlertEvent>| {
+            event.severity >= Severity::High && event.transition != Transition::Resolved
+        };
         if let Some(event) = alerts.iter().filter(urgent).min_by_key(|event| event.at) {
             self.shown = true;
             bar.suspend(|| {
@@ -282,7 +308,11 @@ fn print(app: &App, events: usize, started: Instant) -> Result<()> {
         .filter_map(|band| counts.iter().find(|(counted, _)| counted == band))
     {
         let share = format!("{:.0} %", *count as f64 * 100.0 / total.max(1) as f64);
-        bands.add_row(vec![show::band_cell(*band), comfy_table::Cell::new(count), comfy_table::Cell::new(share)]);
+        bands.add_row(vec![
+            show::band_cell(*band),
+            comfy_table::Cell::new(count),
+            comfy_table::Cell::new(share),
+        ]);
     }
     println!("{bands}\n");
     println!("Stories, lowest score first:");
@@ -297,9 +327,15 @@ fn print(app: &App, events: usize, started: Instant) -> Result<()> {
         print!("\n{}", show::alert(event));
     }
     println!("\nTry next:");
-    println!("  bellwether demo --serve              pages, API, metrics, and your own events by POST");
-    println!("  bellwether policy show > my.toml     every tunable, documented; then --policy my.toml");
-    println!("  bellwether run --embedded            the same for your own events: one binary, one directory");
+    println!(
+        "  bellwether demo --serve              pages, API, metrics, and your own events by POST"
+    );
+    println!(
+        "  bellwether policy show > my.toml     every tunable, documented; then --policy my.toml"
+    );
+    println!(
+        "  bellwether run --embedded            the same for your own events: one binary, one directory"
+    );
     println!("  bellwether run --bootstrap-servers …  on Kafka");
     Ok(())
 }
@@ -307,7 +343,8 @@ fn print(app: &App, events: usize, started: Instant) -> Result<()> {
 fn story_records(app: &App) -> Vec<Arc<HealthRecord>> {
     let mut records = Vec::new();
     for story in stories::all(Day(20_000)) {
-        records.extend(app.shared.read_model.account(&story.profile.account).map(|view| view.record));
+        records
+            .extend(app.shared.read_model.account(&story.profile.account).map(|view| view.record));
     }
     records.sort_by_key(|record| record.score);
     records
@@ -333,7 +370,8 @@ fn print_json(app: &App, events: usize, started: Instant) -> Result<()> {
         .iter()
         .map(|(band, count)| (band.as_str().to_owned(), serde_json::Value::from(*count)))
         .collect();
-    let shown = model.account(&AccountId::new(SHOWN)?).context("the story account has no record")?;
+    let shown =
+        model.account(&AccountId::new(SHOWN)?).context("the story account has no record")?;
     let summary = serde_json::json!({
         "events": events,
         "seconds": started.elapsed().as_secs_f64(),
@@ -352,7 +390,9 @@ fn print_json(app: &App, events: usize, started: Instant) -> Result<()> {
 
 /// A record as the topics and the API have it.
 fn health_json(record: &HealthRecord) -> Result<serde_json::Value, serde_json::Error> {
-    serde_json::from_slice(&Encoder::json().encode(&Output::Health(Box::new(record.clone()))).payload)
+    serde_json::from_slice(
+        &Encoder::json().encode(&Output::Health(Box::new(record.clone()))).payload,
+    )
 }
 
 fn alert_json(event: &AlertEvent) -> Result<serde_json::Value, serde_json::Error> {

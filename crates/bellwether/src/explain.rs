@@ -17,15 +17,20 @@ use crate::{app, policies, show};
 
 /// Runs the command. An account that nobody knows is exit code 3.
 pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<ExitCode> {
-    let id = AccountId::new(&args.account).with_context(|| format!("`{}` is no account id", args.account))?;
+    let id = AccountId::new(&args.account)
+        .with_context(|| format!("`{}` is no account id", args.account))?;
     if let Some(url) = &args.url {
         return from_server(url, &id, json);
     }
     let core = Core::new(Arc::new(policies::load(config.policy.as_deref())?));
     let state_dir = config.data_dir.join("state");
     let options = app::store_options(config);
-    let partitions = std::fs::read_dir(&state_dir)
-        .with_context(|| format!("no state in {}; name the data directory with --data-dir, or a server with --url", state_dir.display()))?;
+    let partitions = std::fs::read_dir(&state_dir).with_context(|| {
+        format!(
+            "no state in {}; name the data directory with --data-dir, or a server with --url",
+            state_dir.display()
+        )
+    })?;
     for entry in partitions {
         let dir = entry?.path();
         let number = dir
@@ -34,8 +39,9 @@ pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<Exi
             .and_then(|name| name.strip_prefix("partition-"))
             .and_then(|number| number.parse::<i32>().ok());
         let Some(partition) = number else { continue };
-        let store = Store::open(&dir, &config.application_id, partition, &options)
-            .context("the state is in use; ask the running server with --url http://127.0.0.1:8391")?;
+        let store = Store::open(&dir, &config.application_id, partition, &options).context(
+            "the state is in use; ask the running server with --url http://127.0.0.1:8391",
+        )?;
         if let Some(account) = store.get(&id)? {
             return print(&core.view(account), json);
         }
@@ -77,15 +83,19 @@ fn from_server(url: &str, id: &AccountId, json: bool) -> Result<ExitCode> {
         println!("{body}");
         return Ok(ExitCode::SUCCESS);
     }
-    let answer: serde_json::Value = serde_json::from_str(&body).with_context(|| format!("{url} answered something else"))?;
+    let answer: serde_json::Value =
+        serde_json::from_str(&body).with_context(|| format!("{url} answered something else"))?;
     let record = serde_json::to_vec(&answer["account"])?;
-    let output = Decoder::new(None, body.len().max(1))?.output(OutputKind::ScoreCurrent, Some(&record))?;
+    let output =
+        Decoder::new(None, body.len().max(1))?.output(OutputKind::ScoreCurrent, Some(&record))?;
     print(&[output], json)
 }
 
 fn percent_encode(text: &str) -> String {
     let encode = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
         other => format!("%{other:02X}"),
     };
     text.bytes().map(encode).collect()

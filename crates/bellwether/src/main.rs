@@ -76,14 +76,19 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Run(args) => app::run(args, config)?,
         Command::Topics { command } => return topics::run(command, &config, json),
         Command::Policy { command } => return policy(command, json),
-        Command::Replay(args) => replay::run(args, policies::load(config.policy.as_deref())?, json)?,
+        Command::Replay(args) => {
+            replay::run(args, policies::load(config.policy.as_deref())?, json)?
+        }
         Command::Explain(args) => return explain::run(args, &config, json),
         Command::Config => print_config(&config, json)?,
         Command::Version => {
             let policy = policies::load(config.policy.as_deref())?;
             let (version, policy_version) = (env!("CARGO_PKG_VERSION"), policy.version());
             if json {
-                println!("{}", serde_json::json!({"version": version, "policy": policy.name, "policy_version": policy_version}));
+                println!(
+                    "{}",
+                    serde_json::json!({"version": version, "policy": policy.name, "policy_version": policy_version})
+                );
             } else {
                 println!("bellwether {version}\npolicy {} {policy_version}", policy.name);
             }
@@ -102,7 +107,9 @@ fn policy(command: &PolicyCommand, json: bool) -> Result<ExitCode> {
                     serde_json::json!({"name": policy.name, "version": policy.version(), "signals": policy.signals.len()})
                 );
             }
-            Ok(policy) => println!("{}: {policy}, {} signals", file.display(), policy.signals.len()),
+            Ok(policy) => {
+                println!("{}: {policy}, {} signals", file.display(), policy.signals.len())
+            }
             Err(error) => {
                 eprintln!("error: {error:#}");
                 return Ok(ExitCode::from(EXIT_WANTING));

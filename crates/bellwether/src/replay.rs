@@ -118,7 +118,8 @@ impl Replay {
     fn file(&mut self, path: &Path, cut: Option<Millis>, quiet: bool) -> Result<()> {
         let events = files::open(path)?;
         let progress = events.progress();
-        let bar = show::progress(progress.bytes_total(), &format!("replay {}", path.display()), quiet);
+        let bar =
+            show::progress(progress.bytes_total(), &format!("replay {}", path.display()), quiet);
         for (count, event) in events.enumerate() {
             if count % 4_096 == 0 {
                 bar.set_position(progress.bytes_read());
@@ -212,16 +213,22 @@ fn seen(account: &Account) -> bool {
 
 impl Writers {
     fn create(args: &ReplayArgs) -> Result<Writers> {
-        let open = |path: Option<&Path>, header: &[&str]| -> Result<Option<csv::Writer<BufWriter<File>>>> {
+        let open = |path: Option<&Path>,
+                    header: &[&str]|
+         -> Result<Option<csv::Writer<BufWriter<File>>>> {
             let Some(path) = path else { return Ok(None) };
-            let file = File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+            let file = File::create(path)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
             let mut writer = csv::Writer::from_writer(BufWriter::new(file));
             writer.write_record(header)?;
             Ok(Some(writer))
         };
         Ok(Writers {
             scores: open(args.scores.as_deref(), &["account_id", "at", "score"])?,
-            alerts: open(args.alerts.as_deref(), &["account_id", "at", "kind", "severity", "signals"])?,
+            alerts: open(
+                args.alerts.as_deref(),
+                &["account_id", "at", "kind", "severity", "signals"],
+            )?,
             urgent: BTreeSet::new(),
         })
     }
@@ -233,10 +240,15 @@ impl Writers {
         match (output, &mut self.scores, &mut self.alerts) {
             (Output::ScoreChanged(change), Some(scores), _) => {
                 let at = change.at.plus(1).iso();
-                scores.write_record([change.account_id.as_str(), &at, &change.score.to_string()])?;
+                scores.write_record([
+                    change.account_id.as_str(),
+                    &at,
+                    &change.score.to_string(),
+                ])?;
             }
             (Output::Alert(event), _, Some(alerts)) if news => {
-                let signals: Vec<&str> = event.evidence.iter().map(|item| item.signal.as_str()).collect();
+                let signals: Vec<&str> =
+                    event.evidence.iter().map(|item| item.signal.as_str()).collect();
                 alerts.write_record([
                     event.account_id.as_str(),
                     &event.at.plus(1).iso(),
@@ -279,15 +291,27 @@ fn print(summary: &Summary) {
         ("score changes", summary.score_changes.to_string()),
     ];
     for band in [Band::Healthy, Band::Neutral, Band::AtRisk] {
-        lines.push((band.title(), summary.bands.get(band.as_str()).copied().unwrap_or(0).to_string()));
+        lines.push((
+            band.title(),
+            summary.bands.get(band.as_str()).copied().unwrap_or(0).to_string(),
+        ));
     }
     let severities: Vec<String> = Severity::ALL
         .iter()
-        .filter_map(|severity| summary.alerts_opened.get(severity.as_str()).map(|n| format!("{n} {}", severity.as_str())))
+        .filter_map(|severity| {
+            summary
+                .alerts_opened
+                .get(severity.as_str())
+                .map(|n| format!("{n} {}", severity.as_str()))
+        })
         .collect();
     lines.push(("alerts opened", severities.join(", ")));
-    let rejected: Vec<String> = summary.rejected.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    lines.push(("rejected", if rejected.is_empty() { "none".to_owned() } else { rejected.join(", ") }));
+    let rejected: Vec<String> =
+        summary.rejected.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    lines.push((
+        "rejected",
+        if rejected.is_empty() { "none".to_owned() } else { rejected.join(", ") },
+    ));
     lines.push(("lines skipped", summary.bad_lines.to_string()));
     lines.push(("took", format!("{:.1} s", summary.seconds)));
     for (name, value) in lines {

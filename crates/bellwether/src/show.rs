@@ -69,11 +69,17 @@ fn title(record: &HealthRecord) -> String {
 pub(crate) fn accounts(records: &[std::sync::Arc<HealthRecord>]) -> Table {
     let mut table = table(&["score", "band", "account", "what moves it most"]);
     for record in records {
-        let mut lines: Vec<_> =
-            record.contributions.iter().filter(|line| line.name != "base" && line.points.0 < 0).collect();
+        let mut lines: Vec<_> = record
+            .contributions
+            .iter()
+            .filter(|line| line.name != "base" && line.points.0 < 0)
+            .collect();
         lines.sort_by_key(|line| line.points);
-        let worst: Vec<String> =
-            lines.iter().take(3).map(|line| format!("{} {}", line.name.replace('_', " "), line.points)).collect();
+        let worst: Vec<String> = lines
+            .iter()
+            .take(3)
+            .map(|line| format!("{} {}", line.name.replace('_', " "), line.points))
+            .collect();
         table.add_row(vec![
             number(record.score),
             band_cell(record.band),
@@ -131,7 +137,8 @@ pub(crate) fn alert_table(events: &[std::sync::Arc<AlertEvent>]) -> Table {
 /// The explanation of a score: every line, and their sum.
 pub(crate) fn explanation(record: &HealthRecord) -> String {
     let mut lines = table(&["points", "line", "category", "observed", "normal", "unit"]);
-    let figure = |value: Option<f64>| number(value.map_or(String::new(), |value| format!("{value:.1}")));
+    let figure =
+        |value: Option<f64>| number(value.map_or(String::new(), |value| format!("{value:.1}")));
     let mut sum = bellwether_core::points::Points::ZERO;
     for line in &record.contributions {
         sum += line.points;
@@ -145,8 +152,11 @@ pub(crate) fn explanation(record: &HealthRecord) -> String {
         ]);
     }
     lines.add_row(vec![number(sum), Cell::new("= score"), Cell::new(record.band.title())]);
-    let subs: Vec<String> =
-        record.sub_scores.iter().map(|sub| format!("{} {}", sub.category.as_str(), sub.score)).collect();
+    let subs: Vec<String> = record
+        .sub_scores
+        .iter()
+        .map(|sub| format!("{} {}", sub.category.as_str(), sub.score))
+        .collect();
     let mut text = format!(
         "{} ({}): score {}, {}, {}, as of {}\n{lines}\nsub-scores: {}\n",
         title(record),
@@ -159,7 +169,12 @@ pub(crate) fn explanation(record: &HealthRecord) -> String {
     );
     for item in &record.evidence {
         let side = if item.risk { "risk" } else { "good" };
-        text.push_str(&format!("  {side}: {} ({} group, {:+.1} sigma)\n", plain(&item.text), item.group, item.z));
+        text.push_str(&format!(
+            "  {side}: {} ({} group, {:+.1} sigma)\n",
+            plain(&item.text),
+            item.group,
+            item.z
+        ));
     }
     text
 }

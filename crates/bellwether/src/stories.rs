@@ -50,7 +50,14 @@ impl Teller {
         self.events.last_mut().expect("an event was just added")
     }
 
-    fn member(&mut self, day: i32, minute: i64, kind: &str, member: &str, role: Option<&str>) -> &mut Event {
+    fn member(
+        &mut self,
+        day: i32,
+        minute: i64,
+        kind: &str,
+        member: &str,
+        role: Option<&str>,
+    ) -> &mut Event {
         let event = self.add(day, minute, kind);
         event.member = Some(MemberId::new(member).expect("story ids are valid"));
         event.role = role.map(str::to_owned);
@@ -128,7 +135,8 @@ pub(crate) fn all(end: Day) -> Vec<Story> {
 /// Weeks 1-8: 450 logins and 85 projects a week, 12 integrations, 2 tickets, an admin every day. Weeks 9-12: 280, 52, 8 and 7
 /// tickets, and no admin in weeks 11-12.
 fn slipping(end: Day) -> Story {
-    let mut story = Teller::new("story-slipping", "Acme Logistics (story)", "enterprise", end, WEEKS);
+    let mut story =
+        Teller::new("story-slipping", "Acme Logistics (story)", "enterprise", end, WEEKS);
     story.steady(0..8, 443, "login", 40);
     story.steady(8..12, 275, "login", 40);
     story.steady(0..8, 85, "project.created", 20);
@@ -154,7 +162,8 @@ fn twin(end: Day) -> Story {
 
 /// Used to 15 logins a week, now at 8.
 fn small_fallen(end: Day) -> Story {
-    let mut story = Teller::new("story-small-fallen", "Cedar Clinic (story)", "smb", end, WEEKS + 1);
+    let mut story =
+        Teller::new("story-small-fallen", "Cedar Clinic (story)", "smb", end, WEEKS + 1);
     story.steady(0..8, 15, "login", 4);
     story.steady(8..13, 8, "login", 4);
     story.tell()
@@ -174,7 +183,8 @@ fn sessions(end: Day) -> Story {
     for day in 0..84 {
         for n in 0..4 {
             let minutes = if day < 63 { 43.0 } else { 10.0 } + f64::from(n);
-            let event = story.member(day, 600 + i64::from(n) * 90, "session.ended", "member-1", None);
+            let event =
+                story.member(day, 600 + i64::from(n) * 90, "session.ended", "member-1", None);
             event.value = Some(minutes);
         }
     }
@@ -194,7 +204,9 @@ fn two_weeks(end: Day) -> Story {
 fn sentiment(end: Day) -> Story {
     let mut story = Teller::new("story-sentiment", "Grove Foods (story)", "mid", end, WEEKS);
     story.steady(0..12, 80, "login", 10);
-    for (day, value) in [(10, 0.1), (24, 0.0), (37, 0.05), (52, 0.0), (72, -0.05), (76, -0.4), (80, -0.75)] {
+    for (day, value) in
+        [(10, 0.1), (24, 0.0), (37, 0.05), (52, 0.0), (72, -0.05), (76, -0.4), (80, -0.75)]
+    {
         story.member(day, 800, "support.message", "member-2", None).value = Some(value);
     }
     story.tell()
@@ -205,7 +217,8 @@ fn explorer(end: Day) -> Story {
     let mut story = Teller::new("story-explorer", "Harbor Yoga (story)", "smb", end, 3);
     for day in [0, 1, 4, 9, 15] {
         story.member(day, 660, "login", "member-0", Some("admin"));
-        story.member(day, 664, "feature.used", "member-0", Some("admin")).feature = Some("calendar".to_owned());
+        story.member(day, 664, "feature.used", "member-0", Some("admin")).feature =
+            Some("calendar".to_owned());
     }
     story.tell()
 }

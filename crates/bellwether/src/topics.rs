@@ -27,7 +27,8 @@ pub(crate) fn run(command: &TopicsCommand, config: &Config, json: bool) -> Resul
     let seen_ms = policy.grace_ms() * SEEN_RETENTION_GRACES;
     let plan = topics::plan(&admin, &config.topics, args.partitions, seen_ms)?;
     let created = if apply { topics::apply(&admin, &plan, args.replication)? } else { Vec::new() };
-    let rows: Vec<(&TopicSpec, &str, String)> = plan.iter().map(|action| row(action, &created)).collect();
+    let rows: Vec<(&TopicSpec, &str, String)> =
+        plan.iter().map(|action| row(action, &created)).collect();
     if json {
         let rows: Vec<_> = rows
             .iter()

@@ -1,13 +1,13 @@
 //! The compose file and the image.
 
-use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::{array, object, read, request_line, root, run, text, yaml};
+use crate::{array, object, read, root, run, text, yaml};
 
 pub(crate) fn compose() -> Value {
     yaml("docker-compose.yml")
@@ -141,6 +141,14 @@ fn answer_once(listener: TcpListener, status: &'static str) -> thread::JoinHandl
             .expect("the client reads");
         request
     })
+}
+
+/// The request line of an HTTP request, once its headers are read too.
+fn request_line(stream: &TcpStream) -> String {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next().expect("a request").expect("readable");
+    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+    first
 }
 
 #[test]

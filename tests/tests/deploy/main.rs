@@ -10,8 +10,6 @@ mod prometheus;
 mod setup;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -61,12 +59,4 @@ fn assert_success(output: &Output) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-/// The request line of an HTTP request, once its headers are read too.
-fn request_line(stream: &TcpStream) -> String {
-    let mut lines = BufReader::new(stream).lines();
-    let first = lines.next().expect("a request").expect("readable");
-    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-    first
 }

@@ -1,20 +1,16 @@
 //! Prometheus, with the committed configuration.
 
+use std::cell::Cell;
 use std::fs;
-use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bellwether_core::reject::Reason;
-use bellwether_engine::log::Lag;
-use bellwether_engine::metrics::Metrics;
-use bellwether_tests::wait_until;
-use serde_json::Value;
+use bellwether_tests::{Bellwether, bellwether, wait_until};
+use serde_json::{Value, json};
 
 use crate::dashboard::{dashboard, queries};
-use crate::{array, assert_success, read, request_line, root, run};
+use crate::{array, assert_success, read, root, run};
 
 #[test]
 fn promtool_accepts_the_configuration() {
@@ -40,10 +36,7 @@ impl Drop for Prometheus {
 impl Prometheus {
     /// Starts with the committed configuration, scraping `port` as the worker, once a second.
     fn start(port: u16) -> Prometheus {
-        let own_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
+        let own_port = free_port();
         let data = tempfile::tempdir().expect("a temporary directory");
         let config = read("deploy/prometheus/prometheus.yml")
             .replace("worker:8391", &format!("127.0.0.1:{port}"))
@@ -80,54 +73,72 @@ impl Prometheus {
     }
 }
 
-/// The metrics of a worker that has seen a little of everything.
-fn worker_metrics() -> Metrics {
-    let metrics = Metrics::new().expect("the table of metrics is sound");
-    metrics.build_info("0.0.0", "test");
-    metrics.events_in("usage.events.v1", 7);
-    metrics.rejected(Reason::ALL[0], 1);
-    metrics.committed(Duration::from_millis(5), 7);
-    metrics.lag(&[Lag { topic: "usage.events.v1".into(), partition: 0, records: 3 }]);
-    metrics.watermark_lag(0, 1_500);
-    metrics.state_bytes(0, 4_096);
-    metrics.restore(0, 2, 5);
-    metrics
+/// The binary, on its embedded log.
+struct Worker {
+    process: Bellwether,
+    url: String,
+    port: u16,
+    events: Cell<u64>,
+    _data: tempfile::TempDir,
 }
 
-/// Serves `/metrics` on a free port for as long as the test process lives, and returns the port.
-fn serve(metrics: Metrics) -> u16 {
+impl Worker {
+    fn start() -> Worker {
+        let port = free_port();
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let mut command = bellwether(["run", "--embedded"]);
+        command
+            .current_dir(data.path())
+            .env("BELLWETHER_DATA_DIR", data.path())
+            .env("BELLWETHER_HTTP__LISTEN", format!("127.0.0.1:{port}"));
+        let url = format!("http://127.0.0.1:{port}");
+        let mut process = Bellwether::spawn(command);
+        process.wait_until("ready worker", Duration::from_secs(60), |_| {
+            ureq::get(format!("{url}/readyz")).call().ok()
+        });
+        Worker { process, url, port, events: Cell::new(0), _data: data }
+    }
+
+    /// Sends a login of this moment.
+    fn send_event(&self) {
+        self.events.set(self.events.get() + 1);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set");
+        let event = json!({
+            "event_id": format!("login-{}", self.events.get()),
+            "account_id": "acme",
+            "member_id": "ann",
+            "type": "login",
+            "occurred_at": u64::try_from(now.as_millis()).expect("this millennium"),
+        });
+        ureq::post(format!("{}/v1/events", self.url))
+            .send_json(event)
+            .expect("the worker takes it");
+    }
+}
+
+fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let port = listener.local_addr().expect("bound").port();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.expect("a scrape connects");
-            assert!(request_line(&stream).starts_with("GET /metrics "));
-            metrics.events_in("usage.events.v1", 10);
-            let body = metrics.render().expect("the metrics are printable");
-            write!(
-                stream,
-                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n\
-                 Content-Length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .expect("the scraper reads");
-        }
-    });
-    port
+    listener.local_addr().expect("bound").port()
 }
 
 #[test]
-fn prometheus_runs_with_the_configuration_and_answers_the_queries_of_the_dashboard() {
-    let prometheus = Prometheus::start(serve(worker_metrics()));
+fn prometheus_scrapes_a_worker_and_answers_the_queries_of_the_dashboard() {
+    let mut worker = Worker::start();
+    let prometheus = Prometheus::start(worker.port);
     prometheus.wait_for_one("up{job=\"bellwether\"} == 1");
     prometheus.wait_for_one("up{job=\"prometheus\"} == 1");
-    // Two scrapes make a rate.
-    prometheus.wait_for_one("rate(bellwether_events_in_total[1m]) > 0");
+    // The series of a topic begins with its first event, and a rate needs two scrapes of it.
+    wait_until("a rate of events", Duration::from_secs(60), || {
+        worker.send_event();
+        let rate = prometheus.query("sum(rate(bellwether_events_in_total[1m])) > 0")?;
+        (!array(&rate).is_empty()).then_some(())
+    });
     for (title, query) in queries(&dashboard()) {
         let result = prometheus.query(&query).unwrap_or_else(|| panic!("{title}: {query} failed"));
-        // Nothing was published here, so what is made of outputs alone has no series or no value yet.
+        // No alert has opened, and its kinds come from the policy: there is no series yet.
         if !query.contains("alert_transitions") {
             assert!(!array(&result).is_empty(), "{title}: {query} finds no series");
         }
     }
+    assert!(worker.process.terminate(Duration::from_secs(30)).success());
 }

@@ -137,8 +137,8 @@ fn add_offsets(
     let Some(group) = consumer.group_metadata() else {
         return Err(LogError::new(Remedy::Reopen, "the consumer has no group to commit for"));
     };
-    // A member that was put out of the group has no generation, and the broker lets a commit without one pass. Looked at after the
-    // metadata: the client's thread changes both together.
+    // A member that was put out of the group may have lost its generation, and to the broker a commit without one is that of an old
+    // client, which it does not check. Looked at after the metadata: the client's thread changes both together.
     if consumer.assignment_lost() {
         return Err(LogError::new(
             Remedy::Fenced,

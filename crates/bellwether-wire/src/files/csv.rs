@@ -36,6 +36,7 @@ pub(super) struct Table {
     /// For each column asked for, the cell that holds it.
     places: Vec<Option<usize>>,
     width: usize,
+    cells: Cells,
 }
 
 impl Table {
@@ -54,7 +55,8 @@ impl Table {
             Some(Err(error)) => return Err(header(error.to_string())),
             Some(Ok(line)) => line,
         };
-        let cells = Cells::parse(first).map_err(|reject| header(reject.detail))?;
+        let mut cells = Cells::new();
+        cells.parse(first).map_err(|reject| header(reject.detail))?;
         let found: Vec<String> = (0..cells.count)
             .map(|index| String::from_utf8_lossy(cells.cell(index)).trim().to_owned())
             .collect();
@@ -71,7 +73,7 @@ impl Table {
             places.push(place);
         }
         let width = cells.count;
-        Ok(Table { lines, places, width })
+        Ok(Table { lines, places, width, cells })
     }
 
     /// The rows, each read by `read`; where that gives none, the row stands for nothing.
@@ -79,9 +81,9 @@ impl Table {
         self,
         read: impl Fn(Row<'_>) -> Result<Option<T>, Reject>,
     ) -> impl Iterator<Item = Result<T, FileError>> {
-        let Table { lines, places, width } = self;
+        let Table { lines, places, width, mut cells } = self;
         lines.map_lines(move |line| {
-            let cells = Cells::parse(line)?;
+            cells.parse(line)?;
             if cells.count != width {
                 let count = cells.count;
                 return Err(Reject::new(
@@ -112,42 +114,44 @@ impl Row<'_> {
     }
 }
 
-/// The cells of one line, unquoted.
+/// The cells of the current line, unquoted. Reused from line to line: to build the parser costs more than to parse a line.
 struct Cells {
+    parser: Reader,
     bytes: Vec<u8>,
     ends: [usize; CELLS_MAX],
     count: usize,
 }
 
 impl Cells {
-    fn parse(line: &[u8]) -> Result<Cells, Reject> {
-        let mut cells = Cells { bytes: vec![0; line.len() + 1], ends: [0; CELLS_MAX], count: 0 };
-        let mut reader = Reader::new();
-        let (result, read, written, count) =
-            reader.read_record(line, &mut cells.bytes, &mut cells.ends);
-        let mut result = result;
-        cells.count = count;
-        if matches!(result, ReadRecordResult::InputEmpty) && read == line.len() {
+    fn new() -> Cells {
+        Cells { parser: Reader::new(), bytes: Vec::new(), ends: [0; CELLS_MAX], count: 0 }
+    }
+
+    fn parse(&mut self, line: &[u8]) -> Result<(), Reject> {
+        let malformed = |detail: &str| Err(Reject::new(Reason::Malformed, detail));
+        if line.iter().filter(|&&byte| byte == b'"').count() % 2 == 1 {
+            return malformed("a quoted cell does not end on its line");
+        }
+        self.parser.reset();
+        // Unquoted, a line never grows; the parser wants room left at the end. Old bytes need not be cleared.
+        self.bytes.resize(self.bytes.len().max(line.len() + 1), 0);
+        let (mut result, _, written, count) =
+            self.parser.read_record(line, &mut self.bytes, &mut self.ends);
+        self.count = count;
+        if matches!(result, ReadRecordResult::InputEmpty) {
             // No line end is passed in: an empty input is how the parser is told that the line is over.
-            if line.iter().filter(|&&byte| byte == b'"').count() % 2 == 1 {
-                return Err(Reject::new(
-                    Reason::Malformed,
-                    "a quoted cell does not end on its line",
-                ));
-            }
             let (last, _, _, more) =
-                reader.read_record(&[], &mut cells.bytes[written..], &mut cells.ends[count..]);
+                self.parser.read_record(&[], &mut self.bytes[written..], &mut self.ends[count..]);
             result = last;
-            cells.count += more;
+            self.count += more;
         }
         match result {
-            ReadRecordResult::Record => Ok(cells),
-            ReadRecordResult::OutputEndsFull => Err(Reject::new(
-                Reason::Malformed,
-                format!("the line has more than {CELLS_MAX} cells"),
-            )),
+            ReadRecordResult::Record => Ok(()),
+            ReadRecordResult::OutputEndsFull => {
+                malformed(&format!("the line has more than {CELLS_MAX} cells"))
+            }
             ReadRecordResult::InputEmpty | ReadRecordResult::OutputFull | ReadRecordResult::End => {
-                Err(Reject::new(Reason::Malformed, "the line is no CSV record"))
+                malformed("the line is no CSV record")
             }
         }
     }

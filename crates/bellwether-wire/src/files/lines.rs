@@ -53,7 +53,7 @@ impl Lines {
     /// The rest of the lines, each read by `read`; where that gives none, the line stands for nothing.
     pub(super) fn map_lines<T>(
         mut self,
-        read: impl Fn(&[u8]) -> Result<Option<T>, Reject>,
+        mut read: impl FnMut(&[u8]) -> Result<Option<T>, Reject>,
     ) -> impl Iterator<Item = Result<T, FileError>> {
         std::iter::from_fn(move || {
             loop {

@@ -327,6 +327,16 @@ fn an_id_that_the_registry_does_not_know_is_rejected_and_remembered_for_a_while(
     );
 }
 
+/// Apicurio answers an id beyond Java's `int` with its web server's 404, which would have paused the partition for ever.
+#[test]
+fn an_id_that_no_registry_can_have_is_rejected_without_asking() {
+    let registry = FakeRegistry::start();
+    let garbage = [0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3];
+    let result = with_registry(&registry).event(None, Some(&garbage));
+    assert_eq!(reason(result), Reason::UnknownSchema);
+    assert_eq!(registry.calls(), 0);
+}
+
 #[test]
 fn a_registry_in_trouble_never_rejects_and_the_record_is_read_once_it_is_back() {
     let mut nowhere = Decoder::new(Some(&nobody()), RECORD_BYTES_MAX).expect("an address");

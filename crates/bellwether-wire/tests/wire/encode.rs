@@ -6,10 +6,13 @@ use bellwether_core::output::{
     Resolution, ScoreChanged, Severity, SubScore, Transition,
 };
 use bellwether_core::points::Points;
+use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::{Day, Millis};
+use bellwether_wire::dead_letter::DeadLetter;
 use bellwether_wire::decode::{Decoder, RECORD_BYTES_MAX};
 use bellwether_wire::encode::{Encoder, OutputKind, OutputTopics};
 use bellwether_wire::registry::RegistryError;
+use bellwether_wire::schema;
 
 use crate::fake_registry::{FakeRegistry, nobody};
 
@@ -158,6 +161,15 @@ fn json_says_the_same_as_the_schema() {
         let schema: serde_json::Value = serde_json::from_str(kind.contract().text()).expect("JSON");
         assert_fields(&record, &schema);
     }
+}
+
+#[test]
+fn the_view_of_a_dead_letter_is_as_its_schema_says() {
+    let reject = Reject::new(Reason::Malformed, "breaks off");
+    let letter = DeadLetter::new(&reject, "usage.events.v1", 3, 42);
+    let record = serde_json::to_value(&letter).expect("JSON");
+    let schema: serde_json::Value = serde_json::from_str(schema::DEAD_LETTER.text()).expect("JSON");
+    assert_fields(&record, &schema);
 }
 
 /// A record has exactly its schema's fields, down to the records in its lists.

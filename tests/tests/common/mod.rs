@@ -1,0 +1,282 @@
+//! An application on the shared broker, with topics, group and state of its own.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use apache_avro::Schema;
+use apache_avro::types::Value as Avro;
+use apache_avro::writer::datum::GenericDatumWriter;
+use bellwether_core::event::Event;
+use bellwether_tests::{
+    Bellwether, Consumed, Outgoing, bellwether, consume_all, produce, shared_kafka, unique,
+};
+use serde_json::{Value, json};
+
+#[path = "../../../crates/bellwether/src/stories.rs"]
+mod told;
+
+/// No step takes longer on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+
+pub(crate) mod stories {
+    //! The story accounts as plain events.
+
+    use bellwether_core::event::Event;
+    use bellwether_core::time::Day;
+
+    /// The day after the stories' last: long past, so that recorded time does not interfere.
+    pub(crate) const END: Day = Day(20_500);
+
+    /// All stories, in order of time.
+    pub(crate) fn events() -> Vec<Event> {
+        let mut events: Vec<Event> =
+            super::told::all(END).into_iter().flat_map(|story| story.events).collect();
+        events.sort_by(|left, right| {
+            left.occurred_at.cmp(&right.occurred_at).then_with(|| left.id.cmp(&right.id))
+        });
+        events
+    }
+}
+
+/// One application: its topics, its configuration, its directory.
+pub(crate) struct App {
+    name: String,
+    partitions: i32,
+    dir: tempfile::TempDir,
+}
+
+impl App {
+    /// An application whose topics exist.
+    pub(crate) fn prepare(name: &str, partitions: i32, config: &str) -> App {
+        let app = App::unprepared(name, partitions, config);
+        let partitions = partitions.to_string();
+        let applied = bellwether([
+            "topics",
+            "apply",
+            "--replication",
+            "1",
+            "--partitions",
+            &partitions,
+            "--config",
+            &app.config(),
+        ])
+        .output()
+        .expect("the binary runs");
+        assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+        app
+    }
+
+    /// An application without topics.
+    pub(crate) fn unprepared(name: &str, partitions: i32, config: &str) -> App {
+        let name = unique(name);
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let topics = [
+            "profiles",
+            "outcomes",
+            "calendar",
+            "score_changed",
+            "score_current",
+            "alerts",
+            "dead_letters",
+            "state_changelog",
+            "seen_changelog",
+            "ticks",
+        ];
+        let mut text = format!(
+            "application_id = \"{name}\"\ndata_dir = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n[topics]\nevents = [\"{name}.events\"]\n",
+            dir.path().join("data").display()
+        );
+        for topic in topics {
+            text.push_str(&format!("{topic} = \"{name}.{topic}\"\n"));
+        }
+        text.push_str(config);
+        std::fs::write(dir.path().join("bellwether.toml"), text)
+            .expect("a new directory can be written to");
+        App { name, partitions, dir }
+    }
+
+    fn config(&self) -> String {
+        self.dir.path().join("bellwether.toml").display().to_string()
+    }
+
+    pub(crate) fn bootstrap(&self) -> &'static str {
+        shared_kafka().bootstrap()
+    }
+
+    pub(crate) fn topic(&self, kind: &str) -> String {
+        format!("{}.{kind}", self.name)
+    }
+
+    /// `bellwether run` for this application.
+    pub(crate) fn command(&self) -> Command {
+        bellwether(["run", "--config", &self.config(), "--bootstrap-servers", self.bootstrap()])
+    }
+
+    pub(crate) fn start(&self) -> Bellwether {
+        Bellwether::spawn(self.command())
+    }
+
+    /// A second process of the application, with a directory of its own.
+    pub(crate) fn start_as(&self, instance: &str) -> Bellwether {
+        let mut command = self.command();
+        command.arg("--data-dir").arg(self.dir.path().join(instance));
+        Bellwether::spawn(command)
+    }
+
+    /// Events as a plain producer writes them, each account in a partition of its own choice; then the end marks.
+    pub(crate) fn produce(&self, events: &[Event]) {
+        let partition =
+            |account: &str| account.bytes().map(i32::from).sum::<i32>() % self.partitions;
+        let records: Vec<Outgoing> = events
+            .iter()
+            .map(|event| Outgoing {
+                partition: Some(partition(event.account.as_str())),
+                key: Some(event.account.as_str().as_bytes().to_vec()),
+                payload: Some(event_json(event)),
+                ..Outgoing::default()
+            })
+            .collect();
+        produce(self.bootstrap(), &self.topic("events"), &records);
+        self.finish_input();
+    }
+
+    /// Marks the end of the input: an event of an account of its own in each partition, a day after the stories.
+    pub(crate) fn finish_input(&self) {
+        let at = i64::from(stories::END.0) * 86_400_000 + 3_600_000;
+        let marks: Vec<Outgoing> = (0..self.partitions)
+            .map(|partition| {
+                let mark = json!({"event_id": "end", "account_id": format!("end-{partition}"), "type": "login", "occurred_at": at});
+                Outgoing { partition: Some(partition), payload: Some(mark.to_string().into_bytes()), ..Outgoing::default() }
+            })
+            .collect();
+        produce(self.bootstrap(), &self.topic("events"), &marks);
+    }
+
+    /// Waits until the end marks have come out.
+    pub(crate) fn wait_until_done(&self, running: &mut Bellwether) {
+        let topic = self.topic("score_current");
+        running.wait_until("the end of the input", LIMIT, |_| {
+            let records = consume_all(self.bootstrap(), &topic);
+            let marked = |partition: i32| {
+                let key = format!("end-{partition}");
+                records.iter().any(|record| record.key.as_deref() == Some(key.as_bytes()))
+            };
+            (0..self.partitions).all(marked).then_some(())
+        });
+    }
+}
+
+/// The metrics of a running process.
+pub(crate) fn metrics(running: &mut Bellwether) -> String {
+    let address = running.wait_until("the server's address", LIMIT, |process| {
+        let log = process.stderr();
+        let start = log.find("http://127.0.0.1:")?;
+        log.get(start..)?
+            .split('/')
+            .nth(2)
+            .map(|address| address.split_whitespace().next().unwrap_or("").to_owned())
+    });
+    let mut response =
+        ureq::get(format!("http://{address}/metrics")).call().expect("metrics are served");
+    response.body_mut().read_to_string().expect("text")
+}
+
+fn event_json(event: &Event) -> Vec<u8> {
+    let value = json!({
+        "event_id": event.id,
+        "account_id": event.account,
+        "type": event.kind,
+        "occurred_at": event.occurred_at,
+        "member_id": event.member,
+        "member_role": event.role,
+        "feature": event.feature,
+        "value": event.value,
+    });
+    value.to_string().into_bytes()
+}
+
+/// A header's text; empty where there is none.
+pub(crate) fn header(record: &Consumed, name: &str) -> String {
+    let found = record.headers.iter().find(|(header, _)| header == name);
+    found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+}
+
+/// The committed records of an output topic, as JSON.
+pub(crate) fn outputs(app: &App, kind: &str) -> Vec<Value> {
+    consume_all(app.bootstrap(), &app.topic(kind))
+        .iter()
+        .map(|record| {
+            serde_json::from_slice(record.payload.as_deref().expect("no tombstones")).expect("JSON")
+        })
+        .collect()
+}
+
+/// An event in the Confluent wire format, written with the committed schema.
+pub(crate) fn framed_event(id: u32, account: &str) -> Vec<u8> {
+    let schema = Schema::parse_str(USAGE_EVENT).expect("the committed schema is valid");
+    let fields = json!({
+        "event_id": "a1", "account_id": account, "type": "login", "occurred_at": 1_700_000_000_000_i64,
+        "member_id": null, "member_role": null, "feature": null, "segment": null, "value": null, "text": null, "attributes": {},
+    });
+    let value = Avro::from(fields).resolve(&schema).expect("the fields fit the schema");
+    let datum = GenericDatumWriter::builder(&schema)
+        .build()
+        .expect("a writer")
+        .write_value_to_vec(value)
+        .expect("encoded");
+    [&[0][..], &id.to_be_bytes(), &datum].concat()
+}
+
+const USAGE_EVENT: &str = include_str!("../../../schemas/usage-event.avsc");
+
+/// A registry that answers 503 until it is told to come back, and then knows one schema under every id.
+pub(crate) struct StubRegistry {
+    url: String,
+    back: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
+}
+
+impl StubRegistry {
+    pub(crate) fn start() -> StubRegistry {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (back, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (is_back, count) = (Arc::clone(&back), Arc::clone(&asked));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines();
+                while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                count.fetch_add(1, Ordering::SeqCst);
+                let (status, body) = if is_back.load(Ordering::SeqCst) {
+                    ("200 OK", json!({"schema": USAGE_EVENT}).to_string())
+                } else {
+                    ("503 Service Unavailable", "away".to_owned())
+                };
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                // A client that went away is its own affair.
+                drop(stream.write_all(answer.as_bytes()));
+            }
+        });
+        StubRegistry { url, back, asked }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.back.store(true, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,311 @@
+//! The whole pipeline on a real Kafka: events in as any producer would write them, outputs out as any consumer would read them.
+
+mod common;
+
+use std::process::{Command, Stdio};
+
+use bellwether_tests::{Outgoing, consume_all, produce};
+use common::{App, LIMIT, header, outputs, stories};
+use serde_json::{Value, json};
+
+/// The records of one account, in order.
+fn of<'r>(records: &'r [Value], account: &str) -> Vec<&'r Value> {
+    records.iter().filter(|record| record["account_id"] == account).collect()
+}
+
+#[test]
+fn stories_come_out_right_and_explanations_add_up() {
+    let app = App::prepare("stories", 2, "");
+    app.produce(&stories::events());
+    let mut running = app.start();
+    app.wait_until_done(&mut running);
+
+    let alerts = outputs(&app, "alerts");
+    let slipping = of(&alerts, "story-slipping");
+    let churn: Vec<_> = slipping.iter().filter(|alert| alert["kind"] == "churn_risk").collect();
+    let last = churn.last().expect("a churn-risk alert");
+    assert!(
+        ["high", "critical"].contains(&last["severity"].as_str().expect("a severity")),
+        "{last}"
+    );
+    assert!(
+        churn.iter().all(|alert| alert["alert_id"] == last["alert_id"]),
+        "one alert, not several"
+    );
+    let evidence = last["evidence"].as_array().expect("evidence");
+    let change = |signal: &str| {
+        let item = evidence.iter().find(|item| item["signal"] == signal);
+        let item = item.unwrap_or_else(|| panic!("{signal} is not named: {last}"));
+        assert!(
+            item["onset"].is_string() || item["onset"].is_number(),
+            "{signal} has an onset: {item}"
+        );
+        item["change_pct"].as_f64().expect("a change")
+    };
+    assert!((change("logins") + 38.0).abs() <= 2.0);
+    assert!((change("projects_created") + 39.0).abs() <= 2.0);
+    assert!((change("active_integrations") + 33.0).abs() <= 2.0);
+    assert!(change("tickets_opened") > 100.0);
+    assert!((change("admin_presence") + 100.0).abs() < 0.01);
+    let urgent = |account: &str| {
+        of(&alerts, account)
+            .iter()
+            .any(|alert| alert["severity"] == "high" || alert["severity"] == "critical")
+    };
+    assert!(!urgent("story-twin"), "logins alone make no high alert");
+    assert!(!of(&alerts, "story-twin").is_empty(), "but they make one");
+
+    let current = outputs(&app, "score_current");
+    let latest = of(&current, "story-slipping").last().copied().expect("a health record").clone();
+    assert_eq!(latest["band"], "at_risk");
+    for record in &current {
+        let sum: i64 = record["contributions"].as_array().expect("lines").iter().map(points).sum();
+        assert_eq!(Some(sum), record["score_centipoints"].as_i64(), "{record}");
+    }
+    for change in outputs(&app, "score_changed") {
+        let sum: i64 = change["movements"]
+            .as_array()
+            .expect("lines")
+            .iter()
+            .map(|line| line["delta_centipoints"].as_i64().expect("a delta"))
+            .sum();
+        let before = change["previous_score_centipoints"].as_i64().unwrap_or(0);
+        assert_eq!(
+            before + sum,
+            change["score_centipoints"].as_i64().expect("a score"),
+            "{change}"
+        );
+    }
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+}
+
+fn points(line: &Value) -> i64 {
+    line["centipoints"].as_i64().expect("points")
+}
+
+/// What a killed run published is what an uninterrupted one published, record by record.
+#[test]
+fn kill_9_changes_nothing_that_is_published() {
+    let small_batches = "[engine]\nbatch_records_max = 150\n";
+    let whole = App::prepare("whole", 2, small_batches);
+    let killed = App::prepare("killed", 2, small_batches);
+    let events = stories::events();
+    whole.produce(&events);
+    killed.produce(&events);
+    let mut running = whole.start();
+    whole.wait_until_done(&mut running);
+    drop(running);
+    let total = consume_all(whole.bootstrap(), &whole.topic("score_changed")).len();
+
+    let mut kills = 0;
+    for share in [1, 2, 3, 4] {
+        let mut running = killed.start();
+        let topic = killed.topic("score_changed");
+        running.wait_until("some progress", LIMIT, |_| {
+            (consume_all(killed.bootstrap(), &topic).len() >= total * share / 5).then_some(())
+        });
+        running.kill();
+        if consume_all(killed.bootstrap(), &topic).len() < total {
+            kills += 1;
+        }
+    }
+    assert!(kills >= 2, "at least two kills were in mid-stream, {kills} were");
+    let mut running = killed.start();
+    killed.wait_until_done(&mut running);
+    for kind in ["score_changed", "score_current", "alerts"] {
+        assert_eq!(content(&killed, kind), content(&whole, kind), "{kind}");
+    }
+}
+
+/// Key and value of every committed record, by partition, in order.
+fn content(app: &App, kind: &str) -> Vec<(i32, Option<Vec<u8>>, Option<Vec<u8>>)> {
+    let mut records = consume_all(app.bootstrap(), &app.topic(kind));
+    records.sort_by_key(|record| (record.partition, record.offset));
+    records.into_iter().map(|record| (record.partition, record.key, record.payload)).collect()
+}
+
+#[test]
+fn garbage_becomes_typed_dead_letters_and_the_flow_goes_on() {
+    let app = App::prepare("garbage", 1, "");
+    let event = |id: &str, more: &str| {
+        format!(
+            r#"{{"event_id":"{id}","account_id":"neighbour","type":"login","occurred_at":"2026-03-01T10:00:00Z"{more}}}"#
+        )
+    };
+    let huge = format!(
+        r#"{{"event_id":"huge","account_id":"neighbour","type":"login","occurred_at":1,"text":"{}"}}"#,
+        "x".repeat(10 << 20)
+    );
+    let garbage: Vec<(&str, Vec<u8>)> = vec![
+        ("malformed", b"\x07\x13garbage\xff".to_vec()),
+        ("malformed", event("cut", "").into_bytes()[..40].to_vec()),
+        ("malformed", event("nan", r#","value":NaN"#).into_bytes()),
+        ("unknown_schema", [&[0, 0, 0, 0x12, 0x34][..], b"whatever"].concat()),
+        ("invalid_field", event("text", r#","value":"many""#).into_bytes()),
+        (
+            "invalid_id",
+            br#"{"event_id":"e","account_id":"","type":"login","occurred_at":1}"#.to_vec(),
+        ),
+        ("out_of_range", event("vast", r#","value":1e300"#).into_bytes()),
+        ("too_large", huge.into_bytes()),
+        ("future", event("future", "").replace("2026-03", "2999-03").into_bytes()),
+        ("too_late", event("past", "").replace("2026-03", "1971-03").into_bytes()),
+        ("malformed", [b"[".repeat(100_000), b"]".repeat(100_000)].concat()),
+    ];
+    let mut records = vec![Outgoing {
+        partition: Some(0),
+        payload: Some(event("first", "").into_bytes()),
+        ..Outgoing::default()
+    }];
+    for (_, payload) in &garbage {
+        let headers = vec![("trace".to_owned(), b"abc".to_vec())];
+        records.push(Outgoing {
+            partition: Some(0),
+            payload: Some(payload.clone()),
+            headers,
+            ..Outgoing::default()
+        });
+    }
+    records.push(Outgoing {
+        partition: Some(0),
+        payload: None,
+        key: Some(b"neighbour".to_vec()),
+        ..Outgoing::default()
+    });
+    records.push(Outgoing {
+        partition: Some(0),
+        payload: Some(event("first", "").into_bytes()),
+        ..Outgoing::default()
+    });
+    produce(app.bootstrap(), &app.topic("events"), &records);
+    app.finish_input();
+    let mut running = app.start();
+    app.wait_until_done(&mut running);
+
+    let letters = consume_all(app.bootstrap(), &app.topic("dead_letters"));
+    let reasons: Vec<String> =
+        letters.iter().map(|letter| header(letter, "bellwether.reason")).collect();
+    let mut expected: Vec<&str> = garbage.iter().map(|(reason, _)| *reason).collect();
+    expected.push("empty");
+    assert_eq!(reasons, expected, "one dead letter each, in order; a duplicate makes none");
+    for (letter, (_, payload)) in letters.iter().zip(&garbage) {
+        assert_eq!(letter.payload.as_ref(), Some(payload), "raw bytes are kept");
+        assert_eq!(header(letter, "trace"), "abc", "headers are kept");
+        assert_eq!(header(letter, "__streams.errors.topic"), app.topic("events"));
+        assert!(!header(letter, "__streams.errors.message").is_empty());
+    }
+    let metrics = common::metrics(&mut running);
+    assert!(
+        metrics.contains(r#"reason="duplicate"} 1"#)
+            && metrics.contains(r#"reason="malformed"} 4"#),
+        "{metrics}"
+    );
+}
+
+/// A producer and a consumer that are not ours, over the console.
+#[test]
+fn a_foreign_client_can_write_and_read() {
+    let app = App::prepare("foreign", 1, "");
+    let event = json!({"event_id": "k1", "account_id": "from kcat", "type": "login", "member_id": "m", "occurred_at": "2026-03-01T10:00:00Z"});
+    let mut kcat = Command::new("kcat")
+        .args(["-P", "-b", app.bootstrap(), "-t", &app.topic("events"), "-K", "\t"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("kcat is missing: install the package kcat");
+    let line = format!("from kcat\t{event}\n");
+    std::io::Write::write_all(&mut kcat.stdin.take().expect("a pipe"), line.as_bytes())
+        .expect("kcat reads");
+    assert!(kcat.wait().expect("kcat ends").success());
+    let mut running = app.start();
+    let topic = app.topic("score_current");
+    running.wait_until("a health record", LIMIT, |_| {
+        (!consume_all(app.bootstrap(), &topic).is_empty()).then_some(())
+    });
+    let read = Command::new("kcat")
+        .args([
+            "-C",
+            "-b",
+            app.bootstrap(),
+            "-t",
+            &topic,
+            "-o",
+            "beginning",
+            "-e",
+            "-q",
+            "-X",
+            "isolation.level=read_committed",
+            "-f",
+            "%k %h %s\n",
+        ])
+        .output()
+        .expect("kcat runs");
+    let text = String::from_utf8(read.stdout).expect("text");
+    assert!(
+        text.starts_with("from kcat ") && text.contains("ce_type=io.bellwether.score-current.v1"),
+        "{text}"
+    );
+    assert!(text.contains(r#""account_id":"from kcat""#), "{text}");
+}
+
+/// While the registry is away nothing that needs it is dead-lettered; it is taken when the registry is back.
+#[test]
+fn a_registry_that_is_away_delays_and_loses_nothing() {
+    let registry = common::StubRegistry::start();
+    let app = App::prepare(
+        "away",
+        1,
+        &format!("[registry]\nurl = \"{}\"\n[engine]\noutput_format = \"json\"\n", registry.url()),
+    );
+    let framed = common::framed_event(7, "avro-account");
+    produce(
+        app.bootstrap(),
+        &app.topic("events"),
+        &[Outgoing { partition: Some(0), payload: Some(framed), ..Outgoing::default() }],
+    );
+    app.finish_input();
+    let mut running = app.start();
+    running.wait_until("the registry being asked twice", LIMIT, |_| {
+        (registry.asked() >= 2).then_some(())
+    });
+    assert!(
+        consume_all(app.bootstrap(), &app.topic("score_current")).is_empty(),
+        "nothing after it is processed"
+    );
+    registry.come_back();
+    app.wait_until_done(&mut running);
+    assert!(consume_all(app.bootstrap(), &app.topic("dead_letters")).is_empty());
+    let accounts: Vec<Value> = outputs(&app, "score_current");
+    assert!(accounts.iter().any(|record| record["account_id"] == "avro-account"), "{accounts:?}");
+}
+
+#[test]
+fn topics_are_checked_at_start_with_a_clear_error() {
+    let app = App::unprepared("unprepared", 1, "");
+    let output = app.command().output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("bellwether topics apply"), "{error}");
+}
+
+/// Two workers share the partitions; when one is killed the other takes over and nothing is lost or doubled.
+#[test]
+fn a_second_worker_takes_over() {
+    let app = App::prepare("takeover", 2, "[engine]\nbatch_records_max = 150\n");
+    let whole = App::prepare("takeover-whole", 2, "");
+    let events = stories::events();
+    app.produce(&events);
+    whole.produce(&events);
+    let mut first = app.start();
+    let topic = app.topic("score_changed");
+    first.wait_until("some progress", LIMIT, |_| {
+        (consume_all(app.bootstrap(), &topic).len() > 20).then_some(())
+    });
+    let mut second = app.start_as("second");
+    first.kill();
+    app.wait_until_done(&mut second);
+    let mut running = whole.start();
+    whole.wait_until_done(&mut running);
+    for kind in ["score_changed", "alerts"] {
+        assert_eq!(content(&app, kind), content(&whole, kind), "{kind}");
+    }
+}
