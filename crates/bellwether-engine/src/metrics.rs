@@ -70,6 +70,10 @@ metrics! {
         "Events that passed decoding and admission and changed an account.";
     EVENTS_REJECTED = Counter "bellwether_events_rejected_total" ["reason", "intended"]
         "Records not used; intended drops (duplicates) leave no dead letter.";
+    EVENTS_UNMATCHED = Counter "bellwether_events_unmatched_total" []
+        "Admitted events that feed no signal of the policy.";
+    DISTINCT_DROPPED = Counter "bellwether_distinct_dropped_total" []
+        "Members or features not kept because an account reached admission.distinct_max.";
     DAY_CLOSES = Counter "bellwether_day_closes_total" [] "Account days closed by timers.";
     OUTPUTS = Counter "bellwether_outputs_total" ["kind"]
         "Records published: score_changed, score_current, alert, dead_letter.";
@@ -131,6 +135,8 @@ pub struct Metrics {
     events_in: IntCounterVec,
     events_admitted: IntCounterVec,
     events_rejected: IntCounterVec,
+    events_unmatched: IntCounterVec,
+    distinct_dropped: IntCounterVec,
     day_closes: IntCounterVec,
     outputs: IntCounterVec,
     alert_transitions: IntCounterVec,
@@ -205,6 +211,8 @@ impl Metrics {
             events_in: counters(&registry, &EVENTS_IN)?,
             events_admitted: counters(&registry, &EVENTS_ADMITTED)?,
             events_rejected: counters(&registry, &EVENTS_REJECTED)?,
+            events_unmatched: counters(&registry, &EVENTS_UNMATCHED)?,
+            distinct_dropped: counters(&registry, &DISTINCT_DROPPED)?,
             day_closes: counters(&registry, &DAY_CLOSES)?,
             outputs: counters(&registry, &OUTPUTS)?,
             alert_transitions: counters(&registry, &ALERT_TRANSITIONS)?,
@@ -238,7 +246,14 @@ impl Metrics {
     }
 
     fn start_at_zero(&self) {
-        for vector in [&self.events_admitted, &self.day_closes, &self.restored] {
+        let single = [
+            &self.events_admitted,
+            &self.events_unmatched,
+            &self.distinct_dropped,
+            &self.day_closes,
+            &self.restored,
+        ];
+        for vector in single {
             vector.with_label_values::<&str>(&[]).reset();
         }
         self.registry_waits.with_label_values::<&str>(&[]).reset();
@@ -280,6 +295,16 @@ impl Metrics {
     /// Counts rejected records of one reason.
     pub fn rejected(&self, reason: Reason, records: u64) {
         self.events_rejected.with_label_values(&reject_labels(reason)).inc_by(records);
+    }
+
+    /// Counts admitted events that feed no signal.
+    pub fn unmatched(&self, events: u64) {
+        self.events_unmatched.with_label_values::<&str>(&[]).inc_by(events);
+    }
+
+    /// Counts distinct members or features that found no room.
+    pub fn distinct_dropped(&self, values: u64) {
+        self.distinct_dropped.with_label_values::<&str>(&[]).inc_by(values);
     }
 
     /// Counts closed days.

@@ -125,6 +125,8 @@ struct Batch {
     records_in: BTreeMap<Topic, u64>,
     records: usize,
     admitted: u64,
+    unmatched: u64,
+    distinct_dropped: u64,
     dead_letters: u64,
     days_closed: u64,
 }
@@ -163,6 +165,10 @@ impl Worker {
         encoder: Encoder,
         open: OpenLog,
     ) -> Worker {
+        for topic in settings.topics.inputs() {
+            // Known series start at zero, so that a rate sees the first batch.
+            shared.metrics.events_in(&topic, 0);
+        }
         let tasks = BTreeMap::new();
         Worker {
             settings,
@@ -427,6 +433,8 @@ impl Worker {
                         batch.days_closed += u64::from(applied.days_closed);
                         if is_event {
                             batch.admitted += 1;
+                            batch.unmatched += u64::from(applied.signals == 0);
+                            batch.distinct_dropped += u64::from(applied.distinct_dropped);
                             batch.timestamps_ms.push(record.timestamp_ms);
                         }
                     }
@@ -574,6 +582,8 @@ impl Worker {
             metrics.rejected(*reason, *records);
         }
         metrics.admitted(batch.admitted);
+        metrics.unmatched(batch.unmatched);
+        metrics.distinct_dropped(batch.distinct_dropped);
         metrics.dead_letters(batch.dead_letters);
         metrics.day_closes(batch.days_closed);
         for outputs in batch.outputs.values() {

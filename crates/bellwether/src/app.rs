@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bellwether_core::policy::Compiled;
@@ -58,6 +58,7 @@ impl App {
         let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
         let worker = Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
         let workers = vec![spawn(worker, &shared)?];
+        keep_house(handle.clone(), &shared)?;
         Ok(App { shared, core, workers, handle: Some(handle) })
     }
 
@@ -226,6 +227,27 @@ fn open_log(
         log.create_topic(&topic.name, partitions, retention(&topic)).with_context(failed)?;
     }
     Ok(log)
+}
+
+/// How often the embedded log drops what its retention no longer covers.
+const TRIM_EVERY: Duration = Duration::from_secs(600);
+
+/// Trims the embedded log now and then, until the application stops.
+fn keep_house(log: Embedded, shared: &Shared) -> Result<()> {
+    let stop = Arc::clone(&shared.stop);
+    std::thread::Builder::new().name("housekeeping".to_owned()).spawn(move || {
+        let mut trimmed_at = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(200));
+            if trimmed_at.elapsed() >= TRIM_EVERY {
+                trimmed_at = Instant::now();
+                if let Err(error) = log.trim() {
+                    tracing::warn!(%error, "old records of the embedded log were not dropped");
+                }
+            }
+        }
+    })?;
+    Ok(())
 }
 
 /// Twice the longest grace period that a policy can have, so that a change of policy leaves the log as it is.
