@@ -66,7 +66,7 @@ pub fn maturity(account: &Account) -> Maturity {
 
 fn judge_maturity(account: &Account, policy: &Compiled, day: Day) -> Maturity {
     let days = history_days(account);
-    if days >= RING_DAYS && account.hot.activity.seen_from(day) == 0 {
+    if days >= RING_DAYS && silent_days(account, day) >= RING_DAYS as i32 {
         Maturity::Dormant
     } else if days < usize::from(policy.maturity.learning_days) {
         Maturity::Learning
@@ -75,6 +75,11 @@ fn judge_maturity(account: &Account, policy: &Compiled, day: Day) -> Maturity {
     } else {
         Maturity::Established
     }
+}
+
+/// Days since the last event of any kind, up to and including `day`.
+fn silent_days(account: &Account, day: Day) -> i32 {
+    account.hot.last_event_at.map_or(i32::MAX, |at| day.since(account.zone().day(at)))
 }
 
 fn history_days(account: &Account) -> usize {
@@ -478,8 +483,8 @@ fn figure(value: f64) -> String {
 pub(crate) fn context(core: &Core, account: &mut Account, day: Day) {
     let bits = account.hot.activity.seen_from(day);
     let tenure = tenure_days(account, day);
-    let quiet =
-        if account.hot.activity.bits == 0 { tenure } else { f64::from(bits.trailing_zeros()) };
+    // Whoever was never active by these events is not silent: nothing is known (missing is not zero).
+    let quiet = if account.hot.activity.bits == 0 { 0.0 } else { f64::from(bits.trailing_zeros()) };
     let context = Context {
         quiet_days: quiet,
         active_days: f64::from((bits & mask(28)).count_ones()),

@@ -49,23 +49,19 @@ impl Run {
     }
 
     fn alerts(&self, account: &str) -> Vec<&AlertEvent> {
-        let of = |output| match output {
-            &Output::Alert(ref alert) if alert.account_id.as_str() == account => {
-                Some(alert.as_ref())
-            }
-            _ => None,
-        };
-        self.out.iter().filter_map(of).collect()
+        let events = self.out.iter().filter_map(|output| match output {
+            Output::Alert(event) => Some(event.as_ref()),
+            Output::ScoreChanged(_) | Output::Health(_) => None,
+        });
+        events.filter(|event| event.account_id.as_str() == account).collect()
     }
 
     fn latest(&self, account: &str) -> &HealthRecord {
-        let of = |output| match output {
-            &Output::Health(ref record) if record.account_id.as_str() == account => {
-                Some(record.as_ref())
-            }
-            _ => None,
-        };
-        self.out.iter().rev().find_map(of).expect("a health record")
+        let mut records = self.out.iter().rev().filter_map(|output| match output {
+            Output::Health(record) => Some(record.as_ref()),
+            Output::ScoreChanged(_) | Output::Alert(_) => None,
+        });
+        records.find(|record| record.account_id.as_str() == account).expect("a health record")
     }
 }
 
@@ -269,4 +265,37 @@ proptest! {
         let judged = |run: &Run| run.state.accounts()[&account].hot.signals.iter().map(|state| (state.points, state.evidence.clone())).collect::<Vec<_>>();
         prop_assert_eq!(judged(&ordered), judged(&disordered));
     }
+}
+
+#[test]
+fn an_account_that_only_writes_to_support_is_neither_silent_nor_dormant() {
+    let mut run = Run::new();
+    for day in -150..0 {
+        let at = Millis(i64::from(END.plus(day).0) * DAY_MS + HOUR_MS);
+        let ticket =
+            Event { kind: "ticket.opened".to_owned(), ..event("quiet", &day.to_string(), at) };
+        run.event(ticket).expect("admitted");
+    }
+    run.finish();
+    let record = run.latest("quiet");
+    assert_eq!(record.maturity, Maturity::Established);
+    let recency = record.contributions.iter().find(|line| line.name == "recency").expect("a line");
+    assert_eq!(recency.points, Points::ZERO, "nothing is known of its activity");
+}
+
+#[test]
+fn a_dormant_account_is_let_go_and_starts_anew_when_it_returns() {
+    let mut run = Run::new();
+    let day = |day: i32| Millis(i64::from(END.plus(day).0) * DAY_MS + HOUR_MS);
+    for back in -250..-200 {
+        run.event(event("sleeper", &back.to_string(), day(back))).expect("admitted");
+    }
+    run.finish();
+    assert_eq!(run.latest("sleeper").maturity, Maturity::Dormant);
+    assert!(run.alerts("sleeper").last().is_some_and(|alert| alert.resolution.is_some()));
+    let id = bellwether_core::id::AccountId::new("sleeper").expect("valid");
+    assert_eq!(run.state.accounts()[&id].due(), None, "its days are no longer closed");
+    run.event(event("sleeper", "back", day(1))).expect("admitted");
+    assert!(run.state.accounts()[&id].due().is_some());
+    assert_eq!(run.latest("sleeper").maturity, Maturity::Learning);
 }
