@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use bellwether_engine::topics::TopicNames;
 use bellwether_engine::worker::Ticks;
 use figment::Figment;
+use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
@@ -245,7 +246,13 @@ fn explain(error: figment::Error) -> anyhow::Error {
             );
             let key =
                 if error.path.is_empty() { "(top level)".to_owned() } else { error.path.join(".") };
-            format!("{source}: {key}: {}", error.kind)
+            let problem = if let Kind::UnknownField(field, allowed) = &error.kind {
+                // As figment writes it, the list stands in two pairs of backquotes.
+                format!("unknown field `{field}`, allowed are {}", allowed.join(", "))
+            } else {
+                error.kind.to_string()
+            };
+            format!("{source}: {key}: {problem}")
         })
         .collect();
     anyhow::anyhow!(messages.join("; "))

@@ -83,6 +83,8 @@ pub(crate) fn run(
 
 fn announce(address: std::net::SocketAddr, json: bool) {
     if json {
+        // Standard output is the result and nothing else.
+        eprintln!("serving http://{address}/");
         return;
     }
     println!("\nServing until Ctrl-C:");

@@ -9,7 +9,7 @@ use bellwether_core::output::Output;
 use bellwether_core::step::Core;
 use bellwether_store::task::Store;
 use bellwether_wire::decode::Decoder;
-use bellwether_wire::encode::OutputKind;
+use bellwether_wire::encode::{Encoder, OutputKind};
 
 use crate::cli::ExplainArgs;
 use crate::config::Config;
@@ -51,14 +51,33 @@ pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<Exi
 }
 
 fn print(outputs: &[Output], json: bool) -> Result<ExitCode> {
+    if json {
+        return print_json(outputs);
+    }
     for output in outputs {
         match output {
-            Output::Health(record) if json => println!("{}", serde_json::to_string_pretty(record)?),
             Output::Health(record) => print!("{}", show::explanation(record)),
-            Output::Alert(event) if !json => print!("{}", show::alert(event)),
-            Output::Alert(_) | Output::ScoreChanged(_) => {}
+            Output::Alert(event) => print!("{}", show::alert(event)),
+            Output::ScoreChanged(_) => {}
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Records as the topics and the API have them, in the shape of the API's answer.
+fn print_json(outputs: &[Output]) -> Result<ExitCode> {
+    let encoder = Encoder::json();
+    let (mut account, mut alerts) = (serde_json::Value::Null, Vec::new());
+    for output in outputs {
+        let record = serde_json::from_slice(&encoder.encode(output).payload)?;
+        match output {
+            Output::Health(_) => account = record,
+            Output::Alert(_) => alerts.push(record),
+            Output::ScoreChanged(_) => {}
+        }
+    }
+    let answer = serde_json::json!({"account": account, "alerts": alerts});
+    println!("{}", serde_json::to_string_pretty(&answer)?);
     Ok(ExitCode::SUCCESS)
 }
 

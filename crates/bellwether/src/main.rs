@@ -11,6 +11,7 @@ mod show;
 mod stories;
 mod topics;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -61,7 +62,11 @@ fn start_logs(config: &Config, command: &Command) -> Result<()> {
     };
     let filter = EnvFilter::try_new(&filter)
         .map_err(|error| anyhow::anyhow!("log.filter is `{filter}`: {error}; allowed is e.g. info or warn,bellwether_engine=debug"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for terminals: in a file or a log collector they are noise.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.log.format {
         LogFormat::Json => lines.json().init(),
         LogFormat::Text => lines.init(),
@@ -99,7 +104,15 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
 
 fn policy(command: &PolicyCommand, json: bool) -> Result<ExitCode> {
     match command {
-        PolicyCommand::Show { name } => print!("{}", policies::builtin(name).unwrap_or_default()),
+        PolicyCommand::Show { name } => {
+            let text = policies::builtin(name).unwrap_or_default();
+            if json {
+                let policy: serde_json::Value = toml::from_str(text)?;
+                println!("{}", serde_json::to_string_pretty(&policy)?);
+            } else {
+                print!("{text}");
+            }
+        }
         PolicyCommand::Check { file } => match policies::load(Some(file)) {
             Ok(policy) if json => {
                 println!(

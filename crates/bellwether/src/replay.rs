@@ -133,6 +133,7 @@ impl Replay {
                 }
                 Err(error) => {
                     self.summary.bad_lines += 1;
+                    *self.summary.rejected.entry(error.reject.reason.as_str()).or_default() += 1;
                     if self.summary.bad_lines <= 10 {
                         bar.suspend(|| eprintln!("skipped: {error}"));
                     }

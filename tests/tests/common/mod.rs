@@ -10,7 +10,8 @@ use std::time::Duration;
 use apache_avro::Schema;
 use apache_avro::types::Value as Avro;
 use apache_avro::writer::datum::GenericDatumWriter;
-use bellwether_core::event::Event;
+use bellwether_core::event::{Event, Profile};
+use bellwether_core::id::AccountId;
 use bellwether_tests::{
     Bellwether, Consumed, Outgoing, bellwether, consume_all, produce, shared_kafka, unique,
 };
@@ -25,13 +26,18 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 pub(crate) mod stories {
     //! The story accounts as plain events.
 
-    use bellwether_core::event::Event;
+    use bellwether_core::event::{Event, Profile};
     use bellwether_core::time::Day;
 
     /// The day after the stories' last: long past, so that recorded time does not interfere.
     pub(crate) const END: Day = Day(20_500);
 
-    /// All stories, in order of time.
+    /// What is known of the accounts apart from their events.
+    pub(crate) fn profiles() -> Vec<Profile> {
+        super::told::all(END).into_iter().map(|story| story.profile).collect()
+    }
+
+    /// All events, in order of time.
     pub(crate) fn events() -> Vec<Event> {
         let mut events: Vec<Event> =
             super::told::all(END).into_iter().flat_map(|story| story.events).collect();
@@ -87,8 +93,9 @@ impl App {
             "ticks",
         ];
         let mut text = format!(
-            "application_id = \"{name}\"\ndata_dir = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n[topics]\nevents = [\"{name}.events\"]\n",
-            dir.path().join("data").display()
+            "application_id = \"{name}\"\ndata_dir = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n[kafka]\nbootstrap_servers = \"{}\"\n[topics]\nevents = [\"{name}.events\"]\n",
+            dir.path().join("data").display(),
+            shared_kafka().bootstrap()
         );
         for topic in topics {
             text.push_str(&format!("{topic} = \"{name}.{topic}\"\n"));
@@ -113,7 +120,7 @@ impl App {
 
     /// `bellwether run` for this application.
     pub(crate) fn command(&self) -> Command {
-        bellwether(["run", "--config", &self.config(), "--bootstrap-servers", self.bootstrap()])
+        bellwether(["run", "--config", &self.config()])
     }
 
     pub(crate) fn start(&self) -> Bellwether {
@@ -129,19 +136,39 @@ impl App {
 
     /// Events as a plain producer writes them, each account in a partition of its own choice; then the end marks.
     pub(crate) fn produce(&self, events: &[Event]) {
-        let partition =
-            |account: &str| account.bytes().map(i32::from).sum::<i32>() % self.partitions;
-        let records: Vec<Outgoing> = events
-            .iter()
-            .map(|event| Outgoing {
-                partition: Some(partition(event.account.as_str())),
-                key: Some(event.account.as_str().as_bytes().to_vec()),
-                payload: Some(event_json(event)),
-                ..Outgoing::default()
-            })
-            .collect();
+        let records: Vec<Outgoing> =
+            events.iter().map(|event| self.record(&event.account, event_json(event))).collect();
         produce(self.bootstrap(), &self.topic("events"), &records);
         self.finish_input();
+    }
+
+    /// Profiles, as a plain producer writes them.
+    pub(crate) fn produce_profiles(&self, profiles: &[Profile]) {
+        let json = |profile: &Profile| {
+            json!({
+                "account_id": profile.account,
+                "as_of": profile.as_of,
+                "name": profile.name,
+                "segment": profile.segment,
+                "plan": profile.plan,
+                "started_on": profile.started_on.map(|day| day.to_string()),
+            })
+        };
+        let records: Vec<Outgoing> = profiles
+            .iter()
+            .map(|profile| self.record(&profile.account, json(profile).to_string().into_bytes()))
+            .collect();
+        produce(self.bootstrap(), &self.topic("profiles"), &records);
+    }
+
+    fn record(&self, account: &AccountId, payload: Vec<u8>) -> Outgoing {
+        let sum: i32 = account.as_str().bytes().map(i32::from).sum();
+        Outgoing {
+            partition: Some(sum % self.partitions),
+            key: Some(account.as_str().as_bytes().to_vec()),
+            payload: Some(payload),
+            ..Outgoing::default()
+        }
     }
 
     /// Marks the end of the input: an event of an account of its own in each partition, a day after the stories.
@@ -194,6 +221,7 @@ fn event_json(event: &Event) -> Vec<u8> {
         "member_id": event.member,
         "member_role": event.role,
         "feature": event.feature,
+        "segment": event.segment,
         "value": event.value,
     });
     value.to_string().into_bytes()
@@ -218,11 +246,22 @@ pub(crate) fn outputs(app: &App, kind: &str) -> Vec<Value> {
 /// An event in the Confluent wire format, written with the committed schema.
 pub(crate) fn framed_event(id: u32, account: &str) -> Vec<u8> {
     let schema = Schema::parse_str(USAGE_EVENT).expect("the committed schema is valid");
-    let fields = json!({
-        "event_id": "a1", "account_id": account, "type": "login", "occurred_at": 1_700_000_000_000_i64,
-        "member_id": null, "member_role": null, "feature": null, "segment": null, "value": null, "text": null, "attributes": {},
-    });
-    let value = Avro::from(fields).resolve(&schema).expect("the fields fit the schema");
+    let null = || Avro::Union(0, Box::new(Avro::Null));
+    let fields = vec![
+        ("event_id", Avro::from("a1")),
+        ("account_id", Avro::from(account)),
+        ("type", Avro::from("login")),
+        ("occurred_at", Avro::TimestampMillis(1_700_000_000_000)),
+        ("member_id", null()),
+        ("member_role", null()),
+        ("feature", null()),
+        ("segment", null()),
+        ("value", null()),
+        ("text", null()),
+        ("attributes", Avro::Map(std::collections::HashMap::new())),
+    ];
+    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let value = Avro::Record(fields).resolve(&schema).expect("the fields fit the schema");
     let datum = GenericDatumWriter::builder(&schema)
         .build()
         .expect("a writer")
