@@ -6,6 +6,7 @@
 mod client;
 mod process;
 mod service;
+pub mod stories;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -35,4 +36,27 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut condition: impl FnMut() ->
         // The step between two looks, not a guess of how long it takes.
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Compares lists of records and shows the first difference only: thousands of records tell less.
+///
+/// # Panics
+/// If they differ.
+pub fn assert_same<T: PartialEq + std::fmt::Debug>(what: &str, found: &[T], expected: &[T]) {
+    let differs = found.iter().zip(expected).position(|(left, right)| left != right);
+    let index = differs.unwrap_or_else(|| found.len().min(expected.len()));
+    assert!(
+        found == expected,
+        "{what}: {} records, expected {}; the first difference is at {index}:\n found    {:?}\n expected {:?}",
+        found.len(),
+        expected.len(),
+        found.get(index),
+        expected.get(index),
+    );
+}
+
+/// The text of a record's key or value, for messages.
+#[must_use]
+pub fn text(bytes: Option<&[u8]>) -> Option<String> {
+    bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }

@@ -102,6 +102,31 @@ impl Bellwether {
         })
     }
 
+    /// `http://host:port` where it serves, once it says so.
+    ///
+    /// # Panics
+    /// If it does not within a minute.
+    pub fn url(&mut self) -> String {
+        self.wait_until("the server's address", Duration::from_secs(60), |process| {
+            let said = process.stderr() + &process.stdout();
+            let start = said.find("http://127.0.0.1:")?;
+            // Up to the slash after the port: without it the line is not written to its end.
+            let length = said.get(start..)?.match_indices('/').nth(2)?.0;
+            Some(said.get(start..start + length)?.to_owned())
+        })
+    }
+
+    /// The answer to a GET request for a path.
+    ///
+    /// # Panics
+    /// If it is not a success.
+    pub fn get(&mut self, path: &str) -> String {
+        let url = self.url() + path;
+        let mut response =
+            ureq::get(&url).call().unwrap_or_else(|error| panic!("GET {url}: {error}"));
+        response.body_mut().read_to_string().expect("answers are text")
+    }
+
     /// Kills it at once, as a power cut would.
     ///
     /// # Panics
@@ -111,14 +136,11 @@ impl Bellwether {
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Asks it to stop (SIGTERM) and returns how it ended.
+    /// Waits until it ends by itself.
     ///
     /// # Panics
     /// If it does not end within `limit`; with the end of its log.
-    pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run");
-        assert!(sent.success(), "SIGTERM was not delivered to {pid}");
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let started = std::time::Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child can be asked") {
@@ -131,6 +153,17 @@ impl Bellwether {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Asks it to stop (SIGTERM) and returns how it ended.
+    ///
+    /// # Panics
+    /// If it does not end within `limit`; with the end of its log.
+    pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run");
+        assert!(sent.success(), "SIGTERM was not delivered to {pid}");
+        self.wait(limit)
     }
 }
 

@@ -4,8 +4,8 @@ mod common;
 
 use std::process::{Command, Stdio};
 
-use bellwether_tests::{Consumed, Outgoing, consume_all, produce};
-use common::{App, LIMIT, header, outputs, stories};
+use bellwether_tests::{Outgoing, Registry, assert_same, consume_all, produce, stories, text};
+use common::{App, LIMIT, header, outputs};
 use serde_json::{Value, json};
 
 /// The records of one account, in order.
@@ -124,14 +124,21 @@ fn kill_9_changes_nothing_that_is_published() {
     let mut running = killed.start();
     killed.wait_until_done(&mut running);
     for kind in ["score_changed", "score_current", "alerts"] {
-        assert_eq!(content(&killed, kind), content(&whole, kind), "{kind}");
+        assert_same(kind, &content(&killed, kind), &content(&whole, kind));
     }
 }
 
-/// Every committed record, by partition, in order; offsets aside, which aborted transactions take up.
-fn content(app: &App, kind: &str) -> Vec<Consumed> {
-    let records = consume_all(app.bootstrap(), &app.topic(kind));
-    records.into_iter().map(|record| Consumed { offset: 0, timestamp_ms: None, ..record }).collect()
+/// Partition, key, value.
+type Content = (i32, Option<String>, Option<String>);
+
+/// Every committed record, by partition, in order.
+fn content(app: &App, kind: &str) -> Vec<Content> {
+    consume_all(app.bootstrap(), &app.topic(kind))
+        .iter()
+        .map(|record| {
+            (record.partition, text(record.key.as_deref()), text(record.payload.as_deref()))
+        })
+        .collect()
 }
 
 #[test]
@@ -204,7 +211,7 @@ fn garbage_becomes_typed_dead_letters_and_the_flow_goes_on() {
         assert_eq!(header(letter, "__streams.errors.topic"), app.topic("events"));
         assert!(!header(letter, "__streams.errors.message").is_empty());
     }
-    let metrics = common::metrics(&mut running);
+    let metrics = running.get("/metrics");
     assert!(
         metrics.contains(r#"reason="duplicate"} 1"#)
             && metrics.contains(r#"reason="malformed"} 4"#),
@@ -257,6 +264,38 @@ fn a_foreign_client_can_write_and_read() {
     assert!(text.contains(r#""account_id":"from kcat""#), "{text}");
 }
 
+/// Avro in and out by a real registry says the same as JSON in and out.
+#[test]
+fn avro_and_json_come_to_the_same() {
+    let registry = Registry::start();
+    let events = stories::events();
+    let avro = App::prepare("avro", 2, &format!("[registry]\nurl = \"{}\"\n", registry.url()));
+    let id = common::register_usage_event(&registry, &avro.topic("events"));
+    let framed: Vec<_> =
+        events.iter().map(|event| avro.record(&event.account, common::framed(id, event))).collect();
+    produce(avro.bootstrap(), &avro.topic("events"), &framed);
+    avro.finish_input();
+    let json = App::prepare("json", 2, "");
+    json.produce(&events);
+    for app in [&avro, &json] {
+        app.wait_until_done(&mut app.start());
+    }
+    let say = |record: &Value| {
+        ["account_id", "sequence", "score_centipoints", "alert_id"].map(|name| record[name].clone())
+    };
+    for kind in ["score_changed", "score_current", "alerts"] {
+        let expected: Vec<_> = outputs(&json, kind).iter().map(say).collect();
+        let found: Vec<_> = consume_all(avro.bootstrap(), &avro.topic(kind))
+            .iter()
+            .map(|record| {
+                say(&common::unframed(&registry, record.payload.as_deref().expect("a value")))
+            })
+            .collect();
+        assert!(expected.len() > 10, "{kind}: {}", expected.len());
+        assert_same(kind, &found, &expected);
+    }
+}
+
 /// While the registry is away nothing that needs it is dead-lettered; it is taken when the registry is back.
 #[test]
 fn a_registry_that_is_away_delays_and_loses_nothing() {
@@ -266,12 +305,9 @@ fn a_registry_that_is_away_delays_and_loses_nothing() {
         1,
         &format!("[registry]\nurl = \"{}\"\n[engine]\noutput_format = \"json\"\n", registry.url()),
     );
-    let framed = common::framed_event(7, "avro-account");
-    produce(
-        app.bootstrap(),
-        &app.topic("events"),
-        &[Outgoing { partition: Some(0), payload: Some(framed), ..Outgoing::default() }],
-    );
+    let event = stories::events().swap_remove(0);
+    let record = app.record(&event.account, common::framed(7, &event));
+    produce(app.bootstrap(), &app.topic("events"), &[record]);
     app.finish_input();
     let mut running = app.start();
     running.wait_until("the registry being asked twice", LIMIT, |_| {
@@ -285,7 +321,7 @@ fn a_registry_that_is_away_delays_and_loses_nothing() {
     app.wait_until_done(&mut running);
     assert!(consume_all(app.bootstrap(), &app.topic("dead_letters")).is_empty());
     let accounts: Vec<Value> = outputs(&app, "score_current");
-    assert!(accounts.iter().any(|record| record["account_id"] == "avro-account"), "{accounts:?}");
+    assert!(!of(&accounts, event.account.as_str()).is_empty(), "{accounts:?}");
 }
 
 #[test]
@@ -316,6 +352,6 @@ fn a_second_worker_takes_over() {
     let mut running = whole.start();
     whole.wait_until_done(&mut running);
     for kind in ["score_changed", "alerts"] {
-        assert_eq!(content(&app, kind), content(&whole, kind), "{kind}");
+        assert_same(kind, &content(&app, kind), &content(&whole, kind));
     }
 }

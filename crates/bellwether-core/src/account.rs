@@ -101,6 +101,8 @@ pub struct Hot {
     /// Set while an account's history is filled in behind the partition's clock: its days are closed by its own events,
     /// and by the partition's clock only once that has moved on beyond this instant.
     pub held_until: Option<Millis>,
+    /// Set while events come that are so old that their ids may have been forgotten.
+    pub backfill: Option<Backfill>,
     /// One state per signal of the policy, in its order.
     pub signals: Vec<SignalState>,
     /// Any activity at all, day by day.
@@ -127,6 +129,16 @@ pub struct Hot {
     pub resolved: Vec<(String, Millis)>,
     /// The last outcome that ended or renewed the relationship.
     pub outcome: Option<(OutcomeKind, Millis)>,
+}
+
+/// Where the filling in of an account's history stands. Every event of it that was counted while the partition's clock was
+/// before `since` lies at `floor` or before it; the ids of those counted later are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backfill {
+    /// The account's newest event when this began; none: it had none.
+    pub floor: Option<Millis>,
+    /// The partition's clock when this began.
+    pub since: Millis,
 }
 
 /// Which rows of an account a store has to write.

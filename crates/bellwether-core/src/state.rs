@@ -2,7 +2,7 @@
 //!
 //! A store holds the accounts of one partition. Nothing here is shared: one thread owns a partition.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
@@ -36,12 +36,9 @@ pub trait State {
     /// The earliest timer due at or before `until`, by (due, account); it stays until the account is put back with another due time.
     fn next_due(&mut self, until: Millis) -> Result<Option<(Millis, AccountId)>, Self::Error>;
 
-    /// Remembers the hash of an event id; `false` where it was already there. `at` is the event's time: the hash may
-    /// be forgotten once [`State::forget_seen`] passes it.
-    fn remember(&mut self, hash: u64, at: Millis) -> Result<bool, Self::Error>;
-
-    /// Forgets hashes whose event time lies before `before` (whole hours; some may stay a little longer).
-    fn forget_seen(&mut self, before: Millis) -> Result<(), Self::Error>;
+    /// Remembers the hash of an event id as of `at`; `false` where it was remembered at `since` or later (by the hour), and then
+    /// nothing changes. `since` never falls from call to call, so what lies before it may be forgotten.
+    fn remember(&mut self, hash: u64, at: Millis, since: Millis) -> Result<bool, Self::Error>;
 
     /// The partition's clock.
     fn clock(&self) -> Clock;
@@ -56,7 +53,8 @@ pub struct MemoryState {
     accounts: BTreeMap<AccountId, Account>,
     timers: BTreeSet<(Millis, AccountId)>,
     due: BTreeMap<AccountId, Millis>,
-    seen: BTreeMap<i64, HashSet<u64>>,
+    seen: HashMap<u64, i64>,
+    seen_by_hour: BTreeMap<i64, Vec<u64>>,
     clock: Clock,
 }
 
@@ -98,13 +96,26 @@ impl State for MemoryState {
         Ok(self.timers.first().filter(|(due, _)| *due <= until).cloned())
     }
 
-    fn remember(&mut self, hash: u64, at: Millis) -> Result<bool, Infallible> {
-        Ok(self.seen.entry(seen_hour(at)).or_default().insert(hash))
-    }
-
-    fn forget_seen(&mut self, before: Millis) -> Result<(), Infallible> {
-        self.seen = self.seen.split_off(&seen_hour(before));
-        Ok(())
+    fn remember(&mut self, hash: u64, at: Millis, since: Millis) -> Result<bool, Infallible> {
+        let since = seen_hour(since);
+        while let Some(hour) = self.seen_by_hour.first_entry().filter(|hour| *hour.key() < since) {
+            let hour = hour.remove_entry();
+            for hash in hour.1 {
+                // It may have been remembered again since.
+                if self.seen.get(&hash) == Some(&hour.0) {
+                    self.seen.remove(&hash);
+                }
+            }
+        }
+        if self.seen.contains_key(&hash) {
+            return Ok(false);
+        }
+        let hour = seen_hour(at);
+        if hour >= since {
+            self.seen.insert(hash, hour);
+            self.seen_by_hour.entry(hour).or_default().push(hash);
+        }
+        Ok(true)
     }
 
     fn clock(&self) -> Clock {

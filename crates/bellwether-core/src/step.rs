@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::account::{Account, ActivityKey, SignalState};
+use crate::account::{Account, ActivityKey, Backfill, SignalState};
 use crate::close::{close_day, context, refresh_points, rolling_value};
 use crate::detect::{Detector, Deviation, RobustDetector};
 use crate::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
@@ -139,12 +139,16 @@ impl Core {
         }
         let mut days_closed = self.advance(state, event.occurred_at, out)?;
         let clock = state.clock().newest.unwrap_or(event.occurred_at);
+        let horizon = clock.plus(-self.policy.lateness_ms() - self.policy.grace_ms());
         let known = state.take(&event.account)?;
-        if let Some(reject) = known.as_ref().and_then(|account| self.too_late(account, &event)) {
+        let refused = known.as_ref().and_then(|account| {
+            self.too_late(account, &event).or_else(|| forgotten(account, &event, horizon))
+        });
+        if let Some(reject) = refused {
             put_back(state, known)?;
             return Ok(Err(reject));
         }
-        if !state.remember(seen_hash(&event), clock.max(event.occurred_at))? {
+        if !state.remember(seen_hash(&event), clock.max(event.occurred_at), horizon)? {
             put_back(state, known)?;
             let detail =
                 format!("event {} of account {} was already counted", event.id, event.account);
@@ -160,6 +164,12 @@ impl Core {
         let mut account = known.unwrap_or_else(|| Account::new(event.account.clone()));
         self.realign(&mut account);
         days_closed += self.close_own_days(&mut account, event.occurred_at, out);
+        if event.occurred_at < horizon
+            && account.hot.backfill.is_none_or(|backfill| backfill.since < horizon)
+        {
+            account.hot.backfill =
+                Some(Backfill { floor: account.hot.last_event_at, since: clock });
+        }
         let distinct_dropped = self.count(&mut account, &event, &matched);
         if event.occurred_at < clock.plus(-self.policy.lateness_ms()) {
             account.hot.held_until = Some(clock);
@@ -247,10 +257,6 @@ impl Core {
         }
         clock.newest = Some(to);
         let watermark = to.plus(-self.policy.lateness_ms());
-        let forget_hour =
-            |fired: Millis| crate::state::seen_hour(fired.plus(-self.policy.grace_ms()));
-        let forget_due =
-            clock.fired.is_none_or(|fired| forget_hour(fired) < forget_hour(watermark));
         let mut closed = 0;
         while let Some((_, id)) = state.next_due(watermark)? {
             let Some(mut account) = state.take(&id)? else { break };
@@ -263,10 +269,6 @@ impl Core {
         }
         clock.fired = Some(watermark);
         state.set_clock(clock);
-        if forget_due {
-            // Whatever is older would be rejected as too late, so its id need not be known any more.
-            state.forget_seen(watermark.plus(-self.policy.grace_ms()))?;
-        }
         Ok(closed)
     }
 
@@ -511,6 +513,26 @@ impl Core {
         }
         state.put(account)
     }
+}
+
+/// Whether an event may have been counted before with nothing left to tell: its id is forgotten once the partition's clock
+/// has moved on by the horizon. Then only what is newer than all that was counted is certain to be new.
+fn forgotten(account: &Account, event: &Event, horizon: Millis) -> Option<Reject> {
+    if event.occurred_at >= horizon {
+        return None;
+    }
+    let floor = match account.hot.backfill {
+        Some(backfill) if backfill.since >= horizon => backfill.floor,
+        Some(_) | None => account.hot.last_event_at,
+    };
+    floor.filter(|floor| event.occurred_at <= *floor).map(|floor| {
+        let detail = format!(
+            "occurred_at is {}: ids are known back to {horizon}, and account {} has later events, up to {floor}, so this may \
+             have been counted already (admission.grace_hours)",
+            event.occurred_at, event.account
+        );
+        Reject::new(Reason::TooLate, detail)
+    })
 }
 
 fn put_back<S: State>(state: &mut S, account: Option<Account>) -> Result<(), S::Error> {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bellwether_core::event::{Event, Input};
-use bellwether_core::id::EventId;
+use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::{AlertEvent, Band, HealthRecord, Maturity, Output, Severity};
 use bellwether_core::points::Points;
 use bellwether_core::policy::Compiled;
 use bellwether_core::reject::Reason;
-use bellwether_core::state::MemoryState;
+use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::{Core, Verdict};
 use bellwether_core::time::{DAY_MS, Day, HOUR_MS, Millis};
 use proptest::prelude::*;
@@ -81,13 +81,19 @@ fn whole_run() -> Run {
     run
 }
 
+/// A login.
 fn event(account: &str, id: &str, at: Millis) -> Event {
-    let mut events = told::all(END).swap_remove(0).events;
-    let mut event = events.swap_remove(0);
-    event.account = bellwether_core::id::AccountId::new(account).expect("valid");
-    event.id = EventId::new(id).expect("valid");
-    event.occurred_at = at;
-    event
+    Event {
+        id: EventId::new(id).expect("valid"),
+        account: AccountId::new(account).expect("valid"),
+        occurred_at: at,
+        kind: "login".to_owned(),
+        member: None,
+        role: None,
+        feature: None,
+        value: None,
+        segment: None,
+    }
 }
 
 #[test]
@@ -267,6 +273,36 @@ proptest! {
     }
 }
 
+/// The n-th event of one of three accounts, 16 hours after the one before.
+fn nth(account: usize, n: i64) -> Event {
+    let start = i64::from(END.0) * DAY_MS;
+    event(["a", "b", "c"][account], &n.to_string(), Millis(start + n * 16 * HOUR_MS))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// However often events are sent again, and however far accounts are apart, none is counted twice; and those within the
+    /// grace period are counted once.
+    #[test]
+    fn no_event_is_counted_twice(steps in prop::collection::vec((0usize..3, -20i64..4), 1..120)) {
+        let mut run = Run::new();
+        let (mut next, mut counted) = ([0, 0, 0], std::collections::BTreeSet::new());
+        for (account, offset) in steps {
+            let n: i64 = (next[account] + offset).max(0);
+            next[account] = next[account].max(n + 1);
+            let sent = nth(account, n);
+            let clock = run.state.clock().newest.unwrap_or(sent.occurred_at);
+            let verdict = run.event(sent.clone());
+            if verdict.is_ok() {
+                prop_assert!(counted.insert((account, n)), "account {account}, event {n} was counted twice");
+            } else if sent.occurred_at >= clock.plus(-48 * HOUR_MS) {
+                prop_assert!(counted.contains(&(account, n)), "account {account}, event {n}: {verdict:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_account_that_only_writes_to_support_is_neither_silent_nor_dormant() {
     let mut run = Run::new();
@@ -293,7 +329,7 @@ fn a_dormant_account_is_let_go_and_starts_anew_when_it_returns() {
     run.finish();
     assert_eq!(run.latest("sleeper").maturity, Maturity::Dormant);
     assert!(run.alerts("sleeper").last().is_some_and(|alert| alert.resolution.is_some()));
-    let id = bellwether_core::id::AccountId::new("sleeper").expect("valid");
+    let id = AccountId::new("sleeper").expect("valid");
     assert_eq!(run.state.accounts()[&id].due(), None, "its days are no longer closed");
     run.event(event("sleeper", "back", day(1))).expect("admitted");
     assert!(run.state.accounts()[&id].due().is_some());

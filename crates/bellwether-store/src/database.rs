@@ -75,10 +75,24 @@ impl Database {
         families: &'static [&'static str],
         durability: Durability,
     ) -> Result<Database, StoreError> {
+        Database::open_with(dir, shared, families, durability, |_, _| {})
+    }
+
+    /// Opens with options of each family's own.
+    pub(crate) fn open_with(
+        dir: &Path,
+        shared: &Shared,
+        families: &'static [&'static str],
+        durability: Durability,
+        own: impl Fn(&str, &mut Options),
+    ) -> Result<Database, StoreError> {
         let lock = DirLock::take(dir)?;
         check_manifest(dir)?;
-        let descriptors =
-            families.iter().map(|name| ColumnFamilyDescriptor::new(*name, family_options(shared)));
+        let descriptors = families.iter().map(|name| {
+            let mut options = family_options(shared);
+            own(name, &mut options);
+            ColumnFamilyDescriptor::new(*name, options)
+        });
         let options = database_options(shared, durability);
         let db = DB::open_cf_descriptors(&options, dir, descriptors).map_err(from_rocksdb)?;
         Ok(Database { db, durability, families, _lock: lock })
@@ -141,6 +155,18 @@ impl Database {
             .iter()
             .map(|family| value(family).expect("readable").expect("a property of RocksDB"))
             .sum()
+    }
+
+    /// How many keys a column family holds, approximately.
+    pub(crate) fn keys(&self, family: &str) -> Result<u64, StoreError> {
+        let keys = self.db.property_int_value_cf(self.family(family), "rocksdb.estimate-num-keys");
+        keys.map(Option::unwrap_or_default).map_err(from_rocksdb)
+    }
+
+    /// Rewrites a whole column family now.
+    #[cfg(test)]
+    pub(crate) fn compact(&self, family: &str) {
+        self.db.compact_range_cf(self.family(family), None::<&[u8]>, None::<&[u8]>);
     }
 
     /// Bytes on disk and in write buffers, approximately.

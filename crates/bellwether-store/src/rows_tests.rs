@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use bellwether_core::account::{Hot, SignalState, StoredBaseline};
+use bellwether_core::account::{Backfill, Hot, SignalState, StoredBaseline};
 use bellwether_core::alert::OpenAlert;
 use bellwether_core::event::{OutcomeKind, Profile};
 use bellwether_core::history::{Activity, DayTotals, History, Ring};
@@ -85,6 +85,7 @@ fn hot() -> Hot {
         today_ends_at: Millis(1_772_409_600_000),
         scheduled: true,
         held_until: Some(Millis(1_772_400_000_000)),
+        backfill: Some(Backfill { floor: None, since: Millis(1_772_400_000_000) }),
         signals: vec![signal(), SignalState::default()],
         activity: Activity { newest: Day(20_527), bits: 1 << 127 | 5, role: None },
         context_points: [Points(1), Points(-2), Points(3)],
@@ -144,7 +145,7 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
 fn fixtures_of_partition_rows_read_as_they_were_written() {
     check("clock", &Clock { newest: Some(Millis(1_772_323_200_000)), fired: None });
     let hours = vec![(-1, vec![1, 2]), (492_312, vec![0, u64::MAX])];
-    check("seen", &SeenRecord { forget_before: Some(492_264), hours });
+    check("seen", &SeenRecord { hours });
 }
 
 #[test]

@@ -1,16 +1,20 @@
-//! Ids of recent events, as hashes by the hour: all in memory, with the batch's additions apart until it commits.
+//! Ids of recent events, as hashes with the hour in which they were remembered.
 //!
-//! A commit is one changelog record. In RocksDB it is one row per hour: `hour`, lowest hash -> hashes. A hash enters an hour
-//! once, so the lowest names the row, and applying a record twice changes nothing.
+//! In RocksDB a row is hash -> hour, both eight bytes, big-endian. Who asks says how far back knowledge counts, so whether an
+//! old row is still there never matters: compaction drops rows that no longer count, at its leisure. A commit is one
+//! changelog record; applying one twice changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use rocksdb::WriteBatch;
+use rocksdb::compaction_filter::Decision;
+use rocksdb::{Options, WriteBatch};
 use serde::{Deserialize, Serialize};
 
 use crate::database::Database;
 use crate::error::StoreError;
-use crate::rows::{decode, encode, from_sortable, shown, sortable};
+use crate::rows::{decode, encode, shown};
 
 /// The column family of the hashes.
 pub(crate) const FAMILY: &str = "seen";
@@ -20,15 +24,18 @@ const RECORD: &str = "a record of seen ids";
 /// What one commit changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct SeenRecord {
-    /// First, hours before this one are forgotten.
-    pub(crate) forget_before: Option<i64>,
-    /// Then these hashes are remembered, by hour; hours and hashes ascend, no hour is empty.
+    /// These hashes are remembered, by hour; hours and hashes ascend, no hour is empty.
     pub(crate) hours: Vec<(i64, Vec<u64>)>,
 }
 
 impl SeenRecord {
     pub(crate) fn decode(value: &[u8]) -> Result<SeenRecord, StoreError> {
         decode(RECORD, value)
+    }
+
+    /// The record as it is logged.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        encode(self)
     }
 
     /// The changelog's key: the record's first hash. Nothing compacts this topic; a key of its own keeps it safe should
@@ -41,95 +48,91 @@ impl SeenRecord {
     /// Adds the record to a batch.
     pub(crate) fn write(&self, database: &Database, batch: &mut WriteBatch) {
         let family = database.family(FAMILY);
-        if let Some(before) = self.forget_before {
-            batch.delete_range_cf(family, sortable(i64::MIN), sortable(before));
-        }
         for (hour, hashes) in &self.hours {
-            let lowest = hashes.first().copied().unwrap_or_default();
-            let key = [sortable(*hour), lowest.to_be_bytes()].concat();
-            batch.put_cf(family, key, encode(hashes));
+            for hash in hashes {
+                batch.put_cf(family, hash.to_be_bytes(), hour.to_be_bytes());
+            }
         }
     }
 }
 
-/// The hashes.
-#[derive(Debug, Default)]
+/// The first hour that still counts, as compaction is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Horizon(Arc<AtomicI64>);
+
+impl Horizon {
+    /// Everything counts.
+    pub(crate) fn new() -> Horizon {
+        Horizon(Arc::new(AtomicI64::new(i64::MIN)))
+    }
+
+    /// Lets compaction drop what lies before.
+    pub(crate) fn filter(&self, options: &mut Options) {
+        let horizon = self.clone();
+        options.set_compaction_filter("seen", move |_, _, value| match hour(value) {
+            Some(hour) if hour < horizon.0.load(Ordering::Relaxed) => Decision::Remove,
+            // A row that cannot be read is for the reader to report.
+            Some(_) | None => Decision::Keep,
+        });
+    }
+}
+
+fn hour(value: &[u8]) -> Option<i64> {
+    value.try_into().map(i64::from_be_bytes).ok()
+}
+
+/// The hashes of the batch, in front of those in the database.
+#[derive(Debug)]
 pub(crate) struct Seen {
-    committed: BTreeMap<i64, HashSet<u64>>,
-    added: BTreeMap<i64, BTreeSet<u64>>,
-    forget_before: Option<i64>,
+    added: HashMap<u64, i64>,
+    horizon: Horizon,
 }
 
 impl Seen {
-    /// Reads all of them.
-    pub(crate) fn open(database: &Database) -> Result<Seen, StoreError> {
-        let mut seen = Seen::default();
-        for row in database.scan(FAMILY, &[], None) {
-            let (key, value) = row?;
-            let Some(hour) = key.first_chunk::<8>() else {
-                return Err(StoreError::Corrupt(format!(
-                    "no seen row has the key {}",
-                    shown(&key)
-                )));
-            };
-            let hashes: Vec<u64> = decode("a row of seen ids", &value)?;
-            seen.committed.entry(from_sortable(*hour)).or_default().extend(hashes);
-        }
-        Ok(seen)
+    pub(crate) fn new(horizon: Horizon) -> Seen {
+        Seen { added: HashMap::new(), horizon }
     }
 
-    /// `false` where the hash is there already.
-    pub(crate) fn remember(&mut self, hash: u64, hour: i64) -> bool {
-        let forgotten = self.forget_before.is_some_and(|before| hour < before);
-        let known = self.committed.get(&hour).is_some_and(|hashes| hashes.contains(&hash));
-        if known && !forgotten {
-            return false;
+    /// Remembers a hash; `false` where it was remembered at `since_hour` or later.
+    pub(crate) fn remember(
+        &mut self,
+        database: &Database,
+        hash: u64,
+        at_hour: i64,
+        since_hour: i64,
+    ) -> Result<bool, StoreError> {
+        self.horizon.0.fetch_max(since_hour, Ordering::Relaxed);
+        let remembered = match self.added.get(&hash) {
+            Some(hour) => Some(*hour),
+            None => read(database, hash)?,
+        };
+        if remembered.is_some_and(|hour| hour >= since_hour) {
+            return Ok(false);
         }
-        self.added.entry(hour).or_default().insert(hash)
-    }
-
-    /// Forgets whole hours before `hour`.
-    pub(crate) fn forget(&mut self, hour: i64) {
-        self.added = self.added.split_off(&hour);
-        let oldest = self.committed.first_key_value().map(|(oldest, _)| *oldest);
-        if oldest.is_some_and(|oldest| oldest < hour) {
-            self.forget_before = self.forget_before.max(Some(hour));
-        }
+        self.added.insert(hash, at_hour);
+        Ok(true)
     }
 
     /// What the batch changes, if anything.
     pub(crate) fn staged(&self) -> Option<SeenRecord> {
-        if self.added.is_empty() && self.forget_before.is_none() {
-            return None;
+        let mut hours: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
+        for (hash, hour) in &self.added {
+            hours.entry(*hour).or_default().push(*hash);
         }
-        let hours =
-            self.added.iter().map(|(hour, hashes)| (*hour, hashes.iter().copied().collect()));
-        Some(SeenRecord { forget_before: self.forget_before, hours: hours.collect() })
-    }
-
-    /// Applies a committed record.
-    pub(crate) fn apply(&mut self, record: &SeenRecord) {
-        if let Some(before) = record.forget_before {
-            self.committed = self.committed.split_off(&before);
-        }
-        for (hour, hashes) in &record.hours {
-            self.committed.entry(*hour).or_default().extend(hashes);
-        }
+        hours.values_mut().for_each(|hashes| hashes.sort_unstable());
+        (!hours.is_empty()).then(|| SeenRecord { hours: hours.into_iter().collect() })
     }
 
     /// Drops the batch.
     pub(crate) fn discard(&mut self) {
         self.added.clear();
-        self.forget_before = None;
     }
+}
 
-    /// How many are committed.
-    pub(crate) fn len(&self) -> usize {
-        self.committed.values().map(HashSet::len).sum()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn committed(&self) -> &BTreeMap<i64, HashSet<u64>> {
-        &self.committed
+fn read(database: &Database, hash: u64) -> Result<Option<i64>, StoreError> {
+    let Some(value) = database.get(FAMILY, &hash.to_be_bytes())? else { return Ok(None) };
+    match hour(&value) {
+        Some(hour) => Ok(Some(hour)),
+        None => Err(StoreError::Corrupt(format!("a seen id has the value {}", shown(&value)))),
     }
 }

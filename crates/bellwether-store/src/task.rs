@@ -26,7 +26,7 @@ use crate::cache::{AccountCache, Loaded};
 use crate::database::{Database, Durability, Shared};
 use crate::error::StoreError;
 use crate::rows::{self, AccountRow, decode, encode};
-use crate::seen::{self, Seen};
+use crate::seen::{self, Horizon, Seen};
 use crate::timers::{self, Timers};
 use identity::check_identity;
 pub use reads::AccountIds;
@@ -74,7 +74,7 @@ pub struct StoreOptions {
 pub struct Stats {
     /// Accounts that have had an event.
     pub accounts: u64,
-    /// Ids remembered.
+    /// Ids remembered, approximately; those that no longer count are dropped in time.
     pub seen: u64,
     /// Bytes on disk and in write buffers, approximately.
     pub bytes: u64,
@@ -170,7 +170,18 @@ impl Store {
         partition: i32,
         options: &StoreOptions,
     ) -> Result<Store, StoreError> {
-        let database = Database::open(dir, &options.shared, FAMILIES, Durability::Changelog)?;
+        let horizon = Horizon::new();
+        let database = Database::open_with(
+            dir,
+            &options.shared,
+            FAMILIES,
+            Durability::Changelog,
+            |family, options| {
+                if family == seen::FAMILY {
+                    horizon.filter(options);
+                }
+            },
+        )?;
         check_identity(&database, dir, &(application.to_owned(), partition))?;
         let progress = match database.get(META, PROGRESS_KEY)? {
             Some(value) => decode("the progress row", &value)?,
@@ -180,13 +191,12 @@ impl Store {
             Some(value) => decode("the clock row", &value)?,
             None => Clock::default(),
         };
-        let seen = Seen::open(&database)?;
         Ok(Store {
             database,
             cache: AccountCache::new(options.account_cache_max),
             touched: HashMap::new(),
             timers: Timers::new(),
-            seen,
+            seen: Seen::new(horizon),
             clock,
             clock_committed: clock,
             progress,
@@ -275,7 +285,7 @@ impl Store {
         self.check()?;
         Ok(Stats {
             accounts: self.progress.accounts,
-            seen: self.seen.len() as u64,
+            seen: self.database.keys(seen::FAMILY)?,
             bytes: self.database.size_bytes()?,
         })
     }
@@ -313,7 +323,7 @@ impl Store {
         let seen = self.seen.staged().map(|record| Change {
             stream: Stream::Seen,
             key: record.key(),
-            value: Some(encode(&record)),
+            value: Some(record.encode()),
         });
         Ok(state.chain(seen).collect())
     }
@@ -327,8 +337,7 @@ impl Store {
         for change in staged.iter().filter(|change| change.stream == Stream::State) {
             write_row(&self.database, &mut batch, &change.key, change.value.as_deref());
         }
-        let record = self.seen.staged();
-        if let Some(record) = &record {
+        if let Some(record) = self.seen.staged() {
             record.write(&self.database, &mut batch);
         }
         let mut progress = self.progress;
@@ -344,9 +353,6 @@ impl Store {
         self.clock_committed = self.clock;
         self.timers.committed();
         self.seen.discard();
-        if let Some(record) = &record {
-            self.seen.apply(record);
-        }
         for (_, touched) in self.touched.drain() {
             let has_hot = touched.has_hot || touched.changed.hot;
             if let Place::Here(account) = touched.place {
@@ -405,17 +411,10 @@ impl State for Store {
         })
     }
 
-    fn remember(&mut self, hash: u64, at: Millis) -> Result<bool, StoreError> {
+    fn remember(&mut self, hash: u64, at: Millis, since: Millis) -> Result<bool, StoreError> {
         self.check()?;
         self.staged = None;
-        Ok(self.seen.remember(hash, seen_hour(at)))
-    }
-
-    fn forget_seen(&mut self, before: Millis) -> Result<(), StoreError> {
-        self.check()?;
-        self.staged = None;
-        self.seen.forget(seen_hour(before));
-        Ok(())
+        self.seen.remember(&self.database, hash, seen_hour(at), seen_hour(since))
     }
 
     fn clock(&self) -> Clock {

@@ -1,7 +1,7 @@
 //! Wiring of the running process: workers on their threads, the server on the async runtime, signals.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -28,6 +28,7 @@ use serde_json::Value;
 
 use crate::cli::RunArgs;
 use crate::config::{Config, OutputFormat};
+use crate::data_dir::DataDir;
 use crate::policies;
 
 /// A running application: workers and what they share.
@@ -37,11 +38,14 @@ pub(crate) struct App {
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
     /// Producers' side of the embedded log.
     pub(crate) handle: Option<Embedded>,
+    /// Given back when all else has ended.
+    _data_dir: DataDir,
 }
 
 impl App {
     /// Starts workers on the embedded log of a data directory.
     pub(crate) fn embedded(config: &Config, data_dir: &Path, policy: Compiled) -> Result<App> {
+        let taken = DataDir::take(data_dir)?;
         let shared = shared(&policy)?;
         let core = Core::new(Arc::new(policy));
         let store = store_options(config);
@@ -59,11 +63,16 @@ impl App {
         let worker = Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
         let workers = vec![spawn(worker, &shared)?];
         keep_house(handle.clone(), &shared)?;
-        Ok(App { shared, core, workers, handle: Some(handle) })
+        Ok(App { shared, core, workers, handle: Some(handle), _data_dir: taken })
     }
 
     /// Starts workers on Kafka.
     pub(crate) fn kafka(config: &Config, policy: Compiled) -> Result<App> {
+        let taken = DataDir::take(&config.data_dir)?;
+        let instance = match &config.kafka.instance_id {
+            Some(name) => name.clone(),
+            None => taken.instance()?,
+        };
         let shared = shared(&policy)?;
         let core = Core::new(Arc::new(policy));
         let store = store_options(config);
@@ -74,11 +83,7 @@ impl App {
             let options = kafka_options(config)?;
             let worker = WorkerId {
                 application: config.application_id.clone(),
-                instance: config
-                    .kafka
-                    .instance_id
-                    .clone()
-                    .unwrap_or_else(|| format!("{}-{}", host_name(), std::process::id())),
+                instance: instance.clone(),
                 thread: index,
             };
             let inputs: Vec<Topic> =
@@ -93,7 +98,7 @@ impl App {
                 Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
             workers.push(spawn(worker, &shared)?);
         }
-        Ok(App { shared, core, workers, handle: None })
+        Ok(App { shared, core, workers, handle: None, _data_dir: taken })
     }
 
     /// Asks the workers to stop and waits for them. The first failure is the result.
@@ -352,16 +357,10 @@ pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
     };
     Ok(KafkaOptions {
         bootstrap_servers: servers.clone(),
-        static_membership: config.kafka.instance_id.is_some(),
+        static_membership: config.kafka.static_membership,
         extra: config.kafka.properties.clone(),
         ..KafkaOptions::default()
     })
-}
-
-fn host_name() -> String {
-    std::fs::read_to_string(PathBuf::from("/proc/sys/kernel/hostname"))
-        .map(|name| name.trim().to_owned())
-        .unwrap_or_else(|_| "host".to_owned())
 }
 
 /// Takes events over HTTP into the embedded log.

@@ -54,9 +54,12 @@ pub(crate) struct Http {
 pub(crate) struct Kafka {
     /// `host:port,host:port`.
     pub(crate) bootstrap_servers: Option<String>,
-    /// Names this process within the application; it must be the same after a restart and unique among processes. With it the
-    /// group membership is static. None: the host's name and the process id.
+    /// Names this process within the application; it must be the same after a restart and unique among processes. None: a name
+    /// that is made at the first start and kept in the data directory.
     pub(crate) instance_id: Option<String>,
+    /// Whether a process that stops keeps its partitions for 20 seconds, for its successor of the same name to take over at
+    /// once. False: they go to the other processes when it stops.
+    pub(crate) static_membership: bool,
     /// Worker threads of this process (1..=64); more than partitions are idle.
     pub(crate) workers: u16,
     /// Further settings of librdkafka, e.g. `"security.protocol" = "SASL_SSL"`. Secrets are masked when shown.
@@ -139,6 +142,7 @@ impl Default for Config {
             kafka: Kafka {
                 bootstrap_servers: None,
                 instance_id: None,
+                static_membership: true,
                 workers: 1,
                 properties: BTreeMap::new(),
             },

@@ -3,6 +3,7 @@
 mod app;
 mod cli;
 mod config;
+mod data_dir;
 mod demo;
 mod explain;
 mod policies;

@@ -8,45 +8,19 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value as Avro;
 use apache_avro::writer::datum::GenericDatumWriter;
 use bellwether_core::event::{Event, Profile};
 use bellwether_core::id::AccountId;
 use bellwether_tests::{
-    Bellwether, Consumed, Outgoing, bellwether, consume_all, produce, shared_kafka, unique,
+    Bellwether, Consumed, Outgoing, Registry, bellwether, consume_all, produce, shared_kafka,
+    stories, unique,
 };
 use serde_json::{Value, json};
 
-#[path = "../../../crates/bellwether/src/stories.rs"]
-mod told;
-
 /// No step takes longer on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
-
-pub(crate) mod stories {
-    //! The story accounts as plain events.
-
-    use bellwether_core::event::{Event, Profile};
-    use bellwether_core::time::Day;
-
-    /// The day after the stories' last: long past, so that recorded time does not interfere.
-    pub(crate) const END: Day = Day(20_500);
-
-    /// What is known of the accounts apart from their events.
-    pub(crate) fn profiles() -> Vec<Profile> {
-        super::told::all(END).into_iter().map(|story| story.profile).collect()
-    }
-
-    /// All events, in order of time.
-    pub(crate) fn events() -> Vec<Event> {
-        let mut events: Vec<Event> =
-            super::told::all(END).into_iter().flat_map(|story| story.events).collect();
-        events.sort_by(|left, right| {
-            left.occurred_at.cmp(&right.occurred_at).then_with(|| left.id.cmp(&right.id))
-        });
-        events
-    }
-}
 
 /// One application: its topics, its configuration, its directory.
 pub(crate) struct App {
@@ -136,32 +110,25 @@ impl App {
 
     /// Events as a plain producer writes them, each account in a partition of its own choice; then the end marks.
     pub(crate) fn produce(&self, events: &[Event]) {
-        let records: Vec<Outgoing> =
-            events.iter().map(|event| self.record(&event.account, event_json(event))).collect();
+        let records: Vec<Outgoing> = events
+            .iter()
+            .map(|event| self.record(&event.account, stories::event_json(event)))
+            .collect();
         produce(self.bootstrap(), &self.topic("events"), &records);
         self.finish_input();
     }
 
     /// Profiles, as a plain producer writes them.
     pub(crate) fn produce_profiles(&self, profiles: &[Profile]) {
-        let json = |profile: &Profile| {
-            json!({
-                "account_id": profile.account,
-                "as_of": profile.as_of,
-                "name": profile.name,
-                "segment": profile.segment,
-                "plan": profile.plan,
-                "started_on": profile.started_on.map(|day| day.to_string()),
-            })
-        };
         let records: Vec<Outgoing> = profiles
             .iter()
-            .map(|profile| self.record(&profile.account, json(profile).to_string().into_bytes()))
+            .map(|profile| self.record(&profile.account, stories::profile_json(profile)))
             .collect();
         produce(self.bootstrap(), &self.topic("profiles"), &records);
     }
 
-    fn record(&self, account: &AccountId, payload: Vec<u8>) -> Outgoing {
+    /// A record of an account, in the partition of its choice.
+    pub(crate) fn record(&self, account: &AccountId, payload: Vec<u8>) -> Outgoing {
         let sum: i32 = account.as_str().bytes().map(i32::from).sum();
         Outgoing {
             partition: Some(sum % self.partitions),
@@ -197,36 +164,6 @@ impl App {
     }
 }
 
-/// The metrics of a running process.
-pub(crate) fn metrics(running: &mut Bellwether) -> String {
-    let address = running.wait_until("the server's address", LIMIT, |process| {
-        let log = process.stderr();
-        let start = log.find("http://127.0.0.1:")?;
-        log.get(start..)?
-            .split('/')
-            .nth(2)
-            .map(|address| address.split_whitespace().next().unwrap_or("").to_owned())
-    });
-    let mut response =
-        ureq::get(format!("http://{address}/metrics")).call().expect("metrics are served");
-    response.body_mut().read_to_string().expect("text")
-}
-
-fn event_json(event: &Event) -> Vec<u8> {
-    let value = json!({
-        "event_id": event.id,
-        "account_id": event.account,
-        "type": event.kind,
-        "occurred_at": event.occurred_at,
-        "member_id": event.member,
-        "member_role": event.role,
-        "feature": event.feature,
-        "segment": event.segment,
-        "value": event.value,
-    });
-    value.to_string().into_bytes()
-}
-
 /// A header's text; empty where there is none.
 pub(crate) fn header(record: &Consumed, name: &str) -> String {
     let found = record.headers.iter().find(|(header, _)| header == name);
@@ -244,20 +181,25 @@ pub(crate) fn outputs(app: &App, kind: &str) -> Vec<Value> {
 }
 
 /// An event in the Confluent wire format, written with the committed schema.
-pub(crate) fn framed_event(id: u32, account: &str) -> Vec<u8> {
+pub(crate) fn framed(id: u32, event: &Event) -> Vec<u8> {
     let schema = Schema::parse_str(USAGE_EVENT).expect("the committed schema is valid");
-    let null = || Avro::Union(0, Box::new(Avro::Null));
+    let text = |text: &str| Avro::String(text.to_owned());
+    let optional = |value: Option<Avro>| match value {
+        Some(value) => Avro::Union(1, Box::new(value)),
+        None => Avro::Union(0, Box::new(Avro::Null)),
+    };
+    let member = event.member.as_ref().map(|member| text(member.as_str()));
     let fields = vec![
-        ("event_id", Avro::from("a1")),
-        ("account_id", Avro::from(account)),
-        ("type", Avro::from("login")),
-        ("occurred_at", Avro::TimestampMillis(1_700_000_000_000)),
-        ("member_id", null()),
-        ("member_role", null()),
-        ("feature", null()),
-        ("segment", null()),
-        ("value", null()),
-        ("text", null()),
+        ("event_id", text(event.id.as_str())),
+        ("account_id", text(event.account.as_str())),
+        ("type", text(&event.kind)),
+        ("occurred_at", Avro::TimestampMillis(event.occurred_at.0)),
+        ("member_id", optional(member)),
+        ("member_role", optional(event.role.as_deref().map(text))),
+        ("feature", optional(event.feature.as_deref().map(text))),
+        ("segment", optional(event.segment.as_deref().map(text))),
+        ("value", optional(event.value.map(Avro::Double))),
+        ("text", optional(None)),
         ("attributes", Avro::Map(std::collections::HashMap::new())),
     ];
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -268,6 +210,33 @@ pub(crate) fn framed_event(id: u32, account: &str) -> Vec<u8> {
         .write_value_to_vec(value)
         .expect("encoded");
     [&[0][..], &id.to_be_bytes(), &datum].concat()
+}
+
+/// Registers the schema of usage events as a producer would, and returns its id.
+pub(crate) fn register_usage_event(registry: &Registry, topic: &str) -> u32 {
+    let url = format!("{}/subjects/{topic}-value/versions", registry.url());
+    let mut answer = ureq::post(url)
+        .content_type("application/json")
+        .send(json!({"schema": USAGE_EVENT}).to_string())
+        .expect("the registry takes it");
+    let answer = answer.body_mut().read_to_string().expect("text");
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    answer["id"].as_u64().and_then(|id| u32::try_from(id).ok()).expect("an id")
+}
+
+/// A record in the Confluent wire format as JSON, by the schema that the registry has under its id.
+pub(crate) fn unframed(registry: &Registry, payload: &[u8]) -> Value {
+    let (&[magic, a, b, c, d], mut datum) = payload.split_first_chunk().expect("a header");
+    assert_eq!(magic, 0, "the wire format's first byte");
+    let url = format!("{}/schemas/ids/{}", registry.url(), u32::from_be_bytes([a, b, c, d]));
+    let answer = ureq::get(url).call().expect("the registry knows the id");
+    let answer = answer.into_body().read_to_string().expect("text");
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    let schema = Schema::parse_str(answer["schema"].as_str().expect("a schema")).expect("valid");
+    let reader = GenericDatumReader::builder(&schema).build().expect("a reader");
+    let value = reader.read_value(&mut datum).expect("it was written with this schema");
+    assert!(datum.is_empty(), "nothing follows");
+    value.try_into().expect("plain values")
 }
 
 const USAGE_EVENT: &str = include_str!("../../../schemas/usage-event.avsc");

@@ -30,7 +30,7 @@ fn a_failed_commit_poisons_the_store() {
     assert_eq!(store.get(&id).expect_err("poisoned"), poisoned);
     assert_eq!(store.staged().expect_err("poisoned"), poisoned);
     assert_eq!(store.next_due(Millis(0)).expect_err("poisoned"), poisoned);
-    assert_eq!(store.remember(1, Millis(0)).expect_err("poisoned"), poisoned);
+    assert_eq!(store.remember(1, Millis(0), Millis(0)).expect_err("poisoned"), poisoned);
     assert_eq!(store.position(Stream::State), Some(1), "the position is the last one that is sure");
 }
 

@@ -75,7 +75,6 @@ impl Store {
                 let empty = || StoreError::Corrupt("a record of seen ids without value".to_owned());
                 let record = SeenRecord::decode(value.ok_or_else(empty)?)?;
                 record.write(&self.database, &mut restoring.batch);
-                self.seen.apply(&record);
             }
         }
         restoring.progress.advance(&[(stream, next)]);

@@ -68,10 +68,10 @@ impl Changelog {
     }
 }
 
-/// Everything that can be read of a store between two batches: accounts, timers, clock, seen ids by hour.
-type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(i64, Vec<u64>)>);
+/// Everything that can be read of a store between two batches: accounts, timers, clock, seen ids that count with their hours.
+type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(u64, i64)>);
 
-fn contents(store: &mut Store) -> Contents {
+fn contents(store: &mut Store, since: Millis) -> Contents {
     let ids: Vec<AccountId> =
         store.accounts().expect("readable").collect::<Result<_, _>>().expect("readable ids");
     let accounts: Vec<Account> =
@@ -82,19 +82,15 @@ fn contents(store: &mut Store) -> Contents {
         rows.map(|row| timers::decode(&row.expect("readable").0).expect("a timer")).collect();
     let first = store.next_due(Millis(i64::MAX)).expect("readable");
     assert_eq!(first.as_ref(), timers.first(), "next_due is the first timer");
-    let hours = store.seen.committed().iter().map(|(hour, hashes)| {
-        let mut hashes: Vec<u64> = hashes.iter().copied().collect();
-        hashes.sort_unstable();
-        (*hour, hashes)
+    let rows = store.database.scan(seen::FAMILY, &[], None);
+    let seen = rows.map(|row| {
+        let (hash, hour) = row.expect("readable");
+        let hash = u64::from_be_bytes(hash.as_ref().try_into().expect("eight bytes"));
+        (hash, i64::from_be_bytes(hour.as_ref().try_into().expect("eight bytes")))
     });
-    let hours: Vec<_> = hours.collect();
-    let reread = Seen::open(&store.database).expect("readable");
-    assert_eq!(
-        reread.committed(),
-        store.seen.committed(),
-        "seen ids in memory and in the database"
-    );
-    (accounts, timers, store.clock(), hours)
+    // Compaction drops the others, sooner or later.
+    let seen = seen.filter(|(_, hour)| *hour >= seen_hour(since)).collect();
+    (accounts, timers, store.clock(), seen)
 }
 
 /// What a change does to an account. Every change marks the hot row, as an event does.
@@ -199,6 +195,8 @@ struct Bench {
     /// With the batch, and without it.
     now: MemoryState,
     committed: MemoryState,
+    /// Which ids count: those remembered from here on.
+    since: Millis,
 }
 
 impl Bench {
@@ -206,7 +204,7 @@ impl Bench {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let store = Some(open(dir.path()));
         let (log, now, committed) = Default::default();
-        Bench { store, dir, log, now, committed }
+        Bench { store, dir, log, now, committed, since: Millis(0) }
     }
 
     fn store(&mut self) -> &mut Store {
@@ -229,12 +227,10 @@ impl Bench {
             }
             Step::Remember { hash, hour } => {
                 let at = Millis(hour * HOUR_MS + 1);
-                let Ok(expected) = self.now.remember(*hash, at);
-                assert_eq!(self.store().remember(*hash, at), Ok(expected));
+                self.remember(*hash, at);
             }
             Step::Forget { hour } => {
-                let Ok(()) = self.now.forget_seen(Millis(hour * HOUR_MS));
-                assert_eq!(self.store().forget_seen(Millis(hour * HOUR_MS)), Ok(()));
+                self.since = self.since.max(Millis(hour * HOUR_MS));
             }
             Step::Tick { at } => {
                 let clock = Clock { newest: Some(Millis(*at)), fired: None };
@@ -260,6 +256,12 @@ impl Bench {
             }
             Step::Crash { logged } => self.crash(*logged),
         }
+    }
+
+    fn remember(&mut self, hash: u64, at: Millis) {
+        let since = self.since;
+        let Ok(expected) = self.now.remember(hash, at, since);
+        assert_eq!(self.store().remember(hash, at, since), Ok(expected));
     }
 
     fn change(&mut self, id: &AccountId, edit: impl Fn(&mut Account)) {
@@ -324,28 +326,29 @@ impl Bench {
             }
         }
         rebuilt.finish_restore(&[]).expect("a write");
-        assert_eq!(contents(found), contents(&mut rebuilt), "found after a crash");
+        assert_eq!(
+            contents(found, self.since),
+            contents(&mut rebuilt, self.since),
+            "found after a crash"
+        );
     }
 
     /// Everything committed is as expected, here and in a store restored from nothing.
     fn check(&mut self) {
         self.store().discard();
         self.now = self.committed.clone();
-        let found = contents(self.store());
+        let since = self.since;
+        let found = contents(self.store(), since);
         assert_eq!(found.0, self.committed.accounts().values().cloned().collect::<Vec<_>>());
         assert_eq!(found.2, self.committed.clock());
         for hash in 0..20 {
-            for hour in 0..5 {
-                let at = Millis(hour * HOUR_MS + 1);
-                let Ok(expected) = self.now.remember(hash, at);
-                assert_eq!(self.store().remember(hash, at), Ok(expected));
-            }
+            self.remember(hash, Millis(4 * HOUR_MS));
         }
         self.store().discard();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut restored = open(dir.path());
         self.log.restore(&mut restored);
-        assert_eq!(contents(&mut restored), found, "restored from nothing");
+        assert_eq!(contents(&mut restored, since), found, "restored from nothing");
     }
 }
 
@@ -398,12 +401,12 @@ fn a_crash_goes_back_to_a_whole_commit() {
     let found =
         [Stream::State, Stream::Seen].map(|stream| (stream, store.position(stream).unwrap_or(0)));
     assert_eq!(found, flushed, "the flushed positions");
-    let (accounts, timers, _, seen) = contents(&mut store);
+    let (accounts, timers, _, seen) = contents(&mut store, Millis(0));
     assert_eq!(accounts.len(), 1);
     assert_eq!(timers, [(Millis(10), account_id(1))]);
-    assert_eq!(seen, [(1, vec![1])]);
+    assert_eq!(seen, [(1, 1)]);
     bench.log.restore(&mut store);
-    assert_eq!(contents(&mut store), contents(bench.store()));
+    assert_eq!(contents(&mut store, Millis(0)), contents(bench.store(), Millis(0)));
 }
 
 /// RocksDB flushes by itself when write buffers are full: whatever is on disk then is whole commits.
@@ -422,7 +425,8 @@ fn a_flush_under_memory_pressure_keeps_rows_and_positions_together() {
             edit(&mut account, round, Some(i64::from(round)));
             account.hot.policy_version = "x".repeat(2000);
             store.put(account).expect("stageable");
-            store.remember(u64::from(round) * 20 + u64::from(number), Millis(0)).expect("open");
+            let hash = u64::from(round) * 20 + u64::from(number);
+            store.remember(hash, Millis(0), Millis(0)).expect("open");
         }
         let positions = bench.log.append(store.staged().expect("stageable"));
         store.commit(&positions).expect("a write");
@@ -492,5 +496,24 @@ fn a_restore_that_is_cut_short_goes_on() {
     let mut whole = open(dir.path());
     assert_eq!(whole.position(Stream::State), Some(position));
     bench.log.restore(&mut whole);
-    assert_eq!(contents(&mut whole), contents(bench.store()));
+    assert_eq!(contents(&mut whole, Millis(0)), contents(bench.store(), Millis(0)));
+}
+
+/// What no longer counts leaves the disk by itself.
+#[test]
+fn compaction_drops_ids_that_no_longer_count() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut store = open(dir.path());
+    for hour in 0..40 {
+        let at = Millis(hour * HOUR_MS);
+        for number in 0..100 {
+            let hash = hour.cast_unsigned() * 1000 + number;
+            assert_eq!(store.remember(hash, at, Millis(at.0 - 2 * HOUR_MS)), Ok(true));
+        }
+        store.commit(&[]).expect("a write");
+        store.flush().expect("a flush");
+    }
+    store.database.compact(seen::FAMILY);
+    let left = store.database.scan(seen::FAMILY, &[], None).count();
+    assert_eq!(left, 3 * 100, "the last hour and the two before it");
 }

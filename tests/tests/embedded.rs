@@ -1,0 +1,211 @@
+//! The embedded default: one binary and one directory, used as a small company would, over HTTP.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use bellwether_core::event::Event;
+use bellwether_engine::embedded::{Embedded, partition_of};
+use bellwether_engine::log::Topic;
+use bellwether_store::log_store::LogStoreError;
+use bellwether_tests::{Bellwether, assert_same, bellwether, stories, text};
+use serde_json::{Value, json};
+
+/// No step takes longer on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Partitions of the embedded log.
+const PARTITIONS: i32 = 4;
+/// Events in one request.
+const CHUNK: usize = 500;
+
+fn command(data_dir: &Path) -> Command {
+    let mut command = bellwether(["run", "--embedded", "--listen", "127.0.0.1:0", "--data-dir"]);
+    // Small batches, so that a kill leaves much undone.
+    command.arg(data_dir).env("BELLWETHER_ENGINE__BATCH_RECORDS_MAX", "100");
+    command
+}
+
+/// Sends events, one per line, and returns the status and the answer.
+fn post(url: &str, body: &[u8]) -> (u16, Value) {
+    let request = ureq::post(format!("{url}/v1/events")).config().http_status_as_error(false);
+    let mut answer = request.build().send(body).expect("the server answers");
+    let text = answer.body_mut().read_to_string().expect("text");
+    let json = serde_json::from_str(&text).unwrap_or_else(|_| panic!("JSON, not {text}"));
+    (answer.status().as_u16(), json)
+}
+
+fn lines(events: &[Event]) -> Vec<u8> {
+    events.iter().map(stories::event_json).collect::<Vec<_>>().join(&b'\n')
+}
+
+fn send(url: &str, events: &[Event]) {
+    for chunk in events.chunks(CHUNK) {
+        let (status, answer) = post(url, &lines(chunk));
+        assert_eq!((status, &answer["accepted"]), (202, &json!(chunk.len())), "{answer}");
+        assert_eq!(answer["rejected"], json!([]));
+    }
+}
+
+/// Marks the end of the input in every partition, by accounts of their own, and waits until they have been scored.
+fn finish(running: &mut Bellwether) {
+    let url = running.url();
+    let marks = (0..PARTITIONS).map(|partition| {
+        let names = (0..).map(|n| format!("end-{n}"));
+        let mut here = names.filter(|name| partition_of(name.as_bytes(), PARTITIONS) == partition);
+        here.next().expect("some name falls there")
+    });
+    let marks: Vec<String> = marks.collect();
+    let at = i64::from(stories::END.0) * 86_400_000 + 3_600_000;
+    let events = marks.iter().map(
+        |mark| json!({"event_id": mark, "account_id": mark, "type": "login", "occurred_at": at}),
+    );
+    let (status, answer) = post(&url, json!(events.collect::<Vec<_>>()).to_string().as_bytes());
+    assert_eq!(status, 202, "{answer}");
+    running.wait_until("the end of the input", LIMIT, |_| {
+        let scored = |mark: &String| ureq::get(format!("{url}/v1/accounts/{mark}")).call().is_ok();
+        marks.iter().all(scored).then_some(())
+    });
+}
+
+/// The values of all series of a metric.
+fn values<'m>(metrics: &'m str, name: &'m str) -> impl Iterator<Item = f64> + 'm {
+    let lines = metrics.lines().filter(move |line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+    });
+    lines.map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a value"))
+}
+
+/// Partition, key, value.
+type Published = (i32, Option<String>, Option<String>);
+
+/// All records of an output topic in the log of a process that has ended.
+fn published(data_dir: &Path, topic: &str) -> Vec<Published> {
+    let shared = bellwether_store::Shared::new(16 << 20);
+    let log = Embedded::open(&data_dir.join("log"), &shared, 1).expect("no one has it");
+    let topic: Topic = topic.into();
+    let mut records = Vec::new();
+    for partition in 0..log.partitions(&topic).expect("a topic") {
+        log.read(&topic, partition, 0, &mut |record| {
+            records.push((partition, text(record.key.as_deref()), text(record.payload.as_deref())));
+            Ok::<(), LogStoreError>(())
+        })
+        .expect("it can be read");
+    }
+    records
+}
+
+/// Killed again and again while it works, with clients that repeat what was not answered, it publishes what it would have.
+#[test]
+fn kill_9_changes_nothing_that_is_published() {
+    let whole = tempfile::tempdir().expect("a directory");
+    let killed = tempfile::tempdir().expect("a directory");
+    let events = stories::events();
+    let mut running = Bellwether::spawn(command(whole.path()));
+    send(&running.url(), &events);
+    finish(&mut running);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0), "SIGTERM is a clean end");
+
+    let parts = 5;
+    for part in events.chunks(events.len().div_ceil(parts)) {
+        let mut running = Bellwether::spawn(command(killed.path()));
+        let url = running.url();
+        send(&url, part);
+        // The client did not hear of its last request.
+        send(&url, &part[part.len() - CHUNK..]);
+        running.kill();
+    }
+    let mut running = Bellwether::spawn(command(killed.path()));
+    let left = values(&running.get("/metrics"), "bellwether_events_in_total").sum::<f64>();
+    finish(&mut running);
+    let worked = values(&running.get("/metrics"), "bellwether_events_in_total").sum::<f64>() - left;
+    assert!(worked > 1_000.0, "the kills left work undone: {worked} records");
+    let account = running.get("/v1/accounts/story-slipping");
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    for topic in ["health.score-changed.v1", "health.score-current.v1", "health.alerts.v1"] {
+        let expected = published(whole.path(), topic);
+        assert!(expected.len() > 10, "{topic}: {}", expected.len());
+        assert_same(topic, &published(killed.path(), topic), &expected);
+    }
+
+    // What the process served is what its state says after its end.
+    let account: Value = serde_json::from_str(&account).expect("JSON");
+    let explained = bellwether(["explain", "story-slipping", "--json", "--data-dir"])
+        .arg(killed.path())
+        .output()
+        .expect("the binary runs");
+    let explained: Value = serde_json::from_slice(&explained.stdout).expect("JSON");
+    for field in ["score", "score_centipoints", "band", "contributions", "sub_scores"] {
+        assert_eq!(explained["account"][field], account["account"][field], "{field}");
+    }
+    assert_eq!(account["account"]["band"], "at_risk");
+}
+
+#[test]
+fn a_directory_belongs_to_one_process() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut first = Bellwether::spawn(command(dir.path()));
+    assert_eq!(first.get("/healthz").trim(), "ok");
+    let second = command(dir.path()).output().expect("the binary runs");
+    assert_eq!(second.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&second.stderr);
+    assert!(error.contains("in use") && error.contains("--data-dir"), "{error}");
+    assert_eq!(first.terminate(LIMIT).code(), Some(0));
+}
+
+#[test]
+fn what_is_wrong_with_an_event_is_said_and_the_rest_is_taken() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut running = Bellwether::spawn(command(dir.path()));
+    let url = running.url();
+    let good = stories::events().swap_remove(0);
+    let mut body = stories::event_json(&good);
+    body.extend_from_slice(b"\n{\"account_id\": 7}\n{broken\n");
+    let (status, answer) = post(&url, &body);
+    assert_eq!((status, &answer["accepted"]), (202, &json!(1)), "{answer}");
+    let reasons: Vec<_> = answer["rejected"].as_array().expect("a list").iter().collect();
+    assert_eq!(reasons.len(), 2, "{answer}");
+    assert_eq!((&reasons[0]["index"], &reasons[1]["index"]), (&json!(1), &json!(2)), "{answer}");
+    assert_eq!(reasons[1]["reason"], "malformed");
+    for body in [&b""[..], b"[]", b"\xff\xfe"] {
+        let (status, answer) = post(&url, body);
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{answer}");
+    }
+    running.wait_until("the good event", LIMIT, |_| {
+        ureq::get(format!("{url}/v1/accounts/{}", good.account)).call().ok()
+    });
+    assert!(running.get("/readyz").contains("\"ready\":true"));
+}
+
+/// What a newcomer sees first, with the dates that the stories promise.
+#[test]
+fn the_demo_tells_the_stories() {
+    let output = bellwether(["demo", "--json", "--as-of", "2026-03-01"]).output();
+    let output = output.expect("the binary runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let demo: Value = serde_json::from_slice(&output.stdout).expect("one JSON document");
+    assert!(demo["events"].as_u64().is_some_and(|events| events > 90_000), "{}", demo["events"]);
+    let bands = demo["bands"].as_object().expect("bands");
+    assert_eq!(bands.len(), 3, "{bands:?}");
+    let accounts: u64 = bands.values().map(|count| count.as_u64().expect("a count")).sum();
+    assert!(accounts > 700, "{bands:?}");
+    assert_eq!(demo["stories"].as_array().expect("stories").len(), 8);
+    let account = &demo["account"];
+    assert_eq!(account["record"]["account_id"], "story-slipping");
+    assert_eq!(account["record"]["band"], "at_risk");
+    let lines = account["record"]["contributions"].as_array().expect("lines");
+    let sum: i64 = lines.iter().map(|line| line["centipoints"].as_i64().expect("points")).sum();
+    assert_eq!(Some(sum), account["record"]["score_centipoints"].as_i64());
+    let alerts = account["open_alerts"].as_array().expect("alerts");
+    let churn = alerts.iter().find(|alert| alert["kind"] == "churn_risk").expect("churn risk");
+    assert_eq!(churn["severity"], "critical");
+    let onset = |signal: &str| {
+        let evidence = churn["evidence"].as_array().expect("evidence");
+        let item = evidence.iter().find(|item| item["signal"] == signal);
+        item.unwrap_or_else(|| panic!("{signal}: {churn}"))["onset"].clone()
+    };
+    // Weeks 9 to 12 begin on 2 February 2026, weeks 11 and 12 on 16 February.
+    assert_eq!(onset("logins"), "2026-02-02");
+    assert_eq!(onset("admin_presence"), "2026-02-16");
+}
