@@ -79,6 +79,7 @@ has_browser() {
   any_command chromium chromium-browser google-chrome google-chrome-stable ||
     any_file "/Applications/Google Chrome.app" /Applications/Chromium.app
 }
+has_driver() { have chromedriver; }
 has_prometheus() { have prometheus && have promtool; }
 
 # --- what is needed, and why ---------------------------------------------------------------------------------
@@ -120,6 +121,7 @@ if [ "$purpose" = test ]; then
   need has_kcat "kcat (a Kafka client that is not ours, for the end-to-end tests)" kcat "" kcat
   need has_python "Python 3 (another one)" python3 python3 python
   need has_browser "Chromium (opens the pages as a visitor does)" "chromium|chromium-browser" chromium "--cask chromium"
+  need has_driver "chromedriver (operates Chromium in the tests)" "chromium-driver|chromium-chromedriver" chromedriver "--cask chromedriver"
   need has_prometheus "Prometheus and promtool (check and run deploy/prometheus)" prometheus golang-github-prometheus prometheus
 fi
 if [ "$purpose" = lint ] && [ "$rust_missing" = no ]; then

@@ -3,6 +3,7 @@
 //!
 //! What is missing on the machine makes a test fail with the name of the package to install; nothing is ever skipped.
 
+mod browser;
 mod client;
 mod process;
 mod service;
@@ -11,6 +12,7 @@ pub mod stories;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub use browser::Browser;
 pub use client::{Consumed, Outgoing, consume_all, create_topic, delete_records_before, produce};
 pub use process::{Bellwether, bellwether, bellwether_path};
 pub use service::{KafkaCluster, Registry, free_port_pair, shared_kafka};
