@@ -100,7 +100,6 @@ has_make() { have make; }
 has_pkg_config() { have pkg-config; }
 has_mvn() { have mvn; }
 has_kcat() { have kcat; }
-has_python() { have python3; }
 has_curl() { have curl; }
 
 need has_cxx "C and C++ compilers (RocksDB and librdkafka are compiled from source)" "g++" gcc-c++ ""
@@ -119,7 +118,6 @@ if [ "$purpose" = test ]; then
   need has_mvn "Maven (fetches Kafka and the registry)" maven maven maven
   need has_curl "curl (asks them whether they are ready)" curl curl ""
   need has_kcat "kcat (a Kafka client that is not ours, for the end-to-end tests)" kcat "" kcat
-  need has_python "Python 3 (another one)" python3 python3 python
   need has_browser "Chromium (opens the pages as a visitor does)" "chromium|chromium-browser" chromium "--cask chromium"
   need has_driver "chromedriver (operates Chromium in the tests)" "chromium-driver|chromium-chromedriver" chromedriver "--cask chromedriver"
   need has_prometheus "Prometheus and promtool (check and run deploy/prometheus)" prometheus golang-github-prometheus prometheus
