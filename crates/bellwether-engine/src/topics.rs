@@ -116,6 +116,9 @@ pub struct TopicSpec {
     pub retention_ms: Option<i64>,
     /// The largest record; none: as the brokers are set. Applied at creation.
     pub record_bytes_max: Option<i64>,
+    /// Whether the brokers stamp records as they take them, so that a producer's clock cannot move time. Applied at creation; a
+    /// topic that others created may carry producers' stamps, which brokers bound by `message.timestamp.after.max.ms`.
+    pub stamped_by_broker: bool,
 }
 
 impl TopicSpec {
@@ -126,6 +129,9 @@ impl TopicSpec {
         }
         if let Some(bytes) = self.record_bytes_max {
             settings.insert("max.message.bytes", bytes.to_string());
+        }
+        if self.stamped_by_broker {
+            settings.insert("message.timestamp.type", "LogAppendTime".to_owned());
         }
         settings
     }
@@ -142,6 +148,7 @@ impl TopicNames {
             cleanup,
             retention_ms,
             record_bytes_max: None,
+            stamped_by_broker: is_input,
         };
         let (compact, delete) = (Cleanup::Compact, Cleanup::Delete);
         let mut specs: Vec<TopicSpec> = self
@@ -166,7 +173,10 @@ impl TopicNames {
             },
             spec(&self.state_changelog, "state changelog", false, compact, None),
             spec(&self.seen_changelog, "recent event ids", false, delete, Some(seen_retention_ms)),
-            spec(&self.ticks, "recorded time", false, delete, None),
+            TopicSpec {
+                stamped_by_broker: true,
+                ..spec(&self.ticks, "recorded time", false, delete, None)
+            },
         ]);
         specs
     }
