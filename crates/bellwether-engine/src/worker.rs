@@ -254,7 +254,7 @@ impl Worker {
                 "local state does not match its changelog: rebuilding it from there"
             );
             drop(store);
-            Store::destroy(&self.dir(partition))?;
+            Store::destroy(&self.dir(partition), &self.settings.store)?;
             store = self.open_store(partition)?;
             restored = self.restore(log, partition, &mut store);
         }
@@ -284,7 +284,7 @@ impl Worker {
                 }
                 Err(error) if error.is_rebuildable() => {
                     tracing::warn!(partition, %error, "rebuilding the partition from its changelog");
-                    Store::destroy(&dir)?;
+                    Store::destroy(&dir, &self.settings.store)?;
                     return open();
                 }
                 result => return result,

@@ -1,4 +1,5 @@
-//! One RocksDB database with its column families, within a memory budget shared by all databases of the process.
+//! One database with its column families: RocksDB within a memory budget that all databases of the process share, or, for
+//! simulation, a disk in memory.
 
 use std::fmt;
 use std::path::Path;
@@ -9,14 +10,20 @@ use rocksdb::{
     WriteOptions,
 };
 
+use crate::batch::{Batch, Write};
 use crate::error::{StoreError, from_rocksdb};
 use crate::lock::DirLock;
+use crate::memory::{MemoryDatabase, MemoryDisk};
 
-/// The memory that all databases of a process share: block cache and write buffers under one budget. Cheap to clone.
+/// What all databases of a process share: one memory budget for block cache and write buffers, or a disk in memory. Cheap to
+/// clone.
 #[derive(Clone)]
-pub struct Shared {
-    cache: Cache,
-    buffers: WriteBufferManager,
+pub struct Shared(Medium);
+
+#[derive(Clone)]
+enum Medium {
+    Rocks { cache: Cache, buffers: WriteBufferManager },
+    Memory(MemoryDisk),
 }
 
 impl Shared {
@@ -30,13 +37,22 @@ impl Shared {
             false,
             cache.clone(),
         );
-        Shared { cache, buffers }
+        Shared(Medium::Rocks { cache, buffers })
+    }
+
+    /// No RocksDB: databases live on this disk in memory. For simulation.
+    #[must_use]
+    pub fn simulated(disk: &MemoryDisk) -> Shared {
+        Shared(Medium::Memory(disk.clone()))
     }
 
     /// Bytes in use now.
     #[must_use]
     pub fn usage_bytes(&self) -> usize {
-        self.cache.get_usage()
+        match &self.0 {
+            Medium::Rocks { cache, .. } => cache.get_usage(),
+            Medium::Memory(_) => 0,
+        }
     }
 }
 
@@ -56,8 +72,14 @@ pub(crate) enum Durability {
     Synced,
 }
 
-/// One database; it holds its directory's lock.
-pub(crate) struct Database {
+/// One database; nobody else can open it meanwhile.
+pub(crate) enum Database {
+    Rocks(RocksDatabase),
+    Memory(MemoryDatabase),
+}
+
+/// A database in files.
+pub(crate) struct RocksDatabase {
     // Declared before the lock: closed before the lock is released.
     db: DB,
     durability: Durability,
@@ -67,6 +89,28 @@ pub(crate) struct Database {
 
 /// A key and its value.
 pub(crate) type Row = (Box<[u8]>, Box<[u8]>);
+
+/// A reader that jumps.
+pub(crate) enum Cursor<'a> {
+    Rocks(DBRawIterator<'a>),
+    Memory(&'a MemoryDatabase, &'static str),
+}
+
+impl Cursor<'_> {
+    /// The first key at `from` or behind it.
+    pub(crate) fn seek(&mut self, from: &[u8]) -> Result<Option<Box<[u8]>>, StoreError> {
+        match self {
+            Cursor::Rocks(cursor) => {
+                cursor.seek(from);
+                let key = cursor.key().map(Box::from);
+                cursor.status().map(|()| key).map_err(from_rocksdb)
+            }
+            Cursor::Memory(database, family) => {
+                Ok(database.scan(family, from, None).into_iter().next().map(|(key, _)| key))
+            }
+        }
+    }
+}
 
 impl Database {
     pub(crate) fn open(
@@ -86,38 +130,155 @@ impl Database {
         durability: Durability,
         own: impl Fn(&str, &mut Options),
     ) -> Result<Database, StoreError> {
+        let (cache, buffers) = match &shared.0 {
+            Medium::Rocks { cache, buffers } => (cache, buffers),
+            Medium::Memory(disk) => return disk.open(dir).map(Database::Memory),
+        };
         let lock = DirLock::take(dir)?;
         check_manifest(dir)?;
         let descriptors = families.iter().map(|name| {
-            let mut options = family_options(shared);
+            let mut options = family_options(cache);
             own(name, &mut options);
             ColumnFamilyDescriptor::new(*name, options)
         });
-        let options = database_options(shared, durability);
+        let options = database_options(buffers, durability);
         let db = DB::open_cf_descriptors(&options, dir, descriptors).map_err(from_rocksdb)?;
-        Ok(Database { db, durability, families, _lock: lock })
+        Ok(Database::Rocks(RocksDatabase { db, durability, families, _lock: lock }))
     }
 
-    /// A column family that the database was opened with.
-    pub(crate) fn family(&self, name: &str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("the database was opened with every family that is used")
+    /// Removes a database that nobody has open. A directory that is not there is fine.
+    pub(crate) fn destroy(dir: &Path, shared: &Shared) -> Result<(), StoreError> {
+        if let Medium::Memory(disk) = &shared.0 {
+            return disk.remove(dir);
+        }
+        if !dir.exists() {
+            return Ok(());
+        }
+        let _lock = DirLock::take(dir)?;
+        let failed = |error: std::io::Error| StoreError::Io(format!("{}: {error}", dir.display()));
+        std::fs::remove_dir_all(dir).map_err(failed)
     }
 
     pub(crate) fn get(&self, family: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.db.get_cf(self.family(family), key).map_err(from_rocksdb)
+        match self {
+            Database::Rocks(rocks) => {
+                rocks.db.get_cf(rocks.family(family), key).map_err(from_rocksdb)
+            }
+            Database::Memory(memory) => Ok(memory.get(family, key)),
+        }
     }
 
-    pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        match self {
+            Database::Rocks(rocks) => rocks.write(&batch),
+            Database::Memory(memory) => memory.write(batch),
+        }
+    }
+
+    /// The rows from `from` up to `end` (exclusive; none: to the end), ascending.
+    pub(crate) fn scan<'a>(
+        &'a self,
+        family: &str,
+        from: &[u8],
+        end: Option<Vec<u8>>,
+    ) -> Box<dyn Iterator<Item = Result<Row, StoreError>> + 'a> {
+        match self {
+            Database::Rocks(rocks) => Box::new(rocks.scan(family, from, end)),
+            Database::Memory(memory) => {
+                Box::new(memory.scan(family, from, end.as_deref()).into_iter().map(Ok))
+            }
+        }
+    }
+
+    /// A cursor for reads that jump.
+    pub(crate) fn cursor(&self, family: &'static str) -> Cursor<'_> {
+        match self {
+            Database::Rocks(rocks) => Cursor::Rocks(rocks.db.raw_iterator_cf(rocks.family(family))),
+            Database::Memory(memory) => Cursor::Memory(memory, family),
+        }
+    }
+
+    /// Writes all memory to disk and waits for it.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        match self {
+            Database::Rocks(rocks) => rocks.flush(),
+            Database::Memory(memory) => {
+                memory.flush();
+                Ok(())
+            }
+        }
+    }
+
+    /// How many keys a column family holds, approximately.
+    pub(crate) fn keys(&self, family: &str) -> Result<u64, StoreError> {
+        match self {
+            Database::Rocks(rocks) => rocks.number(family, "rocksdb.estimate-num-keys"),
+            Database::Memory(memory) => Ok(memory.keys(family)),
+        }
+    }
+
+    /// Bytes on disk and in write buffers, approximately.
+    pub(crate) fn size_bytes(&self) -> Result<u64, StoreError> {
+        match self {
+            Database::Rocks(rocks) => {
+                let properties =
+                    ["rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables"];
+                let numbers = rocks
+                    .families
+                    .iter()
+                    .flat_map(|family| properties.map(|property| rocks.number(family, property)));
+                numbers.sum()
+            }
+            Database::Memory(memory) => Ok(memory.bytes()),
+        }
+    }
+
+    /// Rewrites a whole column family now.
+    #[cfg(test)]
+    pub(crate) fn compact(&self, family: &str) {
+        if let Database::Rocks(rocks) = self {
+            rocks.db.compact_range_cf(rocks.family(family), None::<&[u8]>, None::<&[u8]>);
+        }
+    }
+
+    /// A number that RocksDB tells of itself, over all column families.
+    #[cfg(test)]
+    pub(crate) fn property(&self, name: &str) -> u64 {
+        match self {
+            Database::Rocks(rocks) => {
+                let numbers = rocks.families.iter().map(|family| rocks.number(family, name));
+                numbers.sum::<Result<u64, StoreError>>().expect("readable")
+            }
+            Database::Memory(_) => 0,
+        }
+    }
+}
+
+impl RocksDatabase {
+    /// A column family that the database was opened with.
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("the database was opened with every family that is used")
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut writes = WriteBatch::default();
+        for (family, write) in batch.writes() {
+            let family = self.family(family);
+            match write {
+                Write::Put(key, value) => writes.put_cf(family, key, value),
+                Write::Delete(key) => writes.delete_cf(family, key),
+                Write::DeleteRange(from, end) => writes.delete_range_cf(family, from, end),
+            }
+        }
         let mut options = WriteOptions::default();
         match self.durability {
             Durability::Changelog => options.disable_wal(true),
             Durability::Synced => options.set_sync(true),
         }
-        self.db.write_opt(batch, &options).map_err(from_rocksdb)
+        self.db.write_opt(writes, &options).map_err(from_rocksdb)
     }
 
-    /// The rows from `from` up to `end` (exclusive; none: to the end), ascending.
-    pub(crate) fn scan<'a>(
+    fn scan<'a>(
         &'a self,
         family: &str,
         from: &[u8],
@@ -133,13 +294,7 @@ impl Database {
             .map(|row| row.map_err(from_rocksdb))
     }
 
-    /// A cursor for reads that jump.
-    pub(crate) fn cursor(&self, family: &str) -> DBRawIterator<'_> {
-        self.db.raw_iterator_cf(self.family(family))
-    }
-
-    /// Writes all memory to disk and waits for it.
-    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+    fn flush(&self) -> Result<(), StoreError> {
         let families: Vec<&ColumnFamily> =
             self.families.iter().map(|name| self.family(name)).collect();
         let mut options = FlushOptions::default();
@@ -147,47 +302,20 @@ impl Database {
         self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &options).map_err(from_rocksdb)
     }
 
-    /// A number that RocksDB tells of itself, over all column families.
-    #[cfg(test)]
-    pub(crate) fn property(&self, name: &str) -> u64 {
-        let value = |family| self.db.property_int_value_cf(self.family(family), name);
-        self.families
-            .iter()
-            .map(|family| value(family).expect("readable").expect("a property of RocksDB"))
-            .sum()
-    }
-
-    /// How many keys a column family holds, approximately.
-    pub(crate) fn keys(&self, family: &str) -> Result<u64, StoreError> {
-        let keys = self.db.property_int_value_cf(self.family(family), "rocksdb.estimate-num-keys");
-        keys.map(Option::unwrap_or_default).map_err(from_rocksdb)
-    }
-
-    /// Rewrites a whole column family now.
-    #[cfg(test)]
-    pub(crate) fn compact(&self, family: &str) {
-        self.db.compact_range_cf(self.family(family), None::<&[u8]>, None::<&[u8]>);
-    }
-
-    /// Bytes on disk and in write buffers, approximately.
-    pub(crate) fn size_bytes(&self) -> Result<u64, StoreError> {
-        let mut bytes = 0;
-        for name in self.families {
-            for property in ["rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables"] {
-                bytes += self
-                    .db
-                    .property_int_value_cf(self.family(name), property)
-                    .map_err(from_rocksdb)?
-                    .unwrap_or(0);
-            }
-        }
-        Ok(bytes)
+    /// A number that RocksDB tells of a column family.
+    fn number(&self, family: &str, property: &str) -> Result<u64, StoreError> {
+        let number = self.db.property_int_value_cf(self.family(family), property);
+        number.map(Option::unwrap_or_default).map_err(from_rocksdb)
     }
 }
 
 impl fmt::Debug for Database {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Database").field("dir", &self.db.path()).finish_non_exhaustive()
+        let mut shown = formatter.debug_struct("Database");
+        if let Database::Rocks(rocks) = self {
+            shown.field("dir", &rocks.db.path());
+        }
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -202,12 +330,12 @@ fn check_manifest(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn database_options(shared: &Shared, durability: Durability) -> Options {
+fn database_options(buffers: &WriteBufferManager, durability: Durability) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_atomic_flush(durability == Durability::Changelog);
-    options.set_write_buffer_manager(&shared.buffers);
+    options.set_write_buffer_manager(buffers);
     // Bounds the table readers of many small files; RocksDB's default keeps every file open.
     options.set_max_open_files(256);
     options.set_max_background_jobs(2);
@@ -218,9 +346,9 @@ fn database_options(shared: &Shared, durability: Durability) -> Options {
     options
 }
 
-fn family_options(shared: &Shared) -> Options {
+fn family_options(cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&shared.cache);
+    table.set_block_cache(cache);
     // Index and filter blocks count against the budget too.
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);

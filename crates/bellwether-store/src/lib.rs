@@ -7,11 +7,13 @@
 //! - Memory is bounded: block cache and write buffers are one shared budget, the cache of accounts has a bound of its own.
 //! - Deliberately absent: Kafka, policy, clocks, decisions.
 
+mod batch;
 mod cache;
 mod database;
 pub mod error;
 mod lock;
 pub mod log_store;
+pub mod memory;
 mod rows;
 mod seen;
 pub mod task;

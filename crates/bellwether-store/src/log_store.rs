@@ -12,9 +12,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use rocksdb::WriteBatch;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Batch;
 use crate::database::{Database, Durability, Shared};
 use crate::error::StoreError;
 use crate::rows::{decode, encode};
@@ -208,9 +208,9 @@ impl LogStore {
             topics.len() as u32
         };
         let row = TopicRow { id, partitions, retention };
-        let mut batch = WriteBatch::default();
+        let mut batch = Batch::default();
         let key = [[TAG_TOPIC].as_slice(), topic.as_bytes()].concat();
-        batch.put_cf(self.database.family(META), key, encode(&row));
+        batch.put(META, key, encode(&row));
         self.write(batch)?;
         let partitions = (0..partitions).map(|_| Partition::default()).collect();
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +235,7 @@ impl LogStore {
         offsets: &[(&str, i32, i64)],
     ) -> Result<Vec<i64>, LogStoreError> {
         let _writer = self.writer()?;
-        let mut batch = WriteBatch::default();
+        let mut batch = Batch::default();
         let mut ends: BTreeMap<(&str, i32), (u32, i64)> = BTreeMap::new();
         let mut latest: HashMap<Vec<u8>, i64> = HashMap::new();
         let mut appended = Vec::with_capacity(records.len());
@@ -247,16 +247,16 @@ impl LogStore {
                 self.supersede(&mut batch, &mut latest, row.id, record, *end)?;
             }
             let key = record_key(row.id, record.partition, *end);
-            batch.put_cf(self.database.family(RECORDS), key, encode_record(record));
+            batch.put(RECORDS, key, encode_record(record));
             appended.push(*end);
             *end += 1;
         }
         for (&(_, partition), &(id, end)) in &ends {
-            write_offset(&self.database, &mut batch, TAG_END, id, partition, end);
+            write_offset(&mut batch, TAG_END, id, partition, end);
         }
         for &(topic, partition, next) in offsets {
             let (row, _) = self.partition(topic, partition)?;
-            write_offset(&self.database, &mut batch, TAG_COMMITTED, row.id, partition, next);
+            write_offset(&mut batch, TAG_COMMITTED, row.id, partition, next);
         }
         self.write(batch)?;
 
@@ -367,10 +367,9 @@ impl LogStore {
         }
         let Some(first) = first else { return Ok(0) };
         let _writer = self.writer()?;
-        let mut batch = WriteBatch::default();
-        let family = self.database.family(RECORDS);
+        let mut batch = Batch::default();
         let kept = record_key(id, partition, keep);
-        batch.delete_range_cf(family, bounds[0], kept);
+        batch.delete_range(RECORDS, bounds[0], kept);
         self.write(batch)?;
         Ok(u64::try_from(keep - first).unwrap_or(0))
     }
@@ -378,7 +377,7 @@ impl LogStore {
     /// Deletes the record that this one supersedes, in the database or earlier in the batch.
     fn supersede(
         &self,
-        batch: &mut WriteBatch,
+        batch: &mut Batch,
         latest: &mut HashMap<Vec<u8>, i64>,
         id: u32,
         record: &NewRecord<'_>,
@@ -395,9 +394,9 @@ impl LogStore {
         };
         if let Some(before) = before {
             let superseded = record_key(id, record.partition, before);
-            batch.delete_cf(self.database.family(RECORDS), superseded);
+            batch.delete(RECORDS, superseded);
         }
-        batch.put_cf(self.database.family(LATEST), &key, encode(&offset));
+        batch.put(LATEST, key.clone(), encode(&offset));
         latest.insert(key, offset);
         Ok(())
     }
@@ -428,7 +427,7 @@ impl LogStore {
         if self.poisoned.load(Ordering::Acquire) { Err(StoreError::Poisoned) } else { Ok(writer) }
     }
 
-    fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
         let written = self.database.write(batch);
         if written.is_err() {
             self.poisoned.store(true, Ordering::Release);
@@ -456,13 +455,6 @@ fn read_offset(
     value.map(|value| decode("an offset", &value)).transpose()
 }
 
-fn write_offset(
-    database: &Database,
-    batch: &mut WriteBatch,
-    tag: u8,
-    id: u32,
-    partition: i32,
-    offset: i64,
-) {
-    batch.put_cf(database.family(META), offset_key(tag, id, partition), encode(&offset));
+fn write_offset(batch: &mut Batch, tag: u8, id: u32, partition: i32, offset: i64) {
+    batch.put(META, offset_key(tag, id, partition), encode(&offset));
 }

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use rocksdb::Options;
 use rocksdb::compaction_filter::Decision;
-use rocksdb::{Options, WriteBatch};
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Batch;
 use crate::database::Database;
 use crate::error::StoreError;
 use crate::rows::{decode, encode, shown};
@@ -46,11 +47,10 @@ impl SeenRecord {
     }
 
     /// Adds the record to a batch.
-    pub(crate) fn write(&self, database: &Database, batch: &mut WriteBatch) {
-        let family = database.family(FAMILY);
+    pub(crate) fn write(&self, batch: &mut Batch) {
         for (hour, hashes) in &self.hours {
             for hash in hashes {
-                batch.put_cf(family, hash.to_be_bytes(), hour.to_be_bytes());
+                batch.put(FAMILY, hash.to_be_bytes(), hour.to_be_bytes());
             }
         }
     }

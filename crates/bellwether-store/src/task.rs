@@ -19,9 +19,9 @@ use bellwether_core::account::{Account, Changed};
 use bellwether_core::id::AccountId;
 use bellwether_core::state::{Clock, State, seen_hour};
 use bellwether_core::time::Millis;
-use rocksdb::WriteBatch;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Batch;
 use crate::cache::{AccountCache, Loaded};
 use crate::database::{Database, Durability, Shared};
 use crate::error::StoreError;
@@ -101,8 +101,8 @@ impl Progress {
         }
     }
 
-    fn write(&self, database: &Database, batch: &mut WriteBatch) {
-        batch.put_cf(database.family(META), PROGRESS_KEY, encode(self));
+    fn write(&self, batch: &mut Batch) {
+        batch.put(META, PROGRESS_KEY, encode(self));
     }
 }
 
@@ -207,13 +207,8 @@ impl Store {
     }
 
     /// Wipes a database that nobody has open. A directory that is not there is fine.
-    pub fn destroy(dir: &Path) -> Result<(), StoreError> {
-        if !dir.exists() {
-            return Ok(());
-        }
-        let _lock = crate::lock::DirLock::take(dir)?;
-        let failed = |error: std::io::Error| StoreError::Io(format!("{}: {error}", dir.display()));
-        std::fs::remove_dir_all(dir).map_err(failed)
+    pub fn destroy(dir: &Path, options: &StoreOptions) -> Result<(), StoreError> {
+        Database::destroy(dir, &options.shared)
     }
 
     /// Writes everything to disk and closes. (A store that is merely dropped does the same, but cannot say that it failed.)
@@ -333,20 +328,20 @@ impl Store {
             Some(staged) => staged,
             None => self.stage()?,
         };
-        let mut batch = WriteBatch::default();
+        let mut batch = Batch::default();
         for change in staged.iter().filter(|change| change.stream == Stream::State) {
-            write_row(&self.database, &mut batch, &change.key, change.value.as_deref());
+            write_row(&mut batch, &change.key, change.value.as_deref());
         }
         if let Some(record) = self.seen.staged() {
-            record.write(&self.database, &mut batch);
+            record.write(&mut batch);
         }
         let mut progress = self.progress;
         progress.advance(positions);
         for (id, touched) in &self.touched {
-            write_timer(&self.database, &mut batch, id, touched.due_committed, touched.due);
+            write_timer(&mut batch, id, touched.due_committed, touched.due);
             progress.accounts += u64::from(touched.changed.hot && !touched.has_hot);
         }
-        progress.write(&self.database, &mut batch);
+        progress.write(&mut batch);
         self.database.write(batch)?;
 
         self.progress = progress;
@@ -461,29 +456,22 @@ fn stage_account(
     }
 }
 
-fn write_row(database: &Database, batch: &mut WriteBatch, key: &[u8], value: Option<&[u8]>) {
+fn write_row(batch: &mut Batch, key: &[u8], value: Option<&[u8]>) {
     match value {
-        Some(value) => batch.put_cf(database.family(ROWS), key, value),
-        None => batch.delete_cf(database.family(ROWS), key),
+        Some(value) => batch.put(ROWS, key, value),
+        None => batch.delete(ROWS, key),
     }
 }
 
-fn write_timer(
-    database: &Database,
-    batch: &mut WriteBatch,
-    id: &AccountId,
-    before: Option<Millis>,
-    after: Option<Millis>,
-) {
+fn write_timer(batch: &mut Batch, id: &AccountId, before: Option<Millis>, after: Option<Millis>) {
     if before == after {
         return;
     }
-    let family = database.family(timers::FAMILY);
     if let Some(before) = before {
-        batch.delete_cf(family, timers::key(before, id));
+        batch.delete(timers::FAMILY, timers::key(before, id));
     }
     if let Some(after) = after {
-        batch.put_cf(family, timers::key(after, id), []);
+        batch.put(timers::FAMILY, timers::key(after, id), []);
     }
 }
 

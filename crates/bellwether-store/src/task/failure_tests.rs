@@ -66,14 +66,14 @@ fn a_database_that_is_not_ours_is_told_apart() {
     }
 
     let store = open(dir.path());
-    let mut batch = WriteBatch::default();
-    batch.put_cf(store.database.family(META), FORMAT_KEY, [DATABASE_FORMAT + 1]);
+    let mut batch = Batch::default();
+    batch.put(META, FORMAT_KEY, [DATABASE_FORMAT + 1]);
     store.database.write(batch).expect("a write");
     store.close().expect("a clean close");
     let newer = Store::open(dir.path(), "bellwether", 3, &options()).expect_err("a newer format");
     assert!(matches!(newer, StoreError::NewerDatabase { found: 2, .. }) && newer.is_rebuildable());
 
-    Store::destroy(dir.path()).expect("nobody has it open");
+    Store::destroy(dir.path(), &options()).expect("nobody has it open");
     assert_eq!(open(dir.path()).position(Stream::State), None);
 }
 
@@ -152,7 +152,7 @@ fn lost_files_are_corruption_and_the_store_can_be_rebuilt() {
         let error = Store::open(dir.path(), "bellwether", 3, &options());
         let error = error.expect_err("a file that matters is gone");
         assert!(error.is_rebuildable(), "{file} {kept:?}: {error}");
-        Store::destroy(dir.path()).expect("nobody has it open");
+        Store::destroy(dir.path(), &options()).expect("nobody has it open");
         assert_eq!(open(dir.path()).position(Stream::State), None);
     }
 }

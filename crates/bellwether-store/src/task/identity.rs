@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use rocksdb::WriteBatch;
-
 use super::{META, ROWS};
+use crate::batch::Batch;
 use crate::database::Database;
 use crate::error::StoreError;
 use crate::rows::{decode, encode};
@@ -30,9 +29,9 @@ pub(super) fn check_identity(
         if database.scan(ROWS, &[], None).next().is_some() {
             return Err(StoreError::Corrupt(format!("{} has rows but no format", dir().display())));
         }
-        let mut batch = WriteBatch::default();
-        batch.put_cf(database.family(META), FORMAT_KEY, [DATABASE_FORMAT]);
-        batch.put_cf(database.family(META), IDENTITY_KEY, encode(expected));
+        let mut batch = Batch::default();
+        batch.put(META, FORMAT_KEY, [DATABASE_FORMAT]);
+        batch.put(META, IDENTITY_KEY, encode(expected));
         database.write(batch)?;
         return database.flush();
     };

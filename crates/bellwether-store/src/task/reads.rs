@@ -4,17 +4,16 @@ use std::fmt;
 
 use bellwether_core::account::Account;
 use bellwether_core::id::AccountId;
-use rocksdb::DBRawIterator;
 
 use super::ROWS;
 use crate::cache::Loaded;
-use crate::database::Database;
-use crate::error::{StoreError, from_rocksdb};
+use crate::database::{Cursor, Database};
+use crate::error::StoreError;
 use crate::rows::{self, AccountRow, RowKey, decode};
 
 /// The ids of a store's accounts, ascending. One seek per account, however many rows it has.
 pub struct AccountIds<'a> {
-    cursor: DBRawIterator<'a>,
+    cursor: Cursor<'a>,
     /// Where the next account begins at the earliest; none at the end.
     from: Option<Vec<u8>>,
 }
@@ -25,11 +24,9 @@ impl AccountIds<'_> {
     }
 
     fn read(&mut self, from: &[u8]) -> Result<Option<AccountId>, StoreError> {
-        self.cursor.seek(from);
-        let Some(key) = self.cursor.key().filter(|key| *key < rows::ACCOUNTS_END) else {
-            return self.cursor.status().map(|()| None).map_err(from_rocksdb);
-        };
-        match RowKey::decode(key)? {
+        let key = self.cursor.seek(from)?.filter(|key| key.as_ref() < rows::ACCOUNTS_END);
+        let Some(key) = key else { return Ok(None) };
+        match RowKey::decode(&key)? {
             RowKey::Account(id, _) => Ok(Some(id)),
             RowKey::Clock => Ok(None),
         }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use bellwether_core::account::{Account, Hot};
 use bellwether_core::id::AccountId;
 use bellwether_core::time::Millis;
-use rocksdb::WriteBatch;
 
 use super::{Progress, ROWS, Store, Stream, write_row, write_timer};
+use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::rows::{AccountRow, RowKey, body, decode};
 use crate::seen::SeenRecord;
@@ -17,7 +17,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// The batch of a restore.
 pub(super) struct Restoring {
-    batch: WriteBatch,
+    batch: Batch,
     progress: Progress,
     /// Of accounts in the batch: none where the hot row is gone, else when its timer is due.
     hot: HashMap<AccountId, Option<Option<Millis>>>,
@@ -57,7 +57,7 @@ impl Store {
         self.restoring.take().unwrap_or_else(|| {
             self.discard();
             let progress = self.progress;
-            Restoring { batch: WriteBatch::default(), progress, hot: HashMap::new() }
+            Restoring { batch: Batch::default(), progress, hot: HashMap::new() }
         })
     }
 
@@ -74,11 +74,11 @@ impl Store {
             Stream::Seen => {
                 let empty = || StoreError::Corrupt("a record of seen ids without value".to_owned());
                 let record = SeenRecord::decode(value.ok_or_else(empty)?)?;
-                record.write(&self.database, &mut restoring.batch);
+                record.write(&mut restoring.batch);
             }
         }
         restoring.progress.advance(&[(stream, next)]);
-        if restoring.batch.size_in_bytes() >= BATCH_BYTES_MAX {
+        if restoring.batch.bytes() >= BATCH_BYTES_MAX {
             return self.write_restored(restoring);
         }
         self.restoring = Some(restoring);
@@ -109,7 +109,7 @@ impl Store {
                 }
             }
         }
-        write_row(&self.database, &mut restoring.batch, key, value);
+        write_row(&mut restoring.batch, key, value);
         Ok(())
     }
 
@@ -128,7 +128,7 @@ impl Store {
             }
         };
         let after = value.map(|value| due(&id, value)).transpose()?;
-        write_timer(&self.database, &mut restoring.batch, &id, before.flatten(), after.flatten());
+        write_timer(&mut restoring.batch, &id, before.flatten(), after.flatten());
         let accounts = &mut restoring.progress.accounts;
         match (before, after) {
             (None, Some(_)) => *accounts += 1,
@@ -140,7 +140,7 @@ impl Store {
     }
 
     fn write_restored(&mut self, mut restoring: Restoring) -> Result<(), StoreError> {
-        restoring.progress.write(&self.database, &mut restoring.batch);
+        restoring.progress.write(&mut restoring.batch);
         self.database.write(restoring.batch)?;
         self.progress = restoring.progress;
         self.timers.reset();
