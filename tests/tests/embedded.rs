@@ -85,7 +85,7 @@ fn published(data_dir: &Path, topic: &str) -> Vec<Published> {
     let topic: Topic = topic.into();
     let mut records = Vec::new();
     for partition in 0..log.partitions(&topic).expect("a topic") {
-        log.read(&topic, partition, 0, &mut |record| {
+        log.read(&topic, partition, 0, usize::MAX, &mut |record| {
             records.push((partition, text(record.key.as_deref()), text(record.payload.as_deref())));
             Ok::<(), LogStoreError>(())
         })

@@ -11,13 +11,14 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bellwether_store::Shared;
 use bellwether_store::error::StoreError;
 use bellwether_store::log_store::{LogStore, LogStoreError, NewRecord, Retention, StoredRecord};
 
-use crate::log::{Append, LogError, Record, Remedy, Topic};
+use crate::clock::now_ms;
+use crate::log::{Append, LogError, Read, Record, Remedy, Topic};
 
 mod consumer;
 
@@ -160,30 +161,33 @@ impl Embedded {
         Ok(appended)
     }
 
-    /// Reads the committed records of a partition from offset `from`, or the oldest one kept, up to the end as it is at the call;
-    /// returns the offset to read on from. `each` may stop the reading with an error.
+    /// See [`crate::log::Log::read`]. `each` may stop the reading with an error.
     pub fn read<E: From<LogStoreError>>(
         &self,
         topic: &Topic,
         partition: i32,
         from: i64,
+        records_max: usize,
         each: &mut dyn FnMut(Record) -> Result<(), E>,
-    ) -> Result<i64, E> {
+    ) -> Result<Read, E> {
         let store = &self.inner.store;
         let end = store.end_offset(topic, partition)?;
+        let mut left = records_max;
         let mut next = from.max(0);
-        while next < end {
-            let page = store.read(topic, partition, next, READ_RECORDS_MAX, READ_BYTES_MAX)?;
+        while next < end && left > 0 {
+            let page =
+                store.read(topic, partition, next, READ_RECORDS_MAX.min(left), READ_BYTES_MAX)?;
             for stored in page.records {
                 // The log may have grown since the call.
                 if stored.offset >= end {
-                    return Ok(end);
+                    return Ok(Read { next: end, end });
                 }
+                left = left.saturating_sub(1);
                 each(record(topic, partition, stored))?;
             }
             next = page.next;
         }
-        Ok(next.min(end))
+        Ok(Read { next: next.min(end), end })
     }
 
     /// The offset after a partition's last record.
@@ -270,12 +274,6 @@ fn record(topic: &Topic, partition: i32, stored: StoredRecord) -> Record {
         headers: stored.headers,
         timestamp_ms: stored.timestamp_ms,
     }
-}
-
-/// Milliseconds since the epoch: the log stamps records as a broker does.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// None of the mutexes here guards a value that a panic could leave half changed.

@@ -29,7 +29,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use self::context::{Change, DeliveryContext, GroupContext};
 pub use self::options::{KafkaOptions, WorkerId, is_secret};
 use self::reader::Reader;
-use crate::log::{Lag, Log, LogError, Poll, Receipt, Record, Remedy, Topic, Transaction};
+use crate::log::{Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction};
 
 /// `init_transactions` waits for the coordinator to finish or abort what the last owner of the transactional id left.
 const INIT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -131,7 +131,7 @@ impl KafkaLog {
         list
     }
 
-    fn reader(&mut self) -> Result<&Reader, LogError> {
+    fn reader(&mut self) -> Result<&mut Reader, LogError> {
         let reader = match self.reader.take() {
             Some(reader) => reader,
             None => Reader::new(&self.options, &self.worker.application)?,
@@ -250,12 +250,13 @@ impl Log for KafkaLog {
         self.usable()?;
         let deadline = Instant::now() + timeout;
         let mut records: Vec<Record> = Vec::new();
+        let mut bytes = 0;
         loop {
             // What was gathered goes: ownership ends for all partitions at once, and who owns them next reads it again.
             if let Some(change) = self.consumer.context().take_change() {
                 return self.changed(change);
             }
-            if records.len() >= records_max {
+            if records.len() >= records_max || bytes >= self.options.batch_bytes_max() {
                 break;
             }
             // Waits for the first record only: under light load a batch is small and fast.
@@ -268,6 +269,7 @@ impl Log for KafkaLog {
                 Some(Ok(message)) => {
                     let topic = self.inputs.iter().find(|input| input.as_ref() == message.topic());
                     if let Some(topic) = topic {
+                        bytes += message.payload_len() + message.key_len();
                         records.push(record(topic.clone(), &message));
                     }
                 }
@@ -340,9 +342,10 @@ impl Log for KafkaLog {
         topic: &Topic,
         partition: i32,
         from: i64,
+        records_max: usize,
         each: &mut dyn FnMut(Record) -> Result<(), LogError>,
-    ) -> Result<i64, LogError> {
-        self.reader()?.read(topic, partition, from, each)
+    ) -> Result<Read, LogError> {
+        self.reader()?.read(topic, partition, from, records_max, each)
     }
 
     fn pause(&mut self, partitions: &[i32]) -> Result<(), LogError> {

@@ -1,5 +1,6 @@
 //! The runtime: a durable log on one side, the pure core in the middle, state stores on the other.
 
+pub mod clock;
 pub mod embedded;
 pub mod kafka;
 pub mod log;

@@ -119,6 +119,15 @@ pub struct Lag {
     pub records: i64,
 }
 
+/// How far a read came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read {
+    /// The offset to read on from; below `from` where the log ends before it.
+    pub next: i64,
+    /// The end; there is more to read while `next` is below it.
+    pub end: i64,
+}
+
 /// A durable, partitioned, transactional log, as one worker sees it.
 pub trait Log: Send {
     /// Waits for up to `timeout` and returns at most `records_max` records, or one change of ownership.
@@ -130,15 +139,17 @@ pub trait Log: Send {
     /// Commits a transaction: all of it, or nothing.
     fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, LogError>;
 
-    /// Reads the committed records of a partition from offset `from` (or the oldest one kept) up to the end as it is at the call,
-    /// and returns the offset to read on from. Waits for transactions that are still open below that end.
+    /// Reads committed records of a partition, of any topic: from offset `from` (or the oldest one kept), at most about
+    /// `records_max` of them, and no further than the end as it was when the reading began. Waits for transactions that are still
+    /// open below that end.
     fn read(
         &mut self,
         topic: &Topic,
         partition: i32,
         from: i64,
+        records_max: usize,
         each: &mut dyn FnMut(Record) -> Result<(), LogError>,
-    ) -> Result<i64, LogError>;
+    ) -> Result<Read, LogError>;
 
     /// Stops delivery of these partitions until [`Log::resume`]; records that were polled but not returned stay in order.
     fn pause(&mut self, partitions: &[i32]) -> Result<(), LogError>;

@@ -96,6 +96,8 @@ metrics! {
         "Changelog records applied while restoring partitions.";
     RESTORE_REMAINING = Gauge "bellwether_restore_remaining_records" ["partition"]
         "Changelog records still to apply before a partition is ready.";
+    STATE_REBUILDS = Counter "bellwether_state_rebuilds_total" []
+        "Times that a partition's damaged or foreign state was wiped and read back from its changelog.";
     REGISTRY_WAITS = Counter "bellwether_registry_waits_total" []
         "Times that a partition was paused because the schema registry did not answer.";
     ACCOUNTS = Gauge "bellwether_accounts" ["band"] "Accounts with a health record, by band.";
@@ -149,6 +151,7 @@ pub struct Metrics {
     state_bytes: IntGaugeVec,
     restored: IntCounterVec,
     restore_remaining: IntGaugeVec,
+    state_rebuilds: IntCounterVec,
     registry_waits: IntCounterVec,
     accounts: IntGaugeVec,
     alerts_open: IntGaugeVec,
@@ -232,6 +235,7 @@ impl Metrics {
             state_bytes: gauges(&registry, &STATE_BYTES)?,
             restored: counters(&registry, &RESTORED)?,
             restore_remaining: gauges(&registry, &RESTORE_REMAINING)?,
+            state_rebuilds: counters(&registry, &STATE_REBUILDS)?,
             registry_waits: counters(&registry, &REGISTRY_WAITS)?,
             accounts: gauges(&registry, &ACCOUNTS)?,
             alerts_open: gauges(&registry, &ALERTS_OPEN)?,
@@ -257,6 +261,7 @@ impl Metrics {
             vector.with_label_values::<&str>(&[]).reset();
         }
         self.registry_waits.with_label_values::<&str>(&[]).reset();
+        self.state_rebuilds.with_label_values::<&str>(&[]).reset();
         for reason in Reason::ALL {
             self.events_rejected.with_label_values(&reject_labels(reason)).reset();
         }
@@ -394,7 +399,12 @@ impl Metrics {
         self.restore_remaining.with_label_values(&[partition.to_string()]).set(remaining);
     }
 
-    /// Counts one pause of a partition for want of the schema registry.
+    /// Counts a partition whose local state was wiped to be read back.
+    pub fn state_rebuilt(&self) {
+        self.state_rebuilds.with_label_values::<&str>(&[]).inc();
+    }
+
+    /// Counts a partition that waits for the schema registry.
     pub fn registry_wait(&self) {
         self.registry_waits.with_label_values::<&str>(&[]).inc();
     }

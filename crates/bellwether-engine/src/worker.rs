@@ -9,11 +9,11 @@
 //! - A record is passed over only when its outcome (outputs, dead letter or counted drop) is in the same transaction.
 //! - While the schema registry is away, a partition that needs it waits; the others go on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bellwether_core::event::Input;
 use bellwether_core::output::Output;
@@ -27,6 +27,7 @@ use bellwether_wire::dead_letter::DeadLetter;
 use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::Encoder;
 
+use crate::clock::{Clock, SystemClock};
 use crate::log::{Append, Log, LogError, Poll, Record, Remedy, Topic, Transaction};
 use crate::metrics::Metrics;
 use crate::read_model::{ReadModel, Readiness};
@@ -46,6 +47,14 @@ pub enum Ticks {
 const LIVE_AGE_MS_MAX: i64 = 48 * 3_600_000;
 /// How long a partition's directory may still be in use by the thread that gave it up.
 const HAND_OVER_MAX: Duration = Duration::from_secs(30);
+/// How often a directory that is in use is looked at.
+const HAND_OVER_RETRY: Duration = Duration::from_millis(20);
+/// Changelog records that are applied before the other partitions have their turn.
+const RESTORE_RECORDS: usize = 5_000;
+/// The pauses between attempts to reach the log: the first, and the longest.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// The longest sleep in which a request to stop goes unnoticed.
+const NAP: Duration = Duration::from_millis(20);
 /// How often gauges are refreshed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -64,6 +73,8 @@ pub struct Settings {
     pub store: StoreOptions,
     /// Records in one batch at most.
     pub batch_records_max: usize,
+    /// A batch that has taken so long to process is committed, whatever is left of it.
+    pub batch_time_max: Duration,
     /// How long a poll waits.
     pub poll_timeout: Duration,
     /// Whether time is recorded in quiet partitions.
@@ -93,25 +104,55 @@ pub enum WorkerError {
     /// The log failed in a way that a restart does not mend.
     #[error("log: {0}")]
     Log(#[from] LogError),
-    /// The state store failed.
-    #[error("state: {0}")]
-    Store(#[from] StoreError),
+    /// The state store of a partition failed.
+    #[error("state of partition {partition}: {error}")]
+    Store {
+        /// The partition.
+        partition: i32,
+        /// What failed.
+        error: StoreError,
+    },
+}
+
+/// Names the partition whose store failed.
+fn of(partition: i32) -> impl Fn(StoreError) -> WorkerError {
+    move |error| WorkerError::Store { partition, error }
 }
 
 /// Opens a connection to the log; called again after a failure.
 pub type OpenLog = Box<dyn FnMut() -> Result<Box<dyn Log>, LogError> + Send>;
 
+/// A partition at work.
 struct Task {
     store: Store,
     /// When the partition last had a record or a tick.
-    busy_at: Instant,
+    busy_at: Duration,
     /// Set while the partition waits for the schema registry: when to try again, and where to read on.
     waiting: Option<Waiting>,
 }
 
 struct Waiting {
-    since: Instant,
+    since: Duration,
     offsets: BTreeMap<Topic, i64>,
+}
+
+/// A partition whose state is being read back.
+struct Restoring {
+    since: Duration,
+    /// None while its directory is in use.
+    store: Option<Store>,
+    /// Changelogs still to read, and from where.
+    left: VecDeque<(Stream, Topic, i64)>,
+    records: u64,
+}
+
+/// The connection to the log.
+enum Connection {
+    /// To be opened at this time.
+    Closed {
+        retry_at: Duration,
+    },
+    Open(Box<dyn Log>),
 }
 
 /// What a batch has gathered so far.
@@ -143,9 +184,14 @@ pub struct Worker {
     core: Core,
     decoder: Decoder,
     encoder: Encoder,
+    clock: Arc<dyn Clock>,
     open: OpenLog,
+    connection: Connection,
+    /// The pause before the next attempt to connect.
+    pause: Duration,
     tasks: BTreeMap<i32, Task>,
-    reported_at: Instant,
+    restoring: BTreeMap<i32, Restoring>,
+    reported_at: Duration,
 }
 
 impl std::fmt::Debug for Worker {
@@ -169,7 +215,7 @@ impl Worker {
             // Known series start at zero, so that a rate sees the first batch.
             shared.metrics.events_in(&topic, 0);
         }
-        let tasks = BTreeMap::new();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         Worker {
             settings,
             shared,
@@ -177,92 +223,234 @@ impl Worker {
             decoder,
             encoder,
             open,
-            tasks,
-            reported_at: Instant::now(),
+            connection: Connection::Closed { retry_at: Duration::ZERO },
+            pause: RETRY_PAUSES.0,
+            tasks: BTreeMap::new(),
+            restoring: BTreeMap::new(),
+            reported_at: clock.elapsed(),
+            clock,
         }
+    }
+
+    /// Lets another clock decide the time.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Worker {
+        self.reported_at = clock.elapsed();
+        self.clock = clock;
+        self
     }
 
     /// Runs until it is told to stop, or until only a person can help.
     pub fn run(&mut self) -> Result<(), WorkerError> {
-        let mut pause = Duration::from_millis(100);
         while !self.stopped() {
-            let served = (self.open)().map_err(WorkerError::from).and_then(|mut log| {
-                let served = self.serve(log.as_mut(), &mut pause);
-                drop(log);
+            self.turn()?;
+        }
+        self.disconnect();
+        Ok(())
+    }
+
+    /// One turn of the loop: one poll of the log with all that follows from it.
+    ///
+    /// # Errors
+    /// Where only a person can help. What can be mended is: the next turn connects to the log again.
+    pub fn turn(&mut self) -> Result<(), WorkerError> {
+        self.shared.readiness.beat(self.settings.worker, Instant::now());
+        let closed = Connection::Closed { retry_at: Duration::ZERO };
+        match std::mem::replace(&mut self.connection, closed) {
+            Connection::Closed { retry_at } => self.connect(retry_at),
+            Connection::Open(mut log) => {
+                let served = self.serve(log.as_mut());
+                self.connection = Connection::Open(log);
                 served
-            });
-            let owned: Vec<i32> = self.tasks.keys().copied().collect();
-            self.revoke(&owned);
-            match served {
-                Ok(()) => break,
-                Err(WorkerError::Log(error)) if error.remedy != Remedy::Stop => {
-                    tracing::warn!(%error, remedy = ?error.remedy, "connecting to the log again");
-                    self.wait(pause);
-                    pause = (pause * 2).min(Duration::from_secs(10));
-                }
-                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        .or_else(|error| self.recover(error))
+    }
+
+    /// Leaves the log and closes all state.
+    pub fn disconnect(&mut self) {
+        // The group first, so that a successor need not wait for the flush of what it will open.
+        self.connection = Connection::Closed { retry_at: Duration::ZERO };
+        let tasks = self.tasks.keys().chain(self.restoring.keys());
+        let owned: Vec<i32> = tasks.copied().collect();
+        self.revoke(&owned);
+    }
+
+    /// The partitions at work, ascending.
+    pub fn partitions(&self) -> impl Iterator<Item = i32> {
+        self.tasks.keys().copied()
     }
 
     fn stopped(&self) -> bool {
         self.shared.stop.load(Ordering::Relaxed)
     }
 
-    fn wait(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        while Instant::now() < until && !self.stopped() {
-            self.shared.readiness.beat(self.settings.worker, Instant::now());
-            std::thread::sleep(Duration::from_millis(20).min(pause));
+    fn connect(&mut self, retry_at: Duration) -> Result<(), WorkerError> {
+        let left = retry_at.saturating_sub(self.clock.elapsed());
+        self.connection = if left.is_zero() {
+            Connection::Open((self.open)()?)
+        } else {
+            self.clock.sleep(left.min(NAP));
+            Connection::Closed { retry_at }
+        };
+        Ok(())
+    }
+
+    /// Gives up what may be in doubt and arranges for a new start, where that helps.
+    fn recover(&mut self, error: WorkerError) -> Result<(), WorkerError> {
+        self.disconnect();
+        match &error {
+            WorkerError::Log(cause) if cause.remedy != Remedy::Stop => {
+                tracing::warn!(%error, remedy = ?cause.remedy, "connecting to the log again");
+                self.retry_later();
+                Ok(())
+            }
+            WorkerError::Store { partition, error: damage } if damage.is_rebuildable() => {
+                tracing::warn!(partition, %damage, "rebuilding the partition's state from its changelog");
+                self.shared.metrics.state_rebuilt();
+                Store::destroy(&self.dir(*partition), &self.settings.store)
+                    .map_err(of(*partition))?;
+                self.retry_later();
+                Ok(())
+            }
+            WorkerError::Log(_) | WorkerError::Store { .. } => Err(error),
         }
     }
 
-    fn serve(&mut self, log: &mut dyn Log, pause: &mut Duration) -> Result<(), WorkerError> {
-        while !self.stopped() {
-            self.shared.readiness.beat(self.settings.worker, Instant::now());
-            match log.poll(self.settings.batch_records_max, self.settings.poll_timeout)? {
-                Poll::Idle => {}
-                Poll::Assigned(partitions) => {
-                    self.shared.readiness.assigned(&partitions);
-                    for partition in &partitions {
-                        self.assign(log, *partition)?;
-                    }
-                    log.start(&partitions)?;
-                    *pause = Duration::from_millis(100);
-                }
-                Poll::Revoked(partitions) => self.revoke(&partitions),
-                Poll::Records(records) => self.process(log, &records)?,
+    fn retry_later(&mut self) {
+        self.connection =
+            Connection::Closed { retry_at: self.clock.elapsed().saturating_add(self.pause) };
+        self.pause = (self.pause * 2).min(RETRY_PAUSES.1);
+    }
+
+    fn serve(&mut self, log: &mut dyn Log) -> Result<(), WorkerError> {
+        let busy = self.restoring.values().any(|restoring| restoring.store.is_some());
+        let timeout = match (busy, self.restoring.is_empty()) {
+            (true, _) => Duration::ZERO,
+            (false, false) => HAND_OVER_RETRY,
+            (false, true) => self.settings.poll_timeout,
+        };
+        match log.poll(self.settings.batch_records_max, timeout)? {
+            Poll::Idle => {}
+            Poll::Assigned(partitions) => {
+                self.assign(&partitions);
+                self.pause = RETRY_PAUSES.0;
             }
-            self.tick(log)?;
-            self.resume_waiting(log)?;
-            self.report(log)?;
+            Poll::Revoked(partitions) => self.revoke(&partitions),
+            Poll::Records(records) => self.process(log, &records)?,
+        }
+        self.restore_some(log)?;
+        self.tick(log)?;
+        self.resume_waiting(log)?;
+        self.report(log)
+    }
+
+    /// Takes partitions over; their state is read back turn by turn.
+    fn assign(&mut self, partitions: &[i32]) {
+        self.shared.readiness.assigned(partitions);
+        for &partition in partitions {
+            self.shared.readiness.restoring(partition, 0);
+            let restoring = Restoring {
+                since: self.clock.elapsed(),
+                store: None,
+                left: VecDeque::new(),
+                records: 0,
+            };
+            self.restoring.insert(partition, restoring);
+        }
+    }
+
+    /// Gives every partition that is being restored its turn, so that one with little to read need not wait for another.
+    fn restore_some(&mut self, log: &mut dyn Log) -> Result<(), WorkerError> {
+        let partitions: Vec<i32> = self.restoring.keys().copied().collect();
+        for partition in partitions {
+            let Some(mut restoring) = self.restoring.remove(&partition) else { continue };
+            if self.restore_step(log, partition, &mut restoring)? {
+                self.restored(log, partition, restoring)?;
+            } else {
+                self.restoring.insert(partition, restoring);
+            }
         }
         Ok(())
     }
 
-    /// Opens and restores a partition's state.
-    fn assign(&mut self, log: &mut dyn Log, partition: i32) -> Result<(), WorkerError> {
-        let started = Instant::now();
-        self.shared.readiness.restoring(partition, 0);
-        let mut store = self.open_store(partition)?;
-        let mut restored = self.restore(log, partition, &mut store);
-        let damaged = matches!(&restored, Err(WorkerError::Store(error)) if error.is_rebuildable());
-        if damaged || matches!(restored, Ok(None)) {
-            tracing::warn!(
-                partition,
-                "local state does not match its changelog: rebuilding it from there"
-            );
-            drop(store);
-            Store::destroy(&self.dir(partition), &self.settings.store)?;
-            store = self.open_store(partition)?;
-            restored = self.restore(log, partition, &mut store);
+    /// One step of a restore; `true` at its end.
+    fn restore_step(
+        &self,
+        log: &mut dyn Log,
+        partition: i32,
+        restoring: &mut Restoring,
+    ) -> Result<bool, WorkerError> {
+        let Some(store) = &mut restoring.store else {
+            if let Some(store) = self.open_store(partition, restoring.since)? {
+                restoring.left = self.changelogs(&store);
+                restoring.store = Some(store);
+            }
+            return Ok(false);
+        };
+        let Some((stream, topic, from)) = restoring.left.front().cloned() else { return Ok(true) };
+        let mut failed = None;
+        let mut records = 0;
+        let read = log.read(&topic, partition, from, RESTORE_RECORDS, &mut |record| {
+            records += 1;
+            let key = record.key.as_deref().unwrap_or_default();
+            store.restore(stream, record.offset + 1, key, record.payload.as_deref()).map_err(
+                |error| {
+                    let stop = LogError::new(Remedy::Stop, &error);
+                    failed = Some(error);
+                    stop
+                },
+            )
+        });
+        if let Some(error) = failed {
+            return Err(of(partition)(error));
         }
-        let records = restored?.unwrap_or(0);
-        self.show(partition, &store)?;
-        self.tasks.insert(partition, Task { store, busy_at: Instant::now(), waiting: None });
+        let read = read?;
+        if read.next < from {
+            let ahead = format!("it is at offset {from} of {topic}, which ends at {}", read.next);
+            return Err(of(partition)(StoreError::Corrupt(ahead)));
+        }
+        restoring.records += records;
+        let remaining = u64::try_from(read.end - read.next).unwrap_or(0);
+        self.shared.metrics.restore(partition, records, remaining);
+        self.shared.readiness.restoring(partition, remaining);
+        if read.next < read.end {
+            if let Some(front) = restoring.left.front_mut() {
+                front.2 = read.next;
+            }
+            return Ok(false);
+        }
+        store.finish_restore(&[(stream, read.next)]).map_err(of(partition))?;
+        restoring.left.pop_front();
+        Ok(restoring.left.is_empty())
+    }
+
+    /// The changelogs, each from where the store has it.
+    fn changelogs(&self, store: &Store) -> VecDeque<(Stream, Topic, i64)> {
+        let topics = &self.settings.topics;
+        let streams =
+            [(Stream::State, &topics.state_changelog), (Stream::Seen, &topics.seen_changelog)];
+        let from = |(stream, name): (Stream, &String)| {
+            (stream, name.as_str().into(), store.position(stream).unwrap_or(0))
+        };
+        streams.into_iter().map(from).collect()
+    }
+
+    /// A partition's state is whole: it goes to work.
+    fn restored(
+        &mut self,
+        log: &mut dyn Log,
+        partition: i32,
+        restoring: Restoring,
+    ) -> Result<(), WorkerError> {
+        let Some(store) = restoring.store else { return Ok(()) };
+        self.show(partition, &store).map_err(of(partition))?;
+        let busy_at = self.clock.elapsed();
+        self.tasks.insert(partition, Task { store, busy_at, waiting: None });
+        log.start(&[partition])?;
         self.shared.readiness.ready(partition);
-        tracing::info!(partition, records, took = ?started.elapsed(), "partition restored");
+        let took = busy_at.saturating_sub(restoring.since);
+        tracing::info!(partition, records = restoring.records, ?took, "partition restored");
         Ok(())
     }
 
@@ -270,68 +458,19 @@ impl Worker {
         self.settings.state_dir.join(format!("partition-{partition}"))
     }
 
-    fn open_store(&self, partition: i32) -> Result<Store, StoreError> {
+    /// Opens a partition's store; none while another thread has not closed it yet.
+    fn open_store(&self, partition: i32, since: Duration) -> Result<Option<Store>, WorkerError> {
         let dir = self.dir(partition);
-        let started = Instant::now();
-        let open =
-            || Store::open(&dir, &self.settings.application, partition, &self.settings.store);
-        loop {
-            match open() {
-                Err(StoreError::InUse(_))
-                    if started.elapsed() < HAND_OVER_MAX && !self.stopped() =>
-                {
-                    self.wait(Duration::from_millis(50));
-                }
-                Err(error) if error.is_rebuildable() => {
-                    tracing::warn!(partition, %error, "rebuilding the partition from its changelog");
-                    Store::destroy(&dir, &self.settings.store)?;
-                    return open();
-                }
-                result => return result,
+        let Settings { application, store: options, .. } = &self.settings;
+        match Store::open(&dir, application, partition, options) {
+            Ok(store) => Ok(Some(store)),
+            Err(StoreError::InUse(_))
+                if self.clock.elapsed().saturating_sub(since) < HAND_OVER_MAX =>
+            {
+                Ok(None)
             }
+            Err(error) => Err(of(partition)(error)),
         }
-    }
-
-    /// Replays the changelogs. None: the store is ahead of its log, so it belongs to another one.
-    fn restore(
-        &self,
-        log: &mut dyn Log,
-        partition: i32,
-        store: &mut Store,
-    ) -> Result<Option<u64>, WorkerError> {
-        let topics = &self.settings.topics;
-        let mut records = 0;
-        for (stream, name) in
-            [(Stream::State, &topics.state_changelog), (Stream::Seen, &topics.seen_changelog)]
-        {
-            let topic: Topic = name.as_str().into();
-            let from = store.position(stream).unwrap_or(0);
-            let mut failed = None;
-            let read = log.read(&topic, partition, from, &mut |record| {
-                records += 1;
-                if records % 1_000 == 0 {
-                    self.shared.readiness.beat(self.settings.worker, Instant::now());
-                }
-                let key = record.key.as_deref().unwrap_or_default();
-                store.restore(stream, record.offset + 1, key, record.payload.as_deref()).map_err(
-                    |error| {
-                        let stop = LogError::new(Remedy::Stop, &error);
-                        failed = Some(error);
-                        stop
-                    },
-                )
-            });
-            if let Some(error) = failed {
-                return Err(error.into());
-            }
-            let next = read?;
-            if next < from {
-                return Ok(None);
-            }
-            store.finish_restore(&[(stream, next)])?;
-        }
-        self.shared.metrics.restore(partition, records, 0);
-        Ok(Some(records))
     }
 
     /// Shows the restored accounts to the API.
@@ -353,8 +492,10 @@ impl Worker {
     fn revoke(&mut self, partitions: &[i32]) {
         let inputs = self.settings.topics.inputs();
         for partition in partitions {
-            if let Some(task) = self.tasks.remove(partition)
-                && let Err(error) = task.store.close()
+            let restoring = self.restoring.remove(partition).and_then(|restoring| restoring.store);
+            let store = self.tasks.remove(partition).map(|task| task.store).or(restoring);
+            if let Some(store) = store
+                && let Err(error) = store.close()
             {
                 // Nothing is lost: the changelog has it, and the store is read back from there.
                 tracing::warn!(partition, %error, "closing the partition's state failed");
@@ -365,28 +506,41 @@ impl Worker {
         self.shared.readiness.revoked(partitions);
     }
 
+    /// Processes records in batches that are bounded in time, each a transaction.
     fn process(&mut self, log: &mut dyn Log, records: &[Record]) -> Result<(), WorkerError> {
         let span = tracing::debug_span!("batch", records = records.len());
         let _entered = span.enter();
-        let mut batch = Batch::default();
-        let applied = self.apply_all(log, records, &mut batch);
-        let committed = applied.and_then(|()| self.commit(log, batch));
-        if committed.is_err() {
-            for task in self.tasks.values_mut() {
-                task.store.discard();
+        let mut left = records;
+        while !left.is_empty() {
+            let mut batch = Batch::default();
+            let applied = self.apply(log, left, &mut batch);
+            let committed = applied.and_then(|applied| {
+                left = left.get(applied..).unwrap_or_default();
+                self.commit(log, batch)
+            });
+            if committed.is_err() {
+                for task in self.tasks.values_mut() {
+                    task.store.discard();
+                }
             }
+            committed?;
         }
-        committed
+        Ok(())
     }
 
-    fn apply_all(
+    /// Applies records until the batch has taken its time; how many.
+    fn apply(
         &mut self,
         log: &mut dyn Log,
         records: &[Record],
         batch: &mut Batch,
-    ) -> Result<(), WorkerError> {
-        let now = Instant::now();
-        for record in records {
+    ) -> Result<usize, WorkerError> {
+        let now = self.clock.elapsed();
+        for (index, record) in records.iter().enumerate() {
+            if index > 0 && self.clock.elapsed().saturating_sub(now) >= self.settings.batch_time_max
+            {
+                return Ok(index);
+            }
             let Some(task) = self.tasks.get_mut(&record.partition) else { continue };
             if let Some(waiting) = &mut task.waiting {
                 waiting.offsets.entry(Arc::clone(&record.topic)).or_insert(record.offset);
@@ -416,7 +570,7 @@ impl Worker {
                 }
             }
         }
-        Ok(())
+        Ok(records.len())
     }
 
     fn handle(&mut self, record: &Record, batch: &mut Batch) -> Result<Handled, WorkerError> {
@@ -428,7 +582,8 @@ impl Worker {
                 let Some(task) = self.tasks.get_mut(&record.partition) else {
                     return Ok(Handled::Done);
                 };
-                match self.core.apply(&mut task.store, input, received_at, outputs)? {
+                let applied = self.core.apply(&mut task.store, input, received_at, outputs);
+                match applied.map_err(of(record.partition))? {
                     Ok(applied) => {
                         batch.days_closed += u64::from(applied.days_closed);
                         if is_event {
@@ -491,12 +646,12 @@ impl Worker {
         if batch.offsets.is_empty() {
             return Ok(());
         }
-        let started = Instant::now();
+        let started = self.clock.elapsed();
         self.encode_outputs(&mut batch);
         let touched: BTreeSet<i32> =
             batch.offsets.keys().map(|(_, partition)| *partition).collect();
         for partition in &touched {
-            self.append_changes(*partition, &mut batch.transaction)?;
+            self.append_changes(*partition, &mut batch.transaction).map_err(of(*partition))?;
         }
         batch.transaction.offsets = batch
             .offsets
@@ -516,12 +671,12 @@ impl Worker {
                     stream_of(&self.settings.topics, topic).map(|stream| (stream, *next))
                 })
                 .collect();
-            task.store.commit(&positions)?;
+            task.store.commit(&positions).map_err(of(*partition))?;
             if let Some(outputs) = batch.outputs.get(partition) {
                 self.shared.read_model.publish(*partition, outputs);
             }
         }
-        self.count(&batch, started.elapsed());
+        self.count(&batch, self.clock.elapsed().saturating_sub(started));
         Ok(())
     }
 
@@ -590,7 +745,7 @@ impl Worker {
             metrics.outputs(outputs);
         }
         metrics.committed(took, batch.records);
-        metrics.published(now_ms(), batch.timestamps_ms.iter().copied());
+        metrics.published(self.clock.now_ms(), batch.timestamps_ms.iter().copied());
     }
 
     /// Records the passing of time in quiet live partitions, so that silence is noticed and a replay sees the same.
@@ -598,17 +753,18 @@ impl Worker {
         if self.settings.ticks == Ticks::Off {
             return Ok(());
         }
-        let now = now_ms();
+        let (now, elapsed) = (self.clock.now_ms(), self.clock.elapsed());
         let every = self.settings.tick_every;
         let topic: Topic = self.settings.topics.ticks.as_str().into();
         let mut transaction = Transaction::default();
         for (&partition, task) in &mut self.tasks {
             let live =
                 task.store.clock().newest.is_some_and(|newest| now - newest.0 <= LIVE_AGE_MS_MAX);
-            if !live || task.waiting.is_some() || task.busy_at.elapsed() < every {
+            let quiet = elapsed.saturating_sub(task.busy_at);
+            if !live || task.waiting.is_some() || quiet < every {
                 continue;
             }
-            task.busy_at = Instant::now();
+            task.busy_at = elapsed;
             transaction.appends.push(Append {
                 topic: Arc::clone(&topic),
                 partition,
@@ -626,11 +782,11 @@ impl Worker {
 
     /// Lets partitions that wait for the schema registry try again.
     fn resume_waiting(&mut self, log: &mut dyn Log) -> Result<(), WorkerError> {
+        let now = self.clock.elapsed();
         for (&partition, task) in &mut self.tasks {
-            let due = task
-                .waiting
-                .as_ref()
-                .is_some_and(|waiting| waiting.since.elapsed() >= self.settings.registry_retry);
+            let due = task.waiting.as_ref().is_some_and(|waiting| {
+                now.saturating_sub(waiting.since) >= self.settings.registry_retry
+            });
             if !due {
                 continue;
             }
@@ -647,14 +803,15 @@ impl Worker {
     }
 
     fn report(&mut self, log: &mut dyn Log) -> Result<(), WorkerError> {
-        if self.reported_at.elapsed() < REPORT_EVERY {
+        if self.clock.elapsed().saturating_sub(self.reported_at) < REPORT_EVERY {
             return Ok(());
         }
-        self.reported_at = Instant::now();
+        self.reported_at = self.clock.elapsed();
         let metrics = &self.shared.metrics;
-        let now = now_ms();
+        let now = self.clock.now_ms();
         for (&partition, task) in &self.tasks {
-            metrics.state_bytes(partition, task.store.stats()?.bytes);
+            let stats = task.store.stats().map_err(of(partition))?;
+            metrics.state_bytes(partition, stats.bytes);
             if let Some(newest) = task.store.clock().newest {
                 metrics.watermark_lag(partition, now - newest.0);
             }
@@ -684,11 +841,4 @@ fn stream_of(topics: &TopicNames, topic: &Topic) -> Option<Stream> {
     } else {
         None
     }
-}
-
-/// The wall clock, for stamps and ages; no decision about an account depends on it.
-#[must_use]
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

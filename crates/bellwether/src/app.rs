@@ -11,13 +11,14 @@ use anyhow::{Context, Result, bail};
 use bellwether_core::policy::Compiled;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::step::Core;
+use bellwether_engine::clock::now_ms;
 use bellwether_engine::embedded::{AppendError, Embedded, partition_of};
 use bellwether_engine::kafka::{KafkaLog, KafkaOptions, WorkerId};
 use bellwether_engine::log::{Append, Log, Topic};
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{ReadModel, Readiness};
 use bellwether_engine::topics::{Cleanup, TopicSpec};
-use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError, now_ms};
+use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
 use bellwether_server::{AppState, Ingest, IngestError, IngestReceipt, Rejected};
 use bellwether_store::log_store::Retention;
 use bellwether_store::task::StoreOptions;
@@ -295,6 +296,7 @@ fn settings(config: &Config, data_dir: &Path, store: StoreOptions, worker: u32) 
         state_dir: data_dir.join("state"),
         store,
         batch_records_max: config.engine.batch_records_max,
+        batch_time_max: Duration::from_millis(config.engine.batch_milliseconds_max),
         poll_timeout: Duration::from_millis(100),
         ticks: config.engine.ticks,
         tick_every: Duration::from_secs(config.engine.tick_seconds),

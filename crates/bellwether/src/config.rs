@@ -98,6 +98,8 @@ pub(crate) struct Engine {
     pub(crate) output_format: OutputFormat,
     /// Records in one transaction at most (1..=100000).
     pub(crate) batch_records_max: usize,
+    /// Milliseconds of processing after which a batch is committed, whatever is left of it (1..=10000).
+    pub(crate) batch_milliseconds_max: u64,
     /// Bytes of an input record at most; larger ones are dead letters (1024..=67108864).
     pub(crate) record_bytes_max: usize,
     /// Whether the passing of time is recorded in quiet partitions: `live` or `off`.
@@ -151,6 +153,7 @@ impl Default for Config {
             engine: Engine {
                 output_format: OutputFormat::Auto,
                 batch_records_max: 5_000,
+                batch_milliseconds_max: 500,
                 record_bytes_max: 1 << 20,
                 ticks: Ticks::Live,
                 tick_seconds: 60,
@@ -195,6 +198,7 @@ impl Config {
     fn check(&self) -> Result<()> {
         within("kafka.workers", u64::from(self.kafka.workers), 1, 64)?;
         within("engine.batch_records_max", self.engine.batch_records_max as u64, 1, 100_000)?;
+        within("engine.batch_milliseconds_max", self.engine.batch_milliseconds_max, 1, 10_000)?;
         within("engine.record_bytes_max", self.engine.record_bytes_max as u64, 1_024, 64 << 20)?;
         within("engine.tick_seconds", self.engine.tick_seconds, 1, 86_400)?;
         within("engine.store_memory_mib", self.engine.store_memory_mib as u64, 16, 1 << 20)?;

@@ -11,9 +11,9 @@ use bellwether_core::event::{Event, Profile};
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{AlertEvent, Band, HealthRecord, Output, Severity, Transition};
 use bellwether_core::time::{DAY_MS, Day, Millis, Zone};
+use bellwether_engine::clock::now_ms;
 use bellwether_engine::embedded::{AppendError, Embedded, partition_of};
 use bellwether_engine::log::Append;
-use bellwether_engine::worker::now_ms;
 use bellwether_wire::encode::Encoder;
 use bellwether_wire::files;
 

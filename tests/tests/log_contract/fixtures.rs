@@ -156,6 +156,7 @@ impl Fixture for OnEmbedded {
                     topic,
                     partition,
                     0,
+                    usize::MAX,
                     &mut |record| {
                         records.push((partition, record.payload));
                         Ok(())

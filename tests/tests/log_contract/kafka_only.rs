@@ -213,7 +213,7 @@ fn without_a_committed_position_reading_begins_at_the_oldest_record() {
 fn a_position_after_the_end_stops_with_advice() {
     let fixture = OnKafka::new();
     let mut log = open_started(&fixture);
-    let error = log.read(&fixture.output(), 0, 5, &mut |_| Ok(())).expect_err("it ends at 0");
+    let error = log.read(&fixture.output(), 0, 5, 10, &mut |_| Ok(())).expect_err("it ends at 0");
     assert_eq!(error.remedy, Remedy::Stop);
     assert!(error.message.contains("local state"), "{error}");
 }

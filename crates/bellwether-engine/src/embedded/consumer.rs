@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Embedded, READ_BYTES_MAX, lock, record};
-use crate::log::{Lag, Log, LogError, Poll, Receipt, Record, Remedy, Topic, Transaction};
+use crate::log::{Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction};
 
 /// Where an input partition stands.
 #[derive(Debug)]
@@ -189,9 +189,10 @@ impl Log for EmbeddedLog {
         topic: &Topic,
         partition: i32,
         from: i64,
+        records_max: usize,
         each: &mut dyn FnMut(Record) -> Result<(), LogError>,
-    ) -> Result<i64, LogError> {
-        self.log.read(topic, partition, from, each)
+    ) -> Result<Read, LogError> {
+        self.log.read(topic, partition, from, records_max, each)
     }
 
     fn pause(&mut self, partitions: &[i32]) -> Result<(), LogError> {

@@ -5,7 +5,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use super::*;
-use crate::log::{Log, Poll, Transaction};
+use crate::log::{Log, Poll, Read, Transaction};
 
 const PARTITIONS: i32 = 3;
 /// Longer than any healthy step takes; only a hang waits for all of it.
@@ -185,19 +185,19 @@ fn records_come_back_whole_after_a_restart() {
 
     let log = open(&dir, 100);
     let mut found: Vec<Record> = Vec::new();
-    let next = log.read(&"in".into(), 2, 0, &mut |record| {
+    let next = log.read(&"in".into(), 2, 0, 10, &mut |record| {
         found.push(record);
         Ok::<(), LogError>(())
     });
-    assert_eq!(next.expect("readable"), 2);
+    assert_eq!(next.expect("readable"), Read { next: 2, end: 2 });
     assert!((before..=now_ms()).contains(&found[0].timestamp_ms), "stamped by the log");
     assert_eq!(found[0].payload, sent.payload);
     assert_eq!(found[0].headers, sent.headers);
     assert_eq!((found[1].payload.clone(), found[1].key.clone()), (None, None));
     assert_eq!((found[1].offset, found[1].timestamp_ms), (1, 7));
     // Beyond the end, the end is what a reader gets: it tells a reader of another log's positions apart.
-    let beyond = log.read(&"in".into(), 2, 50, &mut |_| Ok::<(), LogError>(()));
-    assert_eq!(beyond.expect("readable"), 2);
+    let beyond = log.read(&"in".into(), 2, 50, 10, &mut |_| Ok::<(), LogError>(()));
+    assert_eq!(beyond.expect("readable").next, 2);
 }
 
 #[test]

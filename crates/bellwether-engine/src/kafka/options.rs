@@ -115,6 +115,11 @@ impl WorkerId {
 }
 
 impl KafkaOptions {
+    /// Bytes of keys and values in one batch: as many as are fetched ahead.
+    pub(super) fn batch_bytes_max(&self) -> usize {
+        self.consumer_queue_kib_max as usize * 1024
+    }
+
     /// The settings that all clients share.
     ///
     /// # Errors

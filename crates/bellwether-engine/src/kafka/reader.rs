@@ -10,7 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::context::ReaderContext;
 use super::{classify, record};
 use crate::kafka::KafkaOptions;
-use crate::log::{LogError, Record, Remedy, Topic};
+use crate::log::{LogError, Read, Record, Remedy, Topic};
 
 /// One request for a partition's ends.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,6 +28,22 @@ pub(super) struct Reader {
     committed: BaseConsumer<ReaderContext>,
     uncommitted: BaseConsumer<ReaderContext>,
     open_wait: Duration,
+    /// A reading that was not at its end when its caller had enough.
+    under_way: Option<Reading>,
+}
+
+/// A reading of one partition.
+struct Reading {
+    topic: Topic,
+    partition: i32,
+    next: i64,
+    end: i64,
+}
+
+enum Begun {
+    /// There is nothing to read.
+    AtEnd(i64),
+    Reading(Reading),
 }
 
 impl Reader {
@@ -45,6 +61,7 @@ impl Reader {
             uncommitted: create("read_uncommitted")?,
             open_wait: Duration::from_millis(options.transaction_timeout_ms.into())
                 + ABORT_SCAN * 2,
+            under_way: None,
         })
     }
 
@@ -55,12 +72,36 @@ impl Reader {
 
     /// See [`crate::log::Log::read`].
     pub(super) fn read(
-        &self,
+        &mut self,
         topic: &Topic,
         partition: i32,
         from: i64,
+        records_max: usize,
         each: &mut dyn FnMut(Record) -> Result<(), LogError>,
-    ) -> Result<i64, LogError> {
+    ) -> Result<Read, LogError> {
+        let under_way = self.under_way.take().filter(|reading| {
+            reading.topic == *topic && reading.partition == partition && reading.next == from
+        });
+        let mut reading = match under_way {
+            Some(reading) => reading,
+            None => match self.begin(topic, partition, from)? {
+                Begun::AtEnd(end) => return Ok(Read { next: end, end }),
+                Begun::Reading(reading) => reading,
+            },
+        };
+        let outcome = self.deliver(&mut reading, records_max, each);
+        let read = Read { next: reading.next, end: reading.end };
+        if outcome.is_ok() && read.next < read.end {
+            self.under_way = Some(reading);
+            return Ok(read);
+        }
+        self.committed.unassign().map_err(|error| {
+            classify::uncommitted(&format!("cannot leave {topic} [{partition}]"), &error)
+        })?;
+        outcome.map(|()| read)
+    }
+
+    fn begin(&self, topic: &Topic, partition: i32, from: i64) -> Result<Begun, LogError> {
         let (oldest, end) = self.ends(topic, partition)?;
         if from > end {
             return Err(LogError::new(
@@ -71,22 +112,19 @@ impl Reader {
                 ),
             ));
         }
-        if from.max(oldest) >= end {
-            return Ok(end);
+        let next = from.max(oldest);
+        if next >= end {
+            return Ok(Begun::AtEnd(end));
         }
         self.wait_for_open_transactions(topic, partition, end)?;
         let mut assignment = TopicPartitionList::new();
         assignment
-            .add_partition_offset(topic, partition, Offset::Offset(from.max(oldest)))
+            .add_partition_offset(topic, partition, Offset::Offset(next))
             .and_then(|()| self.committed.assign(&assignment))
             .map_err(|error| {
                 classify::uncommitted(&format!("cannot read {topic} [{partition}]"), &error)
             })?;
-        let outcome = self.deliver(topic, partition, end, each);
-        self.committed.unassign().map_err(|error| {
-            classify::uncommitted(&format!("cannot leave {topic} [{partition}]"), &error)
-        })?;
-        outcome.map(|()| end)
+        Ok(Begun::Reading(Reading { topic: topic.clone(), partition, next, end }))
     }
 
     /// Once the last stable offset has reached `end`, the first end-of-partition that a read meets lies at or after `end`.
@@ -117,28 +155,33 @@ impl Reader {
 
     fn deliver(
         &self,
-        topic: &Topic,
-        partition: i32,
-        end: i64,
+        reading: &mut Reading,
+        records_max: usize,
         each: &mut dyn FnMut(Record) -> Result<(), LogError>,
     ) -> Result<(), LogError> {
+        let Reading { topic, partition, .. } = &*reading;
+        let (topic, partition) = (topic.clone(), *partition);
         let mut last_progress = Instant::now();
-        loop {
+        let mut delivered = 0;
+        while delivered < records_max && reading.next < reading.end {
             match self.committed.poll(POLL) {
                 Some(Ok(message)) => {
-                    if message.offset() >= end {
+                    if message.offset() >= reading.end {
+                        reading.next = reading.end;
                         return Ok(());
                     }
-                    let last = message.offset() + 1 == end;
                     each(record(topic.clone(), &message))?;
-                    if last {
-                        return Ok(());
-                    }
+                    reading.next = message.offset() + 1;
+                    delivered += 1;
                     last_progress = Instant::now();
                 }
-                Some(Err(KafkaError::PartitionEOF(at))) if at == partition => return Ok(()),
+                // What is left are markers of transactions.
+                Some(Err(KafkaError::PartitionEOF(at))) if at == partition => {
+                    reading.next = reading.end;
+                    return Ok(());
+                }
                 Some(Err(error)) => {
-                    if let Some(error) = classify::polled(&error, topic) {
+                    if let Some(error) = classify::polled(&error, &topic) {
                         return Err(error);
                     }
                     tracing::warn!(%topic, partition, %error, "reading goes on after an error");
@@ -155,6 +198,7 @@ impl Reader {
                 ));
             }
         }
+        Ok(())
     }
 }
 
