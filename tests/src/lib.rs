@@ -40,20 +40,27 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut condition: impl FnMut() ->
     }
 }
 
-/// Compares lists of records and shows the first difference only: thousands of records tell less.
+/// Compares lists of records and shows where the first difference begins, and no more: thousands of records tell less.
 ///
 /// # Panics
 /// If they differ.
 pub fn assert_same<T: PartialEq + std::fmt::Debug>(what: &str, found: &[T], expected: &[T]) {
+    if found == expected {
+        return;
+    }
     let differs = found.iter().zip(expected).position(|(left, right)| left != right);
     let index = differs.unwrap_or_else(|| found.len().min(expected.len()));
-    assert!(
-        found == expected,
-        "{what}: {} records, expected {}; the first difference is at {index}:\n found    {:?}\n expected {:?}",
+    let shown = |records: &[T]| format!("{:?}", records.get(index));
+    let (found_text, expected_text) = (shown(found), shown(expected));
+    let same = found_text.chars().zip(expected_text.chars()).take_while(|(l, r)| l == r).count();
+    let around =
+        |text: &str| -> String { text.chars().skip(same.saturating_sub(200)).take(600).collect() };
+    panic!(
+        "{what}: {} records, expected {}; the first difference is at {index}:\n found    …{}…\n expected …{}…",
         found.len(),
         expected.len(),
-        found.get(index),
-        expected.get(index),
+        around(&found_text),
+        around(&expected_text),
     );
 }
 

@@ -18,6 +18,8 @@ type Families = BTreeMap<&'static str, BTreeMap<Vec<u8>, Vec<u8>>>;
 #[derive(Default)]
 struct Dir {
     open: bool,
+    /// Power cuts so far: a database opened before the last one is no more.
+    cuts: u64,
     rows: Families,
     flushed: Families,
     unflushed: Vec<Batch>,
@@ -34,8 +36,8 @@ struct Disk {
 pub struct MemoryDisk(Arc<Mutex<Disk>>);
 
 impl MemoryDisk {
-    /// A power cut: every database is closed as it is and keeps, beyond its last flush, the first `keep(directory, batches)` of
-    /// the batches written since (more than there are: all).
+    /// A power cut: every database keeps, beyond its last flush, the first `keep(directory, batches)` of the batches written since
+    /// (more than there are: all). Whoever still has one open writes into the void from now on.
     pub fn crash(&self, mut keep: impl FnMut(&Path, usize) -> usize) {
         let mut disk = self.lock();
         disk.writes_left = None;
@@ -44,6 +46,7 @@ impl MemoryDisk {
             dir.unflushed.truncate(kept);
             dir.rows = dir.flushed.clone();
             dir.open = false;
+            dir.cuts += 1;
             for batch in &dir.unflushed {
                 apply(&mut dir.rows, batch);
             }
@@ -53,6 +56,21 @@ impl MemoryDisk {
     /// After this many more batches every write fails, as on a full disk; none: writes succeed.
     pub fn fail_after(&self, batches: Option<u64>) {
         self.lock().writes_left = batches;
+    }
+
+    /// Damages a value in the database at `path`; false where it has none.
+    pub fn damage(&self, path: &Path, which: usize) -> bool {
+        let mut disk = self.lock();
+        let Some(dir) = disk.dirs.get_mut(path) else { return false };
+        let count: usize = dir.rows.values().map(BTreeMap::len).sum();
+        let Some(which) = which.checked_rem(count) else { return false };
+        for rows in [&mut dir.rows, &mut dir.flushed] {
+            // The same row in both, where it is in both.
+            if let Some(value) = rows.values_mut().flat_map(BTreeMap::values_mut).nth(which) {
+                value.push(0xff);
+            }
+        }
+        true
     }
 
     /// Removes a database that nobody has open.
@@ -72,7 +90,7 @@ impl MemoryDisk {
             return Err(StoreError::InUse(path.to_owned()));
         }
         dir.open = true;
-        Ok(MemoryDatabase { disk: self.clone(), path: path.to_owned() })
+        Ok(MemoryDatabase { disk: self.clone(), path: path.to_owned(), cuts: dir.cuts })
     }
 
     fn lock(&self) -> MutexGuard<'_, Disk> {
@@ -91,6 +109,7 @@ impl fmt::Debug for MemoryDisk {
 pub(crate) struct MemoryDatabase {
     disk: MemoryDisk,
     path: PathBuf,
+    cuts: u64,
 }
 
 impl MemoryDatabase {
@@ -123,6 +142,9 @@ impl MemoryDatabase {
             *left -= 1;
         }
         let dir = disk.dirs.entry(self.path.clone()).or_default();
+        if dir.cuts > self.cuts {
+            return Err(StoreError::Io("the power was cut".to_owned()));
+        }
         apply(&mut dir.rows, &batch);
         dir.unflushed.push(batch);
         Ok(())
@@ -130,6 +152,9 @@ impl MemoryDatabase {
 
     pub(crate) fn flush(&self) {
         self.with(|dir| {
+            if dir.cuts > self.cuts {
+                return;
+            }
             for batch in std::mem::take(&mut dir.unflushed) {
                 apply(&mut dir.flushed, &batch);
             }
@@ -150,7 +175,11 @@ impl MemoryDatabase {
 
 impl Drop for MemoryDatabase {
     fn drop(&mut self) {
-        self.with(|dir| dir.open = false);
+        self.with(|dir| {
+            if dir.cuts == self.cuts {
+                dir.open = false;
+            }
+        });
     }
 }
 

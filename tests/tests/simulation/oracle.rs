@@ -1,0 +1,239 @@
+//! What should have come out: the core, fed once with every input record in the order in which committed transactions took them,
+//! on state in memory, by a process that never failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::account::Account;
+use bellwether_core::event::Input;
+use bellwether_core::output::Output;
+use bellwether_core::reject::Reject;
+use bellwether_core::state::{Clock, MemoryState, State};
+use bellwether_core::step::Core;
+use bellwether_core::time::Millis;
+use bellwether_engine::log::{Record, Topic};
+use bellwether_engine::topics::TopicNames;
+use bellwether_store::task::{Store, Stream};
+use bellwether_tests::{assert_same, text};
+use bellwether_wire::decode::{DecodeError, Decoder};
+use bellwether_wire::encode::Encoder;
+
+use crate::broker::{Broker, Place};
+use crate::log::lock;
+use crate::world::{RECORD_BYTES_MAX, World, store_dir, store_options};
+
+/// Key and value, as text.
+type Published = (Option<String>, Option<String>);
+
+/// What was found, for a test that wants to know whether a schedule was worth its time.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) inputs: u64,
+    pub(crate) outputs: u64,
+    pub(crate) alerts: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) days_closed: u64,
+    pub(crate) live_stores: u64,
+}
+
+impl std::ops::AddAssign for Found {
+    fn add_assign(&mut self, other: Found) {
+        self.inputs += other.inputs;
+        self.outputs += other.outputs;
+        self.alerts += other.alerts;
+        self.dead_letters += other.dead_letters;
+        self.days_closed += other.days_closed;
+        self.live_stores += other.live_stores;
+    }
+}
+
+/// Compares everything that was committed with what should have been.
+pub(crate) fn verify(world: &World<'_>, core: &Core, topics: &TopicNames) -> Found {
+    let broker = lock(&world.broker);
+    every_record_once(&broker, topics, world.partitions);
+    let mut found = Found::default();
+    for partition in 0..world.partitions {
+        let expected = Expected::of(&broker, core, topics, partition, &mut found);
+        for (name, records) in &expected.outputs {
+            let place: Place = (name.as_str().into(), partition);
+            let published: Vec<Published> =
+                broker.committed_records(&place).into_iter().map(published).collect();
+            assert_same(&format!("{name} [{partition}]"), &published, records);
+            found.outputs += records.len() as u64;
+        }
+        found.alerts += expected.outputs[&topics.alerts].len() as u64;
+        found.dead_letters += expected.outputs[&topics.dead_letters].len() as u64;
+        let accounts: Vec<Account> = expected.state.accounts().values().cloned().collect();
+        same_state(
+            "restored from the changelog",
+            &restored(&broker, topics, partition),
+            &accounts,
+            expected.state.clock(),
+        );
+        found.live_stores +=
+            live_stores(world, &broker, topics, partition, &accounts, expected.state.clock());
+    }
+    found
+}
+
+fn published(record: &Record) -> Published {
+    (text(record.key.as_deref()), text(record.payload.as_deref()))
+}
+
+/// Every committed input record was processed in one committed transaction, in its partition's order.
+fn every_record_once(broker: &Broker, topics: &TopicNames, partitions: i32) {
+    let mut by_place: BTreeMap<&Place, Vec<i64>> = BTreeMap::new();
+    for (place, offset) in broker.processed() {
+        by_place.entry(place).or_default().push(*offset);
+    }
+    for topic in topics.inputs() {
+        for partition in 0..partitions {
+            let place: Place = (topic.as_str().into(), partition);
+            let expected: Vec<i64> =
+                broker.committed_records(&place).iter().map(|record| record.offset).collect();
+            let processed = by_place.remove(&place).unwrap_or_default();
+            assert_same(&format!("{topic} [{partition}], processed"), &processed, &expected);
+        }
+    }
+    let strange: BTreeSet<&&Place> = by_place.keys().collect();
+    assert!(strange.is_empty(), "processed, but no input: {strange:?}");
+}
+
+struct Expected {
+    state: MemoryState,
+    outputs: BTreeMap<String, Vec<Published>>,
+}
+
+impl Expected {
+    fn of(
+        broker: &Broker,
+        core: &Core,
+        topics: &TopicNames,
+        partition: i32,
+        found: &mut Found,
+    ) -> Expected {
+        let mut decoder = Decoder::new(None, RECORD_BYTES_MAX).expect("no registry");
+        let encoder = Encoder::json();
+        let kinds =
+            [&topics.score_changed, &topics.score_current, &topics.alerts, &topics.dead_letters];
+        let mut expected = Expected {
+            state: MemoryState::default(),
+            outputs: kinds.map(|name| (name.clone(), Vec::new())).into(),
+        };
+        for (place, offset) in broker.processed().iter().filter(|(place, _)| place.1 == partition) {
+            let record = broker.committed_record(place, *offset).expect("it was processed");
+            found.inputs += 1;
+            let mut out = Vec::new();
+            let verdict = match decode(&mut decoder, topics, record) {
+                Ok(input) => {
+                    let at = Millis(record.timestamp_ms);
+                    let Ok(verdict) = core.apply(&mut expected.state, input, at, &mut out);
+                    verdict.map(|applied| found.days_closed += u64::from(applied.days_closed))
+                }
+                Err(reject) => Err(reject),
+            };
+            for output in &out {
+                let name = match output {
+                    Output::ScoreChanged(_) => &topics.score_changed,
+                    Output::Health(_) => &topics.score_current,
+                    Output::Alert(_) => &topics.alerts,
+                };
+                let key = Some(output.account().as_str().to_owned());
+                let value = text(Some(&encoder.encode(output).payload));
+                expected.outputs.get_mut(name).expect("a topic").push((key, value));
+            }
+            if verdict.is_err_and(|reject| !reject.reason.intended()) {
+                let letters = expected.outputs.get_mut(&topics.dead_letters).expect("a topic");
+                letters.push(published(record));
+            }
+        }
+        expected
+    }
+}
+
+fn decode(decoder: &mut Decoder, topics: &TopicNames, record: &Record) -> Result<Input, Reject> {
+    let (key, payload) = (record.key.as_deref(), record.payload.as_deref());
+    let topic: &str = &record.topic;
+    let input = if topic == topics.ticks {
+        return Ok(Input::Tick);
+    } else if topic == topics.profiles {
+        decoder.profile(key, payload).map(Input::Profile)
+    } else if topic == topics.outcomes {
+        decoder.outcome(key, payload).map(Input::Outcome)
+    } else {
+        decoder.event(key, payload).map(Input::Event)
+    };
+    input.map_err(|error| match error {
+        DecodeError::Reject(reject) => reject,
+        DecodeError::RegistryUnavailable(detail) => panic!("there is no registry: {detail}"),
+    })
+}
+
+/// A store built from the changelogs alone.
+fn restored(broker: &Broker, topics: &TopicNames, partition: i32) -> (Vec<Account>, Clock) {
+    let disk = bellwether_store::memory::MemoryDisk::default();
+    let dir = store_dir(partition);
+    let mut store =
+        Store::open(&dir, "simulated", partition, &store_options(&disk, 1)).expect("a new store");
+    for (stream, name) in changelogs(topics) {
+        let place: Place = (name, partition);
+        for record in broker.committed_records(&place) {
+            let key = record.key.as_deref().unwrap_or_default();
+            store
+                .restore(stream, record.offset + 1, key, record.payload.as_deref())
+                .expect("a changelog that can be read");
+        }
+    }
+    store.finish_restore(&[]).expect("a write");
+    contents(&store)
+}
+
+fn changelogs(topics: &TopicNames) -> [(Stream, Topic); 2] {
+    [
+        (Stream::State, topics.state_changelog.as_str().into()),
+        (Stream::Seen, topics.seen_changelog.as_str().into()),
+    ]
+}
+
+fn contents(store: &Store) -> (Vec<Account>, Clock) {
+    let ids: Vec<_> = store.accounts().expect("readable").collect::<Result<_, _>>().expect("ids");
+    let account = |id| store.get(id).expect("readable").expect("listed");
+    (ids.iter().map(account).collect(), store.clock())
+}
+
+fn same_state(what: &str, found: &(Vec<Account>, Clock), accounts: &[Account], clock: Clock) {
+    // As text: a value that is missing is a NaN, which equals nothing.
+    let shown = |accounts: &[Account]| -> Vec<String> {
+        accounts.iter().map(|account| format!("{account:?}")).collect()
+    };
+    assert_same(what, &shown(&found.0), &shown(accounts));
+    assert_eq!(found.1, clock, "{what}: the clock");
+}
+
+/// Stores that workers left at the end of their changelog hold the same.
+fn live_stores(
+    world: &World<'_>,
+    broker: &Broker,
+    topics: &TopicNames,
+    partition: i32,
+    accounts: &[Account],
+    clock: Clock,
+) -> u64 {
+    let mut compared = 0;
+    for disk in world.disks() {
+        let options = store_options(disk, 1);
+        let Ok(store) = Store::open(&store_dir(partition), "simulated", partition, &options) else {
+            // Damaged on purpose.
+            continue;
+        };
+        let is_current = changelogs(topics).into_iter().all(|(stream, name)| {
+            let place: Place = (name, partition);
+            let last = broker.committed_records(&place).last().map_or(-1, |record| record.offset);
+            store.position(stream).unwrap_or(0) > last
+        });
+        if is_current && world.trouble.damaged == 0 {
+            same_state("as a worker left it", &contents(&store), accounts, clock);
+            compared += 1;
+        }
+    }
+    compared
+}
