@@ -74,6 +74,11 @@ fn wrong_usage_and_wrong_configuration_are_exit_code_2() {
     );
     assert_names(&place.fails(2, ["config", "--config", "absent.toml"]), &["absent.toml"]);
 
+    assert_names(&place.fails(2, ["demo", "--as-of", "99"]), &["--as-of", "2026-03-01"]);
+    assert_names(&place.fails(2, ["run"]), &["--bootstrap-servers", "--embedded"]);
+    let listen = ["run", "--embedded", "--data-dir", "data", "--listen", "nowhere"];
+    assert_names(&place.fails(2, listen), &["nowhere", "--listen"]);
+
     place.write("typo.toml", "[engine]\nbatch_recods_max = 5\n");
     assert_names(
         &place.fails(2, ["config", "--config", "typo.toml"]),
@@ -124,9 +129,14 @@ fn a_policy_that_is_not_valid_is_exit_code_3_and_the_message_says_where() {
         &broken("unknown_accounts = \"admit\"", "unknown_accounts = \"perhaps\""),
         &["broken.toml", &line("unknown_accounts"), "perhaps", "admit", "reject"],
     );
-    // Everywhere but in `policy check` a policy that cannot be used is a failure of the command.
-    assert_names(&place.fails(1, ["version", "--policy", "broken.toml"]), &["broken.toml"]);
-    assert_names(&place.fails(1, ["version", "--policy", "builtin:x"]), &["default", "openstack"]);
+    // Everywhere but in `policy check` a policy that cannot be used is wrong usage.
+    assert_names(&place.fails(2, ["version", "--policy", "broken.toml"]), &["broken.toml"]);
+    assert_names(&place.fails(2, ["version", "--policy", "builtin:x"]), &["default", "openstack"]);
+    // A file may hold only what differs.
+    place.write("small.toml", "[admission]\ngrace_hours = 24\n");
+    let small = place.json(["policy", "check", "small.toml", "--json"]);
+    assert_eq!(small["signals"], checked["signals"]);
+    assert_ne!(small["version"], checked["version"]);
 }
 
 #[test]
@@ -157,6 +167,7 @@ fn flags_beat_environment_beats_file_and_secrets_are_masked() {
             .env("BELLWETHER_HTTP__LISTEN", "127.0.0.1:2")
             .env("BELLWETHER_DATA_DIR", "from-environment")
             .env("BELLWETHER_REGISTRY__PASSWORD", "hush-2")
+            .env("BELLWETHER_REGISTRY__URL", "http://user:hush-3@registry:8081/path")
             .output()
             .expect("the binary runs")
     };
@@ -170,6 +181,7 @@ fn flags_beat_environment_beats_file_and_secrets_are_masked() {
         let output = config(form);
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(!text.contains("hush") && text.contains("****"), "{text}");
+        assert!(text.contains("@registry:8081/path"), "{text}");
         assert!(text.contains("seen"), "what is no secret is shown: {text}");
     }
 }
@@ -288,7 +300,7 @@ fn a_cut_changes_nothing_that_was_known_before_it() {
         replay(&place, &[file, "--policy", "builtin:openstack", "--cut", "2012-06-15T00:00:00Z"]);
     assert_eq!(date.0, instant.0, "a date is its first instant");
     assert_names(
-        &place.fails(1, ["replay", file, "--cut", "soon"]),
+        &place.fails(2, ["replay", file, "--cut", "soon"]),
         &["--cut", "soon", "2026-03-01"],
     );
 }
@@ -323,6 +335,19 @@ fn bad_lines_are_skipped_counted_by_reason_and_named() {
     );
     assert_names(&named, &["yesterday", "ISO-8601"]);
 
+    // What lies ahead of the clock does not move time for the rest.
+    let mut events = vec![event("far", "a", "login", "9990-01-01T00:00:00Z")];
+    events.extend((1..=30).map(|day| {
+        event(&format!("d{day}"), "a", "login", &format!("2025-06-{day:02}T10:00:00Z"))
+    }));
+    place.write("ahead.ndjson", &ndjson(&events));
+    let summary = place.json(["replay", "ahead.ndjson", "--json"]);
+    assert_eq!(
+        (&summary["events"], &summary["rejected"]),
+        (&json!(30), &json!({"future": 1})),
+        "{summary}"
+    );
+
     place.write("mixed.ndjson", "{\"event_id\":\"e1\",\"account_id\":\"a\",\"type\":\"login\",\"occurred_at\":\"2025-06-02T10:00:00Z\"}\n{\"broken\n");
     let summary = place.json(["replay", "mixed.ndjson", "--json"]);
     assert_eq!((&summary["events"], &summary["bad_lines"]), (&json!(1), &json!(1)), "{summary}");
@@ -344,6 +369,17 @@ fn a_file_that_cannot_be_read_at_all_is_a_clear_error() {
         &["events.xlsx", ".csv", ".ndjson", ".avro"],
     );
     assert_names(&place.fails(1, ["replay", "absent.csv"]), &["absent.csv", "No such file"]);
+
+    // A file that breaks off gives no summary of a part.
+    place.write("events.ndjson", &ndjson(&small_history()));
+    let zipped = Command::new("gzip").arg(place.path("events.ndjson")).status();
+    assert!(zipped.expect("gzip is missing: install the package gzip").success());
+    let bytes = std::fs::read(place.path("events.ndjson.gz")).expect("gzip wrote it");
+    std::fs::write(place.path("half.ndjson.gz"), &bytes[..bytes.len() / 2]).expect("writable");
+    std::fs::write(place.path("noise.ndjson.gz"), b"no gzip at all").expect("writable");
+    for name in ["half.ndjson.gz", "noise.ndjson.gz"] {
+        assert_names(&place.fails(1, ["replay", name]), &[name, "breaks off"]);
+    }
 }
 
 #[test]

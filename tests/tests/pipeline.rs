@@ -4,6 +4,7 @@ mod common;
 
 use std::process::{Command, Stdio};
 
+use bellwether_core::time::{Day, Millis, Zone};
 use bellwether_tests::{Outgoing, Registry, assert_same, consume_all, produce, stories, text};
 use common::{App, LIMIT, header, outputs};
 use serde_json::{Value, json};
@@ -37,10 +38,12 @@ fn stories_come_out_right_and_explanations_add_up() {
     let change = |signal: &str| {
         let item = evidence.iter().find(|item| item["signal"] == signal);
         let item = item.unwrap_or_else(|| panic!("{signal} is not named: {last}"));
-        assert!(
-            item["onset"].is_string() || item["onset"].is_number(),
-            "{signal} has an onset: {item}"
-        );
+        let onset: Day = item["onset"].as_str().and_then(day).expect("an onset");
+        let weeks = if signal == "admin_presence" { 2 } else { 4 };
+        if signal != "tickets_opened" {
+            let began = stories::END.plus(-7 * weeks);
+            assert!(onset.since(began).abs() <= 1, "{signal} began {began}, not {onset}");
+        }
         item["change_pct"].as_f64().expect("a change")
     };
     assert!((change("logins") + 38.0).abs() <= 2.0);
@@ -88,6 +91,11 @@ fn stories_come_out_right_and_explanations_add_up() {
         );
     }
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
+}
+
+/// A date as records write it.
+fn day(text: &str) -> Option<Day> {
+    Some(Zone::UTC.day(Millis::parse(text)?))
 }
 
 fn points(line: &Value) -> i64 {
@@ -217,6 +225,64 @@ fn garbage_becomes_typed_dead_letters_and_the_flow_goes_on() {
             && metrics.contains(r#"reason="malformed"} 4"#),
         "{metrics}"
     );
+}
+
+/// A record that is small on the wire and large when it is unpacked is larger than any dead letter may be.
+#[test]
+fn a_record_too_large_for_a_dead_letter_is_kept_in_part() {
+    let app = App::prepare("bomb", 1, "");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("bomb.json");
+    let bytes = 20 << 20;
+    std::fs::write(&file, format!("{{\"text\":\"{}\"}}", "x".repeat(bytes))).expect("writable");
+    let sent = Command::new("kcat")
+        .args(["-P", "-b", app.bootstrap(), "-t", &app.topic("events"), "-z", "gzip"])
+        .args(["-X", "message.max.bytes=40000000"])
+        .arg(&file)
+        .status()
+        .expect("kcat is missing: install the package kcat");
+    assert!(sent.success());
+    app.finish_input();
+    let mut running = app.start();
+    app.wait_until_done(&mut running);
+    let letters = consume_all(app.bootstrap(), &app.topic("dead_letters"));
+    assert_eq!(letters.len(), 1);
+    assert_eq!(header(&letters[0], "bellwether.reason"), "too_large");
+    assert_eq!(header(&letters[0], "bellwether.payload_bytes"), (bytes + 11).to_string());
+    assert_eq!(letters[0].payload.as_ref().map(Vec::len), Some(64 << 10));
+}
+
+/// Avro that breaks off, or holds what no number is, under a schema that the registry knows.
+#[test]
+fn broken_avro_becomes_dead_letters_too() {
+    let registry = Registry::start();
+    let app = App::prepare("broken", 1, &format!("[registry]\nurl = \"{}\"\n", registry.url()));
+    let id = common::register_usage_event(&registry, &app.topic("events"));
+    let good = stories::events().swap_remove(0);
+    let whole = common::framed(id, &good);
+    let mut strange = good.clone();
+    strange.value = Some(f64::NAN);
+    let unknown = [&[0][..], &(id + 1000).to_be_bytes(), &whole[5..]].concat();
+    let payloads = vec![
+        whole[..whole.len() / 2].to_vec(),
+        common::framed(id, &strange),
+        unknown,
+        vec![0, 0],
+        whole,
+    ];
+    let records: Vec<_> =
+        payloads.into_iter().map(|payload| app.record(&good.account, payload)).collect();
+    produce(app.bootstrap(), &app.topic("events"), &records);
+    app.finish_input();
+    let mut running = app.start();
+    app.wait_until_done(&mut running);
+    let letters = consume_all(app.bootstrap(), &app.topic("dead_letters"));
+    let reasons: Vec<String> =
+        letters.iter().map(|letter| header(letter, "bellwether.reason")).collect();
+    assert_eq!(reasons, ["malformed", "non_finite", "unknown_schema", "malformed"]);
+    let scored = consume_all(app.bootstrap(), &app.topic("score_current"));
+    let key = Some(good.account.as_str().as_bytes().to_vec());
+    assert!(scored.iter().any(|record| record.key == key), "the good one is used");
 }
 
 /// A producer and a consumer that are not ours, over the console.

@@ -17,6 +17,7 @@ use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
+use crate::streams::Streams;
 use crate::time::{Day, Millis, Zone};
 
 /// Names a signal in persisted rows: a hash of its name, so that a policy may reorder its signals.
@@ -105,6 +106,8 @@ pub struct Hot {
     pub backfill: Option<Backfill>,
     /// One state per signal of the policy, in its order.
     pub signals: Vec<SignalState>,
+    /// Which events fed which signals lately: what the independence of evidence is judged by.
+    pub streams: Streams,
     /// Any activity at all, day by day.
     pub activity: Activity,
     /// Points of the lines that are no signals: recency, frequency, tenure.

@@ -7,12 +7,14 @@
 //!    | refractory period    | nothing supports it for `resolve_quiet_days` day closes; a corroborated
 //!    +--------- resolved <--+ alert folds it in; the outcome arrives; the account is dormant
 //! ```
+//! A corroborated alert is supported while as many independent groups as it needs are in support; one signal does not keep it.
+//! Its refractory period ends early for evidence that began after the resolution and would be enough by itself.
 //! Corroborated evidence is one `churn_risk` alert, which takes over the single-signal alerts of its signals.
 
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
-use crate::corroborate::{Assessment, assess};
+use crate::corroborate::{Assessment, Witnesses, assess};
 use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
 use crate::policy::{Compiled, Signal};
 use crate::policy_check::CORROBORATED_KIND;
@@ -59,15 +61,13 @@ pub(crate) fn review(
         .collect();
     let before = out.len();
     let mut desk = Desk { account, policy, model_version, at, out };
-    let assessment = assess(&evidence.iter().collect::<Vec<_>>(), policy, |name| {
-        policy.signals.iter().any(|signal| signal.key_user && signal.name == name)
-    });
+    let assessment = desk.assess(evidence.iter());
     match assessment.severity {
-        Some(severity) => {
+        Some(severity) if !desk.corroborated_rests(&evidence) => {
             desk.raise(CORROBORATED_KIND, severity, &evidence, &assessment);
             desk.fold(&evidence);
         }
-        None => desk.singles(&evidence, &assessment),
+        Some(_) | None => desk.singles(&evidence, &assessment),
     }
     desk.support(&evidence, &assessment, day_closed);
     desk.out.len() > before
@@ -98,7 +98,41 @@ struct Desk<'a> {
     out: &'a mut Vec<Output>,
 }
 
+/// What corroboration has to know of an account's signals.
+struct Known<'a>(&'a Account, &'a Compiled);
+
+impl Witnesses for Known<'_> {
+    fn is_key_user(&self, signal: &str) -> bool {
+        self.1.signals.iter().any(|known| known.key_user && known.name == signal)
+    }
+
+    fn shared(&self, left: &str, right: &str) -> f64 {
+        let index = |name: &str| self.1.signals.iter().position(|signal| signal.name == name);
+        match (index(left), index(right)) {
+            (Some(left), Some(right)) => self.0.hot.streams.shared(left, right),
+            _ => 0.0,
+        }
+    }
+}
+
 impl Desk<'_> {
+    fn assess<'e>(&self, evidence: impl Iterator<Item = &'e Evidence>) -> Assessment {
+        let evidence: Vec<&Evidence> = evidence.collect();
+        assess(&evidence, self.policy, &Known(self.account, self.policy))
+    }
+
+    /// Whether the corroborated alert must rest after its last resolution. What began since then breaks the rest, where it would
+    /// be enough by itself.
+    fn corroborated_rests(&self, evidence: &[Evidence]) -> bool {
+        if self.open(CORROBORATED_KIND).is_some() {
+            return false;
+        }
+        let Some(resolved_at) = self.resting_since(CORROBORATED_KIND) else { return false };
+        let resolved_on = self.account.zone().day(resolved_at);
+        let fresh = evidence.iter().filter(|item| item.onset > resolved_on);
+        self.assess(fresh).severity.is_none()
+    }
+
     fn open(&self, kind: &str) -> Option<usize> {
         self.account.hot.alerts.iter().position(|alert| alert.kind == kind)
     }
@@ -106,11 +140,11 @@ impl Desk<'_> {
     /// Alerts of signals that no other group confirms, at low or medium severity.
     fn singles(&mut self, evidence: &[Evidence], assessment: &Assessment) {
         let rules = &self.policy.deviation;
-        let corroborated = self.open(CORROBORATED_KIND).is_some();
-        if corroborated {
-            // The corroborated alert stays the one place for this account; new signals are added to it.
-            let severity = Severity::Info;
-            self.raise(CORROBORATED_KIND, severity, evidence, assessment);
+        if self.open(CORROBORATED_KIND).is_some() {
+            // The corroborated alert stays the one place for this account; while it holds, new signals are added to it.
+            if assessment.supported {
+                self.raise(CORROBORATED_KIND, Severity::Info, evidence, assessment);
+            }
             return;
         }
         let mut kinds: Vec<(String, f64, Vec<Evidence>)> = Vec::new();
@@ -150,7 +184,7 @@ impl Desk<'_> {
         assessment: &Assessment,
     ) {
         let Some(index) = self.open(kind) else {
-            if self.resting(kind) {
+            if kind != CORROBORATED_KIND && self.resting_since(kind).is_some() {
                 return;
             }
             let id = content_id(&[self.account.id.as_str(), kind, &self.at.0.to_string()]);
@@ -180,14 +214,12 @@ impl Desk<'_> {
         }
     }
 
-    /// Whether a kind was resolved so lately that it must rest.
-    fn resting(&self, kind: &str) -> bool {
+    /// When a kind was resolved, if that is so lately that it must rest.
+    fn resting_since(&self, kind: &str) -> Option<Millis> {
         let rest_ms = i64::from(self.policy.alerts.refractory_days) * DAY_MS;
-        self.account
-            .hot
-            .resolved
-            .iter()
-            .any(|(resolved, when)| resolved == kind && self.at.0 - when.0 < rest_ms)
+        let mut resolved = self.account.hot.resolved.iter();
+        let last = resolved.find(|(resolved, _)| resolved == kind);
+        last.map(|(_, when)| *when).filter(|when| self.at.0 - when.0 < rest_ms)
     }
 
     /// Ends the single-signal alerts that the corroborated one covers now.
@@ -215,10 +247,13 @@ impl Desk<'_> {
             .map(|signal| (signal.name.clone(), signal.kind.clone()))
             .collect();
         for alert in &mut self.account.hot.alerts {
-            let supported = evidence.iter().any(|item| {
-                alert.kind == CORROBORATED_KIND
-                    || kinds.iter().any(|(name, kind)| *name == item.signal && *kind == alert.kind)
-            });
+            let supported = if alert.kind == CORROBORATED_KIND {
+                assessment.supported
+            } else {
+                evidence.iter().any(|item| {
+                    kinds.iter().any(|(name, kind)| *name == item.signal && *kind == alert.kind)
+                })
+            };
             if supported {
                 alert.quiet_days = 0;
             } else if day_closed {
@@ -228,7 +263,6 @@ impl Desk<'_> {
                 ended.push(alert.clone());
             }
         }
-        debug_assert!(assessment.combined >= 0.0, "magnitudes only");
         for alert in ended {
             let resolution = self.how_it_ended(&alert);
             self.resolve(&alert.kind, resolution);

@@ -25,6 +25,7 @@ pub(crate) fn close_day(core: &Core, account: &mut Account, at: Millis, out: &mu
     align_history(account, &core.policy);
     roll_history(account, &core.policy, day);
     prune_activity(account, day);
+    account.hot.streams.fade();
     account.hot.maturity = Some(judge_maturity(account, &core.policy, day));
     let distinct = distinct_blocks(account, &core.policy, day);
     for index in 0..account.hot.signals.len() {
@@ -77,7 +78,7 @@ fn judge_maturity(account: &Account, policy: &Compiled, day: Day) -> Maturity {
     }
 }
 
-/// Days since the last event of any kind, up to and including `day`.
+/// Days since the last event that fed a signal, up to and including `day`.
 fn silent_days(account: &Account, day: Day) -> i32 {
     account.hot.last_event_at.map_or(i32::MAX, |at| day.since(account.zone().day(at)))
 }
@@ -141,14 +142,18 @@ fn roll_history(account: &mut Account, policy: &Compiled, day: Day) {
         let start = keep_from.max(newest.plus(1 - i32::try_from(ring.len()).unwrap_or(0)));
         let mut at = start.min(newest.plus(1));
         while at <= day {
-            let value = day_value(signal, state, &account.activity, *key, at, ring);
-            if at > newest {
-                ring.push(value);
-            } else if state.open.iter().any(|(open, _)| *open == at)
-                || is_distinct(signal)
-                || is_presence(signal)
-            {
-                ring.amend(usize::try_from(newest.since(at)).unwrap_or(usize::MAX), value);
+            let back = usize::try_from(newest.since(at)).ok();
+            let before = back.map_or_else(|| ring.back(0), |back| ring.back(back + 1));
+            let value = day_value(signal, state, &account.activity, *key, at, before);
+            let is_open = state.open.iter().any(|(open, _)| *open == at);
+            // A gauge's late value holds on the days after it, too.
+            let follows = signal.aggregate == Aggregate::Last && !value.is_nan();
+            match back {
+                None => ring.push(value),
+                Some(back) if is_open || follows || is_distinct(signal) || is_presence(signal) => {
+                    ring.amend(back, value);
+                }
+                Some(_) => {}
             }
             at = at.plus(1);
         }
@@ -175,14 +180,14 @@ fn zero_fill(ring: &mut Ring) {
     }
 }
 
-/// The value of one day of a signal; NaN where nothing was measured.
+/// The value of one day of a signal, `before` being that of the day before; NaN where nothing was measured.
 fn day_value(
     signal: &Signal,
     state: &SignalState,
     activity: &BTreeMap<ActivityKey, Activity>,
     key: SignalKey,
     day: Day,
-    ring: &Ring,
+    before: Option<f64>,
 ) -> f64 {
     if state.first_day.is_none() {
         return f64::NAN;
@@ -193,7 +198,7 @@ fn day_value(
         Aggregate::Sum => totals.map_or(0.0, |totals| totals.sum_micros as f64 / MICROS),
         Aggregate::Mean => totals.map_or(f64::NAN, mean),
         Aggregate::Last => totals.map_or_else(
-            || ring.values().last().copied().unwrap_or(f64::NAN),
+            || before.unwrap_or(f64::NAN),
             |totals| totals.last_micros as f64 / MICROS,
         ),
         Aggregate::DistinctMembers | Aggregate::DistinctFeatures | Aggregate::Presence => {
@@ -292,7 +297,7 @@ fn judge_signal(
         .map_or_else(|| weekly_values(signal, &daily), |(weeks, _)| weeks.clone());
     let state = &mut account.hot.signals[index];
     let streak = state.evidence.take().filter(|evidence| {
-        evidence.window_days == 0
+        evidence.is_run()
             && state.recent.last().is_some()
             && day.since(evidence.onset) <= STREAK_DAYS
     });

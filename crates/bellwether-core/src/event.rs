@@ -8,7 +8,7 @@ use crate::id::{AccountId, EventId, MemberId};
 use crate::time::{Day, Millis};
 
 /// The largest magnitude of an event's value. Values are summed as integers of a millionth, so that a sum does
-/// not depend on the order of arrival; the bound keeps 2^22 of them within 63 bits.
+/// not depend on the order of arrival; no number of events overflows the 127 bits of a sum.
 pub const VALUE_ABS_MAX: f64 = 1e12;
 
 /// One thing that a customer's account did, or that happened to it.

@@ -16,7 +16,7 @@ pub struct DayTotals {
     /// Events counted.
     pub count: u32,
     /// Sum of their values in millionths.
-    pub sum_micros: i64,
+    pub sum_micros: i128,
     /// The last value of the day in millionths, with its time; ties go to the larger value.
     pub last_micros: i64,
     /// See `last_micros`.
@@ -29,10 +29,10 @@ pub const MICROS: f64 = 1e6;
 impl DayTotals {
     /// Adds one event.
     pub fn add(&mut self, at: Millis, value: f64) {
-        // In range by admission (`VALUE_ABS_MAX`); the sum saturates rather than wraps.
+        // In range by admission (`VALUE_ABS_MAX`).
         let micros = (value * MICROS).round() as i64;
         self.count = self.count.saturating_add(1);
-        self.sum_micros = self.sum_micros.saturating_add(micros);
+        self.sum_micros = self.sum_micros.saturating_add(i128::from(micros));
         if self.count == 1 || (at, micros) >= (self.last_at, self.last_micros) {
             self.last_micros = micros;
             self.last_at = at;
@@ -61,6 +61,12 @@ impl Ring {
         if let Some(slot) = self.days.get_mut(index) {
             *slot = value;
         }
+    }
+
+    /// The value of the day `back` days before the newest (0 = newest), if it is held.
+    #[must_use]
+    pub fn back(&self, back: usize) -> Option<f64> {
+        self.days.get(self.days.len().checked_sub(back + 1)?).copied()
     }
 
     /// The values, oldest first.

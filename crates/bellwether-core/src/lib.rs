@@ -23,4 +23,5 @@ pub mod score;
 pub mod state;
 pub mod stats;
 pub mod step;
+pub mod streams;
 pub mod time;

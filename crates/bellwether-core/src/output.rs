@@ -164,6 +164,14 @@ pub struct Evidence {
     pub text: String,
 }
 
+impl Evidence {
+    /// Whether it is a run of single interactions and not a measured window.
+    #[must_use]
+    pub fn is_run(&self) -> bool {
+        self.window_days == 0
+    }
+}
+
 /// One line of a score change: the difference of a contribution.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Movement {

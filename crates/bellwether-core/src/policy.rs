@@ -12,7 +12,7 @@ use crate::account::SignalKey;
 use crate::event::Event;
 use crate::history::RING_DAYS;
 use crate::output::Category;
-use crate::time::{HOUR_MS, MINUTE_MS};
+use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 
 /// The default policy: a B2B software product with signals of all five categories.
 pub const DEFAULT_TOML: &str = include_str!("../policies/default.toml");
@@ -36,6 +36,7 @@ pub struct PolicyError {
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// A name for people.
+    #[serde(default = "unnamed")]
     pub name: String,
     /// Which events are let in.
     #[serde(default)]
@@ -58,9 +59,22 @@ pub struct Policy {
     /// The scorecard.
     #[serde(default)]
     pub score: ScorePolicy,
-    /// The signals.
-    #[serde(rename = "signal")]
+    /// The signals; none given: those of the default policy.
+    #[serde(rename = "signal", default = "default_signals")]
     pub signals: Vec<Signal>,
+}
+
+fn unnamed() -> String {
+    "custom".to_owned()
+}
+
+fn default_signals() -> Vec<Signal> {
+    #[derive(Deserialize)]
+    struct Signals {
+        signal: Vec<Signal>,
+    }
+    // A test parses the file that is compiled in.
+    toml::from_str(DEFAULT_TOML).map_or_else(|_| Vec::new(), |signals: Signals| signals.signal)
 }
 
 macro_rules! section {
@@ -101,6 +115,8 @@ section! {
         future_minutes: u32 = 10,
         /// Events of accounts without a profile.
         unknown_accounts: UnknownAccounts = UnknownAccounts::Admit,
+        /// How far back an event may lie when it is received, in days (1..=36500): how much history can be filled in.
+        history_days: u32 = 1_830,
         /// Distinct members or features remembered per account and signal (1..=100000); more are counted, not kept.
         distinct_max: u32 = 5_000,
     }
@@ -150,6 +166,8 @@ section! {
         z_group: f64 = 2.5,
         /// Combined (Stouffer) deviation of the convinced groups for a high alert (z_group..=12).
         z_combined: f64 = 4.25,
+        /// Share of common events from which two groups rest on the same evidence and count once (0.05..=1).
+        shared_events: f64 = 0.5,
         /// Groups that must agree for high severity (2..=5). One signal alone never makes a high alert.
         groups_high: u16 = 2,
         /// Groups that must agree for critical severity (groups_high..=8); with a key user absent, `groups_high` are enough.
@@ -427,6 +445,12 @@ impl Compiled {
     #[must_use]
     pub fn lateness_ms(&self) -> i64 {
         i64::from(self.policy.admission.lateness_minutes) * MINUTE_MS
+    }
+
+    /// How far back an event may lie when it is received.
+    #[must_use]
+    pub fn history_ms(&self) -> i64 {
+        i64::from(self.policy.admission.history_days) * DAY_MS
     }
 
     /// How old an event may be.

@@ -73,6 +73,7 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check.within("admission.lateness_minutes", admission.lateness_minutes, 0.0, 1440.0)?;
     check.within("admission.grace_hours", admission.grace_hours, 1.0, 168.0)?;
     check.within("admission.future_minutes", admission.future_minutes, 1.0, 1440.0)?;
+    check.within("admission.history_days", admission.history_days, 1.0, 36_500.0)?;
     check.within("admission.distinct_max", admission.distinct_max, 1.0, 100_000.0)?;
     check.within("baseline.reference_weeks", baseline.reference_weeks, 4.0, 14.0)?;
     check.within("baseline.reference_weeks_min", baseline.reference_weeks_min, 2.0, 8.0)?;
@@ -114,6 +115,7 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
         corroboration.z_group,
         12.0,
     )?;
+    check.within("corroboration.shared_events", corroboration.shared_events, 0.05, 1.0)?;
     check.within("corroboration.groups_high", corroboration.groups_high, 2.0, 5.0)?;
     check.within(
         "corroboration.groups_critical",

@@ -18,6 +18,8 @@ pub struct Clock {
     pub newest: Option<Millis>,
     /// Timers due at or before this instant have fired.
     pub fired: Option<Millis>,
+    /// Whether the passing of time was ever recorded here: the partition belongs to the present and not to a replay of the past.
+    pub ticked: bool,
 }
 
 /// The state of a partition.

@@ -19,8 +19,8 @@ use crate::points::Points;
 use crate::policy::{Compiled, Direction, Signal};
 use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
-use crate::state::State;
-use crate::time::{Day, Millis};
+use crate::state::{Clock, State};
+use crate::time::{DAY_MS, Day, Millis};
 use crate::{alert, publish};
 
 /// The pure engine: a policy, a deviation stage and a scorecard.
@@ -95,7 +95,8 @@ impl Core {
     }
 
     /// Applies one input. `received_at` is the time at which the log took it (the broker's or the appender's stamp).
-    /// The outer error is the store's; a rejected input is the inner error and leaves the state unchanged.
+    /// The outer error is the store's; a rejected input is the inner error: it changes no account, though its time may have moved
+    /// the partition's clock.
     pub fn apply<S: State>(
         &self,
         state: &mut S,
@@ -105,14 +106,22 @@ impl Core {
     ) -> Result<Verdict, S::Error> {
         match input {
             Input::Event(event) => self.event(state, event, received_at, out),
-            Input::Profile(profile) => {
-                self.profile(state, profile).map(|()| Ok(Applied::default()))
-            }
+            Input::Profile(profile) => match self.timely(profile.as_of, "as_of", received_at) {
+                Ok(()) => self.profile(state, profile).map(|()| Ok(Applied::default())),
+                Err(reject) => Ok(Err(reject)),
+            },
             Input::Outcome(outcome) => {
-                self.outcome(state, &outcome, out).map(|()| Ok(Applied::default()))
+                match self.timely(outcome.occurred_at, "occurred_at", received_at) {
+                    Ok(()) => self.outcome(state, &outcome, out),
+                    Err(reject) => Ok(Err(reject)),
+                }
             }
             Input::Tick => {
                 let days_closed = self.advance(state, received_at, out)?;
+                let clock = state.clock();
+                if !clock.ticked {
+                    state.set_clock(Clock { ticked: true, ..clock });
+                }
                 Ok(Ok(Applied { days_closed, ..Applied::default() }))
             }
         }
@@ -192,14 +201,27 @@ impl Core {
                 return Err(Reject::new(Reason::OutOfRange, detail));
             }
         }
-        if event.occurred_at < Millis::MIN || event.occurred_at > Millis::MAX {
-            let detail = format!("occurred_at is {}, allowed is 1970 to 9998", event.occurred_at);
+        self.timely(event.occurred_at, "occurred_at", received_at)?;
+        let oldest = received_at.plus(-self.policy.history_ms());
+        if event.occurred_at < oldest {
+            let detail = format!(
+                "occurred_at is {}, history is taken back to {oldest} (admission.history_days)",
+                event.occurred_at
+            );
+            return Err(Reject::new(Reason::TooLate, detail));
+        }
+        Ok(())
+    }
+
+    /// What can be said against the time of an input.
+    fn timely(&self, at: Millis, field: &str, received_at: Millis) -> Result<(), Reject> {
+        if at < Millis::MIN || at > Millis::MAX {
+            let detail = format!("{field} is {at}, allowed is 1970 to 9998");
             return Err(Reject::new(Reason::OutOfRange, detail));
         }
-        if event.occurred_at > received_at.plus(self.policy.future_ms()) {
+        if at > received_at.plus(self.policy.future_ms()) {
             let detail = format!(
-                "occurred_at is {}, received at {received_at}: check the producer's clock (admission.future_minutes)",
-                event.occurred_at
+                "{field} is {at}, received at {received_at}: check the producer's clock (admission.future_minutes)"
             );
             return Err(Reject::new(Reason::Future, detail));
         }
@@ -278,6 +300,11 @@ impl Core {
         if account.hot.policy_version == self.policy.version() {
             return;
         }
+        let keys: Vec<_> = account.hot.signals.iter().map(|state| state.key).collect();
+        account.hot.streams.realign(|signal| {
+            let key = keys.get(signal)?;
+            self.policy.keys().iter().position(|moved| moved == key)
+        });
         let mut old = std::mem::take(&mut account.hot.signals);
         account.hot.signals = self
             .policy
@@ -308,6 +335,7 @@ impl Core {
         if event.segment.is_some() && account.hot.segment != event.segment {
             account.hot.segment.clone_from(&event.segment);
         }
+        account.hot.streams.count(matched);
         let mut dropped = 0;
         for &index in matched {
             if self.policy.signals[index].is_activity() {
@@ -485,16 +513,26 @@ impl Core {
         state: &mut S,
         outcome: &Outcome,
         out: &mut Vec<Output>,
-    ) -> Result<(), S::Error> {
-        let Some(mut account) = state.take(&outcome.account)? else { return Ok(()) };
-        self.realign(&mut account);
+    ) -> Result<Verdict, S::Error> {
+        // An outcome may come before the account's first event: topics are not ordered among each other.
         let ends = matches!(outcome.kind, OutcomeKind::Churned);
         let tells = ends || matches!(outcome.kind, OutcomeKind::Renewed | OutcomeKind::Saved);
-        if tells {
-            account.hot.outcome = Some((outcome.kind, outcome.occurred_at));
-            account.changed.hot = true;
+        if !tells {
+            return Ok(Ok(Applied::default()));
         }
-        if ends {
+        let known = state.take(&outcome.account)?;
+        let mut account = known.unwrap_or_else(|| Account::new(outcome.account.clone()));
+        self.realign(&mut account);
+        if let Some(reject) = account.hot.outcome.and_then(|last| outdated(outcome, last)) {
+            state.put(account)?;
+            return Ok(Err(reject));
+        }
+        account.hot.outcome = Some((outcome.kind, outcome.occurred_at));
+        account.changed.hot = true;
+        // Whoever goes on using the product has not left, or has come back.
+        let stayed =
+            account.hot.last_event_at.is_some_and(|at| at > outcome.occurred_at.plus(DAY_MS));
+        if ends && !stayed {
             let (model, at) = (self.scorer.version(), outcome.occurred_at);
             let mut alerts = Vec::new();
             alert::resolve_all(
@@ -511,8 +549,24 @@ impl Core {
             out.append(&mut alerts);
             account.hot.scheduled = false;
         }
-        state.put(account)
+        state.put(account)?;
+        Ok(Ok(Applied::default()))
     }
+}
+
+/// Whether an outcome is the last one again, or was overtaken by it.
+fn outdated(outcome: &Outcome, (kind, at): (OutcomeKind, Millis)) -> Option<Reject> {
+    if (outcome.kind, outcome.occurred_at) == (kind, at) {
+        let detail = format!("this outcome of account {} is known", outcome.account);
+        return Some(Reject::new(Reason::Duplicate, detail));
+    }
+    (outcome.occurred_at < at).then(|| {
+        let detail = format!(
+            "occurred_at is {}, but a later outcome of account {} is known, of {at}",
+            outcome.occurred_at, outcome.account
+        );
+        Reject::new(Reason::TooLate, detail)
+    })
 }
 
 /// Whether an event may have been counted before with nothing left to tell: its id is forgotten once the partition's clock
@@ -600,7 +654,10 @@ fn run_of_three(
     let threshold = streak.threshold * sign;
     let worsening = a >= b && b >= c && a - c >= streak.fall && c <= threshold;
     let low = a <= threshold && b <= threshold && c <= threshold;
-    if !worsening && !low {
+    // Three bad ones are nothing new where that is normal.
+    let normal = state.baseline.map(|baseline| baseline.level * sign);
+    let news = normal.is_none_or(|normal| normal - c >= streak.fall / 2.0);
+    if !news || !worsening && !low {
         return None;
     }
     let onset = zone.day(*first_at);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bellwether_core::event::{Event, Input};
+use bellwether_core::event::{Event, Input, Outcome, OutcomeKind};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::{AlertEvent, Band, HealthRecord, Maturity, Output, Severity};
 use bellwether_core::points::Points;
@@ -215,10 +215,177 @@ fn admission_says_why() {
         let strange = Event { value: Some(value), ..event("a", "6", noon) };
         assert_eq!(reason(run.event(strange)), Reason::NonFinite);
     }
-    let before = run.out.len();
     assert_eq!(reason(run.received(event("b", "7", Millis(i64::MAX)), noon)), Reason::OutOfRange);
-    run.event(event("a", "8", noon.plus(1))).expect("the clock was not poisoned");
-    assert!(run.out.len() >= before);
+    let past = Millis(365 * DAY_MS);
+    assert_eq!(reason(run.received(event("new", "7", past), noon)), Reason::TooLate, "of 1971");
+    assert_eq!(run.state.clock().newest, Some(noon), "the clock was not poisoned");
+    run.event(event("a", "8", noon.plus(1))).expect("the next one is taken");
+}
+
+#[test]
+fn outcomes_and_profiles_are_checked_like_events() {
+    let noon = Millis(i64::from(END.0) * DAY_MS);
+    let mut run = Run::new();
+    run.event(event("a", "1", noon)).expect("admitted");
+    let outcome = |kind, at| {
+        Input::Outcome(Outcome {
+            id: EventId::new("o").expect("valid"),
+            account: AccountId::new("a").expect("valid"),
+            occurred_at: at,
+            kind,
+            alert_id: None,
+            by: None,
+            note: None,
+        })
+    };
+    let mut apply = |input, at| {
+        let Ok(verdict) = run.core.apply(&mut run.state, input, at, &mut run.out);
+        (
+            verdict.map_err(|reject| reject.reason),
+            run.state.accounts()[&AccountId::new("a").expect("valid")].due(),
+        )
+    };
+    let far = Millis(noon.0 * 100);
+    assert_eq!(apply(outcome(OutcomeKind::Churned, far), noon).0, Err(Reason::Future));
+    let profile = |as_of| {
+        let mut profile = told::all(END).swap_remove(0).profile;
+        profile.as_of = as_of;
+        Input::Profile(profile)
+    };
+    assert_eq!(apply(profile(far), noon).0, Err(Reason::Future));
+    assert!(apply(profile(noon), noon).0.is_ok());
+    let before = noon.plus(-10 * DAY_MS);
+    let (verdict, due) = apply(outcome(OutcomeKind::Churned, before), noon);
+    assert!(verdict.is_ok() && due.is_some(), "it went on using the product, so it has not left");
+    let (verdict, due) = apply(outcome(OutcomeKind::Churned, noon), noon);
+    assert!(verdict.is_ok() && due.is_none(), "it left");
+    assert_eq!(apply(outcome(OutcomeKind::Churned, noon), noon).0, Err(Reason::Duplicate));
+    assert_eq!(apply(outcome(OutcomeKind::Renewed, before), noon).0, Err(Reason::TooLate));
+}
+
+/// The events of one day of the account `x`.
+struct Today {
+    starts_at: Millis,
+    prefix: String,
+    events: Vec<Event>,
+}
+
+impl Today {
+    fn add(&mut self, kind: &str, minute: i64) -> &mut Event {
+        let id = format!("{}-{}", self.prefix, self.events.len());
+        let at = self.starts_at.plus(minute * 60_000);
+        self.events.push(Event { kind: kind.to_owned(), ..event("x", &id, at) });
+        self.events.last_mut().expect("just pushed")
+    }
+}
+
+/// A history of one account that ends at [`END`]: per day, what `day` makes of it.
+fn history(days: i32, day: impl Fn(i32, &mut Today)) -> Run {
+    let mut run = Run::new();
+    for n in 0..days {
+        let starts_at = Millis(i64::from(END.plus(n - days).0) * DAY_MS);
+        let mut today = Today { starts_at, prefix: n.to_string(), events: Vec::new() };
+        day(n, &mut today);
+        today.events.sort_by_key(|event| event.occurred_at);
+        for event in today.events {
+            run.event(event).expect("admitted");
+        }
+    }
+    run.finish();
+    run
+}
+
+#[test]
+fn one_kind_of_event_never_makes_a_high_alert() {
+    for (kind, role) in [
+        ("login", Some("admin")),
+        ("feature.used", None),
+        ("project.created", None),
+        ("session.ended", Some("owner")),
+    ] {
+        for stops in [70, 84] {
+            let run = history(98, |day, today| {
+                for n in 0..if day < stops { 6 } else { i32::from(stops == 84) } {
+                    let event = today.add(kind, 60 * i64::from(n) + 500);
+                    event.role = role.map(str::to_owned);
+                    event.member =
+                        Some(bellwether_core::id::MemberId::new(&format!("m{n}")).expect("valid"));
+                    event.feature = Some(format!("f{n}"));
+                    event.value = Some(30.0);
+                }
+            });
+            let alerts = run.alerts("x");
+            assert!(!alerts.is_empty(), "{kind} is missed");
+            let worst = alerts.iter().map(|alert| alert.severity).max().expect("alerts");
+            assert!(worst <= Severity::Medium, "{kind}, stopped at {stops}: {worst:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_always_so_confirms_nothing() {
+    let run = history(112, |day, today| {
+        for n in 0..if day < 84 { 20 } else { 12 } {
+            today.add("login", 400 + 10 * n);
+        }
+        if day % 4 == 0 {
+            today.add("support.message", 900).value = Some(-0.5);
+        }
+    });
+    let alerts = run.alerts("x");
+    assert!(alerts.iter().any(|alert| alert.kind == "usage_decline"), "{alerts:?}");
+    assert!(alerts.iter().all(|alert| alert.severity <= Severity::Medium), "{alerts:?}");
+    let late = |alert: &&&AlertEvent| {
+        alert.kind == "sentiment_slide" && alert.at.0 > i64::from(END.plus(-40).0) * DAY_MS
+    };
+    assert!(!alerts.iter().any(|alert| late(&alert)), "a constant mood is no slide: {alerts:?}");
+}
+
+/// Two signals fall and come back; then one of them, or both, fall again.
+fn relapse(again: &'static [&'static str], refell_on: i32) -> Run {
+    history(200, move |day, today| {
+        let down =
+            |kind: &str| (84..105).contains(&day) || day >= refell_on && again.contains(&kind);
+        for kind in ["login", "project.created"] {
+            for n in 0..if down(kind) { 6 } else { 20 } {
+                today.add(kind, 400 + 10 * n);
+            }
+        }
+    })
+}
+
+#[test]
+fn a_corroborated_alert_ends_when_only_one_signal_is_left_and_a_new_decline_breaks_its_rest() {
+    let urgent = |run: &Run| -> Vec<(String, i64)> {
+        let alerts = run.alerts("x").into_iter().filter(|alert| alert.kind == "churn_risk");
+        alerts
+            .map(|alert| {
+                (
+                    format!("{:?} {:?}", alert.transition, alert.severity),
+                    alert.at.0 / DAY_MS - i64::from(END.plus(-200).0),
+                )
+            })
+            .collect()
+    };
+    let one = relapse(&["login"], 112);
+    let events = urgent(&one);
+    let resolved =
+        events.iter().find(|(what, _)| what.starts_with("Resolved")).expect("resolved").1;
+    assert!((105..=133).contains(&resolved), "not kept open by one signal: {events:?}");
+    assert!(events.iter().all(|(_, day)| *day <= resolved), "one signal opens none: {events:?}");
+    assert!(
+        one.alerts("x").iter().any(|alert| alert.kind == "usage_decline"
+            && alert.at.0 / DAY_MS > i64::from(END.plus(-200).0) + resolved),
+        "but its own alert"
+    );
+
+    let both = relapse(&["login", "project.created"], 133);
+    let events = urgent(&both);
+    let resolved =
+        events.iter().find(|(what, _)| what.starts_with("Resolved")).expect("resolved").1;
+    let opened = events.iter().find(|(what, day)| what.starts_with("Opened") && *day > resolved);
+    let opened = opened.unwrap_or_else(|| panic!("the second decline is missed: {events:?}")).1;
+    assert!(opened - 133 <= 14, "two weeks after it began: {events:?}");
 }
 
 #[test]
@@ -317,6 +484,39 @@ fn an_account_that_only_writes_to_support_is_neither_silent_nor_dormant() {
     assert_eq!(record.maturity, Maturity::Established);
     let recency = record.contributions.iter().find(|line| line.name == "recency").expect("a line");
     assert_eq!(recency.points, Points::ZERO, "nothing is known of its activity");
+}
+
+/// A gauge that is reported late holds from its own day on.
+#[test]
+fn a_late_gauge_counts_on_the_days_after_it() {
+    let value = |late: bool| {
+        let mut run = Run::new();
+        let at =
+            |day: i32, hour: i64| Millis(i64::from(END.plus(day - 90).0) * DAY_MS + hour * HOUR_MS);
+        let mut seats = Event {
+            kind: "seats.used".to_owned(),
+            value: Some(50.0),
+            ..event("g", "s1", at(0, 1))
+        };
+        run.event(seats.clone()).expect("admitted");
+        seats = Event {
+            id: EventId::new("s2").expect("valid"),
+            occurred_at: at(60, 1),
+            value: Some(10.0),
+            ..seats
+        };
+        for day in 0..90 {
+            if day == if late { 62 } else { 60 } {
+                run.event(Event { occurred_at: at(60, if late { 2 } else { 1 }), ..seats.clone() })
+                    .expect("within grace");
+            }
+            run.event(event("g", &format!("l{day}"), at(day, 2))).expect("admitted");
+        }
+        run.finish();
+        let id = AccountId::new("g").expect("valid");
+        format!("{:?}", run.state.accounts()[&id].history)
+    };
+    assert_eq!(value(true), value(false));
 }
 
 #[test]

@@ -67,7 +67,7 @@ macro_rules! metrics {
 metrics! {
     EVENTS_IN = Counter "bellwether_events_in_total" ["topic"] "Records read from an input topic.";
     EVENTS_ADMITTED = Counter "bellwether_events_admitted_total" []
-        "Events that passed decoding and admission and changed an account.";
+        "Events that passed decoding and admission; those that feed no signal included.";
     EVENTS_REJECTED = Counter "bellwether_events_rejected_total" ["reason", "intended"]
         "Records not used; intended drops (duplicates) leave no dead letter.";
     EVENTS_UNMATCHED = Counter "bellwether_events_unmatched_total" []

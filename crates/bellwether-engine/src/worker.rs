@@ -37,7 +37,7 @@ use crate::topics::TopicNames;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ticks {
-    /// In partitions whose events are about now; one that replays old history is left alone.
+    /// In partitions whose events are about now, or once were; one that replays old history is left alone.
     Live,
     /// Never: time moves by events alone.
     Off,
@@ -75,6 +75,8 @@ pub struct Settings {
     pub batch_records_max: usize,
     /// A batch that has taken so long to process is committed, whatever is left of it.
     pub batch_time_max: Duration,
+    /// Bytes of a payload that a dead letter keeps whole; of a larger one it keeps the beginning.
+    pub dead_letter_bytes_max: usize,
     /// How long a poll waits.
     pub poll_timeout: Duration,
     /// Whether time is recorded in quiet partitions.
@@ -575,6 +577,7 @@ impl Worker {
 
     fn handle(&mut self, record: &Record, batch: &mut Batch) -> Result<Handled, WorkerError> {
         let received_at = Millis(record.timestamp_ms);
+        self.decoder.set_received(record.timestamp_ms);
         match self.decode(record) {
             Ok(input) => {
                 let is_event = matches!(input, Input::Event(_));
@@ -630,12 +633,14 @@ impl Worker {
         tracing::debug!(topic = %record.topic, partition = record.partition, offset = record.offset, %reject, "dead letter");
         batch.dead_letters += 1;
         let letter = DeadLetter::new(reject, &record.topic, record.partition, record.offset);
-        let headers = letter.headers(&record.headers);
+        let mut headers = letter.headers(&record.headers);
+        let bytes_max = self.settings.dead_letter_bytes_max;
+        let payload = DeadLetter::keep(record.payload.as_deref(), bytes_max, &mut headers);
         batch.transaction.appends.push(Append {
             topic: self.settings.topics.dead_letters.as_str().into(),
             partition: record.partition,
             key: record.key.clone(),
-            payload: record.payload.clone(),
+            payload,
             headers,
             timestamp_ms: Some(record.timestamp_ms),
         });
@@ -758,8 +763,9 @@ impl Worker {
         let topic: Topic = self.settings.topics.ticks.as_str().into();
         let mut transaction = Transaction::default();
         for (&partition, task) in &mut self.tasks {
-            let live =
-                task.store.clock().newest.is_some_and(|newest| now - newest.0 <= LIVE_AGE_MS_MAX);
+            let clock = task.store.clock();
+            let live = clock.ticked
+                || clock.newest.is_some_and(|newest| now - newest.0 <= LIVE_AGE_MS_MAX);
             let quiet = elapsed.saturating_sub(task.busy_at);
             if !live || task.waiting.is_some() || quiet < every {
                 continue;

@@ -14,6 +14,7 @@ use bellwether_core::history::{Activity, DayTotals, History, Ring};
 use bellwether_core::output::{Band, Category, Evidence, Maturity, Severity, Transition};
 use bellwether_core::points::Points;
 use bellwether_core::state::Clock;
+use bellwether_core::streams::Streams;
 use bellwether_core::time::{Day, Millis};
 use proptest::prelude::*;
 
@@ -87,6 +88,7 @@ fn hot() -> Hot {
         held_until: Some(Millis(1_772_400_000_000)),
         backfill: Some(Backfill { floor: None, since: Millis(1_772_400_000_000) }),
         signals: vec![signal(), SignalState::default()],
+        streams: Streams::default(),
         activity: Activity { newest: Day(20_527), bits: 1 << 127 | 5, role: None },
         context_points: [Points(1), Points(-2), Points(3)],
         context_published: [Points(4), Points(-5), Points(6)],
@@ -143,7 +145,7 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
 
 #[test]
 fn fixtures_of_partition_rows_read_as_they_were_written() {
-    check("clock", &Clock { newest: Some(Millis(1_772_323_200_000)), fired: None });
+    check("clock", &Clock { newest: Some(Millis(1_772_323_200_000)), fired: None, ticked: true });
     let hours = vec![(-1, vec![1, 2]), (492_312, vec![0, u64::MAX])];
     check("seen", &SeenRecord { hours });
 }

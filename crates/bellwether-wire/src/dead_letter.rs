@@ -13,6 +13,11 @@ const MESSAGE: &str = "__streams.errors.message";
 const TOPIC: &str = "__streams.errors.topic";
 const PARTITION: &str = "__streams.errors.partition";
 const OFFSET: &str = "__streams.errors.offset";
+const BYTES: &str = "bellwether.payload_bytes";
+const HASH: &str = "bellwether.payload_xxh3";
+
+/// Bytes that are kept of a payload that is too large for a dead letter.
+pub const KEPT_BYTES: usize = 64 * 1024;
 
 /// Why a record was rejected, and where it came from: the content of a dead letter's headers (`schemas/dead-letter.avsc`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,6 +65,24 @@ impl DeadLetter {
         headers
     }
 
+    /// The payload as the dead letter keeps it: all of it, or, where that has more than `bytes_max` bytes, its beginning, and then
+    /// `headers` say how long it was and what its hash was, by which it can be found at its source.
+    #[must_use]
+    pub fn keep(
+        payload: Option<&[u8]>,
+        bytes_max: usize,
+        headers: &mut Vec<(String, Vec<u8>)>,
+    ) -> Option<Vec<u8>> {
+        let payload = payload?;
+        if payload.len() <= bytes_max {
+            return Some(payload.to_vec());
+        }
+        let hash = xxhash_rust::xxh3::xxh3_128(payload);
+        headers.push((BYTES.to_owned(), payload.len().to_string().into_bytes()));
+        headers.push((HASH.to_owned(), format!("{hash:032x}").into_bytes()));
+        payload.get(..KEPT_BYTES.min(bytes_max)).map(<[u8]>::to_vec)
+    }
+
     /// Reads the headers back; none where one is missing or is not what it should be. Of several with one name the last counts: a dead
     /// letter that was fed in again and rejected again carries both.
     #[must_use]
@@ -101,6 +124,22 @@ mod tests {
             DeadLetter::new(&Reject::new(Reason::TooLate, "2 years"), "usage.retry.v1", 0, 7);
         assert_eq!(DeadLetter::from_headers(&second.headers(&once)), Some(second));
         assert_eq!(DeadLetter::from_headers(&own), None);
+    }
+
+    #[test]
+    fn a_payload_that_is_too_large_is_kept_in_part_and_can_be_found() {
+        let mut headers = Vec::new();
+        assert_eq!(DeadLetter::keep(None, 10, &mut headers), None);
+        assert_eq!(
+            DeadLetter::keep(Some(b"short"), 5, &mut headers).as_deref(),
+            Some(&b"short"[..])
+        );
+        assert!(headers.is_empty());
+        let large = vec![b'x'; KEPT_BYTES + 1];
+        let kept = DeadLetter::keep(Some(&large), KEPT_BYTES, &mut headers).expect("a part");
+        assert_eq!(kept.len(), KEPT_BYTES);
+        assert_eq!(headers[0], ("bellwether.payload_bytes".to_owned(), b"65537".to_vec()));
+        assert_eq!(headers[1].1.len(), 32);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::schema_compatibility::SchemaCompatibility;
@@ -33,8 +33,11 @@ pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
 /// What one claimed length in an Avro record may allocate: a block of a container file is larger than a record.
 pub const ALLOCATION_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// How long "there is no schema of this id" is believed.
-const UNKNOWN_FOR: Duration = Duration::from_secs(30);
+/// How far this machine's clock may lag behind the brokers'. What was produced longer before the registry said that it has no
+/// such schema cannot have been written with one that it has.
+const CLOCKS_APART_MS: i64 = 60_000;
+/// How long the registry is left alone after it did not answer: at first, and at most. One that is silent costs its time-out.
+const LEFT_ALONE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Schema ids remembered; far more than a topic ever has, so a flood of made-up ids stays bounded.
 const WRITERS_MAX: usize = 1024;
 /// Nesting of records, arrays and maps that a writer's schema may have; ours has three levels.
@@ -58,6 +61,10 @@ pub struct Decoder {
     record_bytes_max: usize,
     sentiment: Sentiment,
     writers: HashMap<(u32, &'static str), Writer>,
+    /// When the log took the record that is decoded.
+    received_ms: i64,
+    /// The registry did not answer: why, until when it is left alone, and for how long the next time.
+    away: Option<(String, Instant, Duration)>,
 }
 
 /// What is known of a schema id, for one contract.
@@ -69,8 +76,8 @@ enum Writer {
     Other(Box<Schema>),
     /// One that does not: schemas never change, so this is final.
     Unusable(Reject),
-    /// None, as of then.
-    Unknown(Reject, Instant),
+    /// None, as of then (milliseconds since 1970).
+    Unknown(Reject, i64),
 }
 
 impl Decoder {
@@ -89,7 +96,15 @@ impl Decoder {
             record_bytes_max,
             sentiment: Sentiment::new(),
             writers: HashMap::new(),
+            received_ms: i64::MAX,
+            away: None,
         })
+    }
+
+    /// Says when the log took the records that follow, in milliseconds since 1970: an unknown schema is asked for again, unless the
+    /// record is older than the registry's last answer. Without this it is always asked for.
+    pub fn set_received(&mut self, received_ms: i64) {
+        self.received_ms = received_ms;
     }
 
     /// Decodes an event (`schemas/usage-event.avsc`). Where `value` is null and `type` begins with `support.`, the sentiment of `text`
@@ -205,17 +220,40 @@ impl Decoder {
         let slot = (id, contract.name());
         let stale = match self.writers.get(&slot) {
             None => true,
-            Some(Writer::Unknown(_, since)) => since.elapsed() > UNKNOWN_FOR,
+            Some(Writer::Unknown(_, asked_ms)) => {
+                self.received_ms.saturating_add(CLOCKS_APART_MS) > *asked_ms
+            }
             Some(Writer::Same | Writer::Other(_) | Writer::Unusable(_)) => false,
         };
         if stale {
-            let writer = fetch(self.registry.as_ref(), id, contract)?;
+            let writer = self.ask(id, contract)?;
             if self.writers.len() >= WRITERS_MAX {
                 self.writers.clear();
             }
             self.writers.insert(slot, writer);
         }
         Ok(&self.writers[&slot])
+    }
+}
+
+impl Decoder {
+    /// Asks the registry, unless it did not answer just now: many partitions may be waiting for it.
+    fn ask(&mut self, id: u32, contract: &'static Contract) -> Result<Writer, DecodeError> {
+        let pause = match &self.away {
+            Some((why, until, _)) if Instant::now() < *until => {
+                return Err(DecodeError::RegistryUnavailable(why.clone()));
+            }
+            Some((.., pause)) => (*pause * 2).min(LEFT_ALONE.1),
+            None => LEFT_ALONE.0,
+        };
+        let answer = fetch(self.registry.as_ref(), id, contract);
+        self.away = match &answer {
+            Err(DecodeError::RegistryUnavailable(why)) => {
+                Some((why.clone(), Instant::now() + pause, pause))
+            }
+            Ok(_) | Err(DecodeError::Reject(_)) => None,
+        };
+        answer
     }
 }
 
@@ -229,13 +267,17 @@ fn fetch(
     id: u32,
     contract: &'static Contract,
 ) -> Result<Writer, DecodeError> {
-    let unknown = |detail: String| {
-        Writer::Unknown(Reject::new(Reason::UnknownSchema, detail), Instant::now())
-    };
+    // Before the question: what is registered while it is answered may be missed.
+    let asked_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+    let unknown =
+        |detail: String| Writer::Unknown(Reject::new(Reason::UnknownSchema, detail), asked_ms);
     let Some(registry) = registry else {
-        return Ok(unknown(format!(
+        let detail = format!(
             "the record is Avro of schema id {id}, and no schema registry is configured; configure one, or send JSON"
-        )));
+        );
+        return Ok(Writer::Unknown(Reject::new(Reason::UnknownSchema, detail), i64::MAX));
     };
     let registered = match registry.schema(id) {
         Ok(registered) => registered,

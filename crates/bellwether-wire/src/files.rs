@@ -82,6 +82,8 @@ pub struct FileError {
     pub line: u64,
     /// Why.
     pub reject: Reject,
+    /// Whether what follows cannot be read either: the file is damaged or incomplete.
+    pub is_last: bool,
 }
 
 /// How much of a file was read, in bytes as they are on disk (compressed bytes of a compressed file). Cheap to clone, for a progress bar.
@@ -278,11 +280,13 @@ fn avro_events(
     let mut number = 0;
     Ok(Box::new(reader.map(move |value| {
         number += 1;
+        // The reader gives up at a block that it cannot read.
+        let is_last = value.is_err();
         value
             .map_err(|error| Reject::new(Reason::Malformed, error.to_string()))
             .and_then(|value| from_written::<EventRecord>(value, &schema::USAGE_EVENT))
             .and_then(|record| record.check(&sentiment))
-            .map_err(|reject| FileError { line: number, reject })
+            .map_err(|reject| FileError { line: number, reject, is_last })
     })))
 }
 

@@ -39,14 +39,14 @@ pub struct RegistryConfig {
 }
 
 impl RegistryConfig {
-    /// One address, no authentication, five seconds.
+    /// One address, no authentication, two seconds.
     #[must_use]
     pub fn new(url: impl Into<String>) -> RegistryConfig {
         RegistryConfig {
             urls: vec![url.into()],
             username: None,
             password: None,
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,13 +24,14 @@ use bellwether_store::log_store::Retention;
 use bellwether_store::task::StoreOptions;
 use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::{Encoder, OutputTopics};
-use bellwether_wire::registry::RegistryConfig;
+use bellwether_wire::registry::{RegistryConfig, RegistryError};
 use serde_json::Value;
 
 use crate::cli::RunArgs;
 use crate::config::{Config, OutputFormat};
 use crate::data_dir::DataDir;
 use crate::policies;
+use crate::usage::{Usage, wrong};
 
 /// A running application: workers and what they share.
 pub(crate) struct App {
@@ -197,8 +198,10 @@ pub(crate) fn serve(
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async move {
-        let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| {
-            format!("cannot listen on {listen}; choose another address with --listen")
+        let listener = tokio::net::TcpListener::bind(listen).await.map_err(|error| {
+            Usage(format!(
+                "cannot listen on {listen}: {error}; choose another address with --listen"
+            ))
         })?;
         announce(listener.local_addr()?);
         let stopped = async move {
@@ -297,6 +300,7 @@ fn settings(config: &Config, data_dir: &Path, store: StoreOptions, worker: u32) 
         store,
         batch_records_max: config.engine.batch_records_max,
         batch_time_max: Duration::from_millis(config.engine.batch_milliseconds_max),
+        dead_letter_bytes_max: config.engine.dead_letter_bytes_max,
         poll_timeout: Duration::from_millis(100),
         ticks: config.engine.ticks,
         tick_every: Duration::from_secs(config.engine.tick_seconds),
@@ -333,6 +337,10 @@ fn registry(config: &Config) -> Option<RegistryConfig> {
     })
 }
 
+/// How long a start waits for a registry that is away, and how often it asks.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(120);
+const REGISTRY_RETRY: Duration = Duration::from_secs(1);
+
 fn encoder(config: &Config, registry: Option<&RegistryConfig>) -> Result<Encoder> {
     let topics = OutputTopics {
         score_changed: &config.topics.score_changed,
@@ -342,7 +350,18 @@ fn encoder(config: &Config, registry: Option<&RegistryConfig>) -> Result<Encoder
     match (config.engine.output_format, registry) {
         (OutputFormat::Json, _) | (OutputFormat::Auto, None) => Ok(Encoder::json()),
         (OutputFormat::Auto | OutputFormat::Avro, Some(registry)) => {
-            Encoder::avro(registry, &topics).context("the output schemas cannot be registered")
+            let started = Instant::now();
+            loop {
+                match Encoder::avro(registry, &topics) {
+                    Err(error @ RegistryError::Unavailable(_))
+                        if started.elapsed() < REGISTRY_PATIENCE =>
+                    {
+                        tracing::warn!(%error, "waiting for the schema registry");
+                        std::thread::sleep(REGISTRY_RETRY);
+                    }
+                    ended => return ended.context("the output schemas cannot be registered"),
+                }
+            }
         }
         (OutputFormat::Avro, None) => {
             bail!("engine.output_format is avro, which needs registry.url")
@@ -353,7 +372,7 @@ fn encoder(config: &Config, registry: Option<&RegistryConfig>) -> Result<Encoder
 /// How the cluster is reached.
 pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
     let Some(servers) = &config.kafka.bootstrap_servers else {
-        bail!(
+        wrong!(
             "no Kafka brokers are named: set kafka.bootstrap_servers or --bootstrap-servers, or run with --embedded"
         );
     };
@@ -407,21 +426,23 @@ impl EmbeddedIngest {
     }
 }
 
-/// An event without a time happened now; one without an id gets that of its content, so that a client that repeats a
-/// request with a time does no harm.
+/// An event without a time happened now, and is one of its own. One with a time and without an id gets the id of its content, so
+/// that a client that repeats a request does no harm.
 fn complete(body: &[u8], now: i64) -> Result<Vec<u8>, Reject> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let malformed =
         |error: serde_json::Error| Reject::new(Reason::Malformed, format!("not JSON: {error}"));
     let Value::Object(mut fields) = serde_json::from_slice(body).map_err(malformed)? else {
         return Err(Reject::new(Reason::Malformed, "an event is a JSON object"));
     };
+    let timeless = !fields.contains_key("occurred_at");
     fields.entry("occurred_at").or_insert_with(|| Value::from(now));
     if !fields.contains_key("event_id") {
         let content = Value::Object(fields.clone()).to_string();
-        fields.insert(
-            "event_id".to_owned(),
-            Value::from(bellwether_core::publish::content_id(&[&content])),
-        );
+        // Two events of one millisecond are still two.
+        let number = if timeless { NUMBER.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let id = bellwether_core::publish::content_id(&[&content, &number.to_string()]);
+        fields.insert("event_id".to_owned(), Value::from(id));
     }
     serde_json::to_vec(&Value::Object(fields)).map_err(malformed)
 }

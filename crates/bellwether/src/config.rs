@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use bellwether_engine::kafka::is_secret;
 use bellwether_engine::topics::TopicNames;
 use bellwether_engine::worker::Ticks;
 use figment::Figment;
@@ -102,6 +103,8 @@ pub(crate) struct Engine {
     pub(crate) batch_milliseconds_max: u64,
     /// Bytes of an input record at most; larger ones are dead letters (1024..=67108864).
     pub(crate) record_bytes_max: usize,
+    /// Bytes of a rejected record that its dead letter keeps whole; of a larger one it keeps the first 64 KiB (65536..=15728640).
+    pub(crate) dead_letter_bytes_max: usize,
     /// Whether the passing of time is recorded in quiet partitions: `live` or `off`.
     pub(crate) ticks: Ticks,
     /// Seconds that a partition must be quiet before that (1..=86400).
@@ -155,6 +158,7 @@ impl Default for Config {
                 batch_records_max: 5_000,
                 batch_milliseconds_max: 500,
                 record_bytes_max: 1 << 20,
+                dead_letter_bytes_max: 15 << 20,
                 ticks: Ticks::Live,
                 tick_seconds: 60,
                 store_memory_mib: 256,
@@ -200,6 +204,8 @@ impl Config {
         within("engine.batch_records_max", self.engine.batch_records_max as u64, 1, 100_000)?;
         within("engine.batch_milliseconds_max", self.engine.batch_milliseconds_max, 1, 10_000)?;
         within("engine.record_bytes_max", self.engine.record_bytes_max as u64, 1_024, 64 << 20)?;
+        let letter = self.engine.dead_letter_bytes_max as u64;
+        within("engine.dead_letter_bytes_max", letter, 64 << 10, 15 << 20)?;
         within("engine.tick_seconds", self.engine.tick_seconds, 1, 86_400)?;
         within("engine.store_memory_mib", self.engine.store_memory_mib as u64, 16, 1 << 20)?;
         within(
@@ -221,13 +227,25 @@ impl Config {
         if shown.registry.password.is_some() {
             shown.registry.password = Some("********".to_owned());
         }
+        if let Some(url) = &mut shown.registry.url {
+            *url = without_user(url);
+        }
         for (key, value) in &mut shown.kafka.properties {
-            if ["password", "secret", "key", "token", "jaas"].iter().any(|word| key.contains(word))
-            {
+            if is_secret(key) {
                 *value = "********".to_owned();
             }
         }
         shown
+    }
+}
+
+/// An address without the user and password that may stand in it.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://********@{host}{path}"),
+        None => url.to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bellwether_core::event::{Event, Profile};
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{AlertEvent, Band, HealthRecord, Output, Severity, Transition};
@@ -14,12 +14,14 @@ use bellwether_core::time::{DAY_MS, Day, Millis, Zone};
 use bellwether_engine::clock::now_ms;
 use bellwether_engine::embedded::{AppendError, Embedded, partition_of};
 use bellwether_engine::log::Append;
+use bellwether_engine::worker::Ticks;
 use bellwether_wire::encode::Encoder;
 use bellwether_wire::files;
 
 use crate::app::{self, App};
 use crate::cli::DemoArgs;
 use crate::config::Config;
+use crate::usage::wrong;
 use crate::{policies, show, stories};
 
 /// The commit log of a large open-source project; see NOTICE beside the file.
@@ -56,6 +58,10 @@ pub(crate) fn run(
     ));
     let mut config = config.clone();
     config.data_dir.clone_from(&dir.path);
+    if args.as_of.is_some() {
+        // A demo of another time stays there.
+        config.engine.ticks = Ticks::Off;
+    }
     let app = App::embedded(&config, &dir.path, policy)?;
     app::stop_on_signals(&app.shared.stop)?;
     let fed = feed(&app, &config, last_day, started, json);
@@ -103,12 +109,14 @@ fn announce(address: std::net::SocketAddr, json: bool) {
 
 fn last_day(args: &DemoArgs) -> Result<Day> {
     let Some(text) = &args.as_of else { return Ok(Zone::UTC.day(Millis(now_ms())).plus(-1)) };
-    let Some(at) = Millis::parse(text) else {
-        bail!("--as-of is `{text}`, allowed is a date, e.g. 2026-03-01");
+    // A bare number would be milliseconds.
+    let at = text.contains('-').then(|| Millis::parse(text)).flatten();
+    let Some(at) = at else {
+        wrong!("--as-of is `{text}`, allowed is a date, e.g. 2026-03-01");
     };
     let day = Zone::UTC.day(at);
     if day >= Zone::UTC.day(Millis(now_ms())) {
-        bail!("--as-of is {day}, allowed is a day that is over");
+        wrong!("--as-of is {day}, allowed is a day that is over");
     }
     Ok(day)
 }
@@ -123,7 +131,7 @@ impl Scratch {
     fn new(named: Option<&Path>) -> Result<Scratch> {
         if let Some(path) = named {
             if path.join("log").exists() {
-                bail!("{} holds data already; name an empty directory, or none", path.display());
+                wrong!("{} holds data already; name an empty directory, or none", path.display());
             }
             return Ok(Scratch { path: path.to_owned(), own: false });
         }

@@ -11,6 +11,7 @@ mod replay;
 mod show;
 mod stories;
 mod topics;
+mod usage;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, PolicyCommand};
 use crate::config::{Config, LogFormat};
+use crate::usage::Usage;
 
 /// Checked, and found wanting.
 const EXIT_WANTING: u8 = 3;
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Usage>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use bellwether_core::policy::{Compiled, DEFAULT_TOML, OPENSTACK_TOML};
+
+use crate::usage::{Usage, wrong};
 
 /// The text of a built-in policy.
 pub(crate) fn builtin(name: &str) -> Option<&'static str> {
@@ -21,11 +23,12 @@ pub(crate) fn load(source: Option<&Path>) -> Result<Compiled> {
     let text = match name.strip_prefix("builtin:") {
         Some(builtin_name) => match builtin(builtin_name) {
             Some(text) => text.to_owned(),
-            None => bail!("{name}: there is no such policy; built in are default and openstack"),
+            None => wrong!("{name}: there is no such policy; built in are default and openstack"),
         },
-        None => std::fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?,
+        None => std::fs::read_to_string(path)
+            .map_err(|error| Usage(format!("{name} cannot be read: {error}")))?,
     };
-    Ok(Compiled::parse(&name, &text)?)
+    Ok(Compiled::parse(&name, &text).map_err(|error| Usage(error.to_string()))?)
 }
 
 /// The demo's policy: the default one, with the signals of the commit history beside its own.

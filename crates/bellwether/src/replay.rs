@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::cli::ReplayArgs;
 use crate::show;
+use crate::usage::wrong;
 
 /// What a replay found.
 #[derive(Debug, Default, Serialize)]
@@ -54,7 +55,9 @@ pub(crate) fn run(args: &ReplayArgs, policy: Compiled, json: bool) -> Result<()>
         None => None,
         Some(text) => match Millis::parse(text) {
             Some(at) => Some(at),
-            None => bail!("--cut is `{text}`, allowed are a date (2026-03-01) or an ISO-8601 time"),
+            None => {
+                wrong!("--cut is `{text}`, allowed are a date (2026-03-01) or an ISO-8601 time")
+            }
         },
     };
     let core = Core::new(Arc::new(policy));
@@ -67,6 +70,7 @@ pub(crate) fn run(args: &ReplayArgs, policy: Compiled, json: bool) -> Result<()>
             model_version: core.model_version().to_owned(),
             ..Summary::default()
         },
+        now: Millis(bellwether_engine::clock::now_ms()),
         outcomes: read_outcomes(args, cut)?,
         core,
     };
@@ -107,6 +111,8 @@ fn read_outcomes(args: &ReplayArgs, cut: Option<Millis>) -> Result<std::vec::Int
 
 struct Replay {
     core: Core,
+    /// When the replay was started.
+    now: Millis,
     state: MemoryState,
     out: Vec<Output>,
     writers: Writers,
@@ -128,8 +134,12 @@ impl Replay {
                 Ok(event) if cut.is_some_and(|cut| event.occurred_at >= cut) => {}
                 Ok(event) => {
                     self.outcomes_before(event.occurred_at)?;
-                    let at = event.occurred_at;
+                    // As if received when it happened, and at the latest now: what lies ahead is rejected, as in a live stream.
+                    let at = event.occurred_at.min(self.now);
                     self.apply(Input::Event(event), at)?;
+                }
+                Err(error) if error.is_last => {
+                    bail!("{}: {error}; the summary would be that of a part", path.display())
                 }
                 Err(error) => {
                     self.summary.bad_lines += 1;
@@ -148,7 +158,7 @@ impl Replay {
     fn outcomes_before(&mut self, at: Millis) -> Result<()> {
         while self.outcomes.as_slice().first().is_some_and(|outcome| outcome.occurred_at < at) {
             if let Some(outcome) = self.outcomes.next() {
-                let when = outcome.occurred_at;
+                let when = outcome.occurred_at.min(self.now);
                 self.apply(Input::Outcome(outcome), when)?;
             }
         }

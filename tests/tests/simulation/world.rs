@@ -188,6 +188,7 @@ impl<'f> World<'f> {
             store: store_options(&process.disk, self.rng.usize(1..=4)),
             batch_records_max: self.rng.usize(1..=40),
             batch_time_max: Duration::from_micros(self.rng.u64(1..=60)),
+            dead_letter_bytes_max: RECORD_BYTES_MAX,
             poll_timeout: Duration::ZERO,
             ticks: Ticks::Live,
             tick_every: Duration::from_secs(self.rng.u64(1..=8) * 3600),

@@ -38,7 +38,10 @@ fn advice(code: RDKafkaErrorCode) -> Option<&'static str> {
     ]) {
         Some("grant this client access, or correct the security settings under `extra`")
     } else if is(&[RDKafkaErrorCode::MessageSizeTooLarge]) {
-        Some("raise the topic's `max.message.bytes` and `record_bytes_max`")
+        Some(
+            "raise the topic's `max.message.bytes` (`bellwether topics apply` sets 16 MiB for dead letters), or lower \
+             engine.dead_letter_bytes_max",
+        )
     } else if is(&[RDKafkaErrorCode::AutoOffsetReset, RDKafkaErrorCode::OffsetOutOfRange]) {
         Some(
             "the position this application had reached is no longer in the topic: records were deleted before they were \

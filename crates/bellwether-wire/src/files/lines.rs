@@ -72,7 +72,7 @@ impl Lines {
 
     /// A rejection of the current line.
     fn error(&self, reject: Reject) -> FileError {
-        FileError { line: self.number, reject }
+        FileError { line: self.number, reject, is_last: self.broken }
     }
 
     fn text(&self) -> &[u8] {
