@@ -41,6 +41,12 @@ test: ## Run all tests, against a real Kafka and schema registry
 	cargo build -p bellwether --locked
 	cargo test --workspace --locked $(ARGS)
 
+# SCHEDULES: how many (each from a seed of its own, which a failure names).
+SCHEDULES ?= 1000000
+.PHONY: simulate
+simulate: ## Simulate workers under faults, SCHEDULES times (default: a million; about 200 a second on two cores)
+	BELLWETHER_SIMULATION_SCHEDULES=$(SCHEDULES) cargo test --release -p bellwether-tests --locked --test simulation -- --nocapture
+
 .PHONY: lint
 lint: ## Check format, lints and dependencies
 	@deploy/setup.sh --for lint
