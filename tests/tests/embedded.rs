@@ -142,6 +142,33 @@ fn kill_9_changes_nothing_that_is_published() {
 }
 
 #[test]
+fn profiles_and_outcomes_are_taken_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut running = Bellwether::spawn(command(dir.path()));
+    let url = running.url();
+    let send = |path: &str, body: &Value| {
+        let sent = ureq::post(format!("{url}{path}")).send(body.to_string());
+        assert_eq!(sent.unwrap_or_else(|error| panic!("{path}: {error}")).status(), 202, "{path}");
+    };
+    let now = "2026-02-01T10:00:00Z";
+    send("/v1/profiles", &json!({"account_id": "acme", "as_of": now, "name": "Acme & Sons"}));
+    send(
+        "/v1/events",
+        &json!({"account_id": "acme", "type": "login", "occurred_at": now, "event_id": "1"}),
+    );
+    running.wait_until("the name", LIMIT, |_| {
+        let mut answer = ureq::get(format!("{url}/v1/accounts/acme")).call().ok()?;
+        let text = answer.body_mut().read_to_string().expect("text");
+        text.contains("Acme & Sons").then_some(())
+    });
+    let churned =
+        json!({"outcome_id": "o", "account_id": "acme", "kind": "churned", "occurred_at": now});
+    send("/v1/outcomes", &churned);
+    let refused = ureq::post(format!("{url}/v1/outcomes")).send("{\"kind\":\"vanished\"}");
+    assert!(matches!(refused, Err(ureq::Error::StatusCode(400))), "{refused:?}");
+}
+
+#[test]
 fn a_directory_belongs_to_one_process() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut first = Bellwether::spawn(command(dir.path()));
@@ -167,6 +194,20 @@ fn what_is_wrong_with_an_event_is_said_and_the_rest_is_taken() {
     assert_eq!(reasons.len(), 2, "{answer}");
     assert_eq!((&reasons[0]["index"], &reasons[1]["index"]), (&json!(1), &json!(2)), "{answer}");
     assert_eq!(reasons[1]["reason"], "malformed");
+    // Events without id and time are as many as were sent.
+    let login = r#"{"account_id":"many","type":"login"}"#;
+    let (_, answer) = post(&url, format!("[{}]", vec![login; 100].join(",")).as_bytes());
+    assert_eq!(answer["accepted"], 100);
+    running.wait_until("all of them", LIMIT, |_| {
+        let mut answer = ureq::get(format!("{url}/metrics")).call().expect("metrics");
+        let text = answer.body_mut().read_to_string().expect("text");
+        let admitted: f64 = values(&text, "bellwether_events_admitted_total").sum();
+        assert!(!text.contains("reason=\"duplicate\"} 9"), "{text}");
+        (admitted >= 101.0).then_some(())
+    });
+    let ahead = r#"{"account_id":"many","type":"login","occurred_at":"2999-01-01T00:00:00Z"}"#;
+    let (status, answer) = post(&url, ahead.as_bytes());
+    assert_eq!((status, &answer["rejected"][0]["reason"]), (400, &json!("future")), "{answer}");
     for body in [&b""[..], b"[]", b"\xff\xfe"] {
         let (status, answer) = post(&url, body);
         assert_eq!(status, 400, "{answer}");

@@ -107,7 +107,7 @@ impl Core {
         match input {
             Input::Event(event) => self.event(state, event, received_at, out),
             Input::Profile(profile) => match self.timely(profile.as_of, "as_of", received_at) {
-                Ok(()) => self.profile(state, profile).map(|()| Ok(Applied::default())),
+                Ok(()) => self.profile(state, profile, out).map(|()| Ok(Applied::default())),
                 Err(reject) => Ok(Err(reject)),
             },
             Input::Outcome(outcome) => {
@@ -491,18 +491,33 @@ impl Core {
         Some(crate::close::evidence(signal, &deviation, baseline.level, today))
     }
 
-    fn profile<S: State>(&self, state: &mut S, profile: Profile) -> Result<(), S::Error> {
+    fn profile<S: State>(
+        &self,
+        state: &mut S,
+        profile: Profile,
+        out: &mut Vec<Output>,
+    ) -> Result<(), S::Error> {
         let mut account = match state.take(&profile.account)? {
             Some(account) => account,
             None => Account::new(profile.account.clone()),
         };
-        if account.profile.as_ref().is_none_or(|known| known.as_of <= profile.as_of) {
+        let is_news = account
+            .profile
+            .as_ref()
+            .is_none_or(|known| known.as_of <= profile.as_of && *known != profile);
+        if is_news {
             account.profile = Some(profile);
             account.changed.profile = true;
             if account.hot.scheduled {
                 // The zone may have changed: the open day ends when it ends there.
                 account.hot.today_ends_at = account.zone().day_start(account.hot.today.plus(1));
                 account.changed.hot = true;
+            }
+            if account.hot.published_score.is_some() {
+                // Whoever reads the health record sees the name and the segment that it has now.
+                self.realign(&mut account);
+                let at = latest(&account, self.policy.lateness_ms());
+                publish::publish(&mut account, &self.policy, self.scorer.version(), at, true, out);
             }
         }
         state.put(account)
@@ -552,6 +567,15 @@ impl Core {
         state.put(account)?;
         Ok(Ok(Applied::default()))
     }
+}
+
+/// The time of the latest record that an account can have published.
+fn latest(account: &Account, lateness_ms: i64) -> Millis {
+    let last = account.hot.last_event_at.unwrap_or_default();
+    if account.history.newest.is_none() {
+        return last;
+    }
+    last.max(account.zone().day_start(account.hot.today).plus(lateness_ms))
 }
 
 /// Whether an outcome is the last one again, or was overtaken by it.

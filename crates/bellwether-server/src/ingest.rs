@@ -1,5 +1,5 @@
-//! `POST /v1/events`: one JSON event, a JSON array of events, or one event per line. The body is cut into items here;
-//! what an item has to look like is the business of the [`Ingest`].
+//! `POST /v1/events`, `/v1/profiles`, `/v1/outcomes`: one JSON object, a JSON array of them, or one per line. The body is cut into
+//! items here; what an item has to look like is the business of the [`Ingest`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +22,21 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Events in one request at most.
 pub const EVENTS_MAX: usize = 10_000;
 
-/// Takes events into the log.
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feed {
+    /// Usage events (`schemas/usage-event.avsc`).
+    Events,
+    /// Account profiles (`schemas/account-profile.avsc`).
+    Profiles,
+    /// Outcomes and alert feedback (`schemas/outcome.avsc`).
+    Outcomes,
+}
+
+/// Takes input into the log.
 pub trait Ingest: Send + Sync {
-    /// Checks the bodies (each one JSON event) and appends the good ones durably, in order. May block.
-    fn ingest(&self, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError>;
+    /// Checks the bodies (each one JSON object) and appends the good ones durably, in order. May block.
+    fn ingest(&self, feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError>;
 }
 
 /// What became of the items of a request.
@@ -70,6 +81,30 @@ pub(crate) async fn events(
     State(state): State<AppState>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
+    take(&state, Feed::Events, body).await
+}
+
+/// `POST /v1/profiles`.
+pub(crate) async fn profiles(
+    State(state): State<AppState>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    take(&state, Feed::Profiles, body).await
+}
+
+/// `POST /v1/outcomes`.
+pub(crate) async fn outcomes(
+    State(state): State<AppState>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    take(&state, Feed::Outcomes, body).await
+}
+
+async fn take(
+    state: &AppState,
+    feed: Feed,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -78,10 +113,10 @@ pub(crate) async fn events(
         status => Problem::new(status, rejection.body_text()),
     })?;
     let items = split(&body)?;
-    let receipt = submit(&state, items).await?;
+    let receipt = submit(state, feed, items).await?;
     let rejected: Vec<Value> = receipt.rejected.iter().map(rejected_json).collect();
     if receipt.accepted == 0 {
-        let detail = "no event was accepted; rejected says why for each";
+        let detail = "nothing was accepted; rejected says why for each";
         return Err(Problem::bad_request(detail).with("rejected", Value::Array(rejected)));
     }
     let answer = json!({ "accepted": receipt.accepted, "rejected": rejected });
@@ -91,13 +126,14 @@ pub(crate) async fn events(
 /// Hands items to the log, off the async threads: an append waits for the disk.
 pub(crate) async fn submit(
     state: &AppState,
+    feed: Feed,
     items: Vec<Vec<u8>>,
 ) -> Result<IngestReceipt, Problem> {
     let Some(ingest) = state.ingest.as_ref().map(Arc::clone) else {
-        let detail = "this server does not take events over HTTP; produce them to the events topic";
+        let detail = "this server does not take input over HTTP; produce it to the input topics";
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
-    let result = tokio::task::spawn_blocking(move || ingest.ingest(items)).await;
+    let result = tokio::task::spawn_blocking(move || ingest.ingest(feed, items)).await;
     let result = result.map_err(|error| {
         tracing::error!(%error, "ingest failed");
         let detail = "the events could not be taken in; the server's log says why";

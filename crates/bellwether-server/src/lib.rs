@@ -26,7 +26,9 @@ use axum::routing::{get, post};
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{ReadModel, Readiness};
 
-pub use crate::ingest::{BODY_BYTES_MAX, EVENTS_MAX, Ingest, IngestError, IngestReceipt, Rejected};
+pub use crate::ingest::{
+    BODY_BYTES_MAX, EVENTS_MAX, Feed, Ingest, IngestError, IngestReceipt, Rejected,
+};
 use crate::problem::Problem;
 pub use crate::serve::serve;
 
@@ -69,6 +71,8 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/accounts/{id}", get(api::account))
         .route("/v1/alerts", get(api::alerts))
         .route("/v1/events", post(ingest::events))
+        .route("/v1/profiles", post(ingest::profiles))
+        .route("/v1/outcomes", post(ingest::outcomes))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bellwether_core::output::{Band, Output, Severity, Transition};
 use bellwether_core::reject::{Reason, Reject};
-use bellwether_server::{BODY_BYTES_MAX, Ingest, IngestError, IngestReceipt, Rejected};
+use bellwether_server::{BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, Rejected};
 use serde_json::Value;
 use support::{HOSTILE, Server, alert, change, health};
 
@@ -18,7 +18,7 @@ struct Collector {
 }
 
 impl Ingest for Collector {
-    fn ingest(&self, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {
+    fn ingest(&self, _feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {
         let mut receipt = IngestReceipt::default();
         for (index, body) in bodies.into_iter().enumerate() {
             let text = String::from_utf8_lossy(&body).into_owned();

@@ -8,18 +8,20 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bellwether_core::id::AccountId;
 use bellwether_core::policy::Compiled;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::step::Core;
+use bellwether_core::time::Millis;
 use bellwether_engine::clock::now_ms;
 use bellwether_engine::embedded::{AppendError, Embedded, partition_of};
 use bellwether_engine::kafka::{KafkaLog, KafkaOptions, WorkerId};
 use bellwether_engine::log::{Append, Log, Topic};
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{ReadModel, Readiness};
-use bellwether_engine::topics::{Cleanup, TopicSpec};
+use bellwether_engine::topics::{Cleanup, TopicNames, TopicSpec};
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
-use bellwether_server::{AppState, Ingest, IngestError, IngestReceipt, Rejected};
+use bellwether_server::{AppState, Feed, Ingest, IngestError, IngestReceipt, Rejected};
 use bellwether_store::log_store::Retention;
 use bellwether_store::task::StoreOptions;
 use bellwether_wire::decode::{DecodeError, Decoder};
@@ -38,6 +40,7 @@ pub(crate) struct App {
     pub(crate) shared: Shared,
     pub(crate) core: Core,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
+    housekeeper: Option<JoinHandle<()>>,
     /// Producers' side of the embedded log.
     pub(crate) handle: Option<Embedded>,
     /// Given back when all else has ended.
@@ -64,8 +67,8 @@ impl App {
         let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
         let worker = Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
         let workers = vec![spawn(worker, &shared)?];
-        keep_house(handle.clone(), &shared)?;
-        Ok(App { shared, core, workers, handle: Some(handle), _data_dir: taken })
+        let housekeeper = Some(keep_house(handle.clone(), &shared)?);
+        Ok(App { shared, core, workers, housekeeper, handle: Some(handle), _data_dir: taken })
     }
 
     /// Starts workers on Kafka.
@@ -100,7 +103,7 @@ impl App {
                 Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
             workers.push(spawn(worker, &shared)?);
         }
-        Ok(App { shared, core, workers, handle: None, _data_dir: taken })
+        Ok(App { shared, core, workers, housekeeper: None, handle: None, _data_dir: taken })
     }
 
     /// Asks the workers to stop and waits for them. The first failure is the result.
@@ -115,6 +118,12 @@ impl App {
                 }
             };
             result = result.and(ended);
+        }
+        // A thread that still has the database open when the process ends would take it down.
+        if let Some(housekeeper) = self.housekeeper
+            && housekeeper.join().is_err()
+        {
+            result = result.and(Err(anyhow::anyhow!("housekeeping panicked: this is a bug")));
         }
         result
     }
@@ -136,7 +145,8 @@ impl App {
     pub(crate) fn state(&self, name: &str, config: &Config) -> Result<AppState> {
         let ingest = match &self.handle {
             Some(handle) => {
-                Some(Arc::new(EmbeddedIngest::new(handle.clone(), config)?) as Arc<dyn Ingest>)
+                Some(Arc::new(EmbeddedIngest::new(handle.clone(), config, self.core.policy())?)
+                    as Arc<dyn Ingest>)
             }
             None => None,
         };
@@ -242,12 +252,12 @@ fn open_log(
 const TRIM_EVERY: Duration = Duration::from_secs(600);
 
 /// Trims the embedded log now and then, until the application stops.
-fn keep_house(log: Embedded, shared: &Shared) -> Result<()> {
+fn keep_house(log: Embedded, shared: &Shared) -> Result<JoinHandle<()>> {
     let stop = Arc::clone(&shared.stop);
-    std::thread::Builder::new().name("housekeeping".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("housekeeping".to_owned()).spawn(move || {
         let mut trimmed_at = Instant::now();
         while !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(50));
             if trimmed_at.elapsed() >= TRIM_EVERY {
                 trimmed_at = Instant::now();
                 if let Err(error) = log.trim() {
@@ -256,7 +266,7 @@ fn keep_house(log: Embedded, shared: &Shared) -> Result<()> {
             }
         }
     })?;
-    Ok(())
+    Ok(thread)
 }
 
 /// Twice the longest grace period that a policy can have, so that a change of policy leaves the log as it is.
@@ -384,45 +394,71 @@ pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
     })
 }
 
-/// Takes events over HTTP into the embedded log.
+/// Takes input over HTTP into the embedded log.
 struct EmbeddedIngest {
     handle: Embedded,
-    topic: String,
+    topics: TopicNames,
+    policy: Compiled,
     partitions: i32,
     decoder: Mutex<Decoder>,
 }
 
 impl EmbeddedIngest {
-    fn new(handle: Embedded, config: &Config) -> Result<EmbeddedIngest> {
-        let topic = config
-            .topics
-            .events
-            .first()
-            .context("topics.events is empty; name at least one")?
-            .clone();
+    fn new(handle: Embedded, config: &Config, policy: &Compiled) -> Result<EmbeddedIngest> {
+        let events = config.topics.events.first();
+        let events = events.context("topics.events is empty; name at least one")?;
         let decoder = Mutex::new(Decoder::new(None, config.engine.record_bytes_max)?);
-        let partitions = handle.partitions(&topic)?;
-        Ok(EmbeddedIngest { handle, topic, partitions, decoder })
+        let partitions = handle.partitions(events)?;
+        let (topics, policy) = (config.topics.clone(), policy.clone());
+        Ok(EmbeddedIngest { handle, topics, policy, partitions, decoder })
     }
 
-    /// Completes and checks one event.
-    fn prepare(&self, body: &[u8]) -> Result<Append, Reject> {
+    /// Completes and checks one item.
+    fn prepare(&self, feed: Feed, body: Vec<u8>) -> Result<Append, Reject> {
         let now = now_ms();
-        let payload = complete(body, now)?;
-        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
-        let event = decoder.event(None, Some(&payload)).map_err(|error| match error {
+        let payload = if feed == Feed::Events { complete(&body, now)? } else { body };
+        let (topic, account, at) = self.decode(feed, &payload).map_err(|error| match error {
             DecodeError::Reject(reject) => reject,
             DecodeError::RegistryUnavailable(detail) => Reject::new(Reason::UnknownSchema, detail),
         })?;
-        let key = event.account.as_str().as_bytes().to_vec();
+        if at > Millis(now).plus(self.policy.future_ms()) {
+            let detail = format!("its time is {at}, which lies ahead of the server's clock");
+            return Err(Reject::new(Reason::Future, detail));
+        }
+        let key = account.as_str().as_bytes().to_vec();
         Ok(Append {
-            topic: self.topic.as_str().into(),
+            topic: topic.as_str().into(),
             partition: partition_of(&key, self.partitions),
             key: Some(key),
             payload: Some(payload),
             headers: Vec::new(),
             timestamp_ms: Some(now),
         })
+    }
+
+    /// Where an item goes, whose it is and when it happened.
+    fn decode(
+        &self,
+        feed: Feed,
+        payload: &[u8],
+    ) -> Result<(&String, AccountId, Millis), DecodeError> {
+        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        match feed {
+            Feed::Events => {
+                let event = decoder.event(None, Some(payload))?;
+                // There is at least one: it was looked up at the start.
+                let topic = self.topics.events.first().unwrap_or(&self.topics.profiles);
+                Ok((topic, event.account, event.occurred_at))
+            }
+            Feed::Profiles => {
+                let profile = decoder.profile(None, Some(payload))?;
+                Ok((&self.topics.profiles, profile.account, profile.as_of))
+            }
+            Feed::Outcomes => {
+                let outcome = decoder.outcome(None, Some(payload))?;
+                Ok((&self.topics.outcomes, outcome.account, outcome.occurred_at))
+            }
+        }
     }
 }
 
@@ -448,11 +484,11 @@ fn complete(body: &[u8], now: i64) -> Result<Vec<u8>, Reject> {
 }
 
 impl Ingest for EmbeddedIngest {
-    fn ingest(&self, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {
+    fn ingest(&self, feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {
         let mut receipt = IngestReceipt::default();
         let mut appends = Vec::new();
-        for (index, body) in bodies.iter().enumerate() {
-            match self.prepare(body) {
+        for (index, body) in bodies.into_iter().enumerate() {
+            match self.prepare(feed, body) {
                 Ok(append) => appends.push(append),
                 Err(reject) => receipt.rejected.push(Rejected { index, reject }),
             }

@@ -17,6 +17,7 @@ use super::parts::{
 };
 use super::{Place, charts, layout, waterfall};
 use crate::api::AccountStory;
+use crate::ingest::Feed;
 use crate::problem::Problem;
 use crate::{AppState, api, ingest};
 
@@ -229,7 +230,8 @@ async fn send(
         event.insert("value".to_owned(), json!(value));
     }
     let receipt =
-        ingest::submit(state, vec![Value::Object(event).to_string().into_bytes()]).await?;
+        ingest::submit(state, Feed::Events, vec![Value::Object(event).to_string().into_bytes()])
+            .await?;
     match receipt.rejected.first() {
         Some(rejected) => Err(Problem::bad_request(rejected.reject.detail.clone())),
         None => Ok(id),
