@@ -205,6 +205,8 @@ fn what_is_wrong_with_an_event_is_said_and_the_rest_is_taken() {
         assert!(!text.contains("reason=\"duplicate\"} 9"), "{text}");
         (admitted >= 101.0).then_some(())
     });
+    let (_, answer) = post(&url, br#"{"account_id":"many","type":"logn"}"#);
+    assert_eq!(answer["unmatched_types"], json!(["logn"]), "a typing error is told");
     let ahead = r#"{"account_id":"many","type":"login","occurred_at":"2999-01-01T00:00:00Z"}"#;
     let (status, answer) = post(&url, ahead.as_bytes());
     assert_eq!((status, &answer["rejected"][0]["reason"]), (400, &json!("future")), "{answer}");

@@ -55,6 +55,8 @@ const RESTORE_RECORDS: usize = 5_000;
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// The longest sleep in which a request to stop goes unnoticed.
 const NAP: Duration = Duration::from_millis(20);
+/// Types of events without a signal that are named in the log.
+const UNMATCHED_NAMED_MAX: usize = 100;
 /// How often gauges are refreshed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -194,6 +196,8 @@ pub struct Worker {
     tasks: BTreeMap<i32, Task>,
     restoring: BTreeMap<i32, Restoring>,
     reported_at: Duration,
+    /// Types of events that feed no signal, and were named.
+    unmatched: BTreeSet<String>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -230,6 +234,7 @@ impl Worker {
             tasks: BTreeMap::new(),
             restoring: BTreeMap::new(),
             reported_at: clock.elapsed(),
+            unmatched: BTreeSet::new(),
             clock,
         }
     }
@@ -580,7 +585,10 @@ impl Worker {
         self.decoder.set_received(record.timestamp_ms);
         match self.decode(record) {
             Ok(input) => {
-                let is_event = matches!(input, Input::Event(_));
+                let kind = match &input {
+                    Input::Event(event) => Some(event.kind.clone()),
+                    Input::Profile(_) | Input::Outcome(_) | Input::Tick => None,
+                };
                 let outputs = batch.outputs.entry(record.partition).or_default();
                 let Some(task) = self.tasks.get_mut(&record.partition) else {
                     return Ok(Handled::Done);
@@ -589,9 +597,12 @@ impl Worker {
                 match applied.map_err(of(record.partition))? {
                     Ok(applied) => {
                         batch.days_closed += u64::from(applied.days_closed);
-                        if is_event {
+                        if let Some(kind) = kind {
                             batch.admitted += 1;
-                            batch.unmatched += u64::from(applied.signals == 0);
+                            if applied.signals == 0 {
+                                batch.unmatched += 1;
+                                self.say_unmatched(kind);
+                            }
                             batch.distinct_dropped += u64::from(applied.distinct_dropped);
                             batch.timestamps_ms.push(record.timestamp_ms);
                         }
@@ -605,6 +616,14 @@ impl Worker {
                 Ok(Handled::Done)
             }
             Err(DecodeError::RegistryUnavailable(detail)) => Ok(Handled::Wait(detail)),
+        }
+    }
+
+    /// Names a type of event that feeds no signal, once: it may be a typing error.
+    fn say_unmatched(&mut self, kind: String) {
+        if self.unmatched.len() < UNMATCHED_NAMED_MAX && !self.unmatched.contains(&kind) {
+            tracing::info!(kind, "events of this type feed no signal of the policy");
+            self.unmatched.insert(kind);
         }
     }
 

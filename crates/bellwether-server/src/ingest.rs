@@ -1,6 +1,7 @@
 //! `POST /v1/events`, `/v1/profiles`, `/v1/outcomes`: one JSON object, a JSON array of them, or one per line. The body is cut into
 //! items here; what an item has to look like is the business of the [`Ingest`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct IngestReceipt {
     pub accepted: usize,
     /// Those that were not.
     pub rejected: Vec<Rejected>,
+    /// Types of accepted events that feed no signal of the policy.
+    pub unmatched: BTreeSet<String>,
 }
 
 /// An item that was not appended.
@@ -119,7 +122,10 @@ async fn take(
         let detail = "nothing was accepted; rejected says why for each";
         return Err(Problem::bad_request(detail).with("rejected", Value::Array(rejected)));
     }
-    let answer = json!({ "accepted": receipt.accepted, "rejected": rejected });
+    let mut answer = json!({ "accepted": receipt.accepted, "rejected": rejected });
+    if !receipt.unmatched.is_empty() {
+        answer["unmatched_types"] = json!(receipt.unmatched);
+    }
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 

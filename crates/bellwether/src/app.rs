@@ -1,5 +1,6 @@
 //! Wiring of the running process: workers on their threads, the server on the async runtime, signals.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -413,11 +414,17 @@ impl EmbeddedIngest {
         Ok(EmbeddedIngest { handle, topics, policy, partitions, decoder })
     }
 
-    /// Completes and checks one item.
-    fn prepare(&self, feed: Feed, body: Vec<u8>) -> Result<Append, Reject> {
+    /// Completes and checks one item. Types that feed no signal are told.
+    fn prepare(
+        &self,
+        feed: Feed,
+        body: Vec<u8>,
+        unmatched: &mut BTreeSet<String>,
+    ) -> Result<Append, Reject> {
         let now = now_ms();
         let payload = if feed == Feed::Events { complete(&body, now)? } else { body };
-        let (topic, account, at) = self.decode(feed, &payload).map_err(|error| match error {
+        let decoded = self.decode(feed, &payload, unmatched);
+        let (topic, account, at) = decoded.map_err(|error| match error {
             DecodeError::Reject(reject) => reject,
             DecodeError::RegistryUnavailable(detail) => Reject::new(Reason::UnknownSchema, detail),
         })?;
@@ -441,11 +448,15 @@ impl EmbeddedIngest {
         &self,
         feed: Feed,
         payload: &[u8],
+        unmatched: &mut BTreeSet<String>,
     ) -> Result<(&String, AccountId, Millis), DecodeError> {
         let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
         match feed {
             Feed::Events => {
                 let event = decoder.event(None, Some(payload))?;
+                if !self.policy.signals.iter().any(|signal| signal.takes(&event)) {
+                    unmatched.insert(event.kind.clone());
+                }
                 // There is at least one: it was looked up at the start.
                 let topic = self.topics.events.first().unwrap_or(&self.topics.profiles);
                 Ok((topic, event.account, event.occurred_at))
@@ -488,7 +499,7 @@ impl Ingest for EmbeddedIngest {
         let mut receipt = IngestReceipt::default();
         let mut appends = Vec::new();
         for (index, body) in bodies.into_iter().enumerate() {
-            match self.prepare(feed, body) {
+            match self.prepare(feed, body, &mut receipt.unmatched) {
                 Ok(append) => appends.push(append),
                 Err(reject) => receipt.rejected.push(Rejected { index, reject }),
             }

@@ -1,5 +1,6 @@
 //! `bellwether explain ACCOUNT`: the score line by line, from a running server or from the data directory.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -105,9 +106,16 @@ fn from_server(url: &str, id: &AccountId, json: bool) -> Result<ExitCode> {
     let answer: serde_json::Value =
         serde_json::from_str(&body).with_context(|| format!("{url} answered something else"))?;
     let record = serde_json::to_vec(&answer["account"])?;
-    let output =
-        Decoder::new(None, body.len().max(1))?.output(OutputKind::ScoreCurrent, Some(&record))?;
-    print(&[output], json)
+    let mut decoder = Decoder::new(None, body.len().max(1))?;
+    let mut outputs = vec![decoder.output(OutputKind::ScoreCurrent, Some(&record))?];
+    // The latest event of each alert comes first; those that ended are history.
+    let mut seen = BTreeSet::new();
+    for alert in answer["alerts"].as_array().into_iter().flatten() {
+        if seen.insert(alert["alert_id"].to_string()) && alert["transition"] != "resolved" {
+            outputs.push(decoder.output(OutputKind::Alert, Some(&serde_json::to_vec(alert)?))?);
+        }
+    }
+    print(&outputs, json)
 }
 
 fn percent_encode(text: &str) -> String {

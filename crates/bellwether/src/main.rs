@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    if let Err(error) = start_logs(&config, &cli.command) {
+    if let Err(error) = start_logs(&config, &cli.command, cli.global.json) {
         eprintln!("error: {error:#}");
         return ExitCode::from(EXIT_USAGE);
     }
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 /// Logs go to standard error. Commands that print for people are quiet unless something is wrong.
-fn start_logs(config: &Config, command: &Command) -> Result<()> {
+fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
     let filter = match command {
         Command::Run(_) => config.log.filter.clone(),
         Command::Demo(_)
@@ -71,8 +71,8 @@ fn start_logs(config: &Config, command: &Command) -> Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match config.log.format {
-        LogFormat::Json => lines.json().init(),
-        LogFormat::Text => lines.init(),
+        LogFormat::Text if !json => lines.init(),
+        LogFormat::Json | LogFormat::Text => lines.json().init(),
     }
     Ok(())
 }

@@ -57,7 +57,6 @@ impl App {
         let topics = [
             "profiles",
             "outcomes",
-            "calendar",
             "score_changed",
             "score_current",
             "alerts",
