@@ -3,6 +3,7 @@
 //!
 //! What is missing on the machine makes a test fail with the name of the package to install; nothing is ever skipped.
 
+mod app;
 mod browser;
 mod client;
 mod process;
@@ -12,6 +13,7 @@ pub mod stories;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub use app::{App, Content, LIMIT, header, outputs};
 pub use browser::Browser;
 pub use client::{Consumed, Outgoing, consume_all, create_topic, delete_records_before, produce};
 pub use process::{Bellwether, bellwether, bellwether_path};

@@ -127,6 +127,37 @@ impl Bellwether {
         response.body_mut().read_to_string().expect("answers are text")
     }
 
+    /// Waits until all its partitions are restored.
+    ///
+    /// # Panics
+    /// If they are not within two minutes.
+    pub fn wait_until_ready(&mut self) {
+        let url = self.url() + "/readyz";
+        self.wait_until("readiness", Duration::from_secs(120), |_| ureq::get(&url).call().ok());
+    }
+
+    /// Stops it in its tracks (SIGSTOP), as a long pause of the machine would.
+    ///
+    /// # Panics
+    /// If it cannot be stopped.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Panics
+    /// If it cannot go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill can be run");
+        assert!(sent.success(), "{signal} was not delivered to {pid}");
+    }
+
     /// Kills it at once, as a power cut would.
     ///
     /// # Panics
@@ -160,9 +191,7 @@ impl Bellwether {
     /// # Panics
     /// If it does not end within `limit`; with the end of its log.
     pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run");
-        assert!(sent.success(), "SIGTERM was not delivered to {pid}");
+        self.signal("-TERM");
         self.wait(limit)
     }
 }

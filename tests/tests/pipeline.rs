@@ -5,8 +5,9 @@ mod common;
 use std::process::{Command, Stdio};
 
 use bellwether_core::time::{Day, Millis, Zone};
-use bellwether_tests::{Outgoing, Registry, assert_same, consume_all, produce, stories, text};
-use common::{App, LIMIT, header, outputs};
+use bellwether_tests::{
+    App, LIMIT, Outgoing, Registry, assert_same, consume_all, header, outputs, produce, stories,
+};
 use serde_json::{Value, json};
 
 /// The records of one account, in order.
@@ -132,21 +133,8 @@ fn kill_9_changes_nothing_that_is_published() {
     let mut running = killed.start();
     killed.wait_until_done(&mut running);
     for kind in ["score_changed", "score_current", "alerts"] {
-        assert_same(kind, &content(&killed, kind), &content(&whole, kind));
+        assert_same(kind, &killed.content(kind), &whole.content(kind));
     }
-}
-
-/// Partition, key, value.
-type Content = (i32, Option<String>, Option<String>);
-
-/// Every committed record, by partition, in order.
-fn content(app: &App, kind: &str) -> Vec<Content> {
-    consume_all(app.bootstrap(), &app.topic(kind))
-        .iter()
-        .map(|record| {
-            (record.partition, text(record.key.as_deref()), text(record.payload.as_deref()))
-        })
-        .collect()
 }
 
 #[test]
@@ -418,6 +406,6 @@ fn a_second_worker_takes_over() {
     let mut running = whole.start();
     whole.wait_until_done(&mut running);
     for kind in ["score_changed", "alerts"] {
-        assert_same(kind, &content(&app, kind), &content(&whole, kind));
+        assert_same(kind, &app.content(kind), &whole.content(kind));
     }
 }

@@ -390,6 +390,8 @@ pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
     Ok(KafkaOptions {
         bootstrap_servers: servers.clone(),
         static_membership: config.kafka.static_membership,
+        session_timeout_ms: config.kafka.session_timeout_seconds * 1000,
+        transaction_timeout_ms: config.kafka.transaction_timeout_seconds * 1000,
         extra: config.kafka.properties.clone(),
         ..KafkaOptions::default()
     })

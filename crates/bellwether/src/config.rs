@@ -58,9 +58,13 @@ pub(crate) struct Kafka {
     /// Names this process within the application; it must be the same after a restart and unique among processes. None: a name
     /// that is made at the first start and kept in the data directory.
     pub(crate) instance_id: Option<String>,
-    /// Whether a process that stops keeps its partitions for 20 seconds, for its successor of the same name to take over at
+    /// Whether a process that stops keeps its partitions for the session time-out, for its successor of the same name to take over at
     /// once. False: they go to the other processes when it stops.
     pub(crate) static_membership: bool,
+    /// Seconds without a sign of life after which a process's partitions go to others (6..=300).
+    pub(crate) session_timeout_seconds: u32,
+    /// Seconds after which the brokers abort the transaction of a process that is gone (6..=300).
+    pub(crate) transaction_timeout_seconds: u32,
     /// Worker threads of this process (1..=64); more than partitions are idle.
     pub(crate) workers: u16,
     /// Further settings of librdkafka, e.g. `"security.protocol" = "SASL_SSL"`. Secrets are masked when shown.
@@ -148,6 +152,8 @@ impl Default for Config {
                 bootstrap_servers: None,
                 instance_id: None,
                 static_membership: true,
+                session_timeout_seconds: 20,
+                transaction_timeout_seconds: 30,
                 workers: 1,
                 properties: BTreeMap::new(),
             },
@@ -201,6 +207,10 @@ impl Config {
 
     fn check(&self) -> Result<()> {
         within("kafka.workers", u64::from(self.kafka.workers), 1, 64)?;
+        let kafka = &self.kafka;
+        within("kafka.session_timeout_seconds", kafka.session_timeout_seconds.into(), 6, 300)?;
+        let transaction = kafka.transaction_timeout_seconds.into();
+        within("kafka.transaction_timeout_seconds", transaction, 6, 300)?;
         within("engine.batch_records_max", self.engine.batch_records_max as u64, 1, 100_000)?;
         within("engine.batch_milliseconds_max", self.engine.batch_milliseconds_max, 1, 10_000)?;
         within("engine.record_bytes_max", self.engine.record_bytes_max as u64, 1_024, 64 << 20)?;
