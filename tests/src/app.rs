@@ -179,17 +179,25 @@ impl App {
             .collect()
     }
 
+    /// Runs a command of the application to success and reads its answer as JSON.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Value {
+        let all = arguments.iter().copied().chain(["--json", "--config"]);
+        let output = bellwether(all).arg(self.config()).output().expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
     /// What the state of the application's own process says of an account, once it has ended.
     ///
     /// # Panics
     /// If the account is not there.
     #[must_use]
     pub fn explain(&self, account: &str) -> Value {
-        let output =
-            bellwether(["explain", account, "--json", "--config", &self.config()]).output();
-        let output = output.expect("the binary runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
+        self.run(&["explain", account])
     }
 
     /// Where a process of the application keeps the state of a partition.

@@ -207,6 +207,25 @@ fn garbage_becomes_typed_dead_letters_and_the_flow_goes_on() {
         assert_eq!(header(letter, "__streams.errors.topic"), app.topic("events"));
         assert!(!header(letter, "__streams.errors.message").is_empty());
     }
+    // The same for a person: listed, shown, and sent again once the cause is mended.
+    let listed = app.run(&["dlq", "ls", "--reason", "malformed"]);
+    assert_eq!(listed["total"], 4, "{listed}");
+    let first = &listed["dead_letters"][0];
+    let (partition, offset) = (first["partition"].to_string(), first["offset"].to_string());
+    let shown = app.run(&["dlq", "show", &partition, &offset]);
+    assert!(shown["headers"].to_string().contains("trace"), "{shown}");
+    let preview = app.run(&["dlq", "replay", "--reason", "too_late"]);
+    assert_eq!((&preview["sent"], &preview["letters"]), (&json!(false), &json!(1)), "{preview}");
+    let sent = app.run(&["dlq", "replay", "--reason", "too_late", "--yes"]);
+    assert_eq!((&sent["sent"], &sent["letters"]), (&json!(true), &json!(1)), "{sent}");
+    let topic = app.topic("dead_letters");
+    let again = running.wait_until("the same verdict", LIMIT, |_| {
+        let letters = consume_all(app.bootstrap(), &topic);
+        (letters.len() > expected.len()).then(|| letters.last().cloned()).flatten()
+    });
+    assert_eq!(header(&again, "bellwether.reason"), "too_late");
+    assert_eq!(again.headers.iter().filter(|(name, _)| name == "trace").count(), 1);
+    assert_eq!(again.headers.len(), letters[0].headers.len(), "headers do not pile up");
     let metrics = running.get("/metrics");
     assert!(
         metrics.contains(r#"reason="duplicate"} 1"#)

@@ -13,6 +13,7 @@
 mod classify;
 mod commit;
 mod context;
+mod direct;
 mod options;
 mod reader;
 
@@ -27,6 +28,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use self::context::{Change, DeliveryContext, GroupContext};
+pub use self::direct::KafkaTopics;
 pub use self::options::{KafkaOptions, WorkerId, is_secret};
 use self::reader::Reader;
 use crate::log::{Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction};

@@ -83,6 +83,20 @@ impl DeadLetter {
         payload.get(..KEPT_BYTES.min(bytes_max)).map(<[u8]>::to_vec)
     }
 
+    /// Whether only the beginning of the payload was kept.
+    #[must_use]
+    pub fn is_cut(headers: &[(String, Vec<u8>)]) -> bool {
+        headers.iter().any(|(name, _)| name == BYTES)
+    }
+
+    /// The headers that the record had of its own.
+    #[must_use]
+    pub fn own_headers(headers: &[(String, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
+        let added = [EXCEPTION, MESSAGE, TOPIC, PARTITION, OFFSET, REASON, DETAIL, BYTES, HASH];
+        let own = headers.iter().filter(|(name, _)| !added.contains(&name.as_str()));
+        own.cloned().collect()
+    }
+
     /// Reads the headers back; none where one is missing or is not what it should be. Of several with one name the last counts: a dead
     /// letter that was fed in again and rejected again carries both.
     #[must_use]

@@ -74,6 +74,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TopicsCommand,
     },
+    /// Look at dead letters, or send them again
+    Dlq {
+        #[command(subcommand)]
+        command: DlqCommand,
+    },
     /// Check or show a policy
     Policy {
         #[command(subcommand)]
@@ -148,6 +153,60 @@ pub(crate) struct TopicsArgs {
     /// Kafka brokers
     #[arg(long, value_name = "HOST:PORT,…")]
     pub(crate) bootstrap_servers: Option<String>,
+}
+
+/// `dlq`
+#[derive(Debug, Subcommand)]
+pub(crate) enum DlqCommand {
+    /// List dead letters, newest first
+    Ls {
+        #[command(flatten)]
+        args: DlqArgs,
+        /// Only those of this reason, e.g. malformed
+        #[arg(long)]
+        reason: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Show one in full, as JSON
+    Show {
+        #[command(flatten)]
+        args: DlqArgs,
+        /// Its partition
+        partition: i32,
+        /// Its offset
+        offset: i64,
+    },
+    /// Send dead letters again to where they came from; without --yes, say what would be sent
+    Replay(DlqReplayArgs),
+}
+
+/// Where the dead letters are.
+#[derive(Debug, Args)]
+pub(crate) struct DlqArgs {
+    /// In the embedded log of the data directory, while no process has it
+    #[arg(long, conflicts_with = "bootstrap_servers")]
+    pub(crate) embedded: bool,
+
+    /// Kafka brokers
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub(crate) bootstrap_servers: Option<String>,
+}
+
+/// `dlq replay`
+#[derive(Debug, Args)]
+pub(crate) struct DlqReplayArgs {
+    #[command(flatten)]
+    pub(crate) args: DlqArgs,
+
+    /// Only those of this reason, e.g. unknown_account
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// `policy`

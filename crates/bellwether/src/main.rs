@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod data_dir;
 mod demo;
+mod dlq;
 mod explain;
 mod policies;
 mod replay;
@@ -57,6 +58,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         Command::Run(_) => config.log.filter.clone(),
         Command::Demo(_)
         | Command::Topics { .. }
+        | Command::Dlq { .. }
         | Command::Policy { .. }
         | Command::Replay(_)
         | Command::Explain(_)
@@ -83,6 +85,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Demo(args) => demo::run(args, &config, cli.global.data_dir.as_deref(), json)?,
         Command::Run(args) => app::run(args, config)?,
         Command::Topics { command } => return topics::run(command, &config, json),
+        Command::Dlq { command } => return dlq::run(command, &config, json),
         Command::Policy { command } => return policy(command, json),
         Command::Replay(args) => {
             replay::run(args, policies::load(config.policy.as_deref())?, json)?

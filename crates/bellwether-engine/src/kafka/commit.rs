@@ -50,11 +50,11 @@ pub(super) fn commit(
 }
 
 /// Sends all records and waits for every delivery report.
-fn append_all(
+pub(super) fn send_all(
     producer: &BaseProducer<DeliveryContext>,
     appends: &[Append],
     deadline: Instant,
-) -> Result<Receipt, LogError> {
+) -> Result<(), LogError> {
     producer.context().begin(appends.len());
     for (index, append) in appends.iter().enumerate() {
         send(producer, index, append, deadline).map_err(|error| {
@@ -65,7 +65,7 @@ fn append_all(
         if Instant::now() >= deadline {
             return Err(LogError::new(
                 Remedy::Reopen,
-                "the brokers did not take a transaction's records in time",
+                "the brokers did not take the records in time",
             ));
         }
         producer.poll(STEP);
@@ -78,6 +78,16 @@ fn append_all(
         };
         return Err(classify::uncommitted("an append was not delivered", &error));
     }
+    Ok(())
+}
+
+/// Sends all records; where each partition ends then.
+fn append_all(
+    producer: &BaseProducer<DeliveryContext>,
+    appends: &[Append],
+    deadline: Instant,
+) -> Result<Receipt, LogError> {
+    send_all(producer, appends, deadline)?;
     let mut ends: BTreeMap<(&Topic, i32), i64> = BTreeMap::new();
     for (append, offset) in appends.iter().zip(producer.context().take_offsets()) {
         let Some(offset) = offset else {
