@@ -179,14 +179,22 @@ impl App {
             .collect()
     }
 
+    /// A command of the application that answers in JSON.
+    #[must_use]
+    pub fn command_of(&self, arguments: &[&str]) -> Command {
+        let all = arguments.iter().copied().chain(["--json", "--config"]);
+        let mut command = bellwether(all);
+        command.arg(self.config());
+        command
+    }
+
     /// Runs a command of the application to success and reads its answer as JSON.
     ///
     /// # Panics
     /// If it fails.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Value {
-        let all = arguments.iter().copied().chain(["--json", "--config"]);
-        let output = bellwether(all).arg(self.config()).output().expect("the binary runs");
+        let output = self.command_of(arguments).output().expect("the binary runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
     }

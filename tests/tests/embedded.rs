@@ -219,6 +219,19 @@ fn what_is_wrong_with_an_event_is_said_and_the_rest_is_taken() {
         ureq::get(format!("{url}/v1/accounts/{}", good.account)).call().ok()
     });
     assert!(running.get("/readyz").contains("\"ready\":true"));
+
+    // What admission rejects later is kept, and can be looked at.
+    let past = r#"{"account_id":"many","type":"login","occurred_at":"1971-01-01T00:00:00Z"}"#;
+    assert_eq!(post(&url, past.as_bytes()).0, 202);
+    finish(&mut running);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    let listed = bellwether(["dlq", "ls", "--embedded", "--json", "--data-dir"])
+        .arg(dir.path())
+        .output()
+        .expect("the binary runs");
+    let listed: Value = serde_json::from_slice(&listed.stdout).expect("JSON");
+    assert_eq!(listed["total"], 1, "{listed}");
+    assert_eq!(listed["dead_letters"][0]["reason"], "too_late", "{listed}");
 }
 
 /// What a newcomer sees first, with the dates that the stories promise.

@@ -167,7 +167,14 @@ fn damaged_state_is_rebuilt() {
         running.wait_until_ready();
         // A clean end, so that there is something on disk to damage.
         assert_eq!(running.terminate(LIMIT).code(), Some(0), "{kind}");
+        let verified = app.run(&["state", "verify"]);
+        assert_eq!(verified["partitions"].as_array().map(Vec::len), Some(2), "{verified}");
+        assert_eq!(verified["damaged"], serde_json::json!([]), "{kind}: {verified}");
         damage(kind, &app.state_dir(0));
+        if kind != "deleted" {
+            let output = app.command_of(&["state", "verify"]).output().expect("the binary runs");
+            assert_eq!(output.status.code(), Some(3), "{kind}: {output:?}");
+        }
         let mut running = app.start();
         wait_for_share(&app, &mut running, total, share + 1);
         running.wait_until_ready();

@@ -319,15 +319,28 @@ impl fmt::Debug for Database {
     }
 }
 
-/// A database whose table of contents is gone is damaged; RocksDB would call it an I/O error.
+/// A database whose table of contents is gone is damaged; RocksDB would make a new one in its place, and delete what is left.
 fn check_manifest(dir: &Path) -> Result<(), StoreError> {
+    let lost =
+        |what: &str| Err(StoreError::Corrupt(format!("{} has lost its {what}", dir.display())));
     match std::fs::read_to_string(dir.join("CURRENT")) {
-        Ok(name) if !dir.join(name.trim_end()).exists() => {
-            Err(StoreError::Corrupt(format!("{} has lost its {}", dir.display(), name.trim_end())))
+        Ok(name) if !dir.join(name.trim_end()).exists() => lost(name.trim_end()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && has_tables(dir) => {
+            lost("file CURRENT")
         }
         // Whatever else is wrong, RocksDB tells.
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// Whether there are files of a database.
+fn has_tables(dir: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir) else { return false };
+    entries.flatten().any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("MANIFEST-") || name.ends_with(".sst")
+    })
 }
 
 fn database_options(buffers: &WriteBufferManager, durability: Durability) -> Options {

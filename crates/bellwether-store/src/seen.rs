@@ -13,7 +13,7 @@ use rocksdb::compaction_filter::Decision;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
-use crate::database::Database;
+use crate::database::{Database, Row};
 use crate::error::StoreError;
 use crate::rows::{decode, encode, shown};
 
@@ -127,6 +127,14 @@ impl Seen {
     pub(crate) fn discard(&mut self) {
         self.added.clear();
     }
+}
+
+/// Checks a row.
+pub(crate) fn check((key, value): &Row) -> Result<(), StoreError> {
+    if key.len() == 8 && hour(value).is_some() {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!("a seen id has the row {}: {}", shown(key), shown(value))))
 }
 
 fn read(database: &Database, hash: u64) -> Result<Option<i64>, StoreError> {

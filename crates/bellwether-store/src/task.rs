@@ -10,6 +10,7 @@
 mod identity;
 mod reads;
 mod restore;
+mod verify;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -32,6 +33,7 @@ use identity::check_identity;
 pub use reads::AccountIds;
 use reads::load;
 use restore::Restoring;
+pub use verify::Contents;
 
 const ROWS: &str = "rows";
 const META: &str = "meta";

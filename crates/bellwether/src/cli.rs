@@ -74,6 +74,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TopicsCommand,
     },
+    /// Look at the state in the data directory, while no process has it
+    State {
+        #[command(subcommand)]
+        command: StateCommand,
+    },
     /// Look at dead letters, or send them again
     Dlq {
         #[command(subcommand)]
@@ -153,6 +158,15 @@ pub(crate) struct TopicsArgs {
     /// Kafka brokers
     #[arg(long, value_name = "HOST:PORT,…")]
     pub(crate) bootstrap_servers: Option<String>,
+}
+
+/// `state`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Per partition: accounts, bytes, timers, ids, event time
+    Stats,
+    /// Read everything and check that it agrees with itself; 3 is the exit code where it does not
+    Verify,
 }
 
 /// `dlq`

@@ -10,6 +10,7 @@ mod explain;
 mod policies;
 mod replay;
 mod show;
+mod state;
 mod stories;
 mod topics;
 mod usage;
@@ -59,6 +60,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         Command::Demo(_)
         | Command::Topics { .. }
         | Command::Dlq { .. }
+        | Command::State { .. }
         | Command::Policy { .. }
         | Command::Replay(_)
         | Command::Explain(_)
@@ -85,6 +87,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Demo(args) => demo::run(args, &config, cli.global.data_dir.as_deref(), json)?,
         Command::Run(args) => app::run(args, config)?,
         Command::Topics { command } => return topics::run(command, &config, json),
+        Command::State { command } => return state::run(*command, &config, json),
         Command::Dlq { command } => return dlq::run(command, &config, json),
         Command::Policy { command } => return policy(command, json),
         Command::Replay(args) => {

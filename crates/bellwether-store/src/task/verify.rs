@@ -1,0 +1,93 @@
+//! Reads all of a store and checks that it agrees with itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_core::account::Account;
+use bellwether_core::history::{Activity, History};
+use bellwether_core::id::AccountId;
+use bellwether_core::time::Millis;
+
+use super::{ROWS, Store};
+use crate::error::StoreError;
+use crate::rows::{self, AccountRow, RowKey, decode};
+use crate::{seen, timers};
+
+/// What a store holds, counted row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Contents {
+    /// Accounts that have had an event.
+    pub accounts: u64,
+    /// Profiles.
+    pub profiles: u64,
+    /// Rows of members and features.
+    pub activity_rows: u64,
+    /// Accounts that wait for the end of their day.
+    pub timers: u64,
+    /// Event ids; some may no longer count.
+    pub seen: u64,
+    /// Bytes of keys and values of accounts.
+    pub account_bytes: u64,
+}
+
+impl Store {
+    /// Reads every row: each has to be readable, the timers have to be those of the accounts, and the count of accounts right.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] says what does not agree; the remedy is to rebuild the store from its changelog.
+    pub fn verify(&self) -> Result<Contents, StoreError> {
+        self.check()?;
+        let mut contents = Contents::default();
+        let mut due: BTreeMap<AccountId, Millis> = BTreeMap::new();
+        for row in self.database.scan(ROWS, &[], None) {
+            let (key, value) = row?;
+            let RowKey::Account(id, kind) = RowKey::decode(&key)? else {
+                continue;
+            };
+            contents.account_bytes += (key.len() + value.len()) as u64;
+            match kind {
+                AccountRow::Hot => {
+                    contents.accounts += 1;
+                    let mut account = Account::new(id.clone());
+                    account.hot = decode(kind.name(), &value)?;
+                    due.extend(account.due().map(|at| (id, at)));
+                }
+                AccountRow::History => drop(decode::<History>(kind.name(), &value)?),
+                AccountRow::Profile => {
+                    contents.profiles += 1;
+                    drop(decode::<bellwether_core::event::Profile>(kind.name(), &value)?);
+                }
+                AccountRow::Activity(_) => {
+                    contents.activity_rows += 1;
+                    drop(decode::<Activity>("an activity row", &value)?);
+                }
+            }
+        }
+        let expected: BTreeSet<(Millis, AccountId)> =
+            due.into_iter().map(|(id, at)| (at, id)).collect();
+        let mut found = BTreeSet::new();
+        for row in self.database.scan(timers::FAMILY, &[], None) {
+            found.insert(timers::decode(&row?.0)?);
+        }
+        contents.timers = found.len() as u64;
+        if let Some((at, id)) = found.symmetric_difference(&expected).next() {
+            return Err(StoreError::Corrupt(format!(
+                "the timer of account {id} at {at} is not that of its row"
+            )));
+        }
+        for row in self.database.scan(seen::FAMILY, &[], None) {
+            seen::check(&row?)?;
+            contents.seen += 1;
+        }
+        if contents.accounts != self.progress.accounts {
+            return Err(StoreError::Corrupt(format!(
+                "there are {} accounts, and {} were counted",
+                contents.accounts, self.progress.accounts
+            )));
+        }
+        // Read at the opening already, but that may be long ago.
+        if let Some(value) = self.database.get(ROWS, rows::CLOCK_KEY)? {
+            decode::<bellwether_core::state::Clock>("the clock row", &value)?;
+        }
+        Ok(contents)
+    }
+}
