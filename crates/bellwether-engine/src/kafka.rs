@@ -94,7 +94,10 @@ impl KafkaLog {
         let transaction_timeout = Duration::from_millis(options.transaction_timeout_ms.into());
         let consumer: BaseConsumer<GroupContext> = options
             .group_consumer(worker)?
-            .create_with_context(GroupContext::new(transaction_timeout * 2))
+            .create_with_context(GroupContext::new(
+                transaction_timeout * 2,
+                options.skip_lost_input,
+            ))
             .map_err(|error| classify::creation(&error))?;
         let names: Vec<&str> = inputs.iter().map(AsRef::as_ref).collect();
         consumer.subscribe(&names).map_err(|error| {

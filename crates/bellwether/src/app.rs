@@ -167,6 +167,7 @@ pub(crate) fn run(args: &RunArgs, mut config: Config) -> Result<()> {
     if let Some(servers) = &args.bootstrap_servers {
         config.kafka.bootstrap_servers = Some(servers.clone());
     }
+    config.kafka.skip_lost_input |= args.skip_lost_input;
     if let Some(url) = &args.registry_url {
         config.registry.url = Some(url.clone());
     }
@@ -390,6 +391,7 @@ pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
     Ok(KafkaOptions {
         bootstrap_servers: servers.clone(),
         static_membership: config.kafka.static_membership,
+        skip_lost_input: config.kafka.skip_lost_input,
         session_timeout_ms: config.kafka.session_timeout_seconds * 1000,
         transaction_timeout_ms: config.kafka.transaction_timeout_seconds * 1000,
         extra: config.kafka.properties.clone(),

@@ -133,6 +133,10 @@ pub(crate) struct RunArgs {
     /// Address of the HTTP server
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
+
+    /// Go on at the oldest record kept where input was deleted before it was read; otherwise that is an error
+    #[arg(long, conflicts_with = "embedded")]
+    pub(crate) skip_lost_input: bool,
 }
 
 /// `topics`

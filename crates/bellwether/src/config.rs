@@ -65,6 +65,8 @@ pub(crate) struct Kafka {
     pub(crate) session_timeout_seconds: u32,
     /// Seconds after which the brokers abort the transaction of a process that is gone (6..=300).
     pub(crate) transaction_timeout_seconds: u32,
+    /// Whether a worker goes on where input was deleted before it was read. Better given once, as `run --skip-lost-input`.
+    pub(crate) skip_lost_input: bool,
     /// Worker threads of this process (1..=64); more than partitions are idle.
     pub(crate) workers: u16,
     /// Further settings of librdkafka, e.g. `"security.protocol" = "SASL_SSL"`. Secrets are masked when shown.
@@ -152,6 +154,7 @@ impl Default for Config {
                 bootstrap_servers: None,
                 instance_id: None,
                 static_membership: true,
+                skip_lost_input: false,
                 session_timeout_seconds: 20,
                 transaction_timeout_seconds: 30,
                 workers: 1,

@@ -45,8 +45,8 @@ fn advice(code: RDKafkaErrorCode) -> Option<&'static str> {
     } else if is(&[RDKafkaErrorCode::AutoOffsetReset, RDKafkaErrorCode::OffsetOutOfRange]) {
         Some(
             "the position this application had reached is no longer in the topic: records were deleted before they were \
-             read, or the topic was created anew; reset the consumer group's offsets knowingly, with `kafka-consumer-groups.sh \
-             --reset-offsets --to-earliest`, and start again",
+             read, or the topic was created anew; to go on without what is lost, start once with --skip-lost-input, or reset the \
+             consumer group's offsets with `kafka-consumer-groups.sh --reset-offsets`",
         )
     } else {
         None

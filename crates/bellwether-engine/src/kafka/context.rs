@@ -47,6 +47,7 @@ pub(super) struct GroupContext {
     fetched: Mutex<HashMap<(String, i32), Fetched>>,
     last_error: Mutex<String>,
     unstable_wait: Duration,
+    skip_lost_input: bool,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -68,13 +69,15 @@ fn trace_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
 }
 
 impl GroupContext {
-    /// `unstable_wait`: how long offsets may stay held by another worker's open transaction.
-    pub(super) fn new(unstable_wait: Duration) -> GroupContext {
+    /// `unstable_wait`: how long offsets may stay held by another worker's open transaction. `skip_lost_input`: see
+    /// [`super::KafkaOptions::skip_lost_input`].
+    pub(super) fn new(unstable_wait: Duration, skip_lost_input: bool) -> GroupContext {
         GroupContext {
             changes: Mutex::default(),
             fetched: Mutex::default(),
             last_error: Mutex::default(),
             unstable_wait,
+            skip_lost_input,
         }
     }
 
@@ -131,8 +134,24 @@ impl GroupContext {
         let mut taken = Vec::with_capacity(committed.count());
         for element in committed.elements() {
             element.error()?;
-            let position =
+            let mut position =
                 if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None };
+            if self.skip_lost_input
+                && let Some(committed) = &mut position
+            {
+                let (topic, partition) = (element.topic(), element.partition());
+                let (oldest, _) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
+                if *committed < oldest {
+                    tracing::error!(
+                        topic,
+                        partition,
+                        from = *committed,
+                        to = oldest,
+                        "records were deleted before they were read: going on without them, as --skip-lost-input says"
+                    );
+                    *committed = oldest;
+                }
+            }
             let from = position.map_or(Offset::Beginning, Offset::Offset);
             start.add_partition_offset(element.topic(), element.partition(), from)?;
             taken.push((element.topic().to_owned(), element.partition(), position));

@@ -45,6 +45,8 @@ pub struct KafkaOptions {
     pub poll_interval_ms_max: u32,
     /// Keep partitions over a restart of the same instance (`group.instance.id`), if it is back within the session time-out.
     pub static_membership: bool,
+    /// Goes on at the oldest record kept where records were deleted before they were read. Otherwise that is an error.
+    pub skip_lost_input: bool,
     /// Further librdkafka settings, mainly security: passed on as they are, to consumers, producers and admin clients.
     pub extra: BTreeMap<String, String>,
 }
@@ -60,6 +62,7 @@ impl Default for KafkaOptions {
             session_timeout_ms: 20_000,
             poll_interval_ms_max: 900_000,
             static_membership: false,
+            skip_lost_input: false,
             extra: BTreeMap::new(),
         }
     }
@@ -81,6 +84,7 @@ impl fmt::Debug for KafkaOptions {
             .field("session_timeout_ms", &self.session_timeout_ms)
             .field("poll_interval_ms_max", &self.poll_interval_ms_max)
             .field("static_membership", &self.static_membership)
+            .field("skip_lost_input", &self.skip_lost_input)
             .field("extra", &extra)
             .finish()
     }
