@@ -2,8 +2,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use crate::wait_until;
 
 /// What the protocol calls an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -100,13 +103,24 @@ impl Browser {
         self.post(&format!("element/{element}/value"), &json!({ "text": value }));
     }
 
-    /// Clicks, and waits for the page that follows.
+    /// Clicks what leads to another page, and waits until that is loaded.
     ///
     /// # Panics
-    /// If there is nothing to click.
-    pub fn click(&self, css: &str) {
+    /// If there is nothing to click, or no other page comes.
+    pub fn follow(&self, css: &str) {
         let element = self.element(css);
+        // A new page does not know what was noted on the old one.
+        let _noted = self.script("window.left = true", &json!([]));
         self.post(&format!("element/{element}/click"), &json!({}));
+        wait_until("the next page", Duration::from_secs(60), || {
+            let script = "return !window.left && document.readyState === 'complete'";
+            // Between two pages there is nothing to ask.
+            let answer = try_call(
+                &format!("{}/execute/sync", self.session),
+                Some(&json!({ "script": script, "args": [] })),
+            );
+            (answer.ok()? == true).then_some(())
+        });
     }
 
     /// The window as a PNG, in base 64.
@@ -144,6 +158,11 @@ fn text(value: &Value) -> String {
 }
 
 fn call(url: &str, body: Option<&Value>) -> Value {
+    try_call(url, body).unwrap_or_else(|error| panic!("{url}: {error}"))
+}
+
+/// The protocol's answer, or its error.
+fn try_call(url: &str, body: Option<&Value>) -> Result<Value, String> {
     let agent: ureq::Agent =
         ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let answer = match body {
@@ -154,6 +173,5 @@ fn call(url: &str, body: Option<&Value>) -> Value {
     // A screenshot is larger than what is read by default.
     let text = answer.body_mut().with_config().limit(64 << 20).read_to_string().expect("text");
     let mut json: Value = serde_json::from_str(&text).expect("the protocol is JSON");
-    assert!(answer.status().is_success(), "{url}: {text}");
-    json["value"].take()
+    if answer.status().is_success() { Ok(json["value"].take()) } else { Err(text) }
 }

@@ -73,7 +73,7 @@ fn a_visitor_sees_why_a_score_is_what_it_is_and_moves_one() {
     let before = support(&browser);
     for _ in 0..10 {
         browser.fill("form.event input[name=type]", "ticket.opened");
-        browser.click("form.event button");
+        browser.follow("form.event button");
         assert!(browser.url().ends_with("?sent=1"), "{}", browser.url());
         assert!(browser.texts("p.notice").concat().contains("Accepted"));
     }
