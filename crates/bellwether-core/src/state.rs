@@ -20,6 +20,8 @@ pub struct Clock {
     pub fired: Option<Millis>,
     /// Whether the passing of time was ever recorded here: the partition belongs to the present and not to a replay of the past.
     pub ticked: bool,
+    /// Event ids count from here on at the earliest, whatever the policy says now: older ones may be forgotten. Never falls.
+    pub horizon: Option<Millis>,
 }
 
 /// The state of a partition.

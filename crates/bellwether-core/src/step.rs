@@ -149,6 +149,7 @@ impl Core {
         let mut days_closed = self.advance(state, event.occurred_at, out)?;
         let clock = state.clock().newest.unwrap_or(event.occurred_at);
         let horizon = clock.plus(-self.policy.lateness_ms() - self.policy.grace_ms());
+        let horizon = state.clock().horizon.map_or(horizon, |before| before.max(horizon));
         let known = state.take(&event.account)?;
         let refused = known.as_ref().and_then(|account| {
             self.too_late(account, &event).or_else(|| forgotten(account, &event, horizon))
@@ -290,6 +291,7 @@ impl Core {
             closed += 1;
         }
         clock.fired = Some(watermark);
+        clock.horizon = clock.horizon.max(Some(watermark.plus(-self.policy.grace_ms())));
         state.set_clock(clock);
         Ok(closed)
     }

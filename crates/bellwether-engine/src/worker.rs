@@ -195,6 +195,8 @@ pub struct Worker {
     pause: Duration,
     tasks: BTreeMap<i32, Task>,
     restoring: BTreeMap<i32, Restoring>,
+    /// Partitions whose state was rebuilt and that have committed nothing since.
+    rebuilt: BTreeSet<i32>,
     reported_at: Duration,
     /// Types of events that feed no signal, and were named.
     unmatched: BTreeSet<String>,
@@ -233,6 +235,7 @@ impl Worker {
             pause: RETRY_PAUSES.0,
             tasks: BTreeMap::new(),
             restoring: BTreeMap::new(),
+            rebuilt: BTreeSet::new(),
             reported_at: clock.elapsed(),
             unmatched: BTreeSet::new(),
             clock,
@@ -312,13 +315,19 @@ impl Worker {
                 self.retry_later();
                 Ok(())
             }
-            WorkerError::Store { partition, error: damage } if damage.is_rebuildable() => {
+            // Damaged again before anything was committed: then its changelog is what is damaged, and only a person can help.
+            WorkerError::Store { partition, error: damage }
+                if damage.is_rebuildable() && self.rebuilt.insert(*partition) =>
+            {
                 tracing::warn!(partition, %damage, "rebuilding the partition's state from its changelog");
                 self.shared.metrics.state_rebuilt();
-                Store::destroy(&self.dir(*partition), &self.settings.store)
-                    .map_err(of(*partition))?;
+                let wiped = Store::destroy(&self.dir(*partition), &self.settings.store);
                 self.retry_later();
-                Ok(())
+                match wiped {
+                    // Another thread of this process was given the partition meanwhile: it will notice as well.
+                    Ok(()) | Err(StoreError::InUse(_)) => Ok(()),
+                    Err(error) => Err(of(*partition)(error)),
+                }
             }
             WorkerError::Log(_) | WorkerError::Store { .. } => Err(error),
         }
@@ -341,7 +350,6 @@ impl Worker {
             Poll::Idle => {}
             Poll::Assigned(partitions) => {
                 self.assign(&partitions);
-                self.pause = RETRY_PAUSES.0;
             }
             Poll::Revoked(partitions) => self.revoke(&partitions),
             Poll::Records(records) => self.process(log, &records)?,
@@ -456,6 +464,7 @@ impl Worker {
         self.tasks.insert(partition, Task { store, busy_at, waiting: None });
         log.start(&[partition])?;
         self.shared.readiness.ready(partition);
+        self.pause = RETRY_PAUSES.0;
         let took = busy_at.saturating_sub(restoring.since);
         tracing::info!(partition, records = restoring.records, ?took, "partition restored");
         Ok(())
@@ -696,6 +705,7 @@ impl Worker {
                 })
                 .collect();
             task.store.commit(&positions).map_err(of(*partition))?;
+            self.rebuilt.remove(partition);
             if let Some(outputs) = batch.outputs.get(partition) {
                 self.shared.read_model.publish(*partition, outputs);
             }

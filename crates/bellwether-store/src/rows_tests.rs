@@ -145,7 +145,15 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
 
 #[test]
 fn fixtures_of_partition_rows_read_as_they_were_written() {
-    check("clock", &Clock { newest: Some(Millis(1_772_323_200_000)), fired: None, ticked: true });
+    check(
+        "clock",
+        &Clock {
+            newest: Some(Millis(1_772_323_200_000)),
+            fired: None,
+            ticked: true,
+            horizon: None,
+        },
+    );
     let hours = vec![(-1, vec![1, 2]), (492_312, vec![0, u64::MAX])];
     check("seen", &SeenRecord { hours });
 }

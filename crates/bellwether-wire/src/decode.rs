@@ -36,6 +36,8 @@ pub const ALLOCATION_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How far this machine's clock may lag behind the brokers'. What was produced longer before the registry said that it has no
 /// such schema cannot have been written with one that it has.
 const CLOCKS_APART_MS: i64 = 60_000;
+/// How long "there is no such schema" is believed at most: stamps may be those of producers, and a registry's copy may lag.
+const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 /// How long the registry is left alone after it did not answer: at first, and at most. One that is silent costs its time-out.
 const LEFT_ALONE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Schema ids remembered; far more than a topic ever has, so a flood of made-up ids stays bounded.
@@ -76,8 +78,8 @@ enum Writer {
     Other(Box<Schema>),
     /// One that does not: schemas never change, so this is final.
     Unusable(Reject),
-    /// None, as of then (milliseconds since 1970).
-    Unknown(Reject, i64),
+    /// None, as of then (milliseconds since 1970, and by the process's clock).
+    Unknown(Reject, i64, Instant),
 }
 
 impl Decoder {
@@ -209,7 +211,7 @@ impl Decoder {
         let value = match self.writer(u32::from_be_bytes(*id), contract)? {
             Writer::Same => exact(datum, |input| contract.reader().read_deser::<T>(input))?,
             Writer::Other(schema) => resolved(schema, contract, datum)?,
-            Writer::Unusable(reject) | Writer::Unknown(reject, _) => {
+            Writer::Unusable(reject) | Writer::Unknown(reject, ..) => {
                 return Err(reject.clone().into());
             }
         };
@@ -220,8 +222,9 @@ impl Decoder {
         let slot = (id, contract.name());
         let stale = match self.writers.get(&slot) {
             None => true,
-            Some(Writer::Unknown(_, asked_ms)) => {
+            Some(Writer::Unknown(_, asked_ms, asked)) => {
                 self.received_ms.saturating_add(CLOCKS_APART_MS) > *asked_ms
+                    || asked.elapsed() > UNKNOWN_FOR
             }
             Some(Writer::Same | Writer::Other(_) | Writer::Unusable(_)) => false,
         };
@@ -271,13 +274,14 @@ fn fetch(
     let asked_ms = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-    let unknown =
-        |detail: String| Writer::Unknown(Reject::new(Reason::UnknownSchema, detail), asked_ms);
+    let unknown = |detail: String| {
+        Writer::Unknown(Reject::new(Reason::UnknownSchema, detail), asked_ms, Instant::now())
+    };
     let Some(registry) = registry else {
         let detail = format!(
             "the record is Avro of schema id {id}, and no schema registry is configured; configure one, or send JSON"
         );
-        return Ok(Writer::Unknown(Reject::new(Reason::UnknownSchema, detail), i64::MAX));
+        return Ok(Writer::Unusable(Reject::new(Reason::UnknownSchema, detail)));
     };
     let registered = match registry.schema(id) {
         Ok(registered) => registered,

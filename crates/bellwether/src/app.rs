@@ -272,7 +272,7 @@ fn keep_house(log: Embedded, shared: &Shared) -> Result<JoinHandle<()>> {
 }
 
 /// Twice the longest grace period that a policy can have, so that a change of policy leaves the log as it is.
-const EMBEDDED_SEEN_MS: i64 = 14 * 24 * 3_600_000;
+const EMBEDDED_SEEN_MS: i64 = 30 * 24 * 3_600_000;
 /// How long the embedded log keeps input that has been processed.
 const EMBEDDED_INPUT_MS: i64 = 7 * 24 * 3_600_000;
 

@@ -1,5 +1,6 @@
 //! `bellwether dlq ls|show|replay`: the dead letters, for people.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -193,8 +194,13 @@ fn replay(args: &DlqReplayArgs, config: &Config, json: bool) -> Result<()> {
     let source = Source::open(&args.args, config)?;
     let letters = read(&source, config, args.reason.as_deref())?;
     let inputs = config.topics.inputs();
+    let mut sent = BTreeSet::new();
     let (whole, rest): (Vec<&Letter>, Vec<&Letter>) = letters.iter().partition(|letter| {
-        !DeadLetter::is_cut(&letter.record.headers) && inputs.contains(&letter.why.topic)
+        // One that was rejected again is sent once.
+        let content = (&letter.why.topic, &letter.record.key, &letter.record.payload);
+        !DeadLetter::is_cut(&letter.record.headers)
+            && inputs.contains(&letter.why.topic)
+            && sent.insert(content)
     });
     let appends: Vec<Append> = whole
         .iter()
@@ -208,7 +214,9 @@ fn replay(args: &DlqReplayArgs, config: &Config, json: bool) -> Result<()> {
         })
         .collect();
     if args.yes {
-        source.append(&appends)?;
+        for chunk in appends.chunks(PAGE) {
+            source.append(chunk)?;
+        }
     }
     if json {
         let answer = json!({"sent": args.yes, "letters": whole.len(), "left_out": rest.len()});
@@ -219,7 +227,7 @@ fn replay(args: &DlqReplayArgs, config: &Config, json: bool) -> Result<()> {
     println!("{} dead letters {verb} again to their topics as they were.", whole.len());
     if !rest.is_empty() {
         println!(
-            "{} are left out: they were cut for their size, or their topic is no input any more.",
+            "{} are left out: they are there twice, were cut for their size, or their topic is no input any more.",
             rest.len()
         );
     }

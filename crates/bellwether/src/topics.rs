@@ -11,6 +11,8 @@ use crate::{app, policies, show};
 
 /// Event ids are kept for twice the time for which they are needed, so that a worker that was away finds them.
 const SEEN_RETENTION_GRACES: i64 = 2;
+/// And for as long as input topics usually keep what was not read.
+const OUTAGE_MS: i64 = 7 * 24 * 3_600_000;
 
 /// Runs the command.
 pub(crate) fn run(command: &TopicsCommand, config: &Config, json: bool) -> Result<ExitCode> {
@@ -24,7 +26,7 @@ pub(crate) fn run(command: &TopicsCommand, config: &Config, json: bool) -> Resul
     }
     let policy = policies::load(config.policy.as_deref())?;
     let admin = TopicAdmin::new(&app::kafka_options(&config)?)?;
-    let seen_ms = policy.grace_ms() * SEEN_RETENTION_GRACES;
+    let seen_ms = (policy.grace_ms() + policy.lateness_ms()) * SEEN_RETENTION_GRACES + OUTAGE_MS;
     let plan = topics::plan(&admin, &config.topics, args.partitions, seen_ms)?;
     let created = if apply { topics::apply(&admin, &plan, args.replication)? } else { Vec::new() };
     let rows: Vec<(&TopicSpec, &str, String)> =

@@ -444,6 +444,9 @@ impl<'f> World<'f> {
             self.trouble.cuts += 1;
         } else if message.contains("no space left") {
             self.trouble.disk_full += 1;
+        } else if message.contains("damaged data") {
+            // Damaged twice on purpose: whoever looks after the process starts it again.
+            self.trouble.damaged += 1;
         } else {
             panic!("a worker gave up: {message}");
         }

@@ -140,8 +140,8 @@ impl GroupContext {
                 && let Some(committed) = &mut position
             {
                 let (topic, partition) = (element.topic(), element.partition());
-                let (oldest, _) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
-                if *committed < oldest {
+                let (oldest, end) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
+                if !(oldest..=end).contains(committed) {
                     tracing::error!(
                         topic,
                         partition,

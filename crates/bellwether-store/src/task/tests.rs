@@ -233,7 +233,8 @@ impl Bench {
                 self.since = self.since.max(Millis(hour * HOUR_MS));
             }
             Step::Tick { at } => {
-                let clock = Clock { newest: Some(Millis(*at)), fired: None, ticked: false };
+                let clock =
+                    Clock { newest: Some(Millis(*at)), fired: None, ticked: false, horizon: None };
                 self.now.set_clock(clock);
                 self.store().set_clock(clock);
             }
