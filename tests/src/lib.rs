@@ -66,6 +66,19 @@ pub fn assert_same<T: PartialEq + std::fmt::Debug>(what: &str, found: &[T], expe
     );
 }
 
+/// The sum of all series of a metric in Prometheus' text format; 0 where there is none.
+///
+/// # Panics
+/// If a series has no value.
+#[must_use]
+pub fn metric_sum(metrics: &str, name: &str) -> f64 {
+    let series = metrics
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    series.map(|line| value(line).unwrap_or_else(|| panic!("no value: {line}"))).sum()
+}
+
 /// The text of a record's key or value, for messages.
 #[must_use]
 pub fn text(bytes: Option<&[u8]>) -> Option<String> {

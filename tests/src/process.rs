@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use crate::wait_until;
+use crate::{metric_sum, wait_until};
 
 /// Where cargo put the binary: beside the tests' own directory.
 ///
@@ -125,6 +125,14 @@ impl Bellwether {
         let mut response =
             ureq::get(&url).call().unwrap_or_else(|error| panic!("GET {url}: {error}"));
         response.body_mut().read_to_string().expect("answers are text")
+    }
+
+    /// The sum of all series of one of its metrics.
+    ///
+    /// # Panics
+    /// If they cannot be had.
+    pub fn metric(&mut self, name: &str) -> f64 {
+        metric_sum(&self.get("/metrics"), name)
     }
 
     /// Waits until all its partitions are restored.

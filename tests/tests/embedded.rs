@@ -8,7 +8,7 @@ use bellwether_core::event::Event;
 use bellwether_engine::embedded::{Embedded, partition_of};
 use bellwether_engine::log::Topic;
 use bellwether_store::log_store::LogStoreError;
-use bellwether_tests::{Bellwether, assert_same, bellwether, stories, text};
+use bellwether_tests::{Bellwether, assert_same, bellwether, metric_sum, stories, text};
 use serde_json::{Value, json};
 
 /// No step takes longer on a busy machine.
@@ -67,14 +67,6 @@ fn finish(running: &mut Bellwether) {
     });
 }
 
-/// The values of all series of a metric.
-fn values<'m>(metrics: &'m str, name: &'m str) -> impl Iterator<Item = f64> + 'm {
-    let lines = metrics.lines().filter(move |line| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-    });
-    lines.map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a value"))
-}
-
 /// Partition, key, value.
 type Published = (i32, Option<String>, Option<String>);
 
@@ -115,9 +107,9 @@ fn kill_9_changes_nothing_that_is_published() {
         running.kill();
     }
     let mut running = Bellwether::spawn(command(killed.path()));
-    let left = values(&running.get("/metrics"), "bellwether_events_in_total").sum::<f64>();
+    let left = running.metric("bellwether_events_in_total");
     finish(&mut running);
-    let worked = values(&running.get("/metrics"), "bellwether_events_in_total").sum::<f64>() - left;
+    let worked = running.metric("bellwether_events_in_total") - left;
     assert!(worked > 1_000.0, "the kills left work undone: {worked} records");
     let account = running.get("/v1/accounts/story-slipping");
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
@@ -201,7 +193,7 @@ fn what_is_wrong_with_an_event_is_said_and_the_rest_is_taken() {
     running.wait_until("all of them", LIMIT, |_| {
         let mut answer = ureq::get(format!("{url}/metrics")).call().expect("metrics");
         let text = answer.body_mut().read_to_string().expect("text");
-        let admitted: f64 = values(&text, "bellwether_events_admitted_total").sum();
+        let admitted = metric_sum(&text, "bellwether_events_admitted_total");
         assert!(!text.contains("reason=\"duplicate\"} 9"), "{text}");
         (admitted >= 101.0).then_some(())
     });

@@ -46,19 +46,6 @@ fn wait_for_share(app: &App, running: &mut Bellwether, total: usize, share: usiz
     });
 }
 
-/// The sum of a metric's series.
-fn metric(running: &mut Bellwether, name: &str) -> f64 {
-    let text = running.get("/metrics");
-    let series = text
-        .lines()
-        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-    series
-        .map(|line| {
-            line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a value")
-        })
-        .sum()
-}
-
 /// Frozen for longer than the session time-out, replaced, and thawed: the old owner commits nothing.
 #[test]
 fn a_zombie_commits_nothing() {
@@ -179,10 +166,7 @@ fn damaged_state_is_rebuilt() {
         wait_for_share(&app, &mut running, total, share + 1);
         running.wait_until_ready();
         if kind != "deleted" {
-            assert!(
-                metric(&mut running, "bellwether_state_rebuilds_total") >= 1.0,
-                "{kind} is noticed"
-            );
+            assert!(running.metric("bellwether_state_rebuilds_total") >= 1.0, "{kind} is noticed");
         }
         running.kill();
     }
@@ -307,7 +291,7 @@ fn duplicates_and_disorder_come_to_the_same() {
     app.finish_input();
     let mut running = app.start();
     app.wait_until_done(&mut running);
-    let duplicates = metric(&mut running, "bellwether_events_rejected_total");
+    let duplicates = running.metric("bellwether_events_rejected_total");
     assert!(duplicates >= 1000.0, "they were dropped: {duplicates}");
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
     for profile in stories::profiles() {

@@ -14,7 +14,7 @@ use bellwether_wire::encode::{Encoder, OutputKind};
 
 use crate::cli::ExplainArgs;
 use crate::config::Config;
-use crate::{app, policies, show};
+use crate::{app, policies, show, state};
 
 /// Runs the command. An account that nobody knows is exit code 3.
 pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<ExitCode> {
@@ -26,20 +26,13 @@ pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<Exi
     let core = Core::new(Arc::new(policies::load(config.policy.as_deref())?));
     let state_dir = config.data_dir.join("state");
     let options = app::store_options(config);
-    let partitions = std::fs::read_dir(&state_dir).with_context(|| {
+    let partitions = state::directories(&state_dir).with_context(|| {
         format!(
             "no state in {}; name the data directory with --data-dir, or a server with --url",
             state_dir.display()
         )
     })?;
-    for entry in partitions {
-        let dir = entry?.path();
-        let number = dir
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_prefix("partition-"))
-            .and_then(|number| number.parse::<i32>().ok());
-        let Some(partition) = number else { continue };
+    for (partition, dir) in partitions {
         let store = Store::open(&dir, &config.application_id, partition, &options).context(
             "the state is in use; ask the running server with --url http://127.0.0.1:8391",
         )?;

@@ -1,6 +1,6 @@
 //! `bellwether state stats|verify`: the local state of a process that does not run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -26,7 +26,11 @@ struct Found {
 pub(crate) fn run(command: StateCommand, config: &Config, json: bool) -> Result<ExitCode> {
     let mut found = Vec::new();
     let mut damaged = Vec::new();
-    for (partition, dir) in directories(config)? {
+    let state_dir = config.data_dir.join("state");
+    let Ok(directories) = directories(&state_dir) else {
+        wrong!("there is no state in {}; name its --data-dir", state_dir.display());
+    };
+    for (partition, dir) in directories {
         match look(partition, &dir, config) {
             Ok(state) => found.push(state),
             Err(error) if error.is_rebuildable() => damaged.push((partition, error.to_string())),
@@ -49,14 +53,10 @@ pub(crate) fn run(command: StateCommand, config: &Config, json: bool) -> Result<
     Ok(if damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(crate::EXIT_WANTING) })
 }
 
-/// The partitions that have a directory, ascending.
-fn directories(config: &Config) -> Result<Vec<(i32, PathBuf)>> {
-    let dir = config.data_dir.join("state");
-    let Ok(entries) = std::fs::read_dir(&dir) else {
-        wrong!("there is no state in {}; name its --data-dir", dir.display());
-    };
+/// The partitions that have a directory of state, ascending.
+pub(crate) fn directories(state_dir: &Path) -> std::io::Result<Vec<(i32, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in entries {
+    for entry in std::fs::read_dir(state_dir)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if let Some(partition) = name.strip_prefix("partition-").and_then(|part| part.parse().ok())
@@ -68,7 +68,7 @@ fn directories(config: &Config) -> Result<Vec<(i32, PathBuf)>> {
     Ok(found)
 }
 
-fn look(partition: i32, dir: &std::path::Path, config: &Config) -> Result<Found, StoreError> {
+fn look(partition: i32, dir: &Path, config: &Config) -> Result<Found, StoreError> {
     let store = Store::open(dir, &config.application_id, partition, &app::store_options(config))?;
     let contents = store.verify()?;
     let clock = bellwether_core::state::State::clock(&store).newest;
