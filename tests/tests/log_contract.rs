@@ -1,9 +1,15 @@
-//! One contract, two logs: what the engine relies on holds on Apache Kafka and on the embedded log alike.
+//! One contract, three logs: what the engine relies on holds on Apache Kafka, on the embedded log, and on the model that the
+//! simulation runs on.
 
+#[expect(dead_code, reason = "the simulation uses the rest")]
+#[path = "simulation/broker.rs"]
+mod broker;
 #[path = "log_contract/fixtures.rs"]
 mod fixtures;
 #[path = "log_contract/kafka_only.rs"]
 mod kafka_only;
+#[path = "simulation/log.rs"]
+mod log;
 
 use std::time::{Duration, Instant};
 
@@ -107,7 +113,7 @@ fn position(receipt: &Receipt, topic: &Topic, partition: i32) -> i64 {
     found.expect("the receipt names every partition appended to").2
 }
 
-/// Runs each case on both logs.
+/// Runs each case on all logs.
 macro_rules! contract {
     ($($case:ident),+ $(,)?) => {
         mod on_kafka {
@@ -115,6 +121,9 @@ macro_rules! contract {
         }
         mod on_embedded {
             $(#[test] fn $case() { super::$case(&super::fixtures::OnEmbedded::new()); })+
+        }
+        mod on_the_model {
+            $(#[test] fn $case() { super::$case(&super::fixtures::OnModel::new()); })+
         }
     };
 }
@@ -129,6 +138,7 @@ contract!(
     a_reader_can_stop_a_read,
     paused_partitions_keep_their_place,
     resuming_can_move_back,
+    rewinding_goes_back_to_what_is_committed,
     an_empty_transaction_commits,
     lag_counts_what_is_not_delivered,
 );
@@ -321,6 +331,24 @@ fn resuming_can_move_back(fixture: &dyn Fixture) {
     let next = exactly(log.as_mut(), 2);
     assert_eq!(values(&next, &first, 1), ["d"]);
     assert_eq!(values(&next, &second, 1), ["y"]);
+}
+
+fn rewinding_goes_back_to_what_is_committed(fixture: &dyn Fixture) {
+    let [first, second] = fixture.inputs();
+    fixture.produce(&first, 0, &["a", "b", "c"]);
+    fixture.produce(&second, 0, &["x"]);
+    fixture.produce(&first, 1, &["m", "n"]);
+    let mut log = open_started(fixture);
+    exactly(log.as_mut(), 6);
+    let offsets = vec![(first.clone(), 0, 1), (first.clone(), 1, 1)];
+    log.commit(&Transaction { appends: Vec::new(), offsets }).expect("an owner can commit");
+    log.pause(&[0]).expect("owned partitions can be paused");
+    log.rewind(&[0]).expect("owned partitions can go back");
+    let again = exactly(log.as_mut(), 3);
+    assert_eq!(values(&again, &first, 0), ["b", "c"]);
+    assert_eq!(values(&again, &second, 0), ["x"], "where nothing is committed, all of it");
+    log.rewind(&[1]).expect("owned partitions can go back");
+    assert_eq!(values(&exactly(log.as_mut(), 1), &first, 1), ["n"]);
 }
 
 fn an_empty_transaction_commits(fixture: &dyn Fixture) {

@@ -94,6 +94,7 @@ fn committed_outputs_and_state_are_those_of_a_process_that_never_failed() {
         ("damaged stores", trouble.damaged),
         ("members put out", trouble.rebalances),
         ("workers frozen", trouble.frozen),
+        ("commits that met a rebalance", trouble.rewinds),
     ] {
         assert!(count > 0, "no {what} in {schedules} schedules");
     }

@@ -4,10 +4,11 @@
 //! - Callbacks of the consumer run inside [`Log::poll`] only. Commits are synchronous, so nothing is pending when ownership changes.
 //! - A worker's records are appended in one transaction with its input positions, which carry the group's generation: a worker that
 //!   lost its partitions cannot commit.
-//! - After a failed commit the log refuses everything: the worker opens it again.
+//! - The group balances the first input topic, cooperatively; the same partition numbers of the other topics are taken and given up
+//!   with it. So partitions of one number stay together, and those that stay with a worker are not interrupted.
+//! - After a failed commit the log refuses everything, and the worker opens it again; but for a commit that met a rebalance.
 //!
 //! # Deliberately absent
-//! - Cooperative rebalances: the range strategy (needed for equal partition numbers of several input topics) is eager.
 //! - A watchdog: librdkafka's transaction calls may overrun their time-outs, so whoever runs the worker watches its progress.
 
 mod classify;
@@ -17,7 +18,7 @@ mod direct;
 mod options;
 mod reader;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -27,9 +28,9 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use self::context::{Change, DeliveryContext, GroupContext};
+use self::context::{Change, DeliveryContext, GroupContext, Taken};
 pub use self::direct::KafkaTopics;
-pub use self::options::{KafkaOptions, WorkerId, is_secret};
+pub use self::options::{GroupProtocol, KafkaOptions, WorkerId, is_secret};
 use self::reader::Reader;
 use crate::log::{Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction};
 
@@ -55,6 +56,12 @@ pub struct KafkaLog {
     owned: BTreeSet<i32>,
     /// Those of them that are not delivered at present.
     paused: BTreeSet<i32>,
+    /// Changes of ownership that took effect and are to be told.
+    changes: VecDeque<Poll>,
+    /// Records that were gathered when a change came in between.
+    gathered: Vec<Record>,
+    /// How many partitions the input topics have.
+    partitions: usize,
     /// Next offset to deliver, per owned input partition; missing where the start is the oldest record and none came yet.
     positions: BTreeMap<(Topic, i32), i64>,
     /// Committed input positions of owned partitions.
@@ -78,7 +85,7 @@ impl KafkaLog {
     /// through [`Log::poll`].
     ///
     /// # Errors
-    /// `Stop` for wrong settings or missing rights, `Reopen` if Kafka cannot be reached.
+    /// `Stop` for wrong settings, missing rights or topics that do not fit together, `Reopen` if Kafka cannot be reached.
     pub fn open(
         options: &KafkaOptions,
         worker: &WorkerId,
@@ -95,12 +102,14 @@ impl KafkaLog {
         let consumer: BaseConsumer<GroupContext> = options
             .group_consumer(worker)?
             .create_with_context(GroupContext::new(
+                inputs,
                 transaction_timeout * 2,
                 options.skip_lost_input,
             ))
             .map_err(|error| classify::creation(&error))?;
-        let names: Vec<&str> = inputs.iter().map(AsRef::as_ref).collect();
-        consumer.subscribe(&names).map_err(|error| {
+        let partitions = partitions(&consumer, inputs)?;
+        let lead: Vec<&str> = inputs.iter().take(1).map(AsRef::as_ref).collect();
+        consumer.subscribe(&lead).map_err(|error| {
             classify::uncommitted("cannot subscribe to the input topics", &error)
         })?;
         Ok(KafkaLog {
@@ -112,6 +121,9 @@ impl KafkaLog {
             reader: None,
             owned: BTreeSet::new(),
             paused: BTreeSet::new(),
+            changes: VecDeque::new(),
+            gathered: Vec::new(),
+            partitions,
             positions: BTreeMap::new(),
             committed: BTreeMap::new(),
             poisoned: false,
@@ -144,67 +156,46 @@ impl KafkaLog {
         Ok(self.reader.insert(reader))
     }
 
-    fn changed(&mut self, change: Change) -> Result<Poll, LogError> {
-        match change {
-            Change::Assigned(taken) => self.assigned(taken),
-            Change::Revoked => {
-                self.positions.clear();
-                self.committed.clear();
-                self.paused.clear();
-                Ok(Poll::Revoked(std::mem::take(&mut self.owned).into_iter().collect()))
-            }
-            Change::Failed(error) => {
-                self.poisoned = true;
-                Err(classify::uncommitted("cannot take or leave partitions", &error))
+    /// Lets changes of ownership take effect, in order. What is gone is not delivered any more: who owns it next reads it again.
+    fn take_changes(&mut self, gathered: &mut Vec<Record>) -> Result<(), LogError> {
+        while let Some(change) = self.consumer.context().take_change() {
+            match change {
+                Change::Assigned(numbers, taken) => self.assigned(numbers, taken)?,
+                Change::Revoked(numbers) => {
+                    let stays = |partition: &i32| !numbers.contains(partition);
+                    gathered.retain(|record| stays(&record.partition));
+                    self.owned.retain(stays);
+                    self.paused.retain(stays);
+                    self.positions.retain(|(_, partition), _| stays(partition));
+                    self.committed.retain(|(_, partition), _| stays(partition));
+                    self.changes.push_back(Poll::Revoked(numbers));
+                }
+                Change::Failed(error) => {
+                    self.poisoned = true;
+                    return Err(classify::uncommitted("cannot take or leave partitions", &error));
+                }
             }
         }
+        Ok(())
     }
 
-    fn assigned(&mut self, taken: Vec<(String, i32, Option<i64>)>) -> Result<Poll, LogError> {
-        let mut by_topic: BTreeMap<&str, BTreeSet<i32>> =
-            self.inputs.iter().map(|topic| (topic.as_ref(), BTreeSet::new())).collect();
-        for (topic, partition, _) in &taken {
-            by_topic.entry(topic).or_default().insert(*partition);
-        }
-        let numbers = by_topic.values().next().cloned().unwrap_or_default();
-        if by_topic.values().any(|of_topic| *of_topic != numbers) {
-            self.poisoned = true;
-            return Err(self.not_co_partitioned());
+    fn assigned(&mut self, numbers: Vec<i32>, taken: Vec<Taken>) -> Result<(), LogError> {
+        let known = |number: &i32| usize::try_from(*number).is_ok_and(|of| of < self.partitions);
+        if !numbers.iter().all(known) {
+            // The first topic has grown: the others must have, too.
+            self.partitions =
+                partitions(&self.consumer, &self.inputs).inspect_err(|_| self.poisoned = true)?;
         }
         for (topic, partition, committed) in taken {
-            let topic = self.inputs.iter().find(|input| input.as_ref() == topic).cloned();
-            if let (Some(topic), Some(offset)) = (topic, committed) {
+            if let Some(offset) = committed {
                 self.positions.insert((topic.clone(), partition), offset);
                 self.committed.insert((topic, partition), offset);
             }
         }
-        self.paused.clone_from(&numbers);
-        self.owned.clone_from(&numbers);
-        Ok(Poll::Assigned(numbers.into_iter().collect()))
-    }
-
-    fn not_co_partitioned(&self) -> LogError {
-        let counts: Vec<String> = self
-            .inputs
-            .iter()
-            .map(|topic| {
-                let metadata = self.consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT);
-                let count = metadata.ok().and_then(|metadata| {
-                    metadata.topics().first().map(|topic| topic.partitions().len())
-                });
-                count.map_or_else(
-                    || format!("{topic} has ?"),
-                    |count| format!("{topic} has {count}"),
-                )
-            })
-            .collect();
-        LogError::new(
-            Remedy::Stop,
-            format!(
-                "the input topics must have equal partition counts, but {}: run `bellwether topics plan`",
-                counts.join(", ")
-            ),
-        )
+        self.paused.extend(&numbers);
+        self.owned.extend(&numbers);
+        self.changes.push_back(Poll::Assigned(numbers));
+        Ok(())
     }
 
     /// The client's words on an error. Those on a position that is gone do not say where, so that is looked up.
@@ -224,6 +215,40 @@ impl KafkaLog {
             }
         }
         reason
+    }
+
+    /// Resumes partitions, some of them elsewhere.
+    fn deliver_from(
+        &mut self,
+        partitions: &[i32],
+        offsets: &[(Topic, i32, Offset)],
+    ) -> Result<(), LogError> {
+        let failed = |error: KafkaError| classify::uncommitted("cannot resume partitions", &error);
+        self.consumer.resume(&self.of_all_inputs(partitions)).map_err(failed)?;
+        // After the resume, which would go back to the last record delivered. Nothing is delivered in between: only a poll does.
+        let mut seek = TopicPartitionList::new();
+        for (topic, partition, offset) in offsets {
+            if self.owned.contains(partition) {
+                seek.add_partition_offset(topic, *partition, *offset).map_err(failed)?;
+                self.gathered
+                    .retain(|record| record.topic != *topic || record.partition != *partition);
+                let place = (topic.clone(), *partition);
+                if let Offset::Offset(offset) = offset {
+                    self.positions.insert(place, *offset);
+                } else {
+                    self.positions.remove(&place);
+                }
+            }
+        }
+        if seek.count() > 0 {
+            let sought = self.consumer.seek_partitions(seek, SEEK_TIMEOUT).map_err(failed)?;
+            for element in sought.elements() {
+                element.error().map_err(failed)?;
+            }
+        }
+        self.consumer.context().forget_fetched();
+        self.paused.retain(|partition| !partitions.contains(partition));
+        Ok(())
     }
 
     /// The input positions to commit: those given, or else one that is committed already, so that the group's generation is checked
@@ -254,12 +279,14 @@ impl Log for KafkaLog {
     fn poll(&mut self, records_max: usize, timeout: Duration) -> Result<Poll, LogError> {
         self.usable()?;
         let deadline = Instant::now() + timeout;
-        let mut records: Vec<Record> = Vec::new();
-        let mut bytes = 0;
+        let mut records = std::mem::take(&mut self.gathered);
+        let mut bytes: usize = records.iter().map(Record::bytes).sum();
         loop {
-            // What was gathered goes: ownership ends for all partitions at once, and who owns them next reads it again.
-            if let Some(change) = self.consumer.context().take_change() {
-                return self.changed(change);
+            self.take_changes(&mut records)?;
+            if let Some(change) = self.changes.pop_front() {
+                // First the change, so that nothing is asked of this log that its caller no longer owns.
+                self.gathered = records;
+                return Ok(change);
             }
             if records.len() >= records_max || bytes >= self.options.batch_bytes_max() {
                 break;
@@ -274,8 +301,9 @@ impl Log for KafkaLog {
                 Some(Ok(message)) => {
                     let topic = self.inputs.iter().find(|input| input.as_ref() == message.topic());
                     if let Some(topic) = topic {
-                        bytes += message.payload_len() + message.key_len();
-                        records.push(record(topic.clone(), &message));
+                        let record = record(topic.clone(), &message);
+                        bytes += record.bytes();
+                        records.push(record);
                     }
                 }
                 Some(Err(error)) => {
@@ -286,14 +314,10 @@ impl Log for KafkaLog {
                     }
                     tracing::warn!(%error, reason, "reading goes on after an error");
                 }
-                // An event was served, or nothing came. An ownership change is picked up above.
+                // An event was served, or nothing came. A change of ownership is picked up above.
                 None if records.is_empty() && Instant::now() < deadline => {}
-                None => {
-                    if let Some(change) = self.consumer.context().take_change() {
-                        return self.changed(change);
-                    }
-                    break;
-                }
+                None if self.consumer.context().has_change() => {}
+                None => break,
             }
         }
         for record in &records {
@@ -336,10 +360,23 @@ impl Log for KafkaLog {
                 Ok(receipt)
             }
             Err(error) => {
-                self.poisoned = true;
+                self.poisoned = error.remedy != Remedy::Rewind;
                 Err(error)
             }
         }
+    }
+
+    fn rewind(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        self.usable()?;
+        let mut offsets = Vec::new();
+        for topic in &self.inputs {
+            for partition in partitions.iter().filter(|partition| self.owned.contains(partition)) {
+                let committed = self.committed.get(&(topic.clone(), *partition));
+                let offset = committed.map_or(Offset::Beginning, |at| Offset::Offset(*at));
+                offsets.push((topic.clone(), *partition, offset));
+            }
+        }
+        self.deliver_from(partitions, &offsets)
     }
 
     fn read(
@@ -368,30 +405,11 @@ impl Log for KafkaLog {
         partitions: &[i32],
         offsets: &[(Topic, i32, i64)],
     ) -> Result<(), LogError> {
-        let failed = |error: KafkaError| classify::uncommitted("cannot resume partitions", &error);
-        self.consumer.resume(&self.of_all_inputs(partitions)).map_err(failed)?;
-        // After the resume, which would go back to the last record delivered. Nothing is delivered in between: only a poll does.
-        let mut seek = TopicPartitionList::new();
-        for (topic, partition, offset) in offsets {
-            if self.owned.contains(partition) {
-                seek.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-                    .map_err(failed)?;
-            }
-        }
-        if seek.count() > 0 {
-            let sought = self.consumer.seek_partitions(seek, SEEK_TIMEOUT).map_err(failed)?;
-            for element in sought.elements() {
-                element.error().map_err(failed)?;
-            }
-        }
-        for (topic, partition, offset) in offsets {
-            if self.owned.contains(partition) {
-                self.positions.insert((topic.clone(), *partition), *offset);
-            }
-        }
-        self.consumer.context().forget_fetched();
-        self.paused.retain(|partition| !partitions.contains(partition));
-        Ok(())
+        let offsets: Vec<(Topic, i32, Offset)> = offsets
+            .iter()
+            .map(|(topic, partition, offset)| (topic.clone(), *partition, Offset::Offset(*offset)))
+            .collect();
+        self.deliver_from(partitions, &offsets)
     }
 
     fn lag(&mut self) -> Result<Vec<Lag>, LogError> {
@@ -424,6 +442,34 @@ impl Log for KafkaLog {
             }
         }
         Ok(lags)
+    }
+}
+
+/// How many partitions the input topics have: equally many.
+fn partitions(consumer: &BaseConsumer<GroupContext>, inputs: &[Topic]) -> Result<usize, LogError> {
+    let mut counts = Vec::with_capacity(inputs.len());
+    for topic in inputs {
+        let metadata = consumer
+            .fetch_metadata(Some(topic), METADATA_TIMEOUT)
+            .map_err(|error| classify::uncommitted(&format!("cannot look at {topic}"), &error))?;
+        counts.push(metadata.topics().first().map_or(0, |topic| topic.partitions().len()));
+    }
+    match counts.first() {
+        Some(&first) if first > 0 && counts.iter().all(|count| *count == first) => Ok(first),
+        _ => {
+            let counts: Vec<String> = inputs
+                .iter()
+                .zip(&counts)
+                .map(|(topic, count)| format!("{topic} has {count}"))
+                .collect();
+            Err(LogError::new(
+                Remedy::Stop,
+                format!(
+                    "the input topics must have equal partition counts, but {}: run `bellwether topics plan`",
+                    counts.join(", ")
+                ),
+            ))
+        }
     }
 }
 

@@ -31,6 +31,16 @@ pub struct Record {
     pub timestamp_ms: i64,
 }
 
+impl Record {
+    /// Bytes of key, value and headers.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        of(&self.key) + of(&self.payload) + headers.sum::<usize>()
+    }
+}
+
 /// One record to append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Append {
@@ -64,7 +74,7 @@ pub struct Receipt {
     pub positions: Vec<(Topic, i32, i64)>,
 }
 
-/// What a poll brought. Ownership changes come alone, never mixed with records.
+/// What a poll brought. Ownership changes come alone, never mixed with records, and concern only the partitions that they name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Poll {
     /// Nothing within the time-out.
@@ -86,6 +96,8 @@ pub enum Remedy {
     Unknown,
     /// Another worker owns these partitions now: as for `Reopen`.
     Fenced,
+    /// Nothing was committed, because the group is being rebalanced: discard staged state and [`Log::rewind`]. The log goes on.
+    Rewind,
     /// A person has to act; the message says how.
     Stop,
 }
@@ -138,6 +150,9 @@ pub trait Log: Send {
 
     /// Commits a transaction: all of it, or nothing.
     fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, LogError>;
+
+    /// Delivers these partitions again from their committed positions, also where they were paused.
+    fn rewind(&mut self, partitions: &[i32]) -> Result<(), LogError>;
 
     /// Reads committed records of a partition, of any topic: from offset `from` (or the oldest one kept), at most about
     /// `records_max` of them, and no further than the end as it was when the reading began. Waits for transactions that are still

@@ -273,6 +273,7 @@ impl Metrics {
             remedy_label(Remedy::Reopen),
             remedy_label(Remedy::Unknown),
             remedy_label(Remedy::Fenced),
+            remedy_label(Remedy::Rewind),
             remedy_label(Remedy::Stop),
         ] {
             self.commits.with_label_values(&[result]).reset();
@@ -467,6 +468,7 @@ fn remedy_label(remedy: Remedy) -> &'static str {
         Remedy::Reopen => "reopen",
         Remedy::Unknown => "unknown",
         Remedy::Fenced => "fenced",
+        Remedy::Rewind => "rewind",
         Remedy::Stop => "stop",
     }
 }

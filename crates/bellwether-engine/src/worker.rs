@@ -534,14 +534,29 @@ impl Worker {
                 left = left.get(applied..).unwrap_or_default();
                 self.commit(log, batch)
             });
-            if committed.is_err() {
+            if let Err(error) = committed {
                 for task in self.tasks.values_mut() {
                     task.store.discard();
                 }
+                if let WorkerError::Log(cause) = &error
+                    && cause.remedy == Remedy::Rewind
+                {
+                    tracing::info!(%cause, "the batch is done again");
+                    return self.rewind(log);
+                }
+                return Err(error);
             }
-            committed?;
         }
         Ok(())
+    }
+
+    /// Reads all partitions at work again from what is committed.
+    fn rewind(&mut self, log: &mut dyn Log) -> Result<(), WorkerError> {
+        for task in self.tasks.values_mut() {
+            task.waiting = None;
+        }
+        let partitions: Vec<i32> = self.partitions().collect();
+        Ok(log.rewind(&partitions)?)
     }
 
     /// Applies records until the batch has taken its time; how many.
@@ -809,10 +824,14 @@ impl Worker {
                 timestamp_ms: Some(now),
             });
         }
-        if !transaction.appends.is_empty() {
-            log.commit(&transaction)?;
+        if transaction.appends.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        match log.commit(&transaction) {
+            // Nothing was staged. Time is recorded when it is due again.
+            Err(error) if error.remedy == Remedy::Rewind => Ok(()),
+            committed => Ok(committed.map(|_| ())?),
+        }
     }
 
     /// Lets partitions that wait for the schema registry try again.

@@ -1,6 +1,6 @@
-//! The two logs under test, each with two input topics and one output topic of two partitions.
+//! The logs under test, each with two input topics and one output topic of two partitions.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bellwether_engine::embedded::Embedded;
@@ -9,6 +9,9 @@ use bellwether_engine::log::{Append, Log, Topic};
 use bellwether_store::Shared;
 use bellwether_store::log_store::Retention;
 use bellwether_tests::{Outgoing, consume_all, create_topic, produce, shared_kafka, unique};
+
+use crate::broker::Broker;
+use crate::log::{Faults, ModelLog, PowerCut, lock};
 
 /// A log with its topics; what is outside of the [`Log`] trait goes through it.
 pub(crate) trait Fixture {
@@ -59,12 +62,17 @@ impl OnKafka {
 
     /// Opens a worker of this instance name.
     pub(crate) fn open_as(&self, instance: &str) -> KafkaLog {
+        self.open_with(&Self::options(), instance)
+    }
+
+    /// The same with options of its own.
+    pub(crate) fn open_with(&self, options: &KafkaOptions, instance: &str) -> KafkaLog {
         let worker = WorkerId {
             application: self.application.clone(),
             instance: instance.to_owned(),
             thread: 0,
         };
-        KafkaLog::open(&Self::options(), &worker, &self.inputs).expect("the broker is up")
+        KafkaLog::open(options, &worker, &self.inputs).expect("the broker is up")
     }
 }
 
@@ -165,5 +173,57 @@ impl Fixture for OnEmbedded {
                 .expect("the log works");
         }
         records
+    }
+}
+
+/// The model of Kafka's broker.
+#[derive(Debug)]
+pub(crate) struct OnModel(Arc<Mutex<Broker>>);
+
+impl OnModel {
+    /// Creates the topics.
+    pub(crate) fn new() -> OnModel {
+        let inputs = [Topic::from("first"), Topic::from("second")];
+        OnModel(Arc::new(Mutex::new(Broker::new(&inputs, &[Topic::from("output")], 2))))
+    }
+}
+
+impl Fixture for OnModel {
+    fn open(&self) -> Box<dyn Log> {
+        let cut = PowerCut(Arc::new(|| {}));
+        let rng = fastrand::Rng::with_seed(1);
+        let faults = Faults { rng, per_mille: 0, is_cut: false, rewinds: 0, cut };
+        Box::new(ModelLog::open(&self.0, &Arc::new(Mutex::new(faults)), &self.inputs(), "one"))
+    }
+
+    fn inputs(&self) -> [Topic; 2] {
+        [Arc::from("first"), Arc::from("second")]
+    }
+
+    fn output(&self) -> Topic {
+        Arc::from("output")
+    }
+
+    fn produce(&self, topic: &Topic, partition: i32, values: &[&str]) {
+        for value in values {
+            lock(&self.0).produce(&Append {
+                topic: topic.clone(),
+                partition,
+                key: None,
+                payload: Some(value.as_bytes().to_vec()),
+                headers: Vec::new(),
+                timestamp_ms: None,
+            });
+        }
+    }
+
+    fn committed(&self, topic: &Topic) -> Vec<(i32, Option<Vec<u8>>)> {
+        let model = lock(&self.0);
+        let of = |partition| {
+            let records = model.committed_records(&(topic.clone(), partition));
+            records.into_iter().map(|record| (record.partition, record.payload.clone())).collect()
+        };
+        let parts: [Vec<_>; 2] = [of(0), of(1)];
+        parts.concat()
     }
 }

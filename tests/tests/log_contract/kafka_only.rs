@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bellwether_engine::kafka::{KafkaLog, WorkerId};
+use bellwether_engine::kafka::{GroupProtocol, KafkaLog, KafkaOptions, WorkerId};
 use bellwether_engine::log::{Log, Poll, Record, Remedy, Topic, Transaction};
 use bellwether_tests::{create_topic, delete_records_before, shared_kafka, unique, wait_until};
 use rdkafka::ClientConfig;
@@ -16,12 +16,16 @@ use super::{LIMIT, QUIET, append, exactly, open_started, own, read_values, value
 struct Member {
     log: KafkaLog,
     owned: Vec<i32>,
+    /// Everything that it ever had to give up.
+    revoked: Vec<i32>,
     records: Vec<Record>,
 }
 
 impl Member {
-    fn join(fixture: &OnKafka, instance: &str) -> Member {
-        Member { log: fixture.open_as(instance), owned: Vec::new(), records: Vec::new() }
+    fn join(fixture: &OnKafka, instance: &str, protocol: GroupProtocol) -> Member {
+        let options = KafkaOptions { group_protocol: protocol, ..OnKafka::options() };
+        let (owned, revoked, records) = (Vec::new(), Vec::new(), Vec::new());
+        Member { log: fixture.open_with(&options, instance), owned, revoked, records }
     }
 
     fn step(&mut self) {
@@ -30,28 +34,44 @@ impl Member {
             Poll::Records(records) => self.records.extend(records),
             Poll::Assigned(partitions) => {
                 self.log.start(&partitions).expect("assigned partitions can be started");
-                self.owned = partitions;
+                assert!(!self.owned.iter().any(|owned| partitions.contains(owned)));
+                self.owned.extend(partitions);
             }
             Poll::Revoked(partitions) => {
-                assert_eq!(partitions, self.owned);
-                self.owned.clear();
+                assert!(partitions.iter().all(|partition| self.owned.contains(partition)));
+                self.owned.retain(|owned| !partitions.contains(owned));
+                self.revoked.extend(partitions);
             }
         }
     }
 }
 
 #[test]
-fn members_share_partitions_and_a_takeover_goes_on_from_the_committed_offsets() {
+fn members_of_a_classic_group_share_partitions() {
+    members_share_partitions_and_what_stays_is_not_interrupted(GroupProtocol::Classic);
+}
+
+#[test]
+fn members_of_a_group_that_the_broker_balances_share_partitions() {
+    members_share_partitions_and_what_stays_is_not_interrupted(GroupProtocol::Consumer);
+}
+
+/// One that is alone, one that comes and one that leaves again, after a commit.
+fn members_share_partitions_and_what_stays_is_not_interrupted(protocol: GroupProtocol) {
     let fixture = OnKafka::new();
     let [first, second] = fixture.inputs();
-    let mut one = Member::join(&fixture, "one");
-    let mut two = Member::join(&fixture, "two");
+    let mut one = Member::join(&fixture, "one", protocol);
+    wait_until("both partitions at the one that is alone", LIMIT, || {
+        one.step();
+        (one.owned.len() == 2).then_some(())
+    });
+    let mut two = Member::join(&fixture, "two", protocol);
     wait_until("one partition for each", LIMIT, || {
         one.step();
         two.step();
         (one.owned.len() == 1 && two.owned.len() == 1).then_some(())
     });
-    assert_ne!(one.owned, two.owned);
+    assert_eq!(one.revoked, two.owned, "it gave up what the other has now, and nothing else");
     for partition in 0..2 {
         fixture.produce(&first, partition, &["a", "b"]);
         fixture.produce(&second, partition, &["x"]);
@@ -73,8 +93,9 @@ fn members_share_partitions_and_a_takeover_goes_on_from_the_committed_offsets() 
     one.records.clear();
     wait_until("both partitions at the one that stayed", LIMIT, || {
         one.step();
-        (one.owned == [0, 1]).then_some(())
+        (one.owned.len() == 2).then_some(())
     });
+    assert_eq!(one.revoked, [of_two], "what it had, it kept throughout");
     wait_until("what the other left", LIMIT, || {
         one.step();
         (values(&one.records, &first, of_two) == ["b"]).then_some(())
@@ -225,8 +246,7 @@ fn input_topics_of_unequal_size_stop_with_their_counts() {
     create_topic(shared_kafka().bootstrap(), &inputs[0], 3, &[]);
     create_topic(shared_kafka().bootstrap(), &inputs[1], 2, &[]);
     let worker = WorkerId { application: unique("app"), instance: "one".to_owned(), thread: 0 };
-    let mut log = KafkaLog::open(&OnKafka::options(), &worker, &inputs).expect("the broker is up");
-    let error = wait_until("the error", LIMIT, || log.poll(10, QUIET).err());
+    let error = KafkaLog::open(&OnKafka::options(), &worker, &inputs).expect_err("they differ");
     assert_eq!(error.remedy, Remedy::Stop, "{error}");
     for said in [format!("{} has 3", inputs[0]), format!("{} has 2", inputs[1])] {
         assert!(error.message.contains(&said), "{error}");

@@ -45,11 +45,11 @@ pub(crate) struct EndTxn {
 /// A member of the consumer group.
 #[derive(Debug, Default)]
 struct Member {
-    owned: Vec<i32>,
-    /// It owns partitions that it has to give up before the group can go on.
-    must_revoke: bool,
-    /// What it was given and has not heard of.
-    given: Option<Vec<i32>>,
+    /// What it has heard that it owns.
+    owned: BTreeSet<i32>,
+    /// What it is to own.
+    target: BTreeSet<i32>,
+    /// The latest generation that it has heard of.
     generation: u32,
     seen_ms: i64,
 }
@@ -65,6 +65,15 @@ pub(crate) enum Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fenced;
 
+/// Why the broker takes no input offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The producer or the member was replaced.
+    Fenced,
+    /// The member has not heard of the latest generation yet.
+    OldGeneration,
+}
+
 /// The broker. Time is told to it.
 #[derive(Debug, Default)]
 pub(crate) struct Broker {
@@ -77,7 +86,6 @@ pub(crate) struct Broker {
     producers: BTreeMap<String, (u32, Option<u64>)>,
     members: BTreeMap<u64, Member>,
     generation: u32,
-    rebalancing: bool,
     next_member: u64,
     committed: BTreeMap<Place, i64>,
     in_flight: Vec<EndTxn>,
@@ -106,6 +114,11 @@ impl Broker {
     fn entries(&self, place: &Place) -> &[Entry] {
         let index = usize::try_from(place.1).expect("a partition");
         &self.topics[&place.0][index]
+    }
+
+    /// Whether there is the partition that an append goes to.
+    pub(crate) fn has(&self, append: &Append) -> bool {
+        self.topics.contains_key(&append.topic) && (0..self.partitions).contains(&append.partition)
     }
 
     fn push(&mut self, place: &Place, entry: Entry) -> i64 {
@@ -210,18 +223,26 @@ impl Broker {
         Ok(offsets)
     }
 
-    /// Adds input offsets of a group member. One that was put out of the group, or missed a generation, is refused.
+    /// Adds input offsets of a group member. One that was put out of the group is refused, and so is one that has not heard of
+    /// the latest generation; `hears` tells it just in time, as a client's own thread may.
     pub(crate) fn add_offsets(
         &mut self,
         id: &str,
         epoch: u32,
         member: u64,
+        hears: bool,
         offsets: &[(Place, i64)],
         processed: &[(Place, i64)],
-    ) -> Result<(), Fenced> {
-        let txn = self.producer(id, epoch)?.ok_or(Fenced)?;
-        if self.members.get(&member).is_none_or(|member| member.generation != self.generation) {
-            return Err(Fenced);
+    ) -> Result<(), Refused> {
+        let open = self.producer(id, epoch).map_err(|Fenced| Refused::Fenced)?;
+        let txn = open.ok_or(Refused::Fenced)?;
+        let generation = self.generation;
+        let member = self.members.get_mut(&member).ok_or(Refused::Fenced)?;
+        if hears {
+            member.generation = generation;
+        }
+        if member.generation != generation {
+            return Err(Refused::OldGeneration);
         }
         let txn = &mut self.txns[txn as usize];
         txn.offsets.extend_from_slice(offsets);
@@ -308,7 +329,7 @@ impl Broker {
 
     // --- the group ---
 
-    /// A new member; everyone's partitions are given out anew.
+    /// A new member; partitions are given out anew.
     pub(crate) fn join(&mut self) -> u64 {
         self.next_member += 1;
         let member = Member { seen_ms: self.now_ms, ..Member::default() };
@@ -342,53 +363,62 @@ impl Broker {
         self.members.contains_key(&member)
     }
 
-    fn rebalance(&mut self) {
-        self.rebalancing = true;
-        for member in self.members.values_mut() {
-            member.given = None;
-            member.must_revoke = !member.owned.is_empty();
-        }
-        self.give_out();
-    }
-
-    /// Once all have given up what they had, the next generation begins.
-    fn give_out(&mut self) {
-        if !self.rebalancing || self.members.values().any(|member| member.must_revoke) {
-            return;
-        }
-        self.rebalancing = false;
+    /// A new generation, in which members keep what they have as far as the shares are even.
+    pub(crate) fn rebalance(&mut self) {
         self.generation += 1;
-        let count = self.members.len() as i32;
-        for (number, member) in (0..).zip(self.members.values_mut()) {
-            let share = (0..self.partitions).filter(|partition| partition % count == number);
-            member.given = Some(share.collect());
-            member.generation = self.generation;
+        let Some(most) = (self.partitions as usize).checked_div(self.members.len()) else { return };
+        let mut larger = self.partitions as usize % self.members.len();
+        let mut free: BTreeSet<i32> = (0..self.partitions).collect();
+        for member in self.members.values_mut() {
+            let share = if member.target.len() > most && larger > 0 {
+                larger -= 1;
+                most + 1
+            } else {
+                most
+            };
+            member.target = std::mem::take(&mut member.target).into_iter().take(share).collect();
+            free.retain(|partition| !member.target.contains(partition));
         }
+        for member in self.members.values_mut() {
+            while member.target.len() < most || (larger > 0 && member.target.len() == most) {
+                let Some(partition) = free.pop_first() else { break };
+                larger -= usize::from(member.target.len() == most);
+                member.target.insert(partition);
+            }
+        }
+        assert!(free.is_empty(), "every partition is somebody's");
     }
 
-    /// The next change of ownership that a member hears of.
+    /// The next change of ownership that a member hears of: what it has to give up, then what others have given up.
     pub(crate) fn take_change(&mut self, id: u64) -> Option<Change> {
-        let now_ms = self.now_ms;
+        let (now_ms, generation) = (self.now_ms, self.generation);
+        let taken: BTreeSet<i32> = self
+            .members
+            .iter()
+            .filter(|(other, _)| **other != id)
+            .flat_map(|(_, member)| member.owned.iter().copied())
+            .collect();
         let member = self.members.get_mut(&id)?;
         member.seen_ms = now_ms;
-        if member.must_revoke {
-            member.must_revoke = false;
-            let revoked = std::mem::take(&mut member.owned);
-            self.give_out();
+        member.generation = generation;
+        let revoked: Vec<i32> = member.owned.difference(&member.target).copied().collect();
+        if !revoked.is_empty() {
+            member.owned.retain(|partition| member.target.contains(partition));
             return Some(Change::Revoked(revoked));
         }
-        let given = member.given.clone()?;
+        let given: Vec<i32> = member.target.difference(&member.owned).copied().collect();
+        let given: Vec<i32> =
+            given.into_iter().filter(|partition| !taken.contains(partition)).collect();
         // Offsets in an open transaction are not stable: whoever needs them waits.
         let unstable = self.open.iter().any(|txn| {
             let offsets = &self.txns[*txn as usize].offsets;
             offsets.iter().any(|((_, partition), _)| given.contains(partition))
         });
-        if unstable {
+        if unstable || given.is_empty() {
             return None;
         }
         let member = self.members.get_mut(&id)?;
-        member.given = None;
-        member.owned.clone_from(&given);
+        member.owned.extend(&given);
         Some(Change::Assigned(given))
     }
 

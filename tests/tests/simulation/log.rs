@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bellwether_engine::log::{
-    Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction,
+    Append, Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction,
 };
 
-use crate::broker::{Broker, Change, Fenced, Place};
+use crate::broker::{Broker, Change, Fenced, Place, Refused};
 
 /// What the message of a simulated power cut begins with.
 pub(crate) const POWER_CUT: &str = "power cut";
@@ -21,6 +21,8 @@ pub(crate) struct Faults {
     pub(crate) per_mille: u32,
     /// The power was cut: nothing more is heard of the process.
     pub(crate) is_cut: bool,
+    /// Commits that met a rebalance.
+    pub(crate) rewinds: u64,
     /// Called for a power cut: what the process had on disk is as it is now.
     pub(crate) cut: PowerCut,
 }
@@ -44,17 +46,19 @@ enum Fate {
     CutAfter,
     Abort,
     PutOut,
+    Rebalanced,
     AnswerLost,
     RequestLost,
     Delayed,
 }
 
-const FATES: [Fate; 8] = [
+const FATES: [Fate; 9] = [
     Fate::CutBefore,
     Fate::CutWithin,
     Fate::CutAfter,
     Fate::Abort,
     Fate::PutOut,
+    Fate::Rebalanced,
     Fate::AnswerLost,
     Fate::RequestLost,
     Fate::Delayed,
@@ -162,8 +166,16 @@ impl ModelLog {
         }
         let broker = Arc::clone(&self.broker);
         let mut model = lock(&broker);
+        let missing = transaction.appends.iter().find(|append| !model.has(append));
+        if let Some(Append { topic, partition, .. }) = missing {
+            let message = format!("there is no partition {partition} of {topic}");
+            return Err(LogError::new(Remedy::Stop, message));
+        }
         if fate == Fate::PutOut {
             model.remove(self.member);
+        }
+        if fate == Fate::Rebalanced {
+            model.rebalance();
         }
         let appended = model
             .append_in_txn(&self.producer, self.epoch, &transaction.appends)
@@ -177,11 +189,17 @@ impl ModelLog {
             offsets.iter().any(|(committed, next)| committed == place && offset < next)
         };
         let processed: Vec<(Place, i64)> = self.delivered.iter().filter(below).cloned().collect();
-        if let Err(refused) =
-            model.add_offsets(&self.producer, self.epoch, self.member, &offsets, &processed)
+        let (id, epoch, hears) = (&self.producer, self.epoch, lock(&self.faults).rng.bool());
+        if let Err(refused) = model.add_offsets(id, epoch, self.member, hears, &offsets, &processed)
         {
-            model.abort(&self.producer, self.epoch);
-            return Err(fenced(refused));
+            model.abort(id, epoch);
+            return Err(match refused {
+                Refused::Fenced => fenced(Fenced),
+                Refused::OldGeneration => {
+                    lock(&self.faults).rewinds += 1;
+                    LogError::new(Remedy::Rewind, "the group is being rebalanced")
+                }
+            });
         }
         let unknown = |what: &str| Err(LogError::new(Remedy::Unknown, what));
         let request = model.end_request(&self.producer, self.epoch).map_err(fenced)?;
@@ -199,7 +217,12 @@ impl ModelLog {
                 model.delay(request);
                 return unknown("the request is on its way");
             }
-            Fate::Fine | Fate::AnswerLost | Fate::CutAfter | Fate::CutBefore | Fate::PutOut => {
+            Fate::Fine
+            | Fate::AnswerLost
+            | Fate::CutAfter
+            | Fate::CutBefore
+            | Fate::PutOut
+            | Fate::Rebalanced => {
                 model.commit(&request).map_err(fenced)?;
             }
         }
@@ -213,6 +236,7 @@ impl ModelLog {
             | Fate::CutWithin
             | Fate::Abort
             | Fate::PutOut
+            | Fate::Rebalanced
             | Fate::RequestLost
             | Fate::Delayed => Ok(receipt(transaction, appended)),
         }
@@ -238,10 +262,11 @@ impl Log for ModelLog {
         }
         match model.take_change(self.member) {
             Some(Change::Revoked(partitions)) => {
-                self.started.clear();
-                self.paused.clear();
-                self.next.clear();
-                self.delivered.clear();
+                let stays = |partition: &i32| !partitions.contains(partition);
+                self.started.retain(stays);
+                self.paused.retain(stays);
+                self.next.retain(|(_, partition), _| stays(partition));
+                self.delivered.retain(|((_, partition), _)| stays(partition));
                 return Ok(Poll::Revoked(partitions));
             }
             Some(Change::Assigned(partitions)) => {
@@ -272,6 +297,18 @@ impl Log for ModelLog {
         }
         let fate = self.fate();
         self.try_commit(transaction, fate)
+    }
+
+    fn rewind(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        let model = lock(&self.broker);
+        for (place, next) in &mut self.next {
+            if partitions.contains(&place.1) {
+                *next = model.committed(place).unwrap_or(0);
+            }
+        }
+        self.delivered.retain(|((_, partition), _)| !partitions.contains(partition));
+        self.paused.retain(|partition| !partitions.contains(partition));
+        Ok(())
     }
 
     fn read(

@@ -111,6 +111,7 @@ pub(crate) struct Trouble {
     pub(crate) damaged: u64,
     pub(crate) rebalances: u64,
     pub(crate) frozen: u64,
+    pub(crate) rewinds: u64,
 }
 
 impl std::ops::AddAssign for Trouble {
@@ -120,6 +121,7 @@ impl std::ops::AddAssign for Trouble {
         self.damaged += other.damaged;
         self.rebalances += other.rebalances;
         self.frozen += other.frozen;
+        self.rewinds += other.rewinds;
     }
 }
 
@@ -167,7 +169,8 @@ impl<'f> World<'f> {
             on.crash(|_: &Path, batches| lock(&kept).usize(0..=batches));
         }));
         let per_mille = *self.rng.choice(&[0, 20, 100, 300]).expect("a choice");
-        let faults = Arc::new(Mutex::new(Faults { rng, per_mille, is_cut: false, cut }));
+        let faults =
+            Arc::new(Mutex::new(Faults { rng, per_mille, is_cut: false, rewinds: 0, cut }));
         let name = format!("worker-{number}");
         Process { name, disk, faults, worker: None, down_for: 0, frozen_for: 0 }
     }
@@ -481,6 +484,7 @@ impl<'f> World<'f> {
         }
         for index in 0..self.processes.len() {
             self.stop(index);
+            self.trouble.rewinds += lock(&self.processes[index].faults).rewinds;
         }
     }
 

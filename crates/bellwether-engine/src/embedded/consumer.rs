@@ -184,6 +184,18 @@ impl Log for EmbeddedLog {
         })
     }
 
+    fn rewind(&mut self, partitions: &[i32]) -> Result<(), LogError> {
+        self.check_assigned(partitions)?;
+        for input in self.inputs.iter_mut().filter(|input| partitions.contains(&input.partition)) {
+            if input.next.is_some() {
+                let committed = self.log.committed(&input.topic, input.partition)?;
+                input.next = Some(committed.unwrap_or(0));
+            }
+        }
+        self.paused.retain(|number| !partitions.contains(number));
+        Ok(())
+    }
+
     fn read(
         &mut self,
         topic: &Topic,

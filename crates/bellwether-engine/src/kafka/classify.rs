@@ -77,6 +77,24 @@ pub(super) fn uncommitted(doing: &str, error: &KafkaError) -> LogError {
     }
 }
 
+/// An error of adding input positions. Those of an older generation come from a member that a rebalance has just passed by: it may
+/// still own its partitions, and is told in its next poll what it does not.
+pub(super) fn offsets(doing: &str, error: &KafkaError) -> LogError {
+    let abortable = matches!(error, KafkaError::Transaction(inner) if inner.txn_requires_abort());
+    let passed_by = [
+        RDKafkaErrorCode::IllegalGeneration,
+        RDKafkaErrorCode::RebalanceInProgress,
+        RDKafkaErrorCode::StaleMemberEpoch,
+    ];
+    if abortable && code(error).is_some_and(|code| passed_by.contains(&code)) {
+        return LogError::new(
+            Remedy::Rewind,
+            format!("{doing}: the group is being rebalanced ({error})"),
+        );
+    }
+    uncommitted(doing, error)
+}
+
 /// An error of the commit request itself. Only an abortable error says for certain that nothing was committed.
 pub(super) fn commit(error: &KafkaError) -> LogError {
     let classified = uncommitted("cannot commit a transaction", error);

@@ -34,8 +34,10 @@ pub(super) fn commit(
         .and_then(|receipt| add_offsets(producer, consumer, offsets, timeout).map(|()| receipt));
     let receipt = match staged {
         Ok(receipt) => receipt,
-        Err(error) => {
-            abort(producer);
+        Err(mut error) => {
+            if !abort(producer) && error.remedy == Remedy::Rewind {
+                error.remedy = Remedy::Reopen;
+            }
             return Err(error);
         }
     };
@@ -165,17 +167,19 @@ fn add_offsets(
     }
     producer
         .send_offsets_to_transaction(&list, &group, timeout)
-        .map_err(|error| classify::uncommitted(DOING, &error))
+        .map_err(|error| classify::offsets(DOING, &error))
 }
 
-/// Best effort. Outstanding records are purged and reported first, because the abort waits for their reports.
-fn abort(producer: &BaseProducer<DeliveryContext>) {
+/// Best effort; whether it was aborted. Outstanding records are purged and reported first, because the abort waits for their reports.
+fn abort(producer: &BaseProducer<DeliveryContext>) -> bool {
     let deadline = Instant::now() + ABORT_TIMEOUT;
     producer.purge(PurgeConfig::default().queue().inflight());
     while producer.in_flight_count() > 0 && Instant::now() < deadline {
         producer.poll(STEP);
     }
-    if let Err(error) = producer.abort_transaction(ABORT_TIMEOUT) {
+    let aborted = producer.abort_transaction(ABORT_TIMEOUT);
+    if let Err(error) = &aborted {
         tracing::warn!(%error, "a transaction was not aborted; opening the log again aborts it");
     }
+    aborted.is_ok()
 }

@@ -15,17 +15,22 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::log::Topic;
+
 /// One time-out for one request of the coordinator.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often offsets held by another worker's open transaction are asked for again.
 const UNSTABLE_RETRY: Duration = Duration::from_millis(100);
 
-/// A change of ownership, as the group coordinator told it.
+/// A partition of an input topic, with its committed offset if there is one.
+pub(super) type Taken = (Topic, i32, Option<i64>);
+
+/// A change of ownership, as the group coordinator told it. Partitions that it does not name stay as they are.
 pub(super) enum Change {
-    /// (topic, partition, committed offset if any), all paused.
-    Assigned(Vec<(String, i32, Option<i64>)>),
-    /// All that were assigned.
-    Revoked,
+    /// These partition numbers came, of all input topics, all paused.
+    Assigned(Vec<i32>, Vec<Taken>),
+    /// These partition numbers went.
+    Revoked(Vec<i32>),
     /// Partitions were given, but could not be taken.
     Failed(KafkaError),
 }
@@ -43,6 +48,7 @@ pub(super) struct Fetched {
 
 /// Callbacks of a worker's consumer.
 pub(super) struct GroupContext {
+    inputs: Vec<Topic>,
     changes: Mutex<VecDeque<Change>>,
     fetched: Mutex<HashMap<(String, i32), Fetched>>,
     last_error: Mutex<String>,
@@ -71,8 +77,13 @@ fn trace_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
 impl GroupContext {
     /// `unstable_wait`: how long offsets may stay held by another worker's open transaction. `skip_lost_input`: see
     /// [`super::KafkaOptions::skip_lost_input`].
-    pub(super) fn new(unstable_wait: Duration, skip_lost_input: bool) -> GroupContext {
+    pub(super) fn new(
+        inputs: &[Topic],
+        unstable_wait: Duration,
+        skip_lost_input: bool,
+    ) -> GroupContext {
         GroupContext {
+            inputs: inputs.to_vec(),
             changes: Mutex::default(),
             fetched: Mutex::default(),
             last_error: Mutex::default(),
@@ -84,6 +95,11 @@ impl GroupContext {
     /// The oldest change of ownership not yet seen.
     pub(super) fn take_change(&self) -> Option<Change> {
         locked(&self.changes).pop_front()
+    }
+
+    /// Whether there is a change of ownership not yet seen.
+    pub(super) fn has_change(&self) -> bool {
+        !locked(&self.changes).is_empty()
     }
 
     /// What the fetcher last knew of a partition.
@@ -123,13 +139,29 @@ impl GroupContext {
         }
     }
 
+    /// These partition numbers of every input topic. The group balances the first topic only; the others go with it.
+    fn of_all_inputs(&self, numbers: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(self.inputs.len() * numbers.len());
+        for topic in &self.inputs {
+            for number in numbers {
+                list.add_partition(topic, *number);
+            }
+        }
+        list
+    }
+
     /// Takes partitions at their committed offsets, paused: their records wait for the restore of their state.
-    fn assign_paused(
+    fn take(
         &self,
         consumer: &BaseConsumer<GroupContext>,
-        partitions: &TopicPartitionList,
-    ) -> KafkaResult<Vec<(String, i32, Option<i64>)>> {
-        let committed = self.committed(consumer, partitions)?;
+        numbers: &[i32],
+    ) -> KafkaResult<Vec<Taken>> {
+        if numbers.is_empty() {
+            // The client waits to be told that the empty change was seen.
+            consumer.incremental_assign(&TopicPartitionList::new())?;
+            return Ok(Vec::new());
+        }
+        let committed = self.committed(consumer, &self.of_all_inputs(numbers))?;
         let mut start = TopicPartitionList::new();
         let mut taken = Vec::with_capacity(committed.count());
         for element in committed.elements() {
@@ -154,9 +186,9 @@ impl GroupContext {
             }
             let from = position.map_or(Offset::Beginning, Offset::Offset);
             start.add_partition_offset(element.topic(), element.partition(), from)?;
-            taken.push((element.topic().to_owned(), element.partition(), position));
+            taken.push((Topic::from(element.topic()), element.partition(), position));
         }
-        consumer.assign(&start)?;
+        consumer.incremental_assign(&start)?;
         consumer.pause(&start)?;
         Ok(taken)
     }
@@ -199,14 +231,16 @@ impl ConsumerContext for GroupContext {
         partitions: &mut TopicPartitionList,
     ) {
         self.forget_fetched();
+        let numbers: Vec<i32> =
+            partitions.elements().iter().map(|element| element.partition()).collect();
         let change = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            match self.assign_paused(consumer, partitions) {
-                Ok(taken) => Change::Assigned(taken),
+            match self.take(consumer, &numbers) {
+                Ok(taken) => Change::Assigned(numbers, taken),
                 Err(error) => Change::Failed(error),
             }
         } else {
-            match consumer.unassign() {
-                Ok(()) => Change::Revoked,
+            match consumer.incremental_unassign(&self.of_all_inputs(&numbers)) {
+                Ok(()) => Change::Revoked(numbers),
                 Err(error) => Change::Failed(error),
             }
         };

@@ -20,10 +20,22 @@ const RESERVED: &[&str] = &[
     "group.id",
     "group.instance.id",
     "group.protocol",
+    "group.remote.assignor",
     "isolation.level",
     "partition.assignment.strategy",
     "transactional.id",
 ];
+
+/// How the members of a group agree on who owns what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupProtocol {
+    /// Among themselves, with the cooperative-sticky strategy. Every broker has it.
+    Classic,
+    /// The broker decides (KIP-848, Apache Kafka 4.0 and later). The session time-out is then the broker's
+    /// (`group.consumer.session.timeout.ms`, or the group's own `consumer.session.timeout.ms`).
+    Consumer,
+}
 
 /// How to reach Kafka, and the bounds on what its client may take.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +51,9 @@ pub struct KafkaOptions {
     pub record_bytes_max: u32,
     /// After this long the broker aborts the transaction of a worker that died, and others can read on. Milliseconds.
     pub transaction_timeout_ms: u32,
-    /// After this long without a heartbeat a worker's partitions go to others. Milliseconds.
+    /// How ownership of partitions is agreed on. With either, what stays with a worker is not interrupted.
+    pub group_protocol: GroupProtocol,
+    /// After this long without a heartbeat a worker's partitions go to others. Milliseconds; classic protocol only.
     pub session_timeout_ms: u32,
     /// After this long without a poll a worker counts as stuck; must be above the longest restore. Milliseconds.
     pub poll_interval_ms_max: u32,
@@ -59,6 +73,7 @@ impl Default for KafkaOptions {
             producer_queue_kib_max: 64 * 1024,
             record_bytes_max: 16 * 1024 * 1024,
             transaction_timeout_ms: 30_000,
+            group_protocol: GroupProtocol::Classic,
             session_timeout_ms: 20_000,
             poll_interval_ms_max: 900_000,
             static_membership: false,
@@ -81,6 +96,7 @@ impl fmt::Debug for KafkaOptions {
             .field("producer_queue_kib_max", &self.producer_queue_kib_max)
             .field("record_bytes_max", &self.record_bytes_max)
             .field("transaction_timeout_ms", &self.transaction_timeout_ms)
+            .field("group_protocol", &self.group_protocol)
             .field("session_timeout_ms", &self.session_timeout_ms)
             .field("poll_interval_ms_max", &self.poll_interval_ms_max)
             .field("static_membership", &self.static_membership)
@@ -146,13 +162,19 @@ impl KafkaOptions {
     /// A worker's consumer: a member of the application's group that reads committed records only.
     pub(super) fn group_consumer(&self, worker: &WorkerId) -> Result<ClientConfig, LogError> {
         let mut config = self.reader(&worker.application, "read_committed")?;
+        match self.group_protocol {
+            GroupProtocol::Classic => config
+                .set("group.protocol", "classic")
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set("session.timeout.ms", self.session_timeout_ms.to_string()),
+            GroupProtocol::Consumer => {
+                config.set("group.protocol", "consumer").set("group.remote.assignor", "uniform")
+            }
+        };
         config
-            // Equal partition numbers of all input topics go to the same member.
-            .set("partition.assignment.strategy", "range")
             // A committed offset that is gone must not be skipped silently; where none is committed we start explicitly.
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "false")
-            .set("session.timeout.ms", self.session_timeout_ms.to_string())
             .set("max.poll.interval.ms", self.poll_interval_ms_max.to_string())
             // The lag is computed from these.
             .set("statistics.interval.ms", "1000");
