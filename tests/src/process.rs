@@ -79,7 +79,7 @@ impl Bellwether {
         &mut self,
         what: &str,
         limit: Duration,
-        mut condition: impl FnMut(&Bellwether) -> Option<T>,
+        mut condition: impl FnMut(&mut Bellwether) -> Option<T>,
     ) -> T {
         let started = std::time::Instant::now();
         wait_until(what, limit + Duration::from_secs(1), || {

@@ -94,6 +94,8 @@ fn committed_outputs_and_state_are_those_of_a_process_that_never_failed() {
         ("damaged stores", trouble.damaged),
         ("members put out", trouble.rebalances),
         ("workers frozen", trouble.frozen),
+        ("standbys", trouble.standbys),
+        ("standby copies compared", found.standby_copies),
         ("commits that met a rebalance", trouble.rewinds),
     ] {
         assert!(count > 0, "no {what} in {schedules} schedules");

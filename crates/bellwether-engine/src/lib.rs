@@ -6,5 +6,6 @@ pub mod kafka;
 pub mod log;
 pub mod metrics;
 pub mod read_model;
+pub mod standby;
 pub mod topics;
 pub mod worker;

@@ -96,6 +96,8 @@ metrics! {
         "Changelog records applied while restoring partitions.";
     RESTORE_REMAINING = Gauge "bellwether_restore_remaining_records" ["partition"]
         "Changelog records still to apply before a partition is ready.";
+    STANDBY_BEHIND = Gauge "bellwether_standby_behind_records" ["partition"]
+        "Changelog records that a standby copy of another process's partition has still to apply.";
     STATE_REBUILDS = Counter "bellwether_state_rebuilds_total" []
         "Times that a partition's damaged or foreign state was wiped and read back from its changelog.";
     REGISTRY_WAITS = Counter "bellwether_registry_waits_total" []
@@ -151,6 +153,7 @@ pub struct Metrics {
     state_bytes: IntGaugeVec,
     restored: IntCounterVec,
     restore_remaining: IntGaugeVec,
+    standby_behind: IntGaugeVec,
     state_rebuilds: IntCounterVec,
     registry_waits: IntCounterVec,
     accounts: IntGaugeVec,
@@ -235,6 +238,7 @@ impl Metrics {
             state_bytes: gauges(&registry, &STATE_BYTES)?,
             restored: counters(&registry, &RESTORED)?,
             restore_remaining: gauges(&registry, &RESTORE_REMAINING)?,
+            standby_behind: gauges(&registry, &STANDBY_BEHIND)?,
             state_rebuilds: counters(&registry, &STATE_REBUILDS)?,
             registry_waits: counters(&registry, &REGISTRY_WAITS)?,
             accounts: gauges(&registry, &ACCOUNTS)?,
@@ -400,6 +404,17 @@ impl Metrics {
         self.restore_remaining.with_label_values(&[partition.to_string()]).set(remaining);
     }
 
+    /// Reports how far a standby copy is behind, in records.
+    pub fn standby(&self, partition: i32, behind: i64) {
+        self.standby_behind.with_label_values(&[partition.to_string()]).set(behind);
+    }
+
+    /// A standby copy is not kept any more.
+    pub fn drop_standby(&self, partition: i32) {
+        // Fails only where the series does not exist, and then there is nothing to remove.
+        drop(self.standby_behind.remove_label_values(&[partition.to_string()]));
+    }
+
     /// Counts a partition whose local state was wiped to be read back.
     pub fn state_rebuilt(&self) {
         self.state_rebuilds.with_label_values::<&str>(&[]).inc();
@@ -518,6 +533,7 @@ mod tests {
         metrics.watermark_lag(0, 1500);
         metrics.state_bytes(0, 10);
         metrics.restore(0, 1, 2);
+        metrics.standby(1, 3);
         metrics.alert_transition(Transition::Opened, "churn_risk", Severity::High);
         let text = rendered(&metrics);
         let mut exposed: Vec<&str> =

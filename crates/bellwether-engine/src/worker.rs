@@ -31,6 +31,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::log::{Append, Log, LogError, Poll, Record, Remedy, Topic, Transaction};
 use crate::metrics::Metrics;
 use crate::read_model::{ReadModel, Readiness};
+use crate::standby::Owned;
 use crate::topics::TopicNames;
 
 /// Whether the worker records the passing of time in partitions without input.
@@ -45,12 +46,10 @@ pub enum Ticks {
 
 /// A partition counts as live when its newest event is at most this old.
 const LIVE_AGE_MS_MAX: i64 = 48 * 3_600_000;
-/// How long a partition's directory may still be in use by the thread that gave it up.
-const HAND_OVER_MAX: Duration = Duration::from_secs(30);
+/// How long a partition's directory may still be in use by the thread that gave it up: longer than that may wait for the log.
+const HAND_OVER_MAX: Duration = Duration::from_secs(120);
 /// How often a directory that is in use is looked at.
 const HAND_OVER_RETRY: Duration = Duration::from_millis(20);
-/// Changelog records that are applied before the other partitions have their turn.
-const RESTORE_RECORDS: usize = 5_000;
 /// The pauses between attempts to reach the log: the first, and the longest.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// The longest sleep in which a request to stop goes unnoticed.
@@ -79,6 +78,8 @@ pub struct Settings {
     pub batch_time_max: Duration,
     /// Bytes of a payload that a dead letter keeps whole; of a larger one it keeps the beginning.
     pub dead_letter_bytes_max: usize,
+    /// Changelog records that are applied before the other partitions have their turn.
+    pub restore_records_max: usize,
     /// How long a poll waits.
     pub poll_timeout: Duration,
     /// Whether time is recorded in quiet partitions.
@@ -98,6 +99,8 @@ pub struct Shared {
     pub read_model: Arc<ReadModel>,
     /// Whether the process is ready.
     pub readiness: Arc<Readiness>,
+    /// Which partitions its workers own.
+    pub owned: Owned,
     /// Set to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -364,6 +367,7 @@ impl Worker {
     fn assign(&mut self, partitions: &[i32]) {
         self.shared.readiness.assigned(partitions);
         for &partition in partitions {
+            self.shared.owned.claim(partition, self.settings.worker);
             self.shared.readiness.restoring(partition, 0);
             let restoring = Restoring {
                 since: self.clock.elapsed(),
@@ -406,17 +410,18 @@ impl Worker {
         let Some((stream, topic, from)) = restoring.left.front().cloned() else { return Ok(true) };
         let mut failed = None;
         let mut records = 0;
-        let read = log.read(&topic, partition, from, RESTORE_RECORDS, &mut |record| {
-            records += 1;
-            let key = record.key.as_deref().unwrap_or_default();
-            store.restore(stream, record.offset + 1, key, record.payload.as_deref()).map_err(
-                |error| {
-                    let stop = LogError::new(Remedy::Stop, &error);
-                    failed = Some(error);
-                    stop
-                },
-            )
-        });
+        let read =
+            log.read(&topic, partition, from, self.settings.restore_records_max, &mut |record| {
+                records += 1;
+                let key = record.key.as_deref().unwrap_or_default();
+                store.restore(stream, record.offset + 1, key, record.payload.as_deref()).map_err(
+                    |error| {
+                        let stop = LogError::new(Remedy::Stop, &error);
+                        failed = Some(error);
+                        stop
+                    },
+                )
+            });
         if let Some(error) = failed {
             return Err(of(partition)(error));
         }
@@ -516,6 +521,7 @@ impl Worker {
                 // Nothing is lost: the changelog has it, and the store is read back from there.
                 tracing::warn!(partition, %error, "closing the partition's state failed");
             }
+            self.shared.owned.release(*partition, self.settings.worker);
             self.shared.read_model.drop_partition(*partition);
             self.shared.metrics.drop_partition(*partition, &inputs);
         }

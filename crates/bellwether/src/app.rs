@@ -16,10 +16,11 @@ use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
 use bellwether_engine::clock::now_ms;
 use bellwether_engine::embedded::{AppendError, Embedded, partition_of};
-use bellwether_engine::kafka::{KafkaLog, KafkaOptions, WorkerId};
+use bellwether_engine::kafka::{KafkaLog, KafkaOptions, KafkaTopics, WorkerId};
 use bellwether_engine::log::{Append, Log, Topic};
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{ReadModel, Readiness};
+use bellwether_engine::standby::{self, Follow, OpenFollow, Owned, Standby};
 use bellwether_engine::topics::{Cleanup, TopicNames, TopicSpec};
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
 use bellwether_server::{AppState, Feed, Ingest, IngestError, IngestReceipt, Rejected};
@@ -31,7 +32,7 @@ use bellwether_wire::registry::{RegistryConfig, RegistryError};
 use serde_json::Value;
 
 use crate::cli::RunArgs;
-use crate::config::{Config, OutputFormat};
+use crate::config::{self, Config, OutputFormat};
 use crate::data_dir::DataDir;
 use crate::policies;
 use crate::usage::{Usage, wrong};
@@ -41,7 +42,8 @@ pub(crate) struct App {
     pub(crate) shared: Shared,
     pub(crate) core: Core,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
-    housekeeper: Option<JoinHandle<()>>,
+    /// What else works beside the workers.
+    helpers: Vec<JoinHandle<()>>,
     /// Producers' side of the embedded log.
     pub(crate) handle: Option<Embedded>,
     /// Given back when all else has ended.
@@ -68,8 +70,8 @@ impl App {
         let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
         let worker = Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
         let workers = vec![spawn(worker, &shared)?];
-        let housekeeper = Some(keep_house(handle.clone(), &shared)?);
-        Ok(App { shared, core, workers, housekeeper, handle: Some(handle), _data_dir: taken })
+        let helpers = vec![keep_house(handle.clone(), &shared)?];
+        Ok(App { shared, core, workers, helpers, handle: Some(handle), _data_dir: taken })
     }
 
     /// Starts workers on Kafka.
@@ -104,7 +106,11 @@ impl App {
                 Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
             workers.push(spawn(worker, &shared)?);
         }
-        Ok(App { shared, core, workers, housekeeper: None, handle: None, _data_dir: taken })
+        let mut helpers = Vec::new();
+        if config.kafka.standby == config::Standby::All {
+            helpers.push(stand_by(config, store, &shared)?);
+        }
+        Ok(App { shared, core, workers, helpers, handle: None, _data_dir: taken })
     }
 
     /// Asks the workers to stop and waits for them. The first failure is the result.
@@ -121,10 +127,11 @@ impl App {
             result = result.and(ended);
         }
         // A thread that still has the database open when the process ends would take it down.
-        if let Some(housekeeper) = self.housekeeper
-            && housekeeper.join().is_err()
-        {
-            result = result.and(Err(anyhow::anyhow!("housekeeping panicked: this is a bug")));
+        for helper in self.helpers {
+            let name = helper.thread().name().unwrap_or("a thread").to_owned();
+            if helper.join().is_err() {
+                result = result.and(Err(anyhow::anyhow!("{name} panicked: this is a bug")));
+            }
         }
         result
     }
@@ -271,6 +278,27 @@ fn keep_house(log: Embedded, shared: &Shared) -> Result<JoinHandle<()>> {
     Ok(thread)
 }
 
+/// Keeps warm copies of what other processes own, until the application stops.
+fn stand_by(config: &Config, store: StoreOptions, shared: &Shared) -> Result<JoinHandle<()>> {
+    let options = kafka_options(config)?;
+    let name = format!("{}-standby", config.application_id);
+    let open: OpenFollow = Box::new(move || {
+        KafkaTopics::new(&options, &name).map(|topics| Box::new(topics) as Box<dyn Follow>)
+    });
+    let settings = standby::Settings {
+        application: config.application_id.clone(),
+        topics: config.topics.clone(),
+        state_dir: config.data_dir.join("state"),
+        store,
+        records_max: RESTORE_RECORDS_MAX,
+    };
+    let mut standby = Standby::new(settings, shared.clone(), open);
+    Ok(std::thread::Builder::new().name("standby".to_owned()).spawn(move || standby.run())?)
+}
+
+/// Changelog records that are applied before other partitions have their turn.
+const RESTORE_RECORDS_MAX: usize = 5_000;
+
 /// Twice the longest grace period that a policy can have, so that a change of policy leaves the log as it is.
 const EMBEDDED_SEEN_MS: i64 = 30 * 24 * 3_600_000;
 /// How long the embedded log keeps input that has been processed.
@@ -292,6 +320,7 @@ fn shared(policy: &Compiled) -> Result<Shared> {
         metrics,
         read_model: Arc::new(ReadModel::default()),
         readiness: Arc::new(Readiness::default()),
+        owned: Owned::default(),
         stop: Arc::new(AtomicBool::new(false)),
     })
 }
@@ -313,6 +342,7 @@ fn settings(config: &Config, data_dir: &Path, store: StoreOptions, worker: u32) 
         batch_records_max: config.engine.batch_records_max,
         batch_time_max: Duration::from_millis(config.engine.batch_milliseconds_max),
         dead_letter_bytes_max: config.engine.dead_letter_bytes_max,
+        restore_records_max: RESTORE_RECORDS_MAX,
         poll_timeout: Duration::from_millis(100),
         ticks: config.engine.ticks,
         tick_every: Duration::from_secs(config.engine.tick_seconds),
@@ -392,6 +422,7 @@ pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
         bootstrap_servers: servers.clone(),
         static_membership: config.kafka.static_membership,
         skip_lost_input: config.kafka.skip_lost_input,
+        group_protocol: config.kafka.group_protocol,
         session_timeout_ms: config.kafka.session_timeout_seconds * 1000,
         transaction_timeout_ms: config.kafka.transaction_timeout_seconds * 1000,
         extra: config.kafka.properties.clone(),

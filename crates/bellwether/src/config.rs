@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use bellwether_engine::kafka::is_secret;
+use bellwether_engine::kafka::{GroupProtocol, is_secret};
 use bellwether_engine::topics::TopicNames;
 use bellwether_engine::worker::Ticks;
 use figment::Figment;
@@ -61,6 +61,12 @@ pub(crate) struct Kafka {
     /// Whether a process that stops keeps its partitions for the session time-out, for its successor of the same name to take over at
     /// once. False: they go to the other processes when it stops.
     pub(crate) static_membership: bool,
+    /// Who decides which process owns which partitions: `classic` (the processes themselves; every broker has it) or `consumer` (the
+    /// broker, KIP-848, Apache Kafka 4.0 and later; the session time-out is then the broker's `group.consumer.session.timeout.ms`).
+    pub(crate) group_protocol: GroupProtocol,
+    /// Which partitions of other processes this one keeps a warm copy of, to take over without reading their whole state back: `off`
+    /// or `all`. A copy takes disk space and reads its changelogs.
+    pub(crate) standby: Standby,
     /// Seconds without a sign of life after which a process's partitions go to others (6..=300).
     pub(crate) session_timeout_seconds: u32,
     /// Seconds after which the brokers abort the transaction of a process that is gone (6..=300).
@@ -71,6 +77,16 @@ pub(crate) struct Kafka {
     pub(crate) workers: u16,
     /// Further settings of librdkafka, e.g. `"security.protocol" = "SASL_SSL"`. Secrets are masked when shown.
     pub(crate) properties: BTreeMap<String, String>,
+}
+
+/// Which partitions of other processes a process keeps a copy of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Standby {
+    /// None.
+    Off,
+    /// Every one.
+    All,
 }
 
 /// The schema registry.
@@ -155,6 +171,8 @@ impl Default for Config {
                 instance_id: None,
                 static_membership: true,
                 skip_lost_input: false,
+                group_protocol: GroupProtocol::Classic,
+                standby: Standby::Off,
                 session_timeout_seconds: 20,
                 transaction_timeout_seconds: 30,
                 workers: 1,

@@ -116,6 +116,11 @@ impl Broker {
         &self.topics[&place.0][index]
     }
 
+    /// How many partitions each topic has.
+    pub(crate) fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
     /// Whether there is the partition that an append goes to.
     pub(crate) fn has(&self, append: &Append) -> bool {
         self.topics.contains_key(&append.topic) && (0..self.partitions).contains(&append.partition)

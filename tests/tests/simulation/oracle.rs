@@ -14,6 +14,7 @@ use bellwether_engine::log::{Record, Topic};
 use bellwether_engine::topics::TopicNames;
 use bellwether_store::task::{Store, Stream};
 use bellwether_tests::{assert_same, text};
+use bellwether_wire::dead_letter::DeadLetter;
 use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::Encoder;
 
@@ -21,8 +22,8 @@ use crate::broker::{Broker, Place};
 use crate::log::lock;
 use crate::world::{RECORD_BYTES_MAX, World, store_dir, store_options};
 
-/// Key and value, as text.
-type Published = (Option<String>, Option<String>);
+/// Key and value, as text, and headers.
+type Published = (Option<String>, Option<String>, Vec<(String, Vec<u8>)>);
 
 /// What was found, for a test that wants to know whether a schedule was worth its time.
 #[derive(Debug, Default, Clone, Copy)]
@@ -33,6 +34,7 @@ pub(crate) struct Found {
     pub(crate) dead_letters: u64,
     pub(crate) days_closed: u64,
     pub(crate) live_stores: u64,
+    pub(crate) standby_copies: u64,
 }
 
 impl std::ops::AddAssign for Found {
@@ -43,6 +45,7 @@ impl std::ops::AddAssign for Found {
         self.dead_letters += other.dead_letters;
         self.days_closed += other.days_closed;
         self.live_stores += other.live_stores;
+        self.standby_copies += other.standby_copies;
     }
 }
 
@@ -69,14 +72,25 @@ pub(crate) fn verify(world: &World<'_>, core: &Core, topics: &TopicNames) -> Fou
             &accounts,
             expected.state.clock(),
         );
-        found.live_stores +=
+        let compared =
             live_stores(world, &broker, topics, partition, &accounts, expected.state.clock());
+        found.live_stores += compared;
+        // Only one process owns a partition: what others have of it is a copy.
+        found.standby_copies += compared.saturating_sub(1);
     }
     found
 }
 
+/// The dead letter of a record. Of a payload that is too large, the beginning is kept.
+fn letter(reject: &Reject, record: &Record) -> Published {
+    let letter = DeadLetter::new(reject, &record.topic, record.partition, record.offset);
+    let mut headers = letter.headers(&record.headers);
+    let kept = DeadLetter::keep(record.payload.as_deref(), RECORD_BYTES_MAX, &mut headers);
+    (text(record.key.as_deref()), text(kept.as_deref()), headers)
+}
+
 fn published(record: &Record) -> Published {
-    (text(record.key.as_deref()), text(record.payload.as_deref()))
+    (text(record.key.as_deref()), text(record.payload.as_deref()), record.headers.clone())
 }
 
 /// Every committed input record was processed in one committed transaction, in its partition's order.
@@ -138,15 +152,15 @@ impl Expected {
                     Output::Alert(_) => &topics.alerts,
                 };
                 let key = Some(output.account().as_str().to_owned());
-                let value = text(Some(&encoder.encode(output).payload));
-                expected.outputs.get_mut(name).expect("a topic").push((key, value));
+                let encoded = encoder.encode(output);
+                let published = (key, text(Some(&encoded.payload)), encoded.headers);
+                expected.outputs.get_mut(name).expect("a topic").push(published);
             }
-            if verdict.is_err_and(|reject| !reject.reason.intended()) {
+            if let Err(reject) = verdict
+                && !reject.reason.intended()
+            {
                 let letters = expected.outputs.get_mut(&topics.dead_letters).expect("a topic");
-                let (key, value) = published(record);
-                // Of a payload that is too large, the beginning is kept.
-                let kept = value.map(|value| value.chars().take(RECORD_BYTES_MAX).collect());
-                letters.push((key, kept));
+                letters.push(letter(&reject, record));
             }
         }
         expected

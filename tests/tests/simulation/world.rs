@@ -12,6 +12,7 @@ use bellwether_engine::clock::Clock;
 use bellwether_engine::log::{Append, Topic};
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{ReadModel, Readiness};
+use bellwether_engine::standby::{self, OpenFollow, Owned, Standby};
 use bellwether_engine::topics::TopicNames;
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Ticks, Worker};
 use bellwether_store::memory::MemoryDisk;
@@ -21,7 +22,7 @@ use bellwether_wire::encode::Encoder;
 use serde_json::{Value, json};
 
 use crate::broker::Broker;
-use crate::log::{Faults, ModelLog, POWER_CUT, PowerCut, lock};
+use crate::log::{Faults, ModelFollow, ModelLog, POWER_CUT, PowerCut, lock};
 
 /// Where event time begins: a Monday.
 pub(crate) const START_MS: i64 = 20_402 * DAY_MS;
@@ -82,6 +83,8 @@ struct Process {
     disk: MemoryDisk,
     faults: Arc<Mutex<Faults>>,
     worker: Option<Worker>,
+    /// Copies of what the others own; not every process keeps them.
+    standby: Option<Standby>,
     /// Turns until it is started again.
     down_for: u32,
     /// Turns in which it does nothing, as under SIGSTOP.
@@ -112,6 +115,7 @@ pub(crate) struct Trouble {
     pub(crate) rebalances: u64,
     pub(crate) frozen: u64,
     pub(crate) rewinds: u64,
+    pub(crate) standbys: u64,
 }
 
 impl std::ops::AddAssign for Trouble {
@@ -122,6 +126,7 @@ impl std::ops::AddAssign for Trouble {
         self.rebalances += other.rebalances;
         self.frozen += other.frozen;
         self.rewinds += other.rewinds;
+        self.standbys += other.standbys;
     }
 }
 
@@ -172,11 +177,12 @@ impl<'f> World<'f> {
         let faults =
             Arc::new(Mutex::new(Faults { rng, per_mille, is_cut: false, rewinds: 0, cut }));
         let name = format!("worker-{number}");
-        Process { name, disk, faults, worker: None, down_for: 0, frozen_for: 0 }
+        Process { name, disk, faults, worker: None, standby: None, down_for: 0, frozen_for: 0 }
     }
 
-    /// The worker of a process that starts.
-    fn worker(&mut self, index: usize) -> Worker {
+    /// A process starts: its worker, and perhaps a standby beside it.
+    fn start(&mut self, index: usize) {
+        let stands_by = self.rng.bool();
         let process = &self.processes[index];
         lock(&process.faults).is_cut = false;
         let (broker, faults) = (Arc::clone(&self.broker), Arc::clone(&process.faults));
@@ -190,6 +196,7 @@ impl<'f> World<'f> {
             state_dir: PathBuf::from(STATE_DIR),
             store: store_options(&process.disk, self.rng.usize(1..=4)),
             batch_records_max: self.rng.usize(1..=40),
+            restore_records_max: self.rng.usize(1..=200),
             batch_time_max: Duration::from_micros(self.rng.u64(1..=60)),
             dead_letter_bytes_max: RECORD_BYTES_MAX,
             poll_timeout: Duration::ZERO,
@@ -201,14 +208,34 @@ impl<'f> World<'f> {
             metrics: Metrics::new().expect("metrics can be made"),
             read_model: Arc::new(ReadModel::default()),
             readiness: Arc::new(Readiness::default()),
+            owned: Owned::default(),
             stop: Arc::default(),
         };
+        let standby = stands_by.then(|| self.standby(index, &settings, &shared));
         let decoder = Decoder::new(None, RECORD_BYTES_MAX).expect("no registry");
         let core = self.fixed.core.clone();
         let looks = Arc::new(AtomicU64::new(0));
         let clock = ModelClock { now_ms: Arc::clone(&self.now_ms), looks };
-        Worker::new(settings, shared, core, decoder, Encoder::json(), open)
-            .with_clock(Arc::new(clock))
+        let worker = Worker::new(settings, shared, core, decoder, Encoder::json(), open)
+            .with_clock(Arc::new(clock));
+        let process = &mut self.processes[index];
+        (process.worker, process.standby) = (Some(worker), standby);
+    }
+
+    fn standby(&mut self, index: usize, of: &Settings, shared: &Shared) -> Standby {
+        let broker = Arc::clone(&self.broker);
+        let open: OpenFollow = Box::new(move || Ok(Box::new(ModelFollow(Arc::clone(&broker)))));
+        let settings = standby::Settings {
+            application: of.application.clone(),
+            topics: of.topics.clone(),
+            state_dir: of.state_dir.clone(),
+            store: store_options(&self.processes[index].disk, 1),
+            records_max: self.rng.usize(1..=200),
+        };
+        let looks = Arc::new(AtomicU64::new(0));
+        let clock = ModelClock { now_ms: Arc::clone(&self.now_ms), looks };
+        self.trouble.standbys += 1;
+        Standby::new(settings, shared.clone(), open).with_clock(Arc::new(clock))
     }
 
     /// One thing after another, with faults; then everything is worked off without any.
@@ -406,7 +433,7 @@ impl<'f> World<'f> {
                 faults.cut.clone()
             };
             (cut.0)();
-            drop(worker);
+            drop((worker, process.standby.take()));
             self.trouble.cuts += 1;
             process.down_for = self.rng.u32(..20);
         }
@@ -417,6 +444,9 @@ impl<'f> World<'f> {
         let process = &mut self.processes[index];
         if let Some(mut worker) = process.worker.take() {
             worker.disconnect();
+            if let Some(mut standby) = process.standby.take() {
+                standby.close();
+            }
             process.down_for = self.rng.u32(..20);
         }
     }
@@ -432,14 +462,20 @@ impl<'f> World<'f> {
             return;
         }
         if process.worker.is_none() {
-            let worker = self.worker(index);
-            self.processes[index].worker = Some(worker);
+            self.start(index);
         }
+        let standby_turns = self.rng.bool();
         let process = &mut self.processes[index];
         let worker = process.worker.as_mut().expect("it was just started");
+        if let Some(standby) = &mut process.standby {
+            if standby_turns {
+                standby.turn();
+            }
+            standby.yield_to_workers();
+        }
         let Err(error) = worker.turn() else { return };
         // The process ends, and whoever looks after it starts it again.
-        process.worker = None;
+        (process.worker, process.standby) = (None, None);
         process.disk.fail_after(None);
         process.down_for = self.rng.u32(..10);
         let message = error.to_string();
@@ -483,6 +519,9 @@ impl<'f> World<'f> {
             assert!(turns < TURNS_MAX, "it came to a standstill:\n{:?}", self.trouble);
         }
         for index in 0..self.processes.len() {
+            if let Some(standby) = &mut self.processes[index].standby {
+                while standby.turn() == Duration::ZERO {}
+            }
             self.stop(index);
             self.trouble.rewinds += lock(&self.processes[index].faults).rewinds;
         }

@@ -11,6 +11,7 @@ use super::context::{DeliveryContext, ReaderContext};
 use super::reader::Reader;
 use super::{KafkaOptions, classify};
 use crate::log::{Append, LogError, Read, Record, Remedy, Topic};
+use crate::standby::Follow;
 
 /// All that one request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,6 +79,22 @@ impl KafkaTopics {
         reader.read(topic, partition, from, records_max, each)
     }
 
+    /// See [`crate::standby::Follow::follow`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn follow(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        from: i64,
+        records_max: usize,
+        each: &mut dyn FnMut(Record) -> Result<(), LogError>,
+    ) -> Result<Read, LogError> {
+        let mut reader = self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        reader.follow(topic, partition, from, records_max, each)
+    }
+
     /// Appends records, in order per partition, and waits until the brokers have them all.
     ///
     /// # Errors
@@ -95,5 +112,22 @@ impl KafkaTopics {
         producer
             .flush(TIMEOUT)
             .map_err(|error| classify::uncommitted("records are not known to be taken", &error))
+    }
+}
+
+impl Follow for KafkaTopics {
+    fn partitions(&mut self, topic: &str) -> Result<i32, LogError> {
+        KafkaTopics::partitions(self, topic)
+    }
+
+    fn follow(
+        &mut self,
+        topic: &Topic,
+        partition: i32,
+        from: i64,
+        records_max: usize,
+        each: &mut dyn FnMut(Record) -> Result<(), LogError>,
+    ) -> Result<Read, LogError> {
+        KafkaTopics::follow(self, topic, partition, from, records_max, each)
     }
 }

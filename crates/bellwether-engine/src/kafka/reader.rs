@@ -40,6 +40,15 @@ struct Reading {
     end: i64,
 }
 
+/// How far to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// To the last record, once it is known whether it is committed.
+    Last,
+    /// To what can be read now.
+    Stable,
+}
+
 enum Begun {
     /// There is nothing to read.
     AtEnd(i64),
@@ -79,12 +88,36 @@ impl Reader {
         records_max: usize,
         each: &mut dyn FnMut(Record) -> Result<(), LogError>,
     ) -> Result<Read, LogError> {
+        self.read_to(End::Last, topic, partition, from, records_max, each)
+    }
+
+    /// See [`crate::standby::Follow::follow`].
+    pub(super) fn follow(
+        &mut self,
+        topic: &Topic,
+        partition: i32,
+        from: i64,
+        records_max: usize,
+        each: &mut dyn FnMut(Record) -> Result<(), LogError>,
+    ) -> Result<Read, LogError> {
+        self.read_to(End::Stable, topic, partition, from, records_max, each)
+    }
+
+    fn read_to(
+        &mut self,
+        end: End,
+        topic: &Topic,
+        partition: i32,
+        from: i64,
+        records_max: usize,
+        each: &mut dyn FnMut(Record) -> Result<(), LogError>,
+    ) -> Result<Read, LogError> {
         let under_way = self.under_way.take().filter(|reading| {
             reading.topic == *topic && reading.partition == partition && reading.next == from
         });
         let mut reading = match under_way {
             Some(reading) => reading,
-            None => match self.begin(topic, partition, from)? {
+            None => match self.begin(end, topic, partition, from)? {
                 Begun::AtEnd(end) => return Ok(Read { next: end, end }),
                 Begun::Reading(reading) => reading,
             },
@@ -101,8 +134,17 @@ impl Reader {
         outcome.map(|()| read)
     }
 
-    fn begin(&self, topic: &Topic, partition: i32, from: i64) -> Result<Begun, LogError> {
-        let (oldest, end) = self.ends(topic, partition)?;
+    fn begin(
+        &self,
+        up_to: End,
+        topic: &Topic,
+        partition: i32,
+        from: i64,
+    ) -> Result<Begun, LogError> {
+        let (oldest, end) = match up_to {
+            End::Last => self.ends(topic, partition)?,
+            End::Stable => ends(&self.committed, topic, partition)?,
+        };
         if from > end {
             return Err(LogError::new(
                 Remedy::Stop,
@@ -116,7 +158,9 @@ impl Reader {
         if next >= end {
             return Ok(Begun::AtEnd(end));
         }
-        self.wait_for_open_transactions(topic, partition, end)?;
+        if up_to == End::Last {
+            self.wait_for_open_transactions(topic, partition, end)?;
+        }
         let mut assignment = TopicPartitionList::new();
         assignment
             .add_partition_offset(topic, partition, Offset::Offset(next))
