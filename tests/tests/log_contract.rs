@@ -8,7 +8,6 @@ mod broker;
 mod fixtures;
 #[path = "log_contract/kafka_only.rs"]
 mod kafka_only;
-#[expect(dead_code, reason = "the simulation uses the rest")]
 #[path = "simulation/log.rs"]
 mod log;
 

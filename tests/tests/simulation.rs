@@ -6,6 +6,8 @@
 
 #[path = "simulation/broker.rs"]
 mod broker;
+#[path = "simulation/follow.rs"]
+mod follow;
 #[path = "simulation/log.rs"]
 mod log;
 #[path = "simulation/oracle.rs"]

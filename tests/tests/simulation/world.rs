@@ -22,7 +22,8 @@ use bellwether_wire::encode::Encoder;
 use serde_json::{Value, json};
 
 use crate::broker::Broker;
-use crate::log::{Faults, ModelFollow, ModelLog, POWER_CUT, PowerCut, lock};
+use crate::follow::ModelFollow;
+use crate::log::{Faults, ModelLog, POWER_CUT, PowerCut, lock};
 
 /// Where event time begins: a Monday.
 pub(crate) const START_MS: i64 = 20_402 * DAY_MS;
