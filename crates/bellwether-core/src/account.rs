@@ -221,6 +221,26 @@ impl Account {
         self.profile.as_ref().and_then(|profile| profile.name.as_deref())
     }
 
+    /// Bytes that the account takes in memory, about: what grows is counted, what does not is estimated.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        /// Name, value and the share of a tree's nodes; allocations are rounded up.
+        const ROW_BYTES: usize = 160;
+        /// A profile, and what else is small.
+        const FIXED_BYTES: usize = 1_024;
+        let signal = |state: &SignalState| {
+            size_of::<SignalState>()
+                + state.open.len() * size_of::<(Day, DayTotals)>()
+                + state.recent.len() * size_of::<(Millis, f64)>()
+                + state.evidence.as_ref().map_or(0, |_| FIXED_BYTES / 4)
+        };
+        let rings: usize = self.history.rings.iter().map(|(_, ring)| ring.len() * 8 + 64).sum();
+        let members: usize = self.activity.keys().map(|key| ROW_BYTES + key.value.len()).sum();
+        let alerts = self.hot.alerts.len() * FIXED_BYTES;
+        let signals: usize = self.hot.signals.iter().map(signal).sum();
+        size_of::<Account>() + FIXED_BYTES + signals + rings + members + alerts
+    }
+
     /// When the account's timer is due, if it waits for one.
     #[must_use]
     pub fn due(&self) -> Option<Millis> {

@@ -14,7 +14,7 @@ use crate::detect::{Detector, Deviation, RobustDetector};
 use crate::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
 use crate::history::{DayTotals, mask};
 use crate::id::AccountId;
-use crate::output::{Evidence, Maturity, Output, Resolution};
+use crate::output::{Evidence, HealthRecord, Maturity, Output, Resolution};
 use crate::points::Points;
 use crate::policy::{Compiled, Direction, Signal};
 use crate::reject::{Reason, Reject};
@@ -76,22 +76,30 @@ impl Core {
 
     /// An account as a read model shows it: its health record and its open alerts. Empty before anything was published.
     #[must_use]
-    pub fn view(&self, mut account: Account) -> Vec<Output> {
-        if account.hot.published_score.is_none() {
-            return Vec::new();
-        }
+    pub fn view(&self, account: Account) -> Vec<Output> {
+        let Some((account, record)) = self.described(account) else { return Vec::new() };
+        let alerts = alert::standing(&account, &self.policy, self.scorer.version());
+        std::iter::once(Output::Health(Box::new(record)))
+            .chain(alerts.into_iter().map(|event| Output::Alert(Box::new(event))))
+            .collect()
+    }
+
+    /// The health record of an account as it stands; none before anything was published.
+    #[must_use]
+    pub fn record(&self, account: Account) -> Option<HealthRecord> {
+        self.described(account).map(|(_, record)| record)
+    }
+
+    fn described(&self, mut account: Account) -> Option<(Account, HealthRecord)> {
+        account.hot.published_score?;
         self.realign(&mut account);
-        let model = self.scorer.version();
         let at = account
             .hot
             .last_event_at
             .unwrap_or_default()
             .max(account.zone().day_start(account.hot.today));
-        let record = publish::health_record(&account, &self.policy, model, at);
-        let alerts = alert::standing(&account, &self.policy, model);
-        std::iter::once(Output::Health(Box::new(record)))
-            .chain(alerts.into_iter().map(|event| Output::Alert(Box::new(event))))
-            .collect()
+        let record = publish::health_record(&account, &self.policy, self.scorer.version(), at);
+        Some((account, record))
     }
 
     /// Applies one input. `received_at` is the time at which the log took it (the broker's or the appender's stamp).

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod embedded;
 pub mod kafka;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod read_model;
 pub mod standby;

@@ -106,6 +106,12 @@ metrics! {
     ALERTS_OPEN = Gauge "bellwether_open_alerts" ["severity"] "Alerts that are open, by severity.";
     BUILD_INFO = Gauge "bellwether_build_info" ["version", "policy_version"]
         "Always 1; names the build and the policy in force.";
+    MEMORY_BUDGET = Gauge "bellwether_memory_budget_bytes" []
+        "Memory that this process is to stay within (engine.memory_mib).";
+    MEMORY_USED = Gauge "bellwether_memory_used_bytes" ["part"]
+        "Memory in use by part, about: stores (block cache and write buffers), accounts (decoded), read_model.";
+    MEMORY_DIVISOR = Gauge "bellwether_memory_throttle" []
+        "By how much batches and caches are divided to stay within the budget; 1 is not throttled.";
     RSS_BYTES = Gauge "process_resident_memory_bytes" [] "Resident memory of this process.";
     CPU_SECONDS = Counter "process_cpu_seconds_total" []
         "User and system time that this process used.";
@@ -159,6 +165,9 @@ pub struct Metrics {
     accounts: IntGaugeVec,
     alerts_open: IntGaugeVec,
     build_info: IntGaugeVec,
+    memory_budget: Gauge,
+    memory_used: IntGaugeVec,
+    memory_divisor: Gauge,
     rss_bytes: Gauge,
     cpu_seconds: Counter,
     open_fds: Gauge,
@@ -244,6 +253,9 @@ impl Metrics {
             accounts: gauges(&registry, &ACCOUNTS)?,
             alerts_open: gauges(&registry, &ALERTS_OPEN)?,
             build_info: gauges(&registry, &BUILD_INFO)?,
+            memory_budget: process_gauge(&registry, &MEMORY_BUDGET)?,
+            memory_used: gauges(&registry, &MEMORY_USED)?,
+            memory_divisor: process_gauge(&registry, &MEMORY_DIVISOR)?,
             rss_bytes: process_gauge(&registry, &RSS_BYTES)?,
             cpu_seconds: cpu.get_metric_with_label_values::<&str>(&[])?,
             open_fds: process_gauge(&registry, &OPEN_FDS)?,
@@ -404,6 +416,16 @@ impl Metrics {
         self.restore_remaining.with_label_values(&[partition.to_string()]).set(remaining);
     }
 
+    /// Reports the memory budget, how far work is throttled to keep it, and what parts of it are in use.
+    pub fn memory(&self, budget_bytes: usize, divisor: usize, used: &[(&str, usize)]) {
+        self.memory_budget.set(budget_bytes as f64);
+        self.memory_divisor.set(divisor as f64);
+        for (part, bytes) in used {
+            let bytes = i64::try_from(*bytes).unwrap_or(i64::MAX);
+            self.memory_used.with_label_values(&[part]).set(bytes);
+        }
+    }
+
     /// Reports how far a standby copy is behind, in records.
     pub fn standby(&self, partition: i32, behind: i64) {
         self.standby_behind.with_label_values(&[partition.to_string()]).set(behind);
@@ -459,8 +481,8 @@ impl Metrics {
 
     /// Reads the process's own figures. Where there is no `/proc`, they stay at zero.
     fn observe_process(&self) {
-        if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
-            self.rss_bytes.set(resident_bytes(&status).unwrap_or(0.0));
+        if let Some(resident) = resident_bytes() {
+            self.rss_bytes.set(resident as f64);
         }
         if let Ok(stat) = std::fs::read_to_string("/proc/self/stat") {
             let used = cpu_seconds(&stat).unwrap_or(0.0);
@@ -489,10 +511,15 @@ fn remedy_label(remedy: Remedy) -> &'static str {
 }
 
 /// `VmRSS` of `/proc/self/status`, which is in kB (proc(5)).
-fn resident_bytes(status: &str) -> Option<f64> {
+fn resident_of(status: &str) -> Option<usize> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kilobytes * 1024.0)
+    let kilobytes: usize = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// Resident memory of this process, where there is a `/proc`.
+pub(crate) fn resident_bytes() -> Option<usize> {
+    resident_of(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
 /// Fields 14 and 15 of `/proc/self/stat`, counted after the command name, which may itself hold spaces and brackets. They are in
@@ -534,6 +561,7 @@ mod tests {
         metrics.state_bytes(0, 10);
         metrics.restore(0, 1, 2);
         metrics.standby(1, 3);
+        metrics.memory(1 << 30, 1, &[("stores", 1)]);
         metrics.alert_transition(Transition::Opened, "churn_risk", Severity::High);
         let text = rendered(&metrics);
         let mut exposed: Vec<&str> =
@@ -610,7 +638,7 @@ mod tests {
 
     #[test]
     fn process_figures_are_read_as_the_kernel_writes_them() {
-        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152.0));
+        assert_eq!(resident_of("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 1 0 5 6 7";
         assert_eq!(cpu_seconds(stat), Some(2.0));
         assert_eq!(cpu_seconds("broken"), None);

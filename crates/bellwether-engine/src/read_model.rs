@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - It holds what was committed and nothing else, so a reader never sees a score that a crash takes back.
-//! - Everything is bounded: alerts and score changes by the constants below, the rest by the accounts of the owned partitions.
+//! - Everything is bounded: alerts and score changes by [`Limits`], the rest by the accounts of the owned partitions: of each a few
+//!   words are kept here, and its full record where its state is ([`Details`]).
 //! - Publishing the same output twice changes nothing, so a restart may publish what it re-reads.
 //! - Readers work in small steps: no query holds a lock for longer than [`SCAN_MAX`] entries take.
 //!
@@ -20,16 +21,60 @@ use bellwether_core::output::{
 use bellwether_core::points::Points;
 use dashmap::DashMap;
 
-/// Alert events kept, over all accounts: about 20 MB at 2 kB each.
-pub const ALERTS_MAX: usize = 10_000;
 /// Score changes kept per account: two months of daily movements.
 pub const CHANGES_PER_ACCOUNT_MAX: usize = 60;
-/// Score changes kept over all accounts: about 200 MB at 1 kB each.
-pub const CHANGES_MAX: usize = 200_000;
 /// Entries that one call of [`ReadModel::scan`] may return.
 pub const SCAN_MAX: usize = 1_024;
 /// A worker that has not beaten for longer than this is taken to be stuck. Well above a poll and a commit (seconds at worst).
 pub const BEAT_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// How much of the recent past is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Alert events, over all accounts.
+    pub alerts: usize,
+    /// Score changes, over all accounts.
+    pub changes: usize,
+}
+
+impl Limits {
+    /// What an alert event and a score change take, about.
+    const ALERT_BYTES: usize = 2_048;
+    const CHANGE_BYTES: usize = 1_024;
+    /// More alerts than anyone looks through.
+    const ALERTS_MAX: usize = 10_000;
+
+    /// What fits into so many bytes.
+    #[must_use]
+    pub fn within(bytes: usize) -> Limits {
+        let alerts = (bytes / 4 / Limits::ALERT_BYTES).clamp(100, Limits::ALERTS_MAX);
+        let left = bytes.saturating_sub(alerts * Limits::ALERT_BYTES);
+        Limits { alerts, changes: (left / Limits::CHANGE_BYTES).max(1_000) }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits::within(128 << 20)
+    }
+}
+
+/// Full records of the accounts of a partition, from wherever its state is kept.
+pub trait Details: Send + Sync {
+    /// The record of an account as committed; none where it is not known, or can no longer be read here.
+    fn record(&self, id: &AccountId) -> Option<HealthRecord>;
+}
+
+/// What a list shows of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glance {
+    /// Name from its profile.
+    pub name: Option<String>,
+    /// Score now.
+    pub score: Points,
+    /// Band now.
+    pub band: Band,
+}
 
 /// An account as it is known now.
 #[derive(Debug, Clone)]
@@ -45,7 +90,7 @@ pub struct AccountView {
 #[derive(Debug, Default)]
 struct Entry {
     partition: i32,
-    record: Option<Arc<HealthRecord>>,
+    glance: Option<Glance>,
     changes: VecDeque<Arc<ScoreChanged>>,
     open: Vec<Arc<AlertEvent>>,
 }
@@ -68,13 +113,36 @@ struct Index {
 }
 
 /// The read model of a process. Shared between its workers, which publish, and its server, which reads.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ReadModel {
+    limits: Limits,
     accounts: DashMap<AccountId, Entry>,
     index: RwLock<Index>,
+    details: RwLock<BTreeMap<i32, Arc<dyn Details>>>,
+}
+
+impl std::fmt::Debug for ReadModel {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ReadModel")
+            .field("accounts", &self.accounts.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl ReadModel {
+    /// An empty one that keeps so much.
+    #[must_use]
+    pub fn new(limits: Limits) -> ReadModel {
+        ReadModel { limits, ..ReadModel::default() }
+    }
+
+    /// Says where the full records of a partition are, until [`ReadModel::drop_partition`].
+    pub fn open_partition(&self, partition: i32, details: Arc<dyn Details>) {
+        let mut all = self.details.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(partition, details);
+    }
+
     /// Takes in what a worker just committed for a partition, in order.
     pub fn publish(&self, partition: i32, outputs: &[Output]) {
         if outputs.is_empty() {
@@ -87,10 +155,12 @@ impl ReadModel {
             match output {
                 Output::Health(record) => index.put_record(&mut entry, record),
                 Output::ScoreChanged(change) => index.put_change(&mut entry, change),
-                Output::Alert(event) => index.put_alert(partition, &mut entry, event),
+                Output::Alert(event) => {
+                    index.put_alert(self.limits.alerts, partition, &mut entry, event);
+                }
             }
         }
-        while index.changes.len() > CHANGES_MAX {
+        while index.changes.len() > self.limits.changes {
             let Some((account, sequence)) = index.changes.pop_front() else { break };
             if let Some(mut entry) = self.accounts.get_mut(&account) {
                 entry.changes.retain(|change| change.sequence != sequence);
@@ -100,11 +170,12 @@ impl ReadModel {
 
     /// Forgets the accounts and alerts of a partition that is no longer owned.
     pub fn drop_partition(&self, partition: i32) {
+        self.details.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
         let mut index = self.index_mut();
-        self.accounts.retain(|_, entry| {
+        self.accounts.retain(|id, entry| {
             let stays = entry.partition != partition;
             if !stays {
-                index.forget(entry);
+                index.forget(id, entry);
             }
             stays
         });
@@ -112,15 +183,36 @@ impl ReadModel {
         index.alert_ids = index.alerts.iter().map(|(_, event)| event.id.clone()).collect();
     }
 
+    /// Bytes in use, about.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        /// Entries of the map and of the index, with an id and a name.
+        const ACCOUNT_BYTES: usize = 400;
+        let index = self.index();
+        self.accounts.len() * ACCOUNT_BYTES
+            + index.alerts.len() * Limits::ALERT_BYTES
+            + index.changes.len() * Limits::CHANGE_BYTES
+    }
+
     /// An account; none where it is unknown or has no record yet.
     #[must_use]
     pub fn account(&self, id: &AccountId) -> Option<AccountView> {
-        let entry = self.accounts.get(id)?;
-        Some(AccountView {
-            record: Arc::clone(entry.record.as_ref()?),
-            changes: entry.changes.iter().cloned().collect(),
-            open_alerts: entry.open.clone(),
-        })
+        let (partition, changes, open_alerts) = {
+            let entry = self.accounts.get(id)?;
+            entry.glance.as_ref()?;
+            (entry.partition, entry.changes.iter().cloned().collect(), entry.open.clone())
+        };
+        let details = {
+            let all = self.details.read().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.get(&partition)?)
+        };
+        Some(AccountView { record: Arc::new(details.record(id)?), changes, open_alerts })
+    }
+
+    /// What a list shows of an account; none where it is unknown or has no record yet.
+    #[must_use]
+    pub fn glance(&self, id: &AccountId) -> Option<Glance> {
+        self.accounts.get(id)?.glance.clone()
     }
 
     /// The next accounts by rising score after a position: at most `count_max`, and never more than [`SCAN_MAX`]. An account
@@ -178,13 +270,14 @@ impl ReadModel {
 
 impl Index {
     fn put_record(&mut self, entry: &mut Entry, record: &HealthRecord) {
-        if let Some(before) = &entry.record {
-            self.by_score.remove(&(before.score, before.account_id.clone()));
+        if let Some(before) = &entry.glance {
+            self.by_score.remove(&(before.score, record.account_id.clone()));
             decrement(&mut self.bands, before.band);
         }
         self.by_score.insert((record.score, record.account_id.clone()));
         *self.bands.entry(record.band).or_default() += 1;
-        entry.record = Some(Arc::new(record.clone()));
+        let HealthRecord { name, score, band, .. } = record;
+        entry.glance = Some(Glance { name: name.clone(), score: *score, band: *band });
     }
 
     fn put_change(&mut self, entry: &mut Entry, change: &ScoreChanged) {
@@ -198,13 +291,19 @@ impl Index {
         self.changes.push_back((change.account_id.clone(), change.sequence));
     }
 
-    fn put_alert(&mut self, partition: i32, entry: &mut Entry, event: &AlertEvent) {
+    fn put_alert(
+        &mut self,
+        alerts_max: usize,
+        partition: i32,
+        entry: &mut Entry,
+        event: &AlertEvent,
+    ) {
         if !self.alert_ids.insert(event.id.clone()) {
             return;
         }
         let event = Arc::new(event.clone());
         self.alerts.push_back((partition, Arc::clone(&event)));
-        if self.alerts.len() > ALERTS_MAX
+        if self.alerts.len() > alerts_max
             && let Some((_, oldest)) = self.alerts.pop_front()
         {
             self.alert_ids.remove(&oldest.id);
@@ -220,10 +319,10 @@ impl Index {
         }
     }
 
-    fn forget(&mut self, entry: &Entry) {
-        if let Some(record) = &entry.record {
-            self.by_score.remove(&(record.score, record.account_id.clone()));
-            decrement(&mut self.bands, record.band);
+    fn forget(&mut self, id: &AccountId, entry: &Entry) {
+        if let Some(glance) = &entry.glance {
+            self.by_score.remove(&(glance.score, id.clone()));
+            decrement(&mut self.bands, glance.band);
         }
         for alert in &entry.open {
             decrement(&mut self.open, alert.severity);
@@ -404,6 +503,39 @@ mod tests {
         }))
     }
 
+    /// Knows every account.
+    struct Everyone;
+
+    impl Details for Everyone {
+        fn record(&self, id: &AccountId) -> Option<HealthRecord> {
+            match health(id.as_str(), 7, Band::AtRisk) {
+                Output::Health(record) => Some(*record),
+                Output::ScoreChanged(_) | Output::Alert(_) => None,
+            }
+        }
+    }
+
+    #[test]
+    fn the_full_record_is_read_where_the_state_is() {
+        let model = ReadModel::default();
+        model.publish(0, &[health("a", 100, Band::AtRisk)]);
+        assert_eq!(model.glance(&account("a")).map(|glance| glance.score), Some(Points(100)));
+        assert!(model.account(&account("a")).is_none(), "its state is not open");
+        model.open_partition(0, Arc::new(Everyone));
+        let view = model.account(&account("a")).expect("it is known and its state is open");
+        assert_eq!(view.record.score, Points(7));
+        assert!(model.account(&account("b")).is_none(), "nothing was published of it");
+    }
+
+    #[test]
+    fn limits_follow_from_bytes() {
+        let small = Limits::within(0);
+        assert_eq!((small.alerts, small.changes), (100, 1_000));
+        let large = Limits::within(1 << 30);
+        assert_eq!(large.alerts, Limits::ALERTS_MAX);
+        assert!((900_000..=1_100_000).contains(&large.changes), "{large:?}");
+    }
+
     fn ids(positions: &[Position]) -> Vec<&str> {
         positions.iter().map(|(_, id)| id.as_str()).collect()
     }
@@ -461,7 +593,9 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_per_account_and_in_all() {
-        let model = ReadModel::default();
+        let limits = Limits { alerts: 50, changes: 300 };
+        let model = ReadModel::new(limits);
+        model.open_partition(0, Arc::new(Everyone));
         model.publish(0, &[health("a", 1, Band::AtRisk), health("z", 2, Band::AtRisk)]);
         let many: Vec<Output> = (1..=100).map(|sequence| change("a", sequence)).collect();
         model.publish(0, &many);
@@ -470,18 +604,18 @@ mod tests {
         let kept: Vec<u64> = view.changes.iter().map(|change| change.sequence).collect();
         assert_eq!(kept, (41..=100).collect::<Vec<u64>>());
 
-        for number in 0..CHANGES_MAX {
+        for number in 0..limits.changes {
             model.publish(0, &[change(&format!("n{number}"), 1)]);
         }
         let view = model.account(&account("a")).expect("it has a record");
         assert!(view.changes.is_empty(), "the oldest changes of all went first");
-        assert_eq!(model.index().changes.len(), CHANGES_MAX);
+        assert_eq!(model.index().changes.len(), limits.changes);
 
-        for event in 0..=ALERTS_MAX as u32 {
+        for event in 0..=limits.alerts as u32 {
             model.publish(0, &[alert("z", event, Transition::Updated, Severity::Low)]);
         }
         let alerts = model.recent_alerts();
-        assert_eq!((alerts.len(), alerts.last().map(|e| e.at)), (ALERTS_MAX, Some(Millis(1))));
+        assert_eq!((alerts.len(), alerts.last().map(|e| e.at)), (limits.alerts, Some(Millis(1))));
     }
 
     #[test]

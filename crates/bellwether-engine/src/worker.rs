@@ -16,21 +16,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether_core::event::Input;
-use bellwether_core::output::Output;
+use bellwether_core::id::AccountId;
+use bellwether_core::output::{HealthRecord, Output};
 use bellwether_core::reject::Reject;
 use bellwether_core::state::State;
 use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
 use bellwether_store::error::StoreError;
-use bellwether_store::task::{Store, StoreOptions, Stream};
+use bellwether_store::task::{Store, StoreOptions, StoreReader, Stream};
 use bellwether_wire::dead_letter::DeadLetter;
 use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::Encoder;
 
 use crate::clock::{Clock, SystemClock};
 use crate::log::{Append, Log, LogError, Poll, Record, Remedy, Topic, Transaction};
-use crate::metrics::Metrics;
-use crate::read_model::{ReadModel, Readiness};
+use crate::memory::Memory;
+use crate::metrics::{self, Metrics};
+use crate::read_model::{Details, ReadModel, Readiness};
 use crate::standby::Owned;
 use crate::topics::TopicNames;
 
@@ -99,6 +101,8 @@ pub struct Shared {
     pub read_model: Arc<ReadModel>,
     /// Whether the process is ready.
     pub readiness: Arc<Readiness>,
+    /// The memory budget.
+    pub memory: Arc<Memory>,
     /// Which partitions its workers own.
     pub owned: Owned,
     /// Set to stop.
@@ -349,7 +353,8 @@ impl Worker {
             (false, false) => HAND_OVER_RETRY,
             (false, true) => self.settings.poll_timeout,
         };
-        match log.poll(self.settings.batch_records_max, timeout)? {
+        let records_max = self.shared.memory.part_of(self.settings.batch_records_max);
+        match log.poll(records_max, timeout)? {
             Poll::Idle => {}
             Poll::Assigned(partitions) => {
                 self.assign(&partitions);
@@ -464,6 +469,8 @@ impl Worker {
         restoring: Restoring,
     ) -> Result<(), WorkerError> {
         let Some(store) = restoring.store else { return Ok(()) };
+        let records = Arc::new(Records { core: self.core.clone(), reader: store.reader() });
+        self.shared.read_model.open_partition(partition, records);
         self.show(partition, &store).map_err(of(partition))?;
         let busy_at = self.clock.elapsed();
         self.tasks.insert(partition, Task { store, busy_at, waiting: None });
@@ -867,6 +874,7 @@ impl Worker {
             return Ok(());
         }
         self.reported_at = self.clock.elapsed();
+        self.watch_memory();
         let metrics = &self.shared.metrics;
         let now = self.clock.now_ms();
         for (&partition, task) in &self.tasks {
@@ -880,6 +888,44 @@ impl Worker {
         metrics.alerts_open(self.shared.read_model.open_alert_counts());
         metrics.lag(&log.lag()?);
         Ok(())
+    }
+}
+
+impl Worker {
+    /// The first worker watches for all.
+    fn watch_memory(&self) {
+        let memory = &self.shared.memory;
+        if self.settings.worker != 0 || !memory.is_bounded() {
+            return;
+        }
+        if let Some(resident) = metrics::resident_bytes() {
+            memory.observe(resident);
+        }
+        let used = [
+            ("stores", self.settings.store.shared.usage_bytes()),
+            ("accounts", memory.accounts_bytes()),
+            ("read_model", self.shared.read_model.memory_bytes()),
+        ];
+        self.shared.metrics.memory(memory.budget_bytes(), memory.divisor(), &used);
+    }
+}
+
+/// Full records for the read model, from the store as it is committed.
+struct Records {
+    core: Core,
+    reader: StoreReader,
+}
+
+impl Details for Records {
+    fn record(&self, id: &AccountId) -> Option<HealthRecord> {
+        match self.reader.get(id) {
+            Ok(account) => self.core.record(account?),
+            Err(error) => {
+                // The worker meets it as well, and decides what is to be done.
+                tracing::warn!(%error, account = %id, "an account cannot be read");
+                None
+            }
+        }
     }
 }
 

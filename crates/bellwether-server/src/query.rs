@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{AlertEvent, Band, Severity, Transition};
 use bellwether_core::points::Points;
-use bellwether_engine::read_model::{AccountView, Position, ReadModel, SCAN_MAX};
+use bellwether_engine::read_model::{AccountView, Glance, Position, ReadModel, SCAN_MAX};
 use serde::Deserialize;
 
 use crate::problem::Problem;
@@ -54,11 +54,13 @@ pub(crate) fn accounts(model: &ReadModel, query: &AccountsQuery) -> Result<Accou
         let last_chunk = positions.len() < SCAN_MAX;
         for position in positions {
             // One more than the page holds says whether there is a next page.
-            let wanted = model.account(&position.1).filter(|view| {
-                band.is_none_or(|band| view.record.band == band)
-                    && words.as_ref().is_none_or(|words| mentions(view, words))
+            let id = &position.1;
+            let wanted = model.glance(id).is_some_and(|glance| {
+                band.is_none_or(|band| glance.band == band)
+                    && words.as_ref().is_none_or(|words| mentions(id, &glance, words))
             });
-            if let Some(view) = wanted {
+            // Gone where its partition was given up meanwhile.
+            if wanted && let Some(view) = model.account(id) {
                 if accounts.len() == limit {
                     let next_cursor = at.as_ref().map(cursor_text);
                     return Ok(AccountsPage { accounts, next_cursor });
@@ -112,10 +114,9 @@ fn filled(text: Option<&String>) -> Option<&str> {
     text.map(|text| text.trim()).filter(|text| !text.is_empty())
 }
 
-fn mentions(view: &AccountView, words: &str) -> bool {
-    let name = view.record.name.as_deref().unwrap_or_default();
-    view.record.account_id.as_str().to_lowercase().contains(words)
-        || name.to_lowercase().contains(words)
+fn mentions(id: &AccountId, glance: &Glance, words: &str) -> bool {
+    let name = glance.name.as_deref().unwrap_or_default();
+    id.as_str().to_lowercase().contains(words) || name.to_lowercase().contains(words)
 }
 
 fn band(text: &str) -> Result<Band, Problem> {

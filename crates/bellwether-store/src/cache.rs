@@ -1,7 +1,9 @@
-//! A bounded cache of whole accounts, all equal to their committed rows. Second-chance eviction: an account that was
-//! used since the hand last passed stays for another round.
+//! A cache of whole accounts, all equal to their committed rows, within a budget in bytes that all stores of the process share.
+//! Second-chance eviction: an account that was used since the hand last passed stays for another round.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellwether_core::account::Account;
 use bellwether_core::id::AccountId;
@@ -15,10 +17,50 @@ pub(crate) struct Loaded {
     pub(crate) has_hot: bool,
 }
 
+/// Memory for decoded accounts, shared evenly by the stores that are open. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AccountMemory(Arc<Usage>);
+
+#[derive(Debug)]
+struct Usage {
+    bytes_max: AtomicUsize,
+    bytes: AtomicUsize,
+    caches: AtomicUsize,
+}
+
+impl AccountMemory {
+    /// A budget in bytes.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> AccountMemory {
+        AccountMemory(Arc::new(Usage {
+            bytes_max: AtomicUsize::new(bytes_max),
+            bytes: AtomicUsize::new(0),
+            caches: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Bytes in use now, about.
+    #[must_use]
+    pub fn usage_bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the budget. Caches shrink with their next use.
+    pub fn set_max(&self, bytes_max: usize) {
+        self.0.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    fn share(&self) -> usize {
+        let caches = self.0.caches.load(Ordering::Relaxed).max(1);
+        self.0.bytes_max.load(Ordering::Relaxed) / caches
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     /// None while the account is out.
     loaded: Option<Loaded>,
+    bytes: usize,
     used: bool,
 }
 
@@ -27,12 +69,19 @@ struct Slot {
 pub(crate) struct AccountCache {
     slots: HashMap<AccountId, Slot>,
     hand: VecDeque<AccountId>,
-    accounts_max: usize,
+    bytes: usize,
+    memory: AccountMemory,
 }
 
 impl AccountCache {
-    pub(crate) fn new(accounts_max: usize) -> AccountCache {
-        AccountCache { slots: HashMap::new(), hand: VecDeque::new(), accounts_max }
+    pub(crate) fn new(memory: &AccountMemory) -> AccountCache {
+        memory.0.caches.fetch_add(1, Ordering::Relaxed);
+        AccountCache {
+            slots: HashMap::new(),
+            hand: VecDeque::new(),
+            bytes: 0,
+            memory: memory.clone(),
+        }
     }
 
     /// Takes an account out. Its slot waits for it to come back.
@@ -44,19 +93,25 @@ impl AccountCache {
 
     /// Puts an account in, or back.
     pub(crate) fn insert(&mut self, loaded: Loaded) {
-        if let Some(slot) = self.slots.get_mut(&loaded.account.id) {
-            slot.loaded = Some(loaded);
-            return;
-        }
-        if self.accounts_max == 0 {
-            return;
-        }
-        while self.slots.len() >= self.accounts_max {
+        let bytes = loaded.account.memory_bytes();
+        let share = self.memory.share();
+        let id = loaded.account.id.clone();
+        let before = match self.slots.get_mut(&id) {
+            Some(slot) => {
+                slot.loaded = Some(loaded);
+                std::mem::replace(&mut slot.bytes, bytes)
+            }
+            None if bytes > share => return,
+            None => {
+                self.hand.push_back(id.clone());
+                self.slots.insert(id, Slot { loaded: Some(loaded), bytes, used: false });
+                0
+            }
+        };
+        self.count(before, bytes);
+        while self.bytes > share && !self.hand.is_empty() {
             self.evict();
         }
-        let id = loaded.account.id.clone();
-        self.hand.push_back(id.clone());
-        self.slots.insert(id, Slot { loaded: Some(loaded), used: false });
     }
 
     fn evict(&mut self) {
@@ -67,9 +122,17 @@ impl AccountCache {
                 self.hand.push_back(id);
             }
             _ => {
-                self.slots.remove(&id);
+                let bytes = self.slots.remove(&id).map_or(0, |slot| slot.bytes);
+                self.count(bytes, 0);
             }
         }
+    }
+
+    fn count(&mut self, before: usize, after: usize) {
+        self.bytes = self.bytes + after - before;
+        let total = &self.memory.0.bytes;
+        total.fetch_add(after, Ordering::Relaxed);
+        total.fetch_sub(before, Ordering::Relaxed);
     }
 
     /// Drops one account.
@@ -77,6 +140,13 @@ impl AccountCache {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.loaded = None;
         }
+    }
+}
+
+impl Drop for AccountCache {
+    fn drop(&mut self) {
+        self.count(self.bytes, 0);
+        self.memory.0.caches.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -91,23 +161,44 @@ mod tests {
 
     #[test]
     fn the_cache_keeps_its_bound_and_what_is_used() {
-        let mut cache = AccountCache::new(3);
+        let one = loaded("busy").account.memory_bytes();
+        let memory = AccountMemory::new(3 * one + 100);
+        let mut cache = AccountCache::new(&memory);
         let busy = AccountId::new("busy").expect("an identifier");
         cache.insert(loaded("busy"));
         for round in 0..100 {
             let taken = cache.take(&busy).expect("an account in use is not evicted");
             cache.insert(taken);
             cache.insert(loaded(&format!("passing-{round}")));
-            assert!(cache.slots.len() <= 3);
+            assert!(cache.slots.len() <= 3 && memory.usage_bytes() <= 3 * one + 100);
             assert_eq!(cache.hand.len(), cache.slots.len());
         }
         cache.forget(&busy);
         assert!(cache.take(&busy).is_none());
+        drop(cache);
+        assert_eq!(memory.usage_bytes(), 0);
+    }
+
+    #[test]
+    fn stores_share_the_budget_and_shrink_with_it() {
+        let one = loaded("a").account.memory_bytes();
+        let memory = AccountMemory::new(8 * one);
+        let mut first = AccountCache::new(&memory);
+        (0..8).for_each(|number| first.insert(loaded(&number.to_string())));
+        assert_eq!(first.slots.len(), 8);
+        let mut second = AccountCache::new(&memory);
+        (0..8).for_each(|number| second.insert(loaded(&number.to_string())));
+        assert_eq!(second.slots.len(), 4, "half of it");
+        first.insert(loaded("x"));
+        assert_eq!(first.slots.len(), 4, "and the first gives up the other half");
+        memory.set_max(2 * one);
+        first.insert(loaded("y"));
+        assert_eq!(first.slots.len(), 1);
     }
 
     #[test]
     fn a_cache_of_none_holds_none() {
-        let mut cache = AccountCache::new(0);
+        let mut cache = AccountCache::new(&AccountMemory::new(0));
         cache.insert(loaded("a"));
         assert!(cache.take(&AccountId::new("a").expect("an identifier")).is_none());
     }

@@ -4,7 +4,7 @@
 //! - Rows and the changelog position they correspond to are written in one atomic batch; after a crash they agree.
 //! - Key bytes never change meaning. Every value starts with a format version; every old version stays readable.
 //! - After a failed write a store is poisoned: nothing goes on from unknown state.
-//! - Memory is bounded: block cache and write buffers are one shared budget, the cache of accounts has a bound of its own.
+//! - Memory is bounded: block cache and write buffers are one budget that all databases share, decoded accounts another.
 //! - Deliberately absent: Kafka, policy, clocks, decisions.
 
 mod batch;
@@ -19,4 +19,5 @@ mod seen;
 pub mod task;
 mod timers;
 
+pub use cache::AccountMemory;
 pub use database::Shared;

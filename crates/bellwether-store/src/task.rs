@@ -15,6 +15,7 @@ mod verify;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bellwether_core::account::{Account, Changed};
 use bellwether_core::id::AccountId;
@@ -23,15 +24,15 @@ use bellwether_core::time::Millis;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
-use crate::cache::{AccountCache, Loaded};
+use crate::cache::{AccountCache, AccountMemory, Loaded};
 use crate::database::{Database, Durability, Shared};
 use crate::error::StoreError;
 use crate::rows::{self, AccountRow, decode, encode};
 use crate::seen::{self, Horizon, Seen};
 use crate::timers::{self, Timers};
 use identity::check_identity;
-pub use reads::AccountIds;
 use reads::load;
+pub use reads::{AccountIds, StoreReader};
 use restore::Restoring;
 pub use verify::Contents;
 
@@ -67,8 +68,8 @@ pub struct Change {
 pub struct StoreOptions {
     /// Memory shared with the process's other databases.
     pub shared: Shared,
-    /// Whole accounts kept in memory at most, apart from those of the batch.
-    pub account_cache_max: usize,
+    /// Memory for whole accounts, apart from those of the batch; shared with the process's other stores.
+    pub accounts: AccountMemory,
 }
 
 /// How much a store holds.
@@ -147,7 +148,7 @@ impl Touched {
 
 /// The state of one partition.
 pub struct Store {
-    database: Database,
+    database: Arc<Database>,
     cache: AccountCache,
     touched: HashMap<AccountId, Touched>,
     timers: Timers,
@@ -194,8 +195,8 @@ impl Store {
             None => Clock::default(),
         };
         Ok(Store {
-            database,
-            cache: AccountCache::new(options.account_cache_max),
+            database: Arc::new(database),
+            cache: AccountCache::new(&options.accounts),
             touched: HashMap::new(),
             timers: Timers::new(),
             seen: Seen::new(horizon),
@@ -269,6 +270,12 @@ impl Store {
     pub fn get(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
         self.check()?;
         Ok(load(&self.database, id)?.map(|loaded| loaded.account))
+    }
+
+    /// Reads committed accounts on other threads, as long as this store is open.
+    #[must_use]
+    pub fn reader(&self) -> StoreReader {
+        StoreReader::new(&self.database)
     }
 
     /// The ids of all committed accounts, ascending.

@@ -18,8 +18,9 @@ use bellwether_engine::clock::now_ms;
 use bellwether_engine::embedded::{AppendError, Embedded, partition_of};
 use bellwether_engine::kafka::{KafkaLog, KafkaOptions, KafkaTopics, WorkerId};
 use bellwether_engine::log::{Append, Log, Topic};
+use bellwether_engine::memory::Memory;
 use bellwether_engine::metrics::Metrics;
-use bellwether_engine::read_model::{ReadModel, Readiness};
+use bellwether_engine::read_model::{Limits, ReadModel, Readiness};
 use bellwether_engine::standby::{self, Follow, OpenFollow, Owned, Standby};
 use bellwether_engine::topics::{Cleanup, TopicNames, TopicSpec};
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
@@ -34,6 +35,7 @@ use serde_json::Value;
 use crate::cli::RunArgs;
 use crate::config::{self, Config, OutputFormat};
 use crate::data_dir::DataDir;
+use crate::memory::Division;
 use crate::policies;
 use crate::usage::{Usage, wrong};
 
@@ -54,9 +56,10 @@ impl App {
     /// Starts workers on the embedded log of a data directory.
     pub(crate) fn embedded(config: &Config, data_dir: &Path, policy: Compiled) -> Result<App> {
         let taken = DataDir::take(data_dir)?;
-        let shared = shared(&policy)?;
+        let parts = Division::of(config, false);
+        let (store, memory) = parts.open();
+        let shared = shared(&policy, memory, parts.limits())?;
         let core = Core::new(Arc::new(policy));
-        let store = store_options(config);
         let partitions = i32::from(config.engine.embedded_partitions);
         let handle = open_log(config, data_dir, &store, partitions)?;
         let settings = settings(config, data_dir, store, 0);
@@ -81,14 +84,16 @@ impl App {
             Some(name) => name.clone(),
             None => taken.instance()?,
         };
-        let shared = shared(&policy)?;
+        let parts = Division::of(config, true);
+        let (store, memory) = parts.open();
+        let shared = shared(&policy, memory, parts.limits())?;
         let core = Core::new(Arc::new(policy));
-        let store = store_options(config);
         let registry = registry(config);
         crate::topics::check(config)?;
         let mut workers = Vec::new();
         for index in 0..u32::from(config.kafka.workers) {
-            let options = kafka_options(config)?;
+            let mut options = kafka_options(config)?;
+            parts.bound(config, &mut options);
             let worker = WorkerId {
                 application: config.application_id.clone(),
                 instance: instance.clone(),
@@ -108,7 +113,9 @@ impl App {
         }
         let mut helpers = Vec::new();
         if config.kafka.standby == config::Standby::All {
-            helpers.push(stand_by(config, store, &shared)?);
+            let mut options = kafka_options(config)?;
+            parts.bound(config, &mut options);
+            helpers.push(stand_by(config, options, store, &shared)?);
         }
         Ok(App { shared, core, workers, helpers, handle: None, _data_dir: taken })
     }
@@ -279,8 +286,12 @@ fn keep_house(log: Embedded, shared: &Shared) -> Result<JoinHandle<()>> {
 }
 
 /// Keeps warm copies of what other processes own, until the application stops.
-fn stand_by(config: &Config, store: StoreOptions, shared: &Shared) -> Result<JoinHandle<()>> {
-    let options = kafka_options(config)?;
+fn stand_by(
+    config: &Config,
+    options: KafkaOptions,
+    store: StoreOptions,
+    shared: &Shared,
+) -> Result<JoinHandle<()>> {
     let name = format!("{}-standby", config.application_id);
     let open: OpenFollow = Box::new(move || {
         KafkaTopics::new(&options, &name).map(|topics| Box::new(topics) as Box<dyn Follow>)
@@ -313,23 +324,22 @@ fn retention(topic: &TopicSpec) -> Retention {
     }
 }
 
-fn shared(policy: &Compiled) -> Result<Shared> {
+fn shared(policy: &Compiled, memory: Memory, limits: Limits) -> Result<Shared> {
     let metrics = Metrics::new()?;
     metrics.build_info(env!("CARGO_PKG_VERSION"), policy.version());
     Ok(Shared {
         metrics,
-        read_model: Arc::new(ReadModel::default()),
+        read_model: Arc::new(ReadModel::new(limits)),
         readiness: Arc::new(Readiness::default()),
+        memory: Arc::new(memory),
         owned: Owned::default(),
         stop: Arc::new(AtomicBool::new(false)),
     })
 }
 
+/// How a command opens stores that no worker has open.
 pub(crate) fn store_options(config: &Config) -> StoreOptions {
-    StoreOptions {
-        shared: bellwether_store::Shared::new(config.engine.store_memory_mib << 20),
-        account_cache_max: config.engine.accounts_cached_max,
-    }
+    Division::of(config, false).open().0
 }
 
 fn settings(config: &Config, data_dir: &Path, store: StoreOptions, worker: u32) -> Settings {

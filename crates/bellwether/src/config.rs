@@ -131,10 +131,10 @@ pub(crate) struct Engine {
     pub(crate) ticks: Ticks,
     /// Seconds that a partition must be quiet before that (1..=86400).
     pub(crate) tick_seconds: u64,
-    /// Memory of the state stores' caches and write buffers, in MiB (16..=1048576).
-    pub(crate) store_memory_mib: usize,
-    /// Accounts that are kept decoded in memory, per partition (100..=10000000).
-    pub(crate) accounts_cached_max: usize,
+    /// Memory that this process is to stay within, in MiB (128..=1048576): caches, write buffers, queues of the Kafka clients, batches and
+    /// the recent past for the API are bounded by parts of it, and batches shrink while the process is larger. Apart from it, every
+    /// account of the owned partitions takes some 400 bytes.
+    pub(crate) memory_mib: usize,
     /// Partitions of the embedded log, fixed when its directory is created (1..=64).
     pub(crate) embedded_partitions: u16,
 }
@@ -188,8 +188,7 @@ impl Default for Config {
                 dead_letter_bytes_max: 15 << 20,
                 ticks: Ticks::Live,
                 tick_seconds: 60,
-                store_memory_mib: 256,
-                accounts_cached_max: 20_000,
+                memory_mib: 1_024,
                 embedded_partitions: 4,
             },
             log: Log { format: LogFormat::Text, filter: "info".to_owned() },
@@ -238,13 +237,7 @@ impl Config {
         let letter = self.engine.dead_letter_bytes_max as u64;
         within("engine.dead_letter_bytes_max", letter, 64 << 10, 15 << 20)?;
         within("engine.tick_seconds", self.engine.tick_seconds, 1, 86_400)?;
-        within("engine.store_memory_mib", self.engine.store_memory_mib as u64, 16, 1 << 20)?;
-        within(
-            "engine.accounts_cached_max",
-            self.engine.accounts_cached_max as u64,
-            100,
-            10_000_000,
-        )?;
+        within("engine.memory_mib", self.engine.memory_mib as u64, 128, 1 << 20)?;
         within("engine.embedded_partitions", u64::from(self.engine.embedded_partitions), 1, 64)?;
         if self.engine.output_format == OutputFormat::Avro && self.registry.url.is_none() {
             bail!("engine.output_format is avro, which needs registry.url");

@@ -7,6 +7,7 @@ mod data_dir;
 mod demo;
 mod dlq;
 mod explain;
+mod memory;
 mod policies;
 mod replay;
 mod show;

@@ -10,11 +10,13 @@ use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use bellwether_engine::clock::Clock;
 use bellwether_engine::log::{Append, Topic};
+use bellwether_engine::memory::Memory;
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{ReadModel, Readiness};
 use bellwether_engine::standby::{self, OpenFollow, Owned, Standby};
 use bellwether_engine::topics::TopicNames;
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Ticks, Worker};
+use bellwether_store::AccountMemory;
 use bellwether_store::memory::MemoryDisk;
 use bellwether_store::task::StoreOptions;
 use bellwether_wire::decode::Decoder;
@@ -209,6 +211,7 @@ impl<'f> World<'f> {
             metrics: Metrics::new().expect("metrics can be made"),
             read_model: Arc::new(ReadModel::default()),
             readiness: Arc::new(Readiness::default()),
+            memory: Arc::new(Memory::unbounded()),
             owned: Owned::default(),
             stop: Arc::default(),
         };
@@ -535,8 +538,11 @@ impl<'f> World<'f> {
 }
 
 /// How stores are opened on a disk.
-pub(crate) fn store_options(disk: &MemoryDisk, account_cache_max: usize) -> StoreOptions {
-    StoreOptions { shared: bellwether_store::Shared::simulated(disk), account_cache_max }
+pub(crate) fn store_options(disk: &MemoryDisk, accounts_max: usize) -> StoreOptions {
+    // An account of this simulation takes up to so much.
+    const ACCOUNT_BYTES: usize = 16 << 10;
+    let accounts = AccountMemory::new(accounts_max * ACCOUNT_BYTES);
+    StoreOptions { shared: bellwether_store::Shared::simulated(disk), accounts }
 }
 
 /// Where a partition's store lies.

@@ -45,6 +45,10 @@ pub struct KafkaOptions {
     pub bootstrap_servers: String,
     /// Records fetched ahead, per worker thread, in KiB.
     pub consumer_queue_kib_max: u32,
+    /// Records of one batch, per worker thread, in KiB; a single record may be larger.
+    pub batch_kib_max: u32,
+    /// Records fetched ahead by each of the two readers of changelogs of a worker thread, in KiB.
+    pub reader_queue_kib_max: u32,
     /// Records waiting to be sent, per worker thread, in KiB.
     pub producer_queue_kib_max: u32,
     /// The largest record that can be appended, in bytes. The topic's `max.message.bytes` must allow it too.
@@ -70,6 +74,8 @@ impl Default for KafkaOptions {
         KafkaOptions {
             bootstrap_servers: "127.0.0.1:9092".to_owned(),
             consumer_queue_kib_max: 16 * 1024,
+            batch_kib_max: 16 * 1024,
+            reader_queue_kib_max: 8 * 1024,
             producer_queue_kib_max: 64 * 1024,
             record_bytes_max: 16 * 1024 * 1024,
             transaction_timeout_ms: 30_000,
@@ -93,6 +99,8 @@ impl fmt::Debug for KafkaOptions {
         f.debug_struct("KafkaOptions")
             .field("bootstrap_servers", &self.bootstrap_servers)
             .field("consumer_queue_kib_max", &self.consumer_queue_kib_max)
+            .field("batch_kib_max", &self.batch_kib_max)
+            .field("reader_queue_kib_max", &self.reader_queue_kib_max)
             .field("producer_queue_kib_max", &self.producer_queue_kib_max)
             .field("record_bytes_max", &self.record_bytes_max)
             .field("transaction_timeout_ms", &self.transaction_timeout_ms)
@@ -135,9 +143,9 @@ impl WorkerId {
 }
 
 impl KafkaOptions {
-    /// Bytes of keys and values in one batch: as many as are fetched ahead.
+    /// Bytes of keys, values and headers in one batch.
     pub(super) fn batch_bytes_max(&self) -> usize {
-        self.consumer_queue_kib_max as usize * 1024
+        self.batch_kib_max as usize * 1024
     }
 
     /// The settings that all clients share.
@@ -162,6 +170,7 @@ impl KafkaOptions {
     /// A worker's consumer: a member of the application's group that reads committed records only.
     pub(super) fn group_consumer(&self, worker: &WorkerId) -> Result<ClientConfig, LogError> {
         let mut config = self.reader(&worker.application, "read_committed")?;
+        bound_queue(&mut config, self.consumer_queue_kib_max);
         match self.group_protocol {
             GroupProtocol::Classic => config
                 .set("group.protocol", "classic")
@@ -194,12 +203,12 @@ impl KafkaOptions {
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
-            .set("queued.max.messages.kbytes", self.consumer_queue_kib_max.to_string())
             .set("queued.min.messages", "10000")
             // How long a full queue keeps the fetcher waiting, and how long a partition that was resumed may wait for the
             // fetch that is under way. The defaults (1000 and 500) show as stalls.
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.wait.max.ms", "100");
+        bound_queue(&mut config, self.reader_queue_kib_max);
         Ok(config)
     }
 
@@ -218,6 +227,16 @@ impl KafkaOptions {
             .set("queue.buffering.max.kbytes", self.producer_queue_kib_max.to_string());
         Ok(config)
     }
+}
+
+/// Bounds what is fetched ahead. The queue is full before the next fetch is asked for, so an answer must fit into it as well: half for
+/// what waits, half for one answer. A single record that is larger than its share is fetched all the same (KIP-74).
+fn bound_queue(config: &mut ClientConfig, kib_max: u32) {
+    let half = u64::from(kib_max) * 1024 / 2;
+    config
+        .set("queued.max.messages.kbytes", (half / 1024).max(1).to_string())
+        .set("fetch.max.bytes", half.clamp(64 << 10, 50 << 20).to_string())
+        .set("fetch.message.max.bytes", (half / 4).clamp(16 << 10, 1 << 20).to_string());
 }
 
 #[cfg(test)]

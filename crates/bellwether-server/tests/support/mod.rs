@@ -1,8 +1,9 @@
 //! A server on a free port, a client of plain sockets, and records to publish.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bellwether_core::id::AccountId;
@@ -13,6 +14,7 @@ use bellwether_core::output::{
 use bellwether_core::points::Points;
 use bellwether_core::time::{Day, Millis};
 use bellwether_engine::metrics::Metrics;
+use bellwether_engine::read_model::Details;
 use bellwether_server::{AppState, Ingest};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -23,9 +25,20 @@ pub(crate) const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'&lt;";
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) state: AppState,
+    records: Arc<Records>,
     runtime: tokio::runtime::Runtime,
     stop: oneshot::Sender<()>,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+/// The published records, in the place of a store.
+#[derive(Default)]
+struct Records(Mutex<HashMap<AccountId, HealthRecord>>);
+
+impl Details for Records {
+    fn record(&self, id: &AccountId) -> Option<HealthRecord> {
+        self.0.lock().expect("no test panics while it holds the lock").get(id).cloned()
+    }
 }
 
 pub(crate) struct Answer {
@@ -45,6 +58,8 @@ impl Server {
             name: "Bellwether".to_owned(),
             version: "0.1.0".to_owned(),
         };
+        let records: Arc<Records> = Arc::default();
+        state.read_model.open_partition(0, Arc::clone(&records) as Arc<dyn Details>);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let listener = runtime.block_on(listener).expect("a free port");
         let address = listener.local_addr().expect("a bound port");
@@ -54,10 +69,17 @@ impl Server {
             drop(stopped.await);
         });
         let served = runtime.spawn(serving);
-        Server { address, state, runtime, stop, served }
+        Server { address, state, records, runtime, stop, served }
     }
 
     pub(crate) fn publish(&self, outputs: &[Output]) {
+        let mut records = self.records.0.lock().expect("no test panics while it holds the lock");
+        for output in outputs {
+            if let Output::Health(record) = output {
+                records.insert(record.account_id.clone(), (**record).clone());
+            }
+        }
+        drop(records);
         self.state.read_model.publish(0, outputs);
     }
 

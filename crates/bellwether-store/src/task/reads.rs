@@ -1,6 +1,7 @@
 //! Reads of what is committed.
 
 use std::fmt;
+use std::sync::{Arc, Weak};
 
 use bellwether_core::account::Account;
 use bellwether_core::id::AccountId;
@@ -49,6 +50,25 @@ impl Iterator for AccountIds<'_> {
 impl fmt::Debug for AccountIds<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("AccountIds").finish_non_exhaustive()
+    }
+}
+
+/// Reads committed accounts of a store that another thread works on. It does not keep the store open.
+#[derive(Debug, Clone)]
+pub struct StoreReader(Weak<Database>);
+
+impl StoreReader {
+    pub(super) fn new(database: &Arc<Database>) -> StoreReader {
+        StoreReader(Arc::downgrade(database))
+    }
+
+    /// An account as committed; none where it has no rows, and once the store is closed.
+    ///
+    /// # Errors
+    /// Where the disk fails or the rows are damaged.
+    pub fn get(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
+        let Some(database) = self.0.upgrade() else { return Ok(None) };
+        Ok(load(&database, id)?.map(|loaded| loaded.account))
     }
 }
 
