@@ -6,6 +6,7 @@
 mod app;
 mod browser;
 mod client;
+mod limits;
 mod process;
 mod service;
 pub mod stories;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub use app::{App, Content, LIMIT, header, outputs};
 pub use browser::Browser;
 pub use client::{Consumed, Outgoing, consume_all, create_topic, delete_records_before, produce};
+pub use limits::MemoryLimit;
 pub use process::{Bellwether, bellwether, bellwether_path};
 pub use service::{KafkaCluster, Registry, free_port_pair, shared_kafka};
 

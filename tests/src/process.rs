@@ -71,6 +71,12 @@ impl Bellwether {
         read(&self.log.path().join("stderr"))
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for a value while the process lives.
     ///
     /// # Panics
