@@ -13,13 +13,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bellwether_core::time::Millis;
 use bellwether_store::error::StoreError;
 use bellwether_store::task::{Store, StoreOptions, Stream};
 
 use crate::clock::{Clock, SystemClock};
 use crate::log::{LogError, Read, Record, Remedy, Topic};
 use crate::topics::TopicNames;
-use crate::worker::Shared;
+use crate::worker::{Shared, open_current};
 
 /// The pause when there is nothing new.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -226,7 +227,8 @@ impl Standby {
         let failed = |error| Failure::Store { partition, error };
         if !self.copies.contains_key(&partition) {
             let Settings { application, store: options, .. } = &self.settings;
-            match Store::open(&self.dir(partition), application, partition, options) {
+            let now = Millis(self.clock.now_ms());
+            match open_current(&self.dir(partition), application, partition, options, now) {
                 Ok(store) => drop(self.copies.insert(partition, store)),
                 // A worker that gave the partition up has not closed it yet, or one has it already.
                 Err(StoreError::InUse(_)) => return Ok(true),
@@ -234,6 +236,7 @@ impl Standby {
             }
         }
         let Some(store) = self.copies.get_mut(&partition) else { return Ok(false) };
+        store.set_time(Millis(self.clock.now_ms()));
         let topics = &self.settings.topics;
         let streams =
             [(Stream::State, &topics.state_changelog), (Stream::Seen, &topics.seen_changelog)];

@@ -24,6 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the brokers are asked whether they know a new topic.
 const VISIBLE_RETRY: Duration = Duration::from_millis(50);
 const DAY_MS: i64 = 86_400_000;
+/// How long the state changelog keeps tombstones: local state that was away for less can be caught up with.
+pub const STATE_TOMBSTONES_MS: i64 = 7 * DAY_MS;
 /// The largest input record that a topic created here takes; brokers take 1 MiB unless told otherwise.
 const INPUT_BYTES_MAX: i64 = 12 << 20;
 /// A dead letter keeps the bytes that it rejects and adds headers to them.
@@ -111,6 +113,8 @@ pub struct TopicSpec {
     pub cleanup: Cleanup,
     /// How long records are kept where they are deleted; none: as the brokers are set. Applied at creation, then the owner's choice.
     pub retention_ms: Option<i64>,
+    /// How long a compacted topic keeps tombstones at least; none: as the brokers are set. Checked.
+    pub tombstones_ms: Option<i64>,
     /// The largest record; none: as the brokers are set. Applied at creation.
     pub record_bytes_max: Option<i64>,
     /// Whether the brokers stamp records as they take them, so that a producer's clock cannot move time. Applied at creation; a
@@ -123,6 +127,9 @@ impl TopicSpec {
         let mut settings = BTreeMap::from([("cleanup.policy", self.cleanup.policy().to_owned())]);
         if let Some(retention_ms) = self.retention_ms {
             settings.insert("retention.ms", retention_ms.to_string());
+        }
+        if let Some(tombstones_ms) = self.tombstones_ms {
+            settings.insert("delete.retention.ms", tombstones_ms.to_string());
         }
         if let Some(bytes) = self.record_bytes_max {
             settings.insert("max.message.bytes", bytes.to_string());
@@ -144,6 +151,7 @@ impl TopicNames {
             is_input,
             cleanup,
             retention_ms,
+            tombstones_ms: None,
             record_bytes_max: None,
             stamped_by_broker: is_input,
         };
@@ -167,7 +175,10 @@ impl TopicNames {
                 record_bytes_max: Some(DEAD_LETTER_BYTES_MAX),
                 ..spec(&self.dead_letters, "rejected input", false, delete, Some(30 * DAY_MS))
             },
-            spec(&self.state_changelog, "state changelog", false, compact, None),
+            TopicSpec {
+                tombstones_ms: Some(STATE_TOMBSTONES_MS),
+                ..spec(&self.state_changelog, "state changelog", false, compact, None)
+            },
             spec(&self.seen_changelog, "recent event ids", false, delete, Some(seen_retention_ms)),
             TopicSpec {
                 stamped_by_broker: true,
@@ -242,6 +253,7 @@ impl fmt::Debug for TopicAdmin {
 struct Existing {
     partitions: i32,
     cleanup_policy: String,
+    tombstones_ms: Option<i64>,
 }
 
 impl TopicAdmin {
@@ -281,9 +293,12 @@ impl TopicAdmin {
         for ((name, count), config) in counts.iter().zip(described) {
             let config: ConfigResource = config.map_err(|error| brokers(doing, error))?;
             let policy = config.get("cleanup.policy").and_then(|entry| entry.value.clone());
+            let tombstones =
+                config.get("delete.retention.ms").and_then(|entry| entry.value.clone());
             let topic = Existing {
                 partitions: i32::try_from(*count).unwrap_or(i32::MAX),
                 cleanup_policy: policy.unwrap_or_default(),
+                tombstones_ms: tombstones.and_then(|value| value.parse().ok()),
             };
             existing.insert((*name).to_owned(), topic);
         }
@@ -350,6 +365,15 @@ fn mismatch(spec: &TopicSpec, topic: &Existing, partitions: i32) -> Option<Strin
             "{name} has cleanup.policy={} and must have {}: run `kafka-configs.sh --alter --entity-type topics --entity-name {name} \
              --add-config cleanup.policy={}`",
             topic.cleanup_policy, spec.cleanup, spec.cleanup
+        ));
+    }
+    if let Some((wanted, found)) = spec.tombstones_ms.zip(topic.tombstones_ms)
+        && found < wanted
+    {
+        reasons.push(format!(
+            "{name} keeps tombstones for {found} ms and must keep them for {wanted}, or local state that was away for longer would keep \
+             what was deleted: run `kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config \
+             delete.retention.ms={wanted}`"
         ));
     }
     (!reasons.is_empty()).then(|| reasons.join("; "))

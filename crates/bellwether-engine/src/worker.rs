@@ -10,7 +10,7 @@
 //! - While the schema registry is away, a partition that needs it waits; the others go on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ use crate::memory::Memory;
 use crate::metrics::{self, Metrics};
 use crate::read_model::{Details, ReadModel, Readiness};
 use crate::standby::Owned;
-use crate::topics::TopicNames;
+use crate::topics::{STATE_TOMBSTONES_MS, TopicNames};
 
 /// Whether the worker records the passing of time in partitions without input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -50,6 +50,8 @@ pub enum Ticks {
 const LIVE_AGE_MS_MAX: i64 = 48 * 3_600_000;
 /// How long a partition's directory may still be in use by the thread that gave it up: longer than that may wait for the log.
 const HAND_OVER_MAX: Duration = Duration::from_secs(120);
+/// Local state that was not written for longer is not caught up but read back: a day less than tombstones are kept.
+const STATE_AGE_MAX_MS: i64 = STATE_TOMBSTONES_MS - 24 * 3_600_000;
 /// How often a directory that is in use is looked at.
 const HAND_OVER_RETRY: Duration = Duration::from_millis(20);
 /// The pauses between attempts to reach the log: the first, and the longest.
@@ -490,7 +492,8 @@ impl Worker {
     fn open_store(&self, partition: i32, since: Duration) -> Result<Option<Store>, WorkerError> {
         let dir = self.dir(partition);
         let Settings { application, store: options, .. } = &self.settings;
-        match Store::open(&dir, application, partition, options) {
+        let now = Millis(self.clock.now_ms());
+        match open_current(&dir, application, partition, options, now) {
             Ok(store) => Ok(Some(store)),
             Err(StoreError::InUse(_))
                 if self.clock.elapsed().saturating_sub(since) < HAND_OVER_MAX =>
@@ -707,7 +710,7 @@ impl Worker {
         if batch.offsets.is_empty() {
             return Ok(());
         }
-        let started = self.clock.elapsed();
+        let (started, now_ms) = (self.clock.elapsed(), self.clock.now_ms());
         self.encode_outputs(&mut batch);
         let touched: BTreeSet<i32> =
             batch.offsets.keys().map(|(_, partition)| *partition).collect();
@@ -732,6 +735,7 @@ impl Worker {
                     stream_of(&self.settings.topics, topic).map(|stream| (stream, *next))
                 })
                 .collect();
+            task.store.set_time(Millis(now_ms));
             task.store.commit(&positions).map_err(of(*partition))?;
             self.rebuilt.remove(partition);
             if let Some(outputs) = batch.outputs.get(partition) {
@@ -910,6 +914,27 @@ impl Worker {
     }
 }
 
+/// Opens a partition's store; anew where it has not been written for so long that the changelog may have dropped tombstones meanwhile.
+pub(crate) fn open_current(
+    dir: &Path,
+    application: &str,
+    partition: i32,
+    options: &StoreOptions,
+    now: Millis,
+) -> Result<Store, StoreError> {
+    let mut store = Store::open(dir, application, partition, options)?;
+    if let Some(written) = store.written()
+        && now.0 - written.0 > STATE_AGE_MAX_MS
+    {
+        tracing::warn!(partition, %written, "local state is too old to catch up with: it is read back as a whole");
+        drop(store);
+        Store::destroy(dir, options)?;
+        store = Store::open(dir, application, partition, options)?;
+    }
+    store.set_time(now);
+    Ok(store)
+}
+
 /// Full records for the read model, from the store as it is committed.
 struct Records {
     core: Core,
@@ -946,5 +971,31 @@ fn stream_of(topics: &TopicNames, topic: &Topic) -> Option<Stream> {
         Some(Stream::Seen)
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_store::AccountMemory;
+    use bellwether_store::memory::MemoryDisk;
+
+    use super::*;
+
+    #[test]
+    fn local_state_that_outlived_the_tombstones_is_read_back_as_a_whole() {
+        let disk = MemoryDisk::default();
+        let shared = bellwether_store::Shared::simulated(&disk);
+        let options = StoreOptions { shared, accounts: AccountMemory::new(0) };
+        let open = |now| {
+            let dir = Path::new("/state");
+            open_current(dir, "app", 0, &options, Millis(now)).expect("a store")
+        };
+        let mut store = open(0);
+        store.finish_restore(&[(Stream::State, 7)]).expect("a write");
+        store.close().expect("a flush");
+        let store = open(STATE_AGE_MAX_MS);
+        assert_eq!(store.position(Stream::State), Some(7), "it can be caught up with");
+        store.close().expect("a flush");
+        assert_eq!(open(STATE_AGE_MAX_MS + 1).position(Stream::State), None);
     }
 }

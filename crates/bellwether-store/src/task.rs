@@ -42,6 +42,8 @@ const META: &str = "meta";
 const FAMILIES: &[&str] = &["default", ROWS, timers::FAMILY, seen::FAMILY, META];
 
 const PROGRESS_KEY: &[u8] = b"progress";
+/// When the last batch was written: milliseconds since the epoch, little-endian. Not there where nobody said.
+const WRITTEN_KEY: &[u8] = b"written";
 
 /// The changelog that a record belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,6 +158,8 @@ pub struct Store {
     clock: Clock,
     clock_committed: Clock,
     progress: Progress,
+    /// The time as it was last told, or as it was found.
+    written: Option<Millis>,
     /// The batch as changelog records, from [`Store::staged`] until the batch changes again.
     staged: Option<Vec<Change>>,
     restoring: Option<Restoring>,
@@ -190,6 +194,8 @@ impl Store {
             Some(value) => decode("the progress row", &value)?,
             None => Progress::default(),
         };
+        let written = database.get(META, WRITTEN_KEY)?.and_then(|value| value.try_into().ok());
+        let written = written.map(|bytes| Millis(i64::from_le_bytes(bytes)));
         let clock = match database.get(ROWS, rows::CLOCK_KEY)? {
             Some(value) => decode("the clock row", &value)?,
             None => Clock::default(),
@@ -203,6 +209,7 @@ impl Store {
             clock,
             clock_committed: clock,
             progress,
+            written,
             staged: None,
             restoring: None,
             poisoned: false,
@@ -225,6 +232,18 @@ impl Store {
         let flushed = self.database.flush();
         self.poisoned = flushed.is_err();
         flushed
+    }
+
+    /// Tells the time, which goes with what is written from now on.
+    pub fn set_time(&mut self, now: Millis) {
+        self.written = Some(now);
+    }
+
+    /// When the last batch was written, by the clock of whoever wrote it; none where nobody said. What a compacted changelog has
+    /// deleted since then may have left no trace there, once its tombstones are gone too.
+    #[must_use]
+    pub fn written(&self) -> Option<Millis> {
+        self.written
     }
 
     /// The offset from which a changelog has to be replayed; none: from its beginning.
@@ -332,6 +351,12 @@ impl Store {
         Ok(state.chain(seen).collect())
     }
 
+    fn write_time(&self, batch: &mut Batch) {
+        if let Some(now) = self.written {
+            batch.put(META, WRITTEN_KEY, now.0.to_le_bytes());
+        }
+    }
+
     fn write(&mut self, positions: &[(Stream, i64)]) -> Result<(), StoreError> {
         let staged = match self.staged.take() {
             Some(staged) => staged,
@@ -351,6 +376,7 @@ impl Store {
             progress.accounts += u64::from(touched.changed.hot && !touched.has_hot);
         }
         progress.write(&mut batch);
+        self.write_time(&mut batch);
         self.database.write(batch)?;
 
         self.progress = progress;

@@ -141,6 +141,7 @@ impl Store {
 
     fn write_restored(&mut self, mut restoring: Restoring) -> Result<(), StoreError> {
         restoring.progress.write(&mut restoring.batch);
+        self.write_time(&mut restoring.batch);
         self.database.write(restoring.batch)?;
         self.progress = restoring.progress;
         self.timers.reset();
