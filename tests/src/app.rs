@@ -128,12 +128,17 @@ impl App {
 
     /// Events as a plain producer writes them, each account in a partition of its own choice; then the end marks.
     pub fn produce(&self, events: &[Event]) {
+        self.produce_some(events);
+        self.finish_input();
+    }
+
+    /// The same without the end marks.
+    pub fn produce_some(&self, events: &[Event]) {
         let records: Vec<Outgoing> = events
             .iter()
             .map(|event| self.record(&event.account, stories::event_json(event)))
             .collect();
         produce(self.bootstrap(), &self.topic("events"), &records);
-        self.finish_input();
     }
 
     /// Profiles, as a plain producer writes them.
@@ -212,6 +217,12 @@ impl App {
     #[must_use]
     pub fn state_dir(&self, partition: i32) -> PathBuf {
         self.dir.path().join("data").join("state").join(format!("partition-{partition}"))
+    }
+
+    /// The data directory of the application's own process (`data`), or of one started under another name.
+    #[must_use]
+    pub fn data_dir(&self, instance: &str) -> PathBuf {
+        self.dir.path().join(instance)
     }
 
     /// One more event in each partition, of accounts of their own.

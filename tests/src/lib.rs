@@ -8,6 +8,7 @@ mod browser;
 mod client;
 mod limits;
 mod process;
+pub mod runs;
 mod service;
 pub mod stories;
 

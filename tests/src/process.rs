@@ -205,8 +205,16 @@ impl Bellwether {
     /// # Panics
     /// If it does not end within `limit`; with the end of its log.
     pub fn terminate(&mut self, limit: Duration) -> ExitStatus {
-        self.signal("-TERM");
+        self.ask_to_stop();
         self.wait(limit)
+    }
+
+    /// Asks it to stop (SIGTERM).
+    ///
+    /// # Panics
+    /// If the signal is not delivered.
+    pub fn ask_to_stop(&self) {
+        self.signal("-TERM");
     }
 }
 

@@ -4,54 +4,17 @@
 use std::path::Path;
 use std::process::Command;
 
+use bellwether_tests::runs::{BRITTLE, SMALL, assert_equal, fed, undisturbed, wait_for_share};
 use bellwether_tests::{
     App, Bellwether, LIMIT, assert_same, consume_all, delete_records_before, produce, stories,
 };
 
-/// Small batches, so that much is left undone at any moment, and short time-outs.
-const BRITTLE: &str = "session_timeout_seconds = 6\ntransaction_timeout_seconds = 6\n";
-const SMALL: &str = "[engine]\nbatch_records_max = 150\n";
-
-/// What is compared.
-const OUTPUTS: [&str; 3] = ["score_changed", "score_current", "alerts"];
-
-/// An application with all stories as input.
-fn fed(name: &str) -> App {
-    let app = App::prepare_with(name, 2, BRITTLE, SMALL);
-    app.produce(&stories::events());
-    app
-}
-
-/// An undisturbed run.
-fn undisturbed(name: &str) -> App {
-    let app = fed(name);
-    let mut running = app.start();
-    app.wait_until_done(&mut running);
-    assert_eq!(running.terminate(LIMIT).code(), Some(0));
-    app
-}
-
-fn assert_equal(app: &App, reference: &App) {
-    for kind in OUTPUTS {
-        assert_same(kind, &app.content(kind), &reference.content(kind));
-    }
-    assert!(consume_all(app.bootstrap(), &app.topic("dead_letters")).is_empty());
-}
-
-/// Waits until a share of the score changes of the whole is out.
-fn wait_for_share(app: &App, running: &mut Bellwether, total: usize, share: usize) {
-    let topic = app.topic("score_changed");
-    running.wait_until("some progress", LIMIT, |_| {
-        (consume_all(app.bootstrap(), &topic).len() >= total * share / 10).then_some(())
-    });
-}
-
 /// Frozen for longer than the session time-out, replaced, and thawed: the old owner commits nothing.
 #[test]
 fn a_zombie_commits_nothing() {
-    let reference = undisturbed("zombie-whole");
+    let reference = undisturbed("zombie-whole", 2);
     let total = reference.content("score_changed").len();
-    let app = fed("zombie");
+    let app = fed("zombie", 2);
     let mut old = app.start();
     wait_for_share(&app, &mut old, total, 2);
     old.freeze();
@@ -79,9 +42,9 @@ fn a_zombie_commits_nothing() {
 /// Workers come and go while partitions are restored; every record has one owner at a time.
 #[test]
 fn a_storm_of_rebalances_changes_nothing() {
-    let reference = undisturbed("storm-whole");
+    let reference = undisturbed("storm-whole", 2);
     let total = reference.content("score_changed").len();
-    let app = fed("storm");
+    let app = fed("storm", 2);
     let mut first = app.start();
     for round in 1..=4 {
         wait_for_share(&app, &mut first, total, round);
@@ -143,9 +106,9 @@ fn damage(kind: &str, dir: &Path) {
 /// Damaged state is noticed, and that partition alone is read back from its changelog.
 #[test]
 fn damaged_state_is_rebuilt() {
-    let reference = undisturbed("damage-whole");
+    let reference = undisturbed("damage-whole", 2);
     let total = reference.content("score_changed").len();
-    let app = fed("damage");
+    let app = fed("damage", 2);
     for (share, kind) in
         (1..).zip(["deleted", "no table of contents", "overwritten", "cut short", "foreign"])
     {
@@ -177,8 +140,8 @@ fn damaged_state_is_rebuilt() {
 /// A full disk stops the worker with a message; with room again it goes on where it was.
 #[test]
 fn a_full_disk_stops_cleanly_and_resumes() {
-    let reference = undisturbed("full-whole");
-    let app = fed("full");
+    let reference = undisturbed("full-whole", 2);
+    let app = fed("full", 2);
     let disk = SmallDisk::mount();
     let mut command = app.command();
     command.arg("--data-dir").arg(disk.path());
@@ -243,7 +206,7 @@ impl Drop for SmallDisk {
 /// Records that were deleted before they were read are not passed over in silence.
 #[test]
 fn a_position_that_retention_has_passed_fails_with_the_remedy() {
-    let app = fed("retention");
+    let app = fed("retention", 2);
     let mut running = app.start();
     wait_for_share(&app, &mut running, 60, 2);
     running.kill();
@@ -274,7 +237,7 @@ fn a_position_that_retention_has_passed_fails_with_the_remedy() {
 /// Sent again and out of order within the grace period, events come to the same scores.
 #[test]
 fn duplicates_and_disorder_come_to_the_same() {
-    let reference = undisturbed("order-whole");
+    let reference = undisturbed("order-whole", 2);
     let app = App::prepare_with("order", 2, BRITTLE, SMALL);
     let events = stories::events();
     let mut records = Vec::new();

@@ -23,6 +23,7 @@ use bellwether_core::state::State;
 use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
 use bellwether_store::error::StoreError;
+use bellwether_store::kill_point;
 use bellwether_store::task::{Store, StoreOptions, StoreReader, Stream};
 use bellwether_wire::dead_letter::DeadLetter;
 use bellwether_wire::decode::{DecodeError, Decoder};
@@ -523,6 +524,7 @@ impl Worker {
     fn revoke(&mut self, partitions: &[i32]) {
         let inputs = self.settings.topics.inputs();
         for partition in partitions {
+            kill_point::pass("revoke");
             let restoring = self.restoring.remove(partition).and_then(|restoring| restoring.store);
             let store = self.tasks.remove(partition).map(|task| task.store).or(restoring);
             if let Some(store) = store
@@ -725,6 +727,7 @@ impl Worker {
         let receipt = log
             .commit(&batch.transaction)
             .inspect_err(|error| self.shared.metrics.commit_failed(error.remedy))?;
+        kill_point::pass("before-store");
         for partition in &touched {
             let Some(task) = self.tasks.get_mut(partition) else { continue };
             let positions: Vec<(Stream, i64)> = receipt
@@ -737,6 +740,7 @@ impl Worker {
                 .collect();
             task.store.set_time(Millis(now_ms));
             task.store.commit(&positions).map_err(of(*partition))?;
+            kill_point::pass("before-read-model");
             self.rebuilt.remove(partition);
             if let Some(outputs) = batch.outputs.get(partition) {
                 self.shared.read_model.publish(*partition, outputs);

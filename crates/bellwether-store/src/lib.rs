@@ -11,6 +11,7 @@ mod batch;
 mod cache;
 mod database;
 pub mod error;
+pub mod kill_point;
 mod lock;
 pub mod log_store;
 pub mod memory;

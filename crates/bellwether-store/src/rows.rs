@@ -136,6 +136,11 @@ pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
         .expect("rows are plain values whose sequences know their length")
 }
 
+/// A value in the one form in which values are hashed. It never changes, whatever the format in which rows are stored.
+pub(crate) fn canonical<T: Serialize>(row: &T) -> Vec<u8> {
+    postcard::to_allocvec(row).expect("rows are plain values whose sequences know their length")
+}
+
 /// Checks the version of a value and returns its body.
 pub(crate) fn body<'a>(what: &'static str, value: &'a [u8]) -> Result<&'a [u8], StoreError> {
     match value.split_first() {

@@ -129,10 +129,12 @@ impl Seen {
     }
 }
 
-/// Checks a row.
-pub(crate) fn check((key, value): &Row) -> Result<(), StoreError> {
-    if key.len() == 8 && hour(value).is_some() {
-        return Ok(());
+/// Checks a row; its hour.
+pub(crate) fn check((key, value): &Row) -> Result<i64, StoreError> {
+    if key.len() == 8
+        && let Some(hour) = hour(value)
+    {
+        return Ok(hour);
     }
     Err(StoreError::Corrupt(format!("a seen id has the row {}: {}", shown(key), shown(value))))
 }

@@ -27,6 +27,7 @@ use crate::batch::Batch;
 use crate::cache::{AccountCache, AccountMemory, Loaded};
 use crate::database::{Database, Durability, Shared};
 use crate::error::StoreError;
+use crate::kill_point;
 use crate::rows::{self, AccountRow, decode, encode};
 use crate::seen::{self, Horizon, Seen};
 use crate::timers::{self, Timers};
@@ -229,6 +230,7 @@ impl Store {
     /// Writes everything that is committed to disk. RocksDB does so by itself whenever write buffers are full.
     pub fn flush(&mut self) -> Result<(), StoreError> {
         self.check()?;
+        kill_point::pass("before-flush");
         let flushed = self.database.flush();
         self.poisoned = flushed.is_err();
         flushed
@@ -378,6 +380,7 @@ impl Store {
         progress.write(&mut batch);
         self.write_time(&mut batch);
         self.database.write(batch)?;
+        kill_point::pass("store-written");
 
         self.progress = progress;
         self.clock_committed = self.clock;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// The file that is read where none is named, if it is there.
 const DEFAULT_FILE: &str = "bellwether.toml";
 /// Environment variables of the tests and scripts, which are no configuration.
-const NOT_CONFIG: [&str; 3] = ["cache", "config", "write_fixtures"];
+const NOT_CONFIG: [&str; 4] = ["cache", "config", "kill_at", "write_fixtures"];
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]

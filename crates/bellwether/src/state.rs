@@ -82,7 +82,7 @@ fn look(partition: i32, dir: &Path, config: &Config) -> Result<Found, StoreError
 }
 
 fn as_json(found: &Found) -> Value {
-    let Contents { accounts, profiles, activity_rows, timers, seen, account_bytes } =
+    let Contents { accounts, profiles, activity_rows, timers, seen, account_bytes, hash } =
         found.contents;
     json!({
         "partition": found.partition,
@@ -96,6 +96,7 @@ fn as_json(found: &Found) -> Value {
         "timers": timers,
         "seen_ids": seen,
         "account_bytes": account_bytes,
+        "hash": format!("{hash:032x}"),
     })
 }
 

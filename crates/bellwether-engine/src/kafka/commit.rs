@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bellwether_store::kill_point;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -27,11 +28,14 @@ pub(super) fn commit(
     timeout: Duration,
 ) -> Result<Receipt, LogError> {
     let deadline = Instant::now() + timeout;
+    kill_point::pass("before-begin");
     producer
         .begin_transaction()
         .map_err(|error| classify::uncommitted("cannot begin a transaction", &error))?;
-    let staged = append_all(producer, appends, deadline)
-        .and_then(|receipt| add_offsets(producer, consumer, offsets, timeout).map(|()| receipt));
+    let staged = append_all(producer, appends, deadline).and_then(|receipt| {
+        kill_point::pass("appended");
+        add_offsets(producer, consumer, offsets, timeout).map(|()| receipt)
+    });
     let receipt = match staged {
         Ok(receipt) => receipt,
         Err(mut error) => {
@@ -41,6 +45,7 @@ pub(super) fn commit(
             return Err(error);
         }
     };
+    kill_point::pass("before-end");
     if let Err(error) = producer.commit_transaction(timeout) {
         let error = classify::commit(&error);
         if error.remedy == Remedy::Reopen {
@@ -48,6 +53,7 @@ pub(super) fn commit(
         }
         return Err(error);
     }
+    kill_point::pass("after-end");
     Ok(receipt)
 }
 
@@ -59,6 +65,7 @@ pub(super) fn send_all(
 ) -> Result<(), LogError> {
     producer.context().begin(appends.len());
     for (index, append) in appends.iter().enumerate() {
+        kill_point::pass("amid-appends");
         send(producer, index, append, deadline).map_err(|error| {
             classify::uncommitted(&format!("cannot append to {}", append.topic), &error)
         })?;
@@ -165,6 +172,7 @@ fn add_offsets(
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
             .map_err(|error| classify::uncommitted(DOING, &error))?;
     }
+    kill_point::pass("before-offsets");
     producer
         .send_offsets_to_transaction(&list, &group, timeout)
         .map_err(|error| classify::offsets(DOING, &error))

@@ -9,6 +9,7 @@ use bellwether_core::time::Millis;
 use super::{Progress, ROWS, Store, Stream, write_row, write_timer};
 use crate::batch::Batch;
 use crate::error::StoreError;
+use crate::kill_point;
 use crate::rows::{AccountRow, RowKey, body, decode};
 use crate::seen::SeenRecord;
 
@@ -37,6 +38,7 @@ impl Store {
         value: Option<&[u8]>,
     ) -> Result<(), StoreError> {
         self.check()?;
+        kill_point::pass("amid-restore");
         let applied = self.apply(stream, next, key, value);
         self.poisoned = applied.is_err();
         applied
@@ -143,6 +145,7 @@ impl Store {
         restoring.progress.write(&mut restoring.batch);
         self.write_time(&mut restoring.batch);
         self.database.write(restoring.batch)?;
+        kill_point::pass("restore-written");
         self.progress = restoring.progress;
         self.timers.reset();
         Ok(())

@@ -1,4 +1,4 @@
-//! Reads all of a store and checks that it agrees with itself.
+//! Reads all of a store, checks that it agrees with itself, and says what it holds in one number.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,6 +6,11 @@ use bellwether_core::account::Account;
 use bellwether_core::history::{Activity, History};
 use bellwether_core::id::AccountId;
 use bellwether_core::time::Millis;
+
+use bellwether_core::event::Profile;
+use bellwether_core::state::{Clock, seen_hour};
+use serde::Serialize;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{ROWS, Store};
 use crate::error::StoreError;
@@ -27,6 +32,22 @@ pub struct Contents {
     pub seen: u64,
     /// Bytes of keys and values of accounts.
     pub account_bytes: u64,
+    /// Hash of what is known: equal for equal input, whatever lies in between (kills, restores, formats of rows, compaction). Not in
+    /// it: where rows lie in the changelogs, ids that no longer count, and timers, which follow from the rows.
+    pub hash: u128,
+}
+
+/// The hash of what is known, row by row in the order of keys. Values count as decoded: each is encoded in one fixed format.
+struct Digest(Xxh3);
+
+impl Digest {
+    fn row<T: Serialize>(&mut self, key: &[u8], row: &T) {
+        let value = rows::canonical(row);
+        for part in [key, &value] {
+            self.0.update(&(part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
 }
 
 impl Store {
@@ -37,10 +58,14 @@ impl Store {
     pub fn verify(&self) -> Result<Contents, StoreError> {
         self.check()?;
         let mut contents = Contents::default();
+        let mut digest = Digest(Xxh3::new());
+        let horizon = self.clock_committed.horizon.map_or(i64::MIN, seen_hour);
         let mut due: BTreeMap<AccountId, Millis> = BTreeMap::new();
         for row in self.database.scan(ROWS, &[], None) {
             let (key, value) = row?;
             let RowKey::Account(id, kind) = RowKey::decode(&key)? else {
+                // Read at the opening already, but that may be long ago.
+                digest.row(&key, &decode::<Clock>("the clock row", &value)?);
                 continue;
             };
             contents.account_bytes += (key.len() + value.len()) as u64;
@@ -49,16 +74,17 @@ impl Store {
                     contents.accounts += 1;
                     let mut account = Account::new(id.clone());
                     account.hot = decode(kind.name(), &value)?;
+                    digest.row(&key, &account.hot);
                     due.extend(account.due().map(|at| (id, at)));
                 }
-                AccountRow::History => drop(decode::<History>(kind.name(), &value)?),
+                AccountRow::History => digest.row(&key, &decode::<History>(kind.name(), &value)?),
                 AccountRow::Profile => {
                     contents.profiles += 1;
-                    drop(decode::<bellwether_core::event::Profile>(kind.name(), &value)?);
+                    digest.row(&key, &decode::<Profile>(kind.name(), &value)?);
                 }
                 AccountRow::Activity(_) => {
                     contents.activity_rows += 1;
-                    drop(decode::<Activity>("an activity row", &value)?);
+                    digest.row(&key, &decode::<Activity>(kind.name(), &value)?);
                 }
             }
         }
@@ -75,8 +101,12 @@ impl Store {
             )));
         }
         for row in self.database.scan(seen::FAMILY, &[], None) {
-            seen::check(&row?)?;
+            let row = row?;
+            let hour = seen::check(&row)?;
             contents.seen += 1;
+            if hour >= horizon {
+                digest.row(&row.0, &hour);
+            }
         }
         if contents.accounts != self.progress.accounts {
             return Err(StoreError::Corrupt(format!(
@@ -84,10 +114,7 @@ impl Store {
                 contents.accounts, self.progress.accounts
             )));
         }
-        // Read at the opening already, but that may be long ago.
-        if let Some(value) = self.database.get(ROWS, rows::CLOCK_KEY)? {
-            decode::<bellwether_core::state::Clock>("the clock row", &value)?;
-        }
+        contents.hash = digest.0.digest128();
         Ok(contents)
     }
 }
