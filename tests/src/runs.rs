@@ -1,7 +1,7 @@
 //! Whole runs over the stories, and their comparison: what came out, record by record, and what is known in the end.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -111,4 +111,25 @@ pub fn restored_hashes(app: &App) -> BTreeMap<i64, String> {
     fresh.wait_until_ready();
     assert_eq!(fresh.terminate(LIMIT).code(), Some(0));
     state_hashes(app, &dir)
+}
+
+/// Of directories that may each have held a partition, the hash of the state that is the furthest.
+///
+/// # Panics
+/// If something is damaged.
+#[must_use]
+pub fn latest_hashes(app: &App, dirs: &[PathBuf]) -> BTreeMap<i64, String> {
+    let mut latest = BTreeMap::new();
+    for dir in dirs {
+        for partition in verified(app, dir)["partitions"].as_array().expect("a list") {
+            let number = partition["partition"].as_i64().expect("a number");
+            let found = (
+                partition["state_changelog_position"].as_i64(),
+                partition["hash"].as_str().expect("a hash").to_owned(),
+            );
+            let before = latest.entry(number).or_insert_with(|| found.clone());
+            *before = found.max(before.clone());
+        }
+    }
+    latest.into_iter().map(|(number, (_, hash))| (number, hash)).collect()
 }

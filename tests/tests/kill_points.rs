@@ -1,13 +1,12 @@
 //! A worker that dies by SIGKILL at named places of a commit, of a hand-over and of a restore, again and again: what is published and
 //! what is known in the end are those of an undisturbed run. The same for one worker, three, and one that keeps dying.
 
-use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bellwether_tests::runs::{
-    BRITTLE, SMALL, assert_equal, assert_equal_state, fed, restored_hashes, state_hashes,
-    undisturbed, verified,
+    BRITTLE, SMALL, assert_equal, assert_equal_state, fed, latest_hashes, restored_hashes,
+    state_hashes, undisturbed,
 };
 use bellwether_tests::{App, Bellwether, LIMIT, stories};
 
@@ -155,20 +154,3 @@ fn one_worker_three_workers_and_dying_workers_agree() {
 /// Who dies beside a survivor, where and when.
 const DEATHS: [(&str, &str, u32); 3] =
     [("mortal", "after-end", 1), ("mortal", "before-offsets", 2), ("fated", "before-store", 1)];
-
-/// Of directories that may each have held a partition, the state that is the furthest.
-fn latest_hashes(app: &App, dirs: &[PathBuf]) -> BTreeMap<i64, String> {
-    let mut latest = BTreeMap::new();
-    for dir in dirs {
-        for partition in verified(app, dir)["partitions"].as_array().expect("a list") {
-            let number = partition["partition"].as_i64().expect("a number");
-            let found = (
-                partition["state_changelog_position"].as_i64(),
-                partition["hash"].as_str().expect("a hash").to_owned(),
-            );
-            let before = latest.entry(number).or_insert_with(|| found.clone());
-            *before = found.max(before.clone());
-        }
-    }
-    latest.into_iter().map(|(number, (_, hash))| (number, hash)).collect()
-}

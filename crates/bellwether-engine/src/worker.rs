@@ -980,8 +980,8 @@ fn stream_of(topics: &TopicNames, topic: &Topic) -> Option<Stream> {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_store::AccountMemory;
     use bellwether_store::memory::MemoryDisk;
+    use bellwether_store::{AccountMemory, Format};
 
     use super::*;
 
@@ -989,7 +989,8 @@ mod tests {
     fn local_state_that_outlived_the_tombstones_is_read_back_as_a_whole() {
         let disk = MemoryDisk::default();
         let shared = bellwether_store::Shared::simulated(&disk);
-        let options = StoreOptions { shared, accounts: AccountMemory::new(0) };
+        let options =
+            StoreOptions { shared, accounts: AccountMemory::new(0), format: Format::NEWEST };
         let open = |now| {
             let dir = Path::new("/state");
             open_current(dir, "app", 0, &options, Millis(now)).expect("a store")

@@ -217,8 +217,8 @@ impl Database {
         }
     }
 
-    /// Bytes on disk and in write buffers, approximately.
-    pub(crate) fn size_bytes(&self) -> Result<u64, StoreError> {
+    /// Bytes on disk and in write buffers, approximately; of one family, or of all.
+    pub(crate) fn size_bytes(&self, family: Option<&str>) -> Result<u64, StoreError> {
         match self {
             Database::Rocks(rocks) => {
                 let properties =
@@ -226,15 +226,15 @@ impl Database {
                 let numbers = rocks
                     .families
                     .iter()
+                    .filter(|name| family.is_none_or(|family| family == **name))
                     .flat_map(|family| properties.map(|property| rocks.number(family, property)));
                 numbers.sum()
             }
-            Database::Memory(memory) => Ok(memory.bytes()),
+            Database::Memory(memory) => Ok(memory.bytes(family)),
         }
     }
 
     /// Rewrites a whole column family now.
-    #[cfg(test)]
     pub(crate) fn compact(&self, family: &str) {
         if let Database::Rocks(rocks) = self {
             rocks.db.compact_range_cf(rocks.family(family), None::<&[u8]>, None::<&[u8]>);
@@ -367,9 +367,11 @@ fn family_options(cache: &Cache) -> Options {
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_bloom_filter(10.0, false);
     table.set_format_version(5);
+    table.set_block_size(16 << 10);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bottommost_compression_type(DBCompressionType::Lz4hc);
     // A full buffer flushes all families: it bounds what a crash makes us replay.
     options.set_write_buffer_size(16 << 20);
     options

@@ -21,7 +21,7 @@ pub enum StoreError {
     },
     /// The database was laid out by a newer version.
     #[error(
-        "the state in {dir} has format {found}, this version reads up to {newest}; upgrade, or wipe it and restore from the changelog"
+        "the state in {dir} has format {found}, this version reads up to {newest}: upgrade bellwether, or delete the directory, and the state is read back from the changelog if that is of an older format (see `state.format` in the README)"
     )]
     NewerDatabase {
         /// Where it lies.
@@ -35,7 +35,9 @@ pub enum StoreError {
     #[error("damaged data: {0}; wipe it and restore from the changelog")]
     Corrupt(String),
     /// A row or changelog record was written by a newer version. Wiping does not help.
-    #[error("{what} has format {version}, which this version does not know; upgrade bellwether")]
+    #[error(
+        "{what} has format {version}, which this version does not know: upgrade bellwether (in a rolling upgrade the newer workers write the older format while `state.format` is set, see the README)"
+    )]
     UnknownVersion {
         /// Which kind of row.
         what: &'static str,
@@ -59,13 +61,10 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether wiping the database ([`crate::task::Store::destroy`]) and restoring it from the changelog helps.
+    /// Whether it is damage (or somebody else's), so that wiping the database ([`crate::task::Store::destroy`]) and restoring it from the changelog helps.
     #[must_use]
     pub fn is_rebuildable(&self) -> bool {
-        matches!(
-            self,
-            StoreError::Foreign { .. } | StoreError::NewerDatabase { .. } | StoreError::Corrupt(_)
-        )
+        matches!(self, StoreError::Foreign { .. } | StoreError::Corrupt(_))
     }
 }
 

@@ -11,10 +11,12 @@ mod batch;
 mod cache;
 mod database;
 pub mod error;
+mod format;
 pub mod kill_point;
 mod lock;
 pub mod log_store;
 pub mod memory;
+mod packed;
 mod rows;
 mod seen;
 pub mod task;
@@ -22,3 +24,4 @@ mod timers;
 
 pub use cache::AccountMemory;
 pub use database::Shared;
+pub use format::Format;

@@ -165,9 +165,12 @@ impl MemoryDatabase {
         self.with(|dir| dir.rows.get(family).map_or(0, |rows| rows.len() as u64))
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self, family: Option<&str>) -> u64 {
         self.with(|dir| {
-            let rows = dir.rows.values().flatten();
+            let families = dir.rows.iter();
+            let rows = families
+                .filter(|(name, _)| family.is_none_or(|family| family == **name))
+                .flat_map(|(_, rows)| rows);
             rows.map(|(key, value)| (key.len() + value.len()) as u64).sum()
         })
     }

@@ -9,7 +9,8 @@
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //!
 //! Identifiers hold no control characters, so `00` ends one safely, and no account's rows lie between another's.
-//! **Key bytes never change meaning**; a new kind of row gets a new byte. A value is a version byte and postcard.
+//! **Key bytes never change meaning**; a new kind of row gets a new byte. A value is a version byte and postcard, or for some kinds a
+//! later [`format`](crate::format).
 
 use bellwether_core::account::{ActivityKey, SignalKey};
 use bellwether_core::id::AccountId;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 
-/// The version with which values are written. Reading knows every version up to it.
+/// The version of values that are postcard: of every kind of row at first, and of most to this day.
 pub(crate) const VALUE_VERSION: u8 = 1;
 
 const TAG_ACCOUNT: u8 = b'A';
@@ -77,6 +78,16 @@ impl AccountRow {
         }
     }
 
+    /// Its place in lists of the kinds.
+    pub(crate) fn place(&self) -> usize {
+        match self {
+            AccountRow::Hot => 0,
+            AccountRow::History => 1,
+            AccountRow::Profile => 2,
+            AccountRow::Activity(_) => 3,
+        }
+    }
+
     fn decode(suffix: &[u8]) -> Option<AccountRow> {
         match suffix {
             [KIND_HOT] => Some(AccountRow::Hot),
@@ -130,7 +141,7 @@ pub(crate) fn account_end(id: &AccountId) -> Vec<u8> {
     key
 }
 
-/// A value as it is stored.
+/// A value in its first format.
 pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
     postcard::to_extend(row, vec![VALUE_VERSION])
         .expect("rows are plain values whose sequences know their length")
@@ -150,7 +161,7 @@ pub(crate) fn body<'a>(what: &'static str, value: &'a [u8]) -> Result<&'a [u8], 
     }
 }
 
-/// Reads a value; all of it.
+/// Reads a value in its first format; all of it.
 pub(crate) fn decode<'a, T: Deserialize<'a>>(
     what: &'static str,
     value: &'a [u8],

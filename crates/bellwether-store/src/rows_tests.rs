@@ -1,6 +1,6 @@
 //! Keys keep their bytes and values stay readable: one fixture per kind of row and version, compared value by value.
 //!
-//! `BELLWETHER_WRITE_FIXTURES=1 cargo test -p bellwether-store fixtures` writes the fixtures of the current version anew. Once a
+//! `BELLWETHER_WRITE_FIXTURES=1 cargo test -p bellwether-store fixtures` writes the fixtures of the newest format anew. Once a
 //! version has been released, its fixtures are never written again: a change of a row gets a new version.
 
 use std::collections::BTreeMap;
@@ -19,25 +19,42 @@ use bellwether_core::time::{Day, Millis};
 use proptest::prelude::*;
 
 use super::*;
+use crate::format::{self, Format, Row};
 use crate::seen::SeenRecord;
 
-/// Fails unless the fixture reads as `expected` and `expected` is written as the fixture.
-fn check<T>(name: &str, expected: &T)
+/// Fails unless the fixture of every format reads as `expected` and `expected` is written as the fixture.
+fn check<T: Row + PartialEq + Debug>(name: &str, expected: &T) {
+    for format in Format::ALL {
+        let written = format::encode(expected, format);
+        let bytes = fixture(name, format, &written);
+        let read: T = format::decode("a fixture", &bytes).expect("the fixture is readable");
+        assert_eq!(&read, expected, "{name}, {format:?}: read");
+        assert_eq!(written, bytes, "{name}, {format:?}: written");
+    }
+}
+
+/// The same for a kind of row that has one format.
+fn check_plain<T>(name: &str, expected: &T)
 where
     T: Serialize + for<'de> Deserialize<'de> + PartialEq + Debug,
 {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(format!("{name}.v{VALUE_VERSION}.bin"));
-    if std::env::var_os("BELLWETHER_WRITE_FIXTURES").is_some() {
-        std::fs::create_dir_all(path.parent().expect("a file lies in a directory"))
-            .expect("the crate's directory is writable");
-        std::fs::write(&path, encode(expected)).expect("the fixture is writable");
-    }
-    let bytes = std::fs::read(&path).expect("the fixture is in the repository");
+    let bytes = fixture(name, Format::V1, &encode(expected));
     let read: T = decode("a fixture", &bytes).expect("the fixture is readable");
     assert_eq!(&read, expected, "{name}: read");
     assert_eq!(encode(expected), bytes, "{name}: written");
+}
+
+/// The bytes of a fixture; those of the newest format are written anew where that is asked for.
+fn fixture(name: &str, format: Format, written: &[u8]) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(format!("{name}.v{}.bin", format.number()));
+    if format == Format::NEWEST && std::env::var_os("BELLWETHER_WRITE_FIXTURES").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a file lies in a directory"))
+            .expect("the crate's directory is writable");
+        std::fs::write(&path, written).expect("the fixture is writable");
+    }
+    std::fs::read(&path).expect("the fixture is in the repository")
 }
 
 fn evidence() -> Evidence {
@@ -124,7 +141,7 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         "activity",
         &Activity { newest: Day(-1), bits: u128::MAX, role: Some("admin".to_owned()) },
     );
-    check(
+    check_plain(
         "profile",
         &Profile {
             account: AccountId::new("acme/ü").expect("an identifier"),
@@ -171,21 +188,26 @@ fn keys_keep_their_bytes() {
 
 #[test]
 fn a_value_of_another_version_is_refused_by_name() {
-    let mut value = encode(&Clock::default());
-    value[0] = VALUE_VERSION + 1;
-    let expected = StoreError::UnknownVersion { what: "the clock row", version: VALUE_VERSION + 1 };
-    assert_eq!(decode::<Clock>("the clock row", &value), Err(expected));
+    let version = Format::NEWEST.number() + 1;
+    let mut value = format::encode(&Clock::default(), Format::NEWEST);
+    value[0] = version;
+    let expected = StoreError::UnknownVersion { what: "the clock row", version };
+    assert!(expected.to_string().contains("state.format"), "{expected}");
+    assert_eq!(format::decode::<Clock>("the clock row", &value), Err(expected));
 }
 
 #[test]
 fn damaged_bytes_are_an_error_and_never_a_panic() {
-    let value = encode(&hot());
-    for cut in 0..value.len() {
-        let read = decode::<Hot>("a hot row", &value[..cut]);
-        assert!(matches!(read, Err(StoreError::Corrupt(_))), "cut at {cut}");
+    for format in Format::ALL {
+        let value = format::encode(&hot(), format);
+        for cut in 0..value.len() {
+            let read = format::decode::<Hot>("a hot row", &value[..cut]);
+            assert!(matches!(read, Err(StoreError::Corrupt(_))), "{format:?}: cut at {cut}");
+        }
+        let longer = [value.as_slice(), &[0]].concat();
+        let read = format::decode::<Hot>("a hot row", &longer);
+        assert!(matches!(read, Err(StoreError::Corrupt(_))), "{format:?}");
     }
-    let longer = [value.as_slice(), &[0]].concat();
-    assert!(matches!(decode::<Hot>("a hot row", &longer), Err(StoreError::Corrupt(_))));
     for key in
         [b"".as_slice(), b"A", b"Aacme", b"Aacme\x00", b"A\x00\x01", b"Aacme\x00\x04\x01", b"X"]
     {

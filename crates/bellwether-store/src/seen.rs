@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Batch;
 use crate::database::{Database, Row};
 use crate::error::StoreError;
-use crate::rows::{decode, encode, shown};
+use crate::format::{Format, decode, encode};
+use crate::rows::shown;
 
 /// The column family of the hashes.
 pub(crate) const FAMILY: &str = "seen";
@@ -35,8 +36,8 @@ impl SeenRecord {
     }
 
     /// The record as it is logged.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        encode(self)
+    pub(crate) fn encode(&self, format: Format) -> Vec<u8> {
+        encode(self, format)
     }
 
     /// The changelog's key: the record's first hash. Nothing compacts this topic; a key of its own keeps it safe should

@@ -27,8 +27,9 @@ use crate::batch::Batch;
 use crate::cache::{AccountCache, AccountMemory, Loaded};
 use crate::database::{Database, Durability, Shared};
 use crate::error::StoreError;
+use crate::format::{self, Format};
 use crate::kill_point;
-use crate::rows::{self, AccountRow, decode, encode};
+use crate::rows::{self, AccountRow};
 use crate::seen::{self, Horizon, Seen};
 use crate::timers::{self, Timers};
 use identity::check_identity;
@@ -73,6 +74,8 @@ pub struct StoreOptions {
     pub shared: Shared,
     /// Memory for whole accounts, apart from those of the batch; shared with the process's other stores.
     pub accounts: AccountMemory,
+    /// The format in which rows are written; every format is read.
+    pub format: Format,
 }
 
 /// How much a store holds.
@@ -84,6 +87,8 @@ pub struct Stats {
     pub seen: u64,
     /// Bytes on disk and in write buffers, approximately.
     pub bytes: u64,
+    /// Those of them that the ids take.
+    pub seen_bytes: u64,
 }
 
 /// Written with every batch.
@@ -108,7 +113,7 @@ impl Progress {
     }
 
     fn write(&self, batch: &mut Batch) {
-        batch.put(META, PROGRESS_KEY, encode(self));
+        batch.put(META, PROGRESS_KEY, rows::encode(self));
     }
 }
 
@@ -164,6 +169,7 @@ pub struct Store {
     /// The batch as changelog records, from [`Store::staged`] until the batch changes again.
     staged: Option<Vec<Change>>,
     restoring: Option<Restoring>,
+    format: Format,
     poisoned: bool,
 }
 
@@ -192,13 +198,13 @@ impl Store {
         )?;
         check_identity(&database, dir, &(application.to_owned(), partition))?;
         let progress = match database.get(META, PROGRESS_KEY)? {
-            Some(value) => decode("the progress row", &value)?,
+            Some(value) => rows::decode("the progress row", &value)?,
             None => Progress::default(),
         };
         let written = database.get(META, WRITTEN_KEY)?.and_then(|value| value.try_into().ok());
         let written = written.map(|bytes| Millis(i64::from_le_bytes(bytes)));
         let clock = match database.get(ROWS, rows::CLOCK_KEY)? {
-            Some(value) => decode("the clock row", &value)?,
+            Some(value) => format::decode("the clock row", &value)?,
             None => Clock::default(),
         };
         Ok(Store {
@@ -213,6 +219,7 @@ impl Store {
             written,
             staged: None,
             restoring: None,
+            format: options.format,
             poisoned: false,
         })
     }
@@ -246,6 +253,15 @@ impl Store {
     #[must_use]
     pub fn written(&self) -> Option<Millis> {
         self.written
+    }
+
+    /// Rewrites everything on disk without what is outdated, as RocksDB does in its own time: to see what it comes to at rest.
+    pub fn compact(&mut self) -> Result<(), StoreError> {
+        self.flush()?;
+        for family in FAMILIES {
+            self.database.compact(family);
+        }
+        Ok(())
     }
 
     /// The offset from which a changelog has to be replayed; none: from its beginning.
@@ -311,7 +327,8 @@ impl Store {
         Ok(Stats {
             accounts: self.progress.accounts,
             seen: self.database.keys(seen::FAMILY)?,
-            bytes: self.database.size_bytes()?,
+            bytes: self.database.size_bytes(None)?,
+            seen_bytes: self.database.size_bytes(Some(seen::FAMILY))?,
         })
     }
 
@@ -337,18 +354,20 @@ impl Store {
             match &touched.place {
                 Place::Nowhere => {}
                 Place::Out => return Err(StoreError::Taken(id.clone())),
-                Place::Here(account) => stage_account(account, &touched.changed, &mut rows),
+                Place::Here(account) => {
+                    stage_account(account, &touched.changed, self.format, &mut rows);
+                }
             }
         }
         if self.clock != self.clock_committed {
-            rows.insert(rows::CLOCK_KEY.to_vec(), Some(encode(&self.clock)));
+            rows.insert(rows::CLOCK_KEY.to_vec(), Some(format::encode(&self.clock, self.format)));
         }
         let state =
             rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });
         let seen = self.seen.staged().map(|record| Change {
             stream: Stream::Seen,
             key: record.key(),
-            value: Some(record.encode()),
+            value: Some(record.encode(self.format)),
         });
         Ok(state.chain(seen).collect())
     }
@@ -476,20 +495,21 @@ impl fmt::Debug for Store {
 fn stage_account(
     account: &Account,
     changed: &Changed,
+    format: Format,
     rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 ) {
     let id = &account.id;
     if changed.hot {
-        rows.insert(AccountRow::Hot.key(id), Some(encode(&account.hot)));
+        rows.insert(AccountRow::Hot.key(id), Some(format::encode(&account.hot, format)));
     }
     if changed.history {
-        rows.insert(AccountRow::History.key(id), Some(encode(&account.history)));
+        rows.insert(AccountRow::History.key(id), Some(format::encode(&account.history, format)));
     }
     if changed.profile {
-        rows.insert(AccountRow::Profile.key(id), account.profile.as_ref().map(encode));
+        rows.insert(AccountRow::Profile.key(id), account.profile.as_ref().map(rows::encode));
     }
     for key in &changed.activity {
-        let value = account.activity.get(key).map(encode);
+        let value = account.activity.get(key).map(|row| format::encode(row, format));
         rows.insert(AccountRow::Activity(key.clone()).key(id), value);
     }
 }

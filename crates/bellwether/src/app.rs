@@ -57,7 +57,7 @@ impl App {
     pub(crate) fn embedded(config: &Config, data_dir: &Path, policy: Compiled) -> Result<App> {
         let taken = DataDir::take(data_dir)?;
         let parts = Division::of(config, false);
-        let (store, memory) = parts.open();
+        let (store, memory) = parts.open(config);
         let shared = shared(&policy, memory, parts.limits())?;
         let core = Core::new(Arc::new(policy));
         let partitions = i32::from(config.engine.embedded_partitions);
@@ -85,7 +85,7 @@ impl App {
             None => taken.instance()?,
         };
         let parts = Division::of(config, true);
-        let (store, memory) = parts.open();
+        let (store, memory) = parts.open(config);
         let shared = shared(&policy, memory, parts.limits())?;
         let core = Core::new(Arc::new(policy));
         let registry = registry(config);
@@ -339,7 +339,7 @@ fn shared(policy: &Compiled, memory: Memory, limits: Limits) -> Result<Shared> {
 
 /// How a command opens stores that no worker has open.
 pub(crate) fn store_options(config: &Config) -> StoreOptions {
-    Division::of(config, false).open().0
+    Division::of(config, false).open(config).0
 }
 
 fn settings(config: &Config, data_dir: &Path, store: StoreOptions, worker: u32) -> Settings {

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail};
 use bellwether_engine::kafka::{GroupProtocol, is_secret};
 use bellwether_engine::topics::TopicNames;
 use bellwether_engine::worker::Ticks;
+use bellwether_store::Format;
 use figment::Figment;
 use figment::error::Kind;
-use figment::providers::{Env, Format, Serialized, Toml};
+use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
 /// The file that is read where none is named, if it is there.
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) topics: TopicNames,
     /// The engine.
     pub(crate) engine: Engine,
+    /// The state.
+    pub(crate) state: State,
     /// Logs.
     pub(crate) log: Log,
 }
@@ -139,6 +142,23 @@ pub(crate) struct Engine {
     pub(crate) embedded_partitions: u16,
 }
 
+/// The state.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct State {
+    /// The format in which state and its changelogs are written; every format is read. None: the newest (2). Set it to that of the
+    /// older version (1) for a rolling upgrade, on every worker that is upgraded, and remove it when all of them are: an older version
+    /// refuses what it does not know.
+    pub(crate) format: Option<u8>,
+}
+
+impl State {
+    /// The format, which was checked.
+    pub(crate) fn format(&self) -> Format {
+        self.format.and_then(Format::numbered).unwrap_or_default()
+    }
+}
+
 /// Form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -191,6 +211,7 @@ impl Default for Config {
                 memory_mib: 1_024,
                 embedded_partitions: 4,
             },
+            state: State { format: None },
             log: Log { format: LogFormat::Text, filter: "info".to_owned() },
         }
     }
@@ -239,6 +260,9 @@ impl Config {
         within("engine.tick_seconds", self.engine.tick_seconds, 1, 86_400)?;
         within("engine.memory_mib", self.engine.memory_mib as u64, 128, 1 << 20)?;
         within("engine.embedded_partitions", u64::from(self.engine.embedded_partitions), 1, 64)?;
+        if let Some(format) = self.state.format {
+            within("state.format", format.into(), 1, Format::NEWEST.number().into())?;
+        }
         if self.engine.output_format == OutputFormat::Avro && self.registry.url.is_none() {
             bail!("engine.output_format is avro, which needs registry.url");
         }

@@ -37,10 +37,11 @@ impl Division {
     }
 
     /// How stores are opened, and the budget that watches over all.
-    pub(crate) fn open(&self) -> (StoreOptions, Memory) {
+    pub(crate) fn open(&self, config: &Config) -> (StoreOptions, Memory) {
         let accounts = AccountMemory::new(self.accounts);
         let memory = Memory::new(self.total, accounts.clone(), self.accounts);
-        (StoreOptions { shared: bellwether_store::Shared::new(self.stores), accounts }, memory)
+        let shared = bellwether_store::Shared::new(self.stores);
+        (StoreOptions { shared, accounts, format: config.state.format() }, memory)
     }
 
     /// What the read model keeps.

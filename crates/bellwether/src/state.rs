@@ -82,8 +82,16 @@ fn look(partition: i32, dir: &Path, config: &Config) -> Result<Found, StoreError
 }
 
 fn as_json(found: &Found) -> Value {
-    let Contents { accounts, profiles, activity_rows, timers, seen, account_bytes, hash } =
-        found.contents;
+    let Contents {
+        accounts,
+        profiles,
+        activity_rows,
+        timers,
+        seen,
+        account_bytes,
+        kind_bytes: [hot_bytes, history_bytes, profile_bytes, activity_bytes],
+        hash,
+    } = found.contents;
     json!({
         "partition": found.partition,
         "bytes": found.bytes,
@@ -96,6 +104,10 @@ fn as_json(found: &Found) -> Value {
         "timers": timers,
         "seen_ids": seen,
         "account_bytes": account_bytes,
+        "hot_bytes": hot_bytes,
+        "history_bytes": history_bytes,
+        "profile_bytes": profile_bytes,
+        "activity_bytes": activity_bytes,
         "hash": format!("{hash:032x}"),
     })
 }

@@ -16,9 +16,9 @@ use bellwether_engine::read_model::{ReadModel, Readiness};
 use bellwether_engine::standby::{self, OpenFollow, Owned, Standby};
 use bellwether_engine::topics::TopicNames;
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Ticks, Worker};
-use bellwether_store::AccountMemory;
 use bellwether_store::memory::MemoryDisk;
 use bellwether_store::task::StoreOptions;
+use bellwether_store::{AccountMemory, Format};
 use bellwether_wire::decode::Decoder;
 use bellwether_wire::encode::Encoder;
 use serde_json::{Value, json};
@@ -186,6 +186,7 @@ impl<'f> World<'f> {
     /// A process starts: its worker, and perhaps a standby beside it.
     fn start(&mut self, index: usize) {
         let stands_by = self.rng.bool();
+        let format = if self.rng.bool() { Format::NEWEST } else { Format::V1 };
         let process = &self.processes[index];
         lock(&process.faults).is_cut = false;
         let (broker, faults) = (Arc::clone(&self.broker), Arc::clone(&process.faults));
@@ -197,7 +198,8 @@ impl<'f> World<'f> {
             worker: 0,
             topics: self.fixed.topics.clone(),
             state_dir: PathBuf::from(STATE_DIR),
-            store: store_options(&process.disk, self.rng.usize(1..=4)),
+            // As in an upgrade: every start may write another format, and finds state of both.
+            store: StoreOptions { format, ..store_options(&process.disk, self.rng.usize(1..=4)) },
             batch_records_max: self.rng.usize(1..=40),
             restore_records_max: self.rng.usize(1..=200),
             batch_time_max: Duration::from_micros(self.rng.u64(1..=60)),
@@ -233,7 +235,10 @@ impl<'f> World<'f> {
             application: of.application.clone(),
             topics: of.topics.clone(),
             state_dir: of.state_dir.clone(),
-            store: store_options(&self.processes[index].disk, 1),
+            store: StoreOptions {
+                format: of.store.format,
+                ..store_options(&self.processes[index].disk, 1)
+            },
             records_max: self.rng.usize(1..=200),
         };
         let looks = Arc::new(AtomicU64::new(0));
@@ -542,7 +547,8 @@ pub(crate) fn store_options(disk: &MemoryDisk, accounts_max: usize) -> StoreOpti
     // An account of this simulation takes up to so much.
     const ACCOUNT_BYTES: usize = 16 << 10;
     let accounts = AccountMemory::new(accounts_max * ACCOUNT_BYTES);
-    StoreOptions { shared: bellwether_store::Shared::simulated(disk), accounts }
+    let shared = bellwether_store::Shared::simulated(disk);
+    StoreOptions { shared, accounts, format: Format::NEWEST }
 }
 
 /// Where a partition's store lies.

@@ -71,7 +71,7 @@ fn a_database_that_is_not_ours_is_told_apart() {
     store.database.write(batch).expect("a write");
     store.close().expect("a clean close");
     let newer = Store::open(dir.path(), "bellwether", 3, &options()).expect_err("a newer format");
-    assert!(matches!(newer, StoreError::NewerDatabase { found: 2, .. }) && newer.is_rebuildable());
+    assert!(matches!(newer, StoreError::NewerDatabase { found: 2, .. }) && !newer.is_rebuildable());
 
     Store::destroy(dir.path(), &options()).expect("nobody has it open");
     assert_eq!(open(dir.path()).position(Stream::State), None);

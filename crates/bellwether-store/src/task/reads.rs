@@ -10,7 +10,8 @@ use super::ROWS;
 use crate::cache::Loaded;
 use crate::database::{Cursor, Database};
 use crate::error::StoreError;
-use crate::rows::{self, AccountRow, RowKey, decode};
+use crate::format::decode;
+use crate::rows::{self, AccountRow, RowKey};
 
 /// The ids of a store's accounts, ascending. One seek per account, however many rows it has.
 pub struct AccountIds<'a> {
@@ -89,7 +90,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
                 *has_hot = true;
             }
             AccountRow::History => account.history = decode(row.name(), &value)?,
-            AccountRow::Profile => account.profile = Some(decode(row.name(), &value)?),
+            AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
             AccountRow::Activity(activity) => {
                 account.activity.insert(activity.clone(), decode(row.name(), &value)?);
             }

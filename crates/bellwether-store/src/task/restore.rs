@@ -9,8 +9,9 @@ use bellwether_core::time::Millis;
 use super::{Progress, ROWS, Store, Stream, write_row, write_timer};
 use crate::batch::Batch;
 use crate::error::StoreError;
+use crate::format::{decode, version};
 use crate::kill_point;
-use crate::rows::{AccountRow, RowKey, body, decode};
+use crate::rows::{AccountRow, RowKey, body};
 use crate::seen::SeenRecord;
 
 /// A batch of this size is written: large enough to be cheap, small against any write buffer.
@@ -107,7 +108,7 @@ impl Store {
                     self.apply_hot(restoring, id, key, value)?;
                 } else if let Some(value) = value {
                     // Not read in full here, but a value that this version cannot read must not get in.
-                    body(row.name(), value)?;
+                    readable(&row, value)?;
                 }
             }
         }
@@ -149,6 +150,16 @@ impl Store {
         self.progress = restoring.progress;
         self.timers.reset();
         Ok(())
+    }
+}
+
+/// Whether the format of a value is one that this version reads.
+fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
+    match row {
+        AccountRow::Profile => body(row.name(), value).map(drop),
+        AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) => {
+            version(row.name(), value).map(drop)
+        }
     }
 }
 

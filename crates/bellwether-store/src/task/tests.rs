@@ -14,7 +14,8 @@ use super::*;
 mod failures;
 
 fn options() -> StoreOptions {
-    StoreOptions { shared: Shared::new(8 << 20), accounts: AccountMemory::new(30_000) }
+    let accounts = AccountMemory::new(30_000);
+    StoreOptions { shared: Shared::new(8 << 20), accounts, format: Format::NEWEST }
 }
 
 fn open(dir: &Path) -> Store {
@@ -414,7 +415,8 @@ fn a_crash_goes_back_to_a_whole_commit() {
 #[test]
 fn a_flush_under_memory_pressure_keeps_rows_and_positions_together() {
     let mut bench = Bench::new();
-    let tight = StoreOptions { shared: Shared::new(1 << 20), accounts: AccountMemory::new(30_000) };
+    let accounts = AccountMemory::new(30_000);
+    let tight = StoreOptions { shared: Shared::new(1 << 20), accounts, format: Format::NEWEST };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut store = Store::open(dir.path(), "bellwether", 3, &tight).expect("a new store opens");
     let mut flushed_positions = 0;

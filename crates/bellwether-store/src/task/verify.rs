@@ -14,7 +14,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{ROWS, Store};
 use crate::error::StoreError;
-use crate::rows::{self, AccountRow, RowKey, decode};
+use crate::format::decode;
+use crate::rows::{self, AccountRow, RowKey};
 use crate::{seen, timers};
 
 /// What a store holds, counted row by row.
@@ -32,6 +33,8 @@ pub struct Contents {
     pub seen: u64,
     /// Bytes of keys and values of accounts.
     pub account_bytes: u64,
+    /// Those of them in hot rows, history rows, profiles and activity rows.
+    pub kind_bytes: [u64; 4],
     /// Hash of what is known: equal for equal input, whatever lies in between (kills, restores, formats of rows, compaction). Not in
     /// it: where rows lie in the changelogs, ids that no longer count, and timers, which follow from the rows.
     pub hash: u128,
@@ -68,7 +71,9 @@ impl Store {
                 digest.row(&key, &decode::<Clock>("the clock row", &value)?);
                 continue;
             };
-            contents.account_bytes += (key.len() + value.len()) as u64;
+            let bytes = (key.len() + value.len()) as u64;
+            contents.account_bytes += bytes;
+            contents.kind_bytes[kind.place()] += bytes;
             match kind {
                 AccountRow::Hot => {
                     contents.accounts += 1;
@@ -80,7 +85,7 @@ impl Store {
                 AccountRow::History => digest.row(&key, &decode::<History>(kind.name(), &value)?),
                 AccountRow::Profile => {
                     contents.profiles += 1;
-                    digest.row(&key, &decode::<Profile>(kind.name(), &value)?);
+                    digest.row(&key, &rows::decode::<Profile>(kind.name(), &value)?);
                 }
                 AccountRow::Activity(_) => {
                     contents.activity_rows += 1;

@@ -1,0 +1,239 @@
+//! Every row reads back in every format, whatever it holds, and no bytes make a reader panic.
+
+use bellwether_core::account::{Backfill, Hot, SignalKey, SignalState, StoredBaseline};
+use bellwether_core::history::{Activity, DayTotals, History, RING_DAYS, Ring};
+use bellwether_core::points::Points;
+use bellwether_core::state::Clock;
+use bellwether_core::time::{Day, Millis};
+use proptest::prelude::*;
+
+use crate::format::{Format, Row, decode, encode};
+use crate::rows::canonical;
+use crate::seen::SeenRecord;
+
+/// Reads back what was written, in every format. Compared by the bytes of format 1, in which a NaN equals itself.
+fn round_trip<R: Row>(row: &R) -> Result<(), TestCaseError> {
+    for format in Format::ALL {
+        let bytes = encode(row, format);
+        let read: R = decode("a row", &bytes)
+            .map_err(|error| TestCaseError::fail(format!("{format:?}: {error}")))?;
+        prop_assert_eq!(canonical(&read), canonical(row), "{:?}", format);
+    }
+    Ok(())
+}
+
+/// Reads bytes as any row; what they mean does not matter.
+fn read_all(bytes: &[u8]) {
+    drop(decode::<Hot>("a row", bytes));
+    drop(decode::<History>("a row", bytes));
+    drop(decode::<Activity>("a row", bytes));
+    drop(decode::<Clock>("a row", bytes));
+    drop(decode::<SeenRecord>("a row", bytes));
+}
+
+/// Floats as they occur, and every other.
+fn float() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => (0..50_u32).prop_map(f64::from),
+        2 => (-2_000_000_000..2_000_000_000_i64).prop_map(|micros| micros as f64 / 1e6),
+        2 => (0..10_000_u32, 1..80_u32).prop_map(|(sum, count)| f64::from(sum) / f64::from(count)),
+        1 => any::<u64>().prop_map(f64::from_bits),
+        1 => prop::sample::select(vec![0.0, -0.0, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE, 9e15, 1e16, -3.0]),
+    ]
+}
+
+fn millis() -> impl Strategy<Value = Millis> {
+    prop_oneof![
+        (1_772_000_000_000..1_773_000_000_000_i64).prop_map(Millis),
+        (1_772_000_000..1_773_000_000_i64).prop_map(|second| Millis(second * 1_000)),
+        any::<i64>().prop_map(Millis),
+    ]
+}
+
+fn day() -> impl Strategy<Value = Day> {
+    prop_oneof![(20_000..20_500).prop_map(Day), any::<i32>().prop_map(Day)]
+}
+
+fn totals() -> impl Strategy<Value = DayTotals> {
+    let ones = (any::<u32>(), millis()).prop_map(|(count, last_at)| DayTotals {
+        count,
+        sum_micros: i128::from(count) * 1_000_000,
+        last_micros: 1_000_000,
+        last_at,
+    });
+    let others = (any::<u32>(), any::<i128>(), any::<i64>(), millis(), 0..100_u32).prop_map(
+        |(count, sum_micros, last_micros, last_at, shift)| DayTotals {
+            count,
+            sum_micros: sum_micros >> shift,
+            last_micros,
+            last_at,
+        },
+    );
+    prop_oneof![ones, others]
+}
+
+fn signal() -> impl Strategy<Value = SignalState> {
+    let days = (
+        prop::collection::vec((day(), totals()), 0..4),
+        prop::option::of(day()),
+        prop::collection::vec((millis(), float()), 0..4),
+        prop::option::of((float(), float(), any::<u16>())),
+    );
+    let numbers =
+        (any::<u32>(), float(), float(), any::<i32>(), prop::option::of(float()), any::<i32>());
+    (days, numbers, any::<bool>()).prop_map(
+        |((open, first_day, recent, baseline), numbers, same)| {
+            let (key, window_rest, window_oldest, points, observed, published) = numbers;
+            SignalState {
+                key: SignalKey(key),
+                open,
+                first_day,
+                recent,
+                baseline: baseline.map(|(level, spread, weeks)| StoredBaseline {
+                    level,
+                    spread,
+                    weeks,
+                }),
+                window_rest,
+                window_oldest,
+                evidence: None,
+                points: Points(points),
+                observed,
+                published: Points(if same { points } else { published }),
+            }
+        },
+    )
+}
+
+fn hot() -> impl Strategy<Value = Hot> {
+    let times = (
+        prop::option::of(millis()),
+        prop::option::of(millis()),
+        prop::option::of(millis()),
+        millis(),
+        day(),
+        prop::option::of(prop::option::of(millis())),
+    );
+    let numbers = (any::<[i32; 6]>(), any::<i32>(), prop::option::of(any::<i32>()), any::<u64>());
+    let rest = (any::<bool>(), activity(), ".{0,8}", prop::option::of("[a-z]{0,8}"));
+    (times, numbers, rest, prop::collection::vec(signal(), 0..5)).prop_map(
+        |(times, numbers, rest, signals)| {
+            let (first_event_at, last_event_at, held_until, today_ends_at, today, backfill) = times;
+            let ([a, b, c, d, e, f], score, published_score, sequence) = numbers;
+            let (scheduled, activity, policy_version, segment) = rest;
+            Hot {
+                policy_version,
+                segment,
+                first_event_at,
+                last_event_at,
+                today,
+                today_ends_at,
+                scheduled,
+                held_until,
+                backfill: backfill.map(|floor| Backfill { floor, since: today_ends_at }),
+                signals,
+                activity,
+                context_points: [a, b, c].map(Points),
+                context_published: [d, e, f].map(Points),
+                score: Points(score),
+                published_score: published_score.map(Points),
+                published_base: Points(a),
+                sequence,
+                ..Hot::default()
+            }
+        },
+    )
+}
+
+fn activity() -> impl Strategy<Value = Activity> {
+    (day(), any::<u128>(), 0..=128_u32, prop::option::of("[a-zé]{0,8}")).prop_map(
+        |(newest, bits, shift, role)| Activity {
+            newest,
+            bits: bits.checked_shr(shift).unwrap_or(0),
+            role,
+        },
+    )
+}
+
+fn ring() -> impl Strategy<Value = Ring> {
+    let values = prop_oneof![
+        prop::collection::vec(float(), 0..=RING_DAYS),
+        // Days that repeat.
+        prop::collection::vec((float(), 1..40_usize), 0..8).prop_map(|runs| runs
+            .into_iter()
+            .flat_map(|(value, count)| std::iter::repeat_n(value, count))
+            .collect()),
+    ];
+    values.prop_map(|values: Vec<f64>| {
+        let mut ring = Ring::default();
+        values.into_iter().for_each(|value| ring.push(value));
+        ring
+    })
+}
+
+fn seen() -> impl Strategy<Value = SeenRecord> {
+    let hashes = prop::collection::btree_set(any::<u64>(), 1..60);
+    prop::collection::vec((any::<i64>(), hashes), 0..4).prop_map(|hours| SeenRecord {
+        hours: hours
+            .into_iter()
+            .map(|(hour, hashes)| (hour, hashes.into_iter().collect()))
+            .collect(),
+    })
+}
+
+proptest! {
+    #[test]
+    fn hot_rows_read_back(row in hot()) {
+        round_trip(&row)?;
+    }
+
+    #[test]
+    fn histories_read_back(newest in prop::option::of(day()), rings in prop::collection::vec((any::<u32>(), ring()), 0..5)) {
+        let rings = rings.into_iter().map(|(key, ring)| (SignalKey(key), ring)).collect();
+        round_trip(&History { newest, rings })?;
+    }
+
+    #[test]
+    fn small_rows_read_back(
+        activity in activity(), record in seen(), times in any::<[Option<i64>; 3]>(), ticked: bool
+    ) {
+        let [newest, fired, horizon] = times.map(|time| time.map(Millis));
+        round_trip(&activity)?;
+        round_trip(&record)?;
+        round_trip(&Clock { newest, fired, ticked, horizon })?;
+    }
+
+    /// Also bytes that begin well: a row with one byte changed.
+    #[test]
+    fn no_bytes_make_a_reader_panic(
+        version in 0..4_u8, bytes in prop::collection::vec(any::<u8>(), 0..300),
+        row in hot(), ring in ring(), at: prop::sample::Index, byte: u8
+    ) {
+        read_all(&[&[version], bytes.as_slice()].concat());
+        read_all(&bytes);
+        let history = History { newest: None, rings: vec![(SignalKey(1), ring)] };
+        for format in Format::ALL {
+            for mut value in [encode(&row, format), encode(&history, format)] {
+                let place = at.index(value.len());
+                value[place] = byte;
+                read_all(&value);
+            }
+        }
+    }
+}
+
+/// What format 2 is for: a year's quarter of a small team's logins, at some bits a day.
+#[test]
+fn small_counts_take_bits_and_not_bytes() {
+    let mut ring = Ring::default();
+    for day in 0..RING_DAYS {
+        ring.push(if day % 7 < 5 { (day * 7 % 5) as f64 } else { 0.0 });
+    }
+    let quiet = Ring::default();
+    let mut still = Ring::default();
+    (0..RING_DAYS).for_each(|_| still.push(25.0));
+    let rings = [ring, quiet, still].map(|ring| (SignalKey(7), ring)).to_vec();
+    let history = History { newest: Some(Day(20_000)), rings };
+    let bytes = Format::ALL.map(|format| encode(&history, format).len());
+    assert!(bytes[0] >= 270 && bytes[1] < 70, "{bytes:?}");
+}

@@ -1,0 +1,124 @@
+//! Workers that write the older and the newer format of state, in turn over the same partitions, as in a rolling upgrade; and what a
+//! worker does with a format that is newer than itself.
+
+use std::collections::BTreeSet;
+
+use bellwether_tests::runs::{
+    assert_equal, assert_equal_state, fed, latest_hashes, restored_hashes, state_hashes,
+    undisturbed, wait_for_share,
+};
+use bellwether_tests::{App, Bellwether, LIMIT, Outgoing, consume_all, produce};
+
+/// A worker that writes a format; none: the newest.
+fn start(app: &App, instance: &str, format: Option<u8>) -> Bellwether {
+    let mut command = app.command();
+    command.arg("--data-dir").arg(app.data_dir(instance));
+    if let Some(format) = format {
+        command.env("BELLWETHER_STATE__FORMAT", format.to_string());
+    }
+    Bellwether::spawn(command)
+}
+
+/// The formats in which rows of the state changelog are written. Profiles have one.
+fn formats(app: &App) -> BTreeSet<u8> {
+    let records = consume_all(app.bootstrap(), &app.topic("state_changelog"));
+    let of_account = |key: &[u8]| !key.ends_with(b"\x00\x03");
+    records
+        .iter()
+        .filter(|record| record.key.as_deref().is_some_and(of_account))
+        .filter_map(|record| record.payload.as_ref()?.first().copied())
+        .collect()
+}
+
+/// The older version, the newer one that still writes as the older, the newer one; and back, for whoever has to. Each goes on with the
+/// local state of the one before it, or reads it back from changelogs in both formats.
+#[test]
+fn formats_in_turn_over_the_same_partitions_change_nothing() {
+    let reference = undisturbed("formats-whole", 2);
+    let total = reference.content("score_changed").len();
+    assert_eq!(formats(&reference), BTreeSet::from([2]), "unset, it is the newest");
+    let app = fed("formats", 2);
+    // By the way in which each ends: the local state is whole, cut off, or that of another worker.
+    let turns = [
+        ("data", Some(1), "stopped"),
+        ("data", None, "killed"),
+        ("data", Some(1), "killed"),
+        ("other", Some(1), "stopped"),
+        ("third", None, "killed"),
+        ("other", None, "stopped"),
+    ];
+    for (share, (instance, format, end)) in (1..).zip(turns) {
+        let mut running = start(&app, instance, format);
+        wait_for_share(&app, &mut running, total, share);
+        match end {
+            "killed" => running.kill(),
+            _ => assert_eq!(running.terminate(LIMIT).code(), Some(0), "{share}"),
+        }
+    }
+    assert_eq!(formats(&app), BTreeSet::from([1, 2]), "both were written");
+    let mut running = start(&app, "data", Some(1));
+    app.wait_until_done(&mut running);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    assert_equal(&app, &reference);
+    assert_equal_state(&app, &reference);
+}
+
+/// Two workers at a time, restarted one by one: while one writes the newer format already, the other takes its partitions over and
+/// writes the older one.
+#[test]
+fn a_rolling_restart_of_two_workers_changes_nothing() {
+    let reference = undisturbed("rolling-whole", 2);
+    let total = reference.content("score_changed").len();
+    let app = fed("rolling", 2);
+    let mut one = start(&app, "data", Some(1));
+    let mut two = start(&app, "two", Some(1));
+    wait_for_share(&app, &mut one, total, 2);
+    assert_eq!(two.terminate(LIMIT).code(), Some(0));
+    two = start(&app, "two", None);
+    wait_for_share(&app, &mut two, total, 4);
+    // The first one stays away for longer than its session, so that the other works on its partition.
+    one.kill();
+    wait_for_share(&app, &mut two, total, 8);
+    one = start(&app, "data", Some(1));
+    one.wait_until_ready();
+    assert_eq!(two.terminate(LIMIT).code(), Some(0));
+    app.wait_until_done(&mut one);
+    assert_eq!(one.terminate(LIMIT).code(), Some(0));
+    assert_eq!(formats(&app), BTreeSet::from([1, 2]), "both were written");
+    assert_equal(&app, &reference);
+    let expected = state_hashes(&reference, &reference.data_dir("data"));
+    let dirs = ["data", "two"].map(|name| app.data_dir(name));
+    assert_eq!(latest_hashes(&app, &dirs), expected, "the local states");
+    assert_eq!(restored_hashes(&app), expected, "the state as its changelogs have it");
+}
+
+/// What a newer version has written is refused with the remedy: not misread, and not taken for damage, which would cost the local
+/// state and come to the same.
+#[test]
+fn a_newer_format_is_refused_and_nothing_is_wiped() {
+    let app = undisturbed("newer", 2);
+    let hashes = state_hashes(&app, &app.data_dir("data"));
+    let topic = app.topic("state_changelog");
+    let records = consume_all(app.bootstrap(), &topic);
+    let row = records.iter().find(|record| {
+        record.partition == 0 && record.key.as_deref().is_some_and(|key| key.ends_with(b"\x00\x01"))
+    });
+    let row = row.expect("a hot row");
+    let newer = Outgoing {
+        partition: Some(0),
+        key: row.key.clone(),
+        payload: Some(vec![3, 1, 2, 3]),
+        ..Outgoing::default()
+    };
+    produce(app.bootstrap(), &topic, &[newer]);
+    for instance in ["data", "fresh"] {
+        let mut running = start(&app, instance, None);
+        assert_eq!(running.wait(LIMIT).code(), Some(1), "{instance}");
+        let said = running.stderr();
+        for words in ["a hot row has format 3", "upgrade bellwether", "state.format"] {
+            assert!(said.contains(words), "{instance}: {said}");
+        }
+        assert!(!said.contains("rebuilding"), "{instance}: {said}");
+    }
+    assert_eq!(state_hashes(&app, &app.data_dir("data")), hashes, "the local state is as it was");
+}
