@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 /// The file that is read where none is named, if it is there.
 const DEFAULT_FILE: &str = "bellwether.toml";
 /// Environment variables of the tests and scripts, which are no configuration.
-const NOT_CONFIG: [&str; 4] = ["cache", "config", "kill_at", "write_fixtures"];
+const NOT_CONFIG: [&str; 6] =
+    ["cache", "config", "fault_control", "fault_dir", "kill_at", "write_fixtures"];
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -18,6 +18,8 @@ mod usage;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use clap::Parser;
@@ -82,7 +84,16 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
     Ok(())
 }
 
+/// A write beyond the limit on the size of files (`ulimit -f`) is to fail with an error, as on a full disk. Without a handler the
+/// kernel ends the process, without a word.
+fn survive_file_size_limit() -> Result<()> {
+    let unread = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, unread)?;
+    Ok(())
+}
+
 fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
+    survive_file_size_limit()?;
     let json = cli.global.json;
     match &cli.command {
         Command::Demo(args) => demo::run(args, &config, cli.global.data_dir.as_deref(), json)?,

@@ -1,0 +1,186 @@
+//! Faults of the machine, for one process alone: a limit on the size of files, and a disk that does not sync, write or read. Each is
+//! noticed and said; when it is gone, the worker goes on where it was, and ends as an undisturbed one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bellwether_tests::runs::{BRITTLE, SMALL, assert_equal, assert_equal_state, wait_for_share};
+use bellwether_tests::{App, Bellwether, LIMIT, Outgoing, consume_all, produce, stories};
+use serde_json::{Value, json};
+
+/// Profiles enough to fill the write buffers, so that the store writes files while it works: 9 MB, which no compression halves twice.
+const BULKY: usize = 600;
+
+/// An application with all stories as input, and little memory for its stores.
+fn fed(name: &str) -> App {
+    let app = App::prepare_with(name, 2, BRITTLE, &format!("{SMALL}store_memory_mib = 16\n"));
+    app.produce(&stories::events());
+    app
+}
+
+/// An undisturbed run.
+fn undisturbed(name: &str) -> App {
+    let app = fed(name);
+    produce_bulk(&app);
+    finish(&app);
+    app
+}
+
+/// Runs to the end, bulk and all, and stops cleanly.
+fn finish(app: &App) {
+    let mut running = app.start();
+    app.wait_until_done(&mut running);
+    let topic = app.topic("state_changelog");
+    running.wait_until("all profiles", LIMIT, |_| {
+        let bulk: BTreeSet<Vec<u8>> = consume_all(app.bootstrap(), &topic)
+            .into_iter()
+            .filter_map(|record| record.key.filter(|key| key.starts_with(b"Abulk-")))
+            .collect();
+        (bulk.len() == BULKY).then_some(())
+    });
+    assert_eq!(running.terminate(LIMIT).code(), Some(0), "{}", running.stderr());
+}
+
+/// After the fault is gone: the outputs, and what is known, are those of an undisturbed run.
+fn assert_resumes(app: &App, reference: &App) {
+    finish(app);
+    assert_equal(app, reference);
+    assert_equal_state(app, reference);
+}
+
+/// It stopped by itself, and said why and what to do; no signal took it down.
+fn assert_stopped(running: &mut Bellwether, reason: &str) {
+    let ended = running.wait(LIMIT);
+    let said = running.stderr();
+    assert_eq!(ended.code(), Some(1), "{ended}: {said}");
+    for words in ["state of partition", "storage failed", reason, "check the disk"] {
+        assert!(said.contains(words), "no `{words}`: {said}");
+    }
+}
+
+/// Profiles that fill a disk, each of an account of its own.
+fn produce_bulk(app: &App) {
+    let mut random = 1_u64;
+    let mut text = move || {
+        let words = (0..15).map(|_| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            format!("{random:016x}")
+        });
+        words.collect::<String>()
+    };
+    let records: Vec<Outgoing> = (0..BULKY)
+        .map(|number| {
+            let entitlements: Value = (0..60).map(|_| (text(), json!(1.0))).collect::<serde_json::Map<_, _>>().into();
+            let profile = json!({"account_id": format!("bulk-{number}"), "as_of": 1_770_000_000_000_i64, "entitlements": entitlements});
+            let id = format!("bulk-{number}");
+            Outgoing {
+                partition: Some(i32::try_from(number % 2).expect("0 or 1")),
+                key: Some(id.into_bytes()),
+                payload: Some(profile.to_string().into_bytes()),
+                ..Outgoing::default()
+            }
+        })
+        .collect();
+    produce(app.bootstrap(), &app.topic("profiles"), &records);
+}
+
+/// A limit on the size of files (RLIMIT_FSIZE): by default the kernel kills who exceeds it, without a word.
+#[test]
+fn a_limit_on_the_size_of_files_stops_cleanly_and_resumes() {
+    let reference = undisturbed("limit-whole");
+    let app = fed("limit");
+    produce_bulk(&app);
+    let plain = app.command();
+    let mut limited = Command::new("sh");
+    // In blocks of 512 bytes, or of 1024: half a megabyte or one, and the store writes files of some.
+    limited.args(["-c", "ulimit -f 1024; exec \"$0\" \"$@\""]);
+    limited.arg(plain.get_program()).args(plain.get_args());
+    assert_stopped(&mut Bellwether::spawn(limited), "File too large");
+    assert_resumes(&app, &reference);
+}
+
+/// The disk does not sync, then does not write, then does not read; each time the worker stops. What is not sure to be on disk is read
+/// back from the changelog.
+#[test]
+fn a_disk_that_fails_stops_cleanly_and_resumes() {
+    let reference = undisturbed("disk-whole");
+    let total = reference.content("score_changed").len();
+    let app = fed("disk");
+    let disk = BadDisk::new(&app);
+
+    let mut running = disk.start(&app);
+    wait_for_share(&app, &mut running, total, 2);
+    disk.fail("sync");
+    // The last flush fails, which loses nothing, and is said.
+    assert_eq!(running.terminate(LIMIT).code(), Some(0), "{}", running.stderr());
+    assert!(
+        running.stderr().contains("closing the partition's state failed"),
+        "{}",
+        running.stderr()
+    );
+    disk.mend();
+
+    for (tenths, fault) in [(4, "sync"), (6, "write")] {
+        let mut running = disk.start(&app);
+        wait_for_share(&app, &mut running, total, tenths);
+        disk.fail(fault);
+        produce_bulk(&app);
+        assert_stopped(&mut running, "Input/output error");
+        disk.mend();
+    }
+
+    let mut running = disk.start(&app);
+    wait_for_share(&app, &mut running, total, 8);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0), "{}", running.stderr());
+    disk.fail("read");
+    assert_stopped(&mut disk.start(&app), "Input/output error");
+    disk.mend();
+    assert_resumes(&app, &reference);
+}
+
+/// A disk that fails when it is told to, under the state of one process: a library that is preloaded.
+struct BadDisk {
+    dir: tempfile::TempDir,
+    library: PathBuf,
+}
+
+impl BadDisk {
+    fn new(app: &App) -> BadDisk {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let library = dir.path().join("fault.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness").join("fault.c");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+            .args([&library, &source])
+            .output()
+            .expect("a C compiler is there: RocksDB needs one, too");
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        std::fs::create_dir_all(app.data_dir("data")).expect("the directory can be made");
+        BadDisk { dir, library }
+    }
+
+    fn control(&self) -> PathBuf {
+        self.dir.path().join("control")
+    }
+
+    /// A process on this disk.
+    fn start(&self, app: &App) -> Bellwether {
+        let mut command = app.command();
+        command
+            .env("LD_PRELOAD", &self.library)
+            .env("BELLWETHER_FAULT_DIR", app.data_dir("data").join("state"))
+            .env("BELLWETHER_FAULT_CONTROL", self.control());
+        Bellwether::spawn(command)
+    }
+
+    fn fail(&self, fault: &str) {
+        std::fs::write(self.control(), fault).expect("a new file can be written");
+    }
+
+    fn mend(&self) {
+        std::fs::remove_file(self.control()).expect("it was there");
+    }
+}
