@@ -47,6 +47,11 @@ SCHEDULES ?= 1000000
 simulate: ## Simulate workers under faults, SCHEDULES times (default: a million; about 200 a second on two cores)
 	BELLWETHER_SIMULATION_SCHEDULES=$(SCHEDULES) cargo test --release -p bellwether-tests --locked --test simulation -- --nocapture
 
+.PHONY: hot-account
+hot-account: ## Measure what other accounts wait beside one with most of the traffic (two minutes)
+	cargo build -p bellwether --locked
+	cargo test -p bellwether-tests --locked --test hot_account -- --ignored --nocapture
+
 .PHONY: lint
 lint: ## Check format, lints and dependencies
 	@deploy/setup.sh --for lint
