@@ -14,7 +14,7 @@ const BULKY: usize = 600;
 
 /// An application with all stories as input, and little memory for its stores.
 fn fed(name: &str) -> App {
-    let app = App::prepare_with(name, 2, BRITTLE, &format!("{SMALL}store_memory_mib = 16\n"));
+    let app = App::prepare_with(name, 2, BRITTLE, &format!("{SMALL}memory_mib = 64\n"));
     app.produce(&stories::events());
     app
 }

@@ -135,7 +135,7 @@ pub(crate) struct Engine {
     pub(crate) ticks: Ticks,
     /// Seconds that a partition must be quiet before that (1..=86400).
     pub(crate) tick_seconds: u64,
-    /// Memory that this process is to stay within, in MiB (128..=1048576): caches, write buffers, queues of the Kafka clients, batches and
+    /// Memory that this process is to stay within, in MiB (64..=1048576): caches, write buffers, queues of the Kafka clients, batches and
     /// the recent past for the API are bounded by parts of it, and batches shrink while the process is larger. Apart from it, every
     /// account of the owned partitions takes some 400 bytes.
     pub(crate) memory_mib: usize,
@@ -259,7 +259,7 @@ impl Config {
         let letter = self.engine.dead_letter_bytes_max as u64;
         within("engine.dead_letter_bytes_max", letter, 64 << 10, 15 << 20)?;
         within("engine.tick_seconds", self.engine.tick_seconds, 1, 86_400)?;
-        within("engine.memory_mib", self.engine.memory_mib as u64, 128, 1 << 20)?;
+        within("engine.memory_mib", self.engine.memory_mib as u64, 64, 1 << 20)?;
         within("engine.embedded_partitions", u64::from(self.engine.embedded_partitions), 1, 64)?;
         if let Some(format) = self.state.format {
             within("state.format", format.into(), 1, Format::NEWEST.number().into())?;
