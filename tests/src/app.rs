@@ -96,6 +96,12 @@ impl App {
         self.dir.path().join("bellwether.toml").display().to_string()
     }
 
+    /// How many partitions its topics have.
+    #[must_use]
+    pub fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
     /// `host:port` of the broker.
     #[must_use]
     pub fn bootstrap(&self) -> &'static str {

@@ -1,11 +1,12 @@
 //! Whole runs over the stories, and their comparison: what came out, record by record, and what is known in the end.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::{App, Bellwether, LIMIT, assert_same, consume_all, stories};
+use crate::{App, Bellwether, Content, LIMIT, assert_same, consume_all, stories};
 
 /// Short time-outs, so that a process that is gone is noticed soon.
 pub const BRITTLE: &str = "session_timeout_seconds = 6\ntransaction_timeout_seconds = 6\n";
@@ -72,35 +73,69 @@ pub fn state_hashes(app: &App, data_dir: &Path) -> BTreeMap<i64, String> {
 }
 
 /// `state verify` of a data directory.
-///
-/// # Panics
-/// If something is damaged.
-#[must_use]
-pub fn verified(app: &App, data_dir: &Path) -> Value {
+fn verified(app: &App, data_dir: &Path) -> Value {
     let data_dir = data_dir.display().to_string();
     let verified = app.run(&["state", "verify", "--data-dir", &data_dir]);
     assert_eq!(verified["damaged"], serde_json::json!([]), "{verified}");
     verified
 }
 
-/// What is known in the end is the same: in the local state of `app`, which has ended, and in a state that is read back from its
-/// changelogs alone.
-///
-/// # Panics
-/// If it is not.
-pub fn assert_equal_state(app: &App, reference: &App) {
-    let expected = state_hashes(reference, &reference.data_dir("data"));
-    assert!(!expected.is_empty());
-    assert_eq!(state_hashes(app, &app.data_dir("data")), expected, "the local state");
-    assert_eq!(restored_hashes(app), expected, "the state as its changelogs have it");
+/// What an undisturbed run came to.
+#[derive(Debug)]
+pub struct Reference {
+    outputs: Vec<Vec<Content>>,
+    hashes: BTreeMap<i64, String>,
+}
+
+impl Reference {
+    /// What this application, which has ended, came to.
+    ///
+    /// # Panics
+    /// If its state is damaged.
+    #[must_use]
+    pub fn of(app: &App) -> Reference {
+        let outputs = OUTPUTS.map(|kind| app.content(kind)).to_vec();
+        let hashes = state_hashes(app, &app.data_dir("data"));
+        assert!(!hashes.is_empty());
+        Reference { outputs, hashes }
+    }
+
+    /// The undisturbed run over the stories in two partitions; tests of one binary share it.
+    pub fn stories() -> &'static Reference {
+        static SHARED: OnceLock<Reference> = OnceLock::new();
+        SHARED.get_or_init(|| Reference::of(&undisturbed("whole", 2)))
+    }
+
+    /// How many score changes there are.
+    #[must_use]
+    pub fn score_changes(&self) -> usize {
+        self.outputs[0].len()
+    }
+
+    /// The application has published the same records in the same order, and no dead letters.
+    ///
+    /// # Panics
+    /// If it has not.
+    pub fn assert_outputs(&self, app: &App) {
+        for (kind, expected) in OUTPUTS.iter().zip(&self.outputs) {
+            assert_same(kind, &app.content(kind), expected);
+        }
+        assert!(consume_all(app.bootstrap(), &app.topic("dead_letters")).is_empty());
+    }
+
+    /// The same is known in the end: in the local states of these processes, which have ended, and in a state that is read back from
+    /// the changelogs alone.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn assert_state(&self, app: &App, instances: &[&str]) {
+        assert_eq!(latest_hashes(app, instances), self.hashes, "the local state");
+        assert_eq!(restored_hashes(app), self.hashes, "the state as its changelogs have it");
+    }
 }
 
 /// The hashes of a state that a process reads back from the changelogs into a directory of its own.
-///
-/// # Panics
-/// If it does not come to that.
-#[must_use]
-pub fn restored_hashes(app: &App) -> BTreeMap<i64, String> {
+fn restored_hashes(app: &App) -> BTreeMap<i64, String> {
     let dir = app.data_dir("restored");
     // Under the name of the application's own process it need not wait for the session of that one to end.
     if let Ok(name) = std::fs::read(app.data_dir("data").join("instance")) {
@@ -108,20 +143,23 @@ pub fn restored_hashes(app: &App) -> BTreeMap<i64, String> {
         std::fs::write(dir.join("instance"), name).expect("a new directory can be written to");
     }
     let mut fresh = app.start_as("restored");
-    fresh.wait_until_ready();
+    // Others that have ended may have been known by another name: until their session ends, their partitions are theirs.
+    fresh.wait_until("all partitions", LIMIT, |process| {
+        let said = process.stderr();
+        let restored = |number| said.contains(&format!("partition restored partition={number} "));
+        (0..app.partitions()).all(restored).then_some(())
+    });
     assert_eq!(fresh.terminate(LIMIT).code(), Some(0));
     state_hashes(app, &dir)
 }
 
 /// Of directories that may each have held a partition, the hash of the state that is the furthest.
-///
-/// # Panics
-/// If something is damaged.
-#[must_use]
-pub fn latest_hashes(app: &App, dirs: &[PathBuf]) -> BTreeMap<i64, String> {
+fn latest_hashes(app: &App, instances: &[&str]) -> BTreeMap<i64, String> {
     let mut latest = BTreeMap::new();
-    for dir in dirs {
-        for partition in verified(app, dir)["partitions"].as_array().expect("a list") {
+    for instance in instances {
+        for partition in
+            verified(app, &app.data_dir(instance))["partitions"].as_array().expect("a list")
+        {
             let number = partition["partition"].as_i64().expect("a number");
             let found = (
                 partition["state_changelog_position"].as_i64(),

@@ -4,10 +4,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use bellwether_tests::runs::{
-    BRITTLE, SMALL, assert_equal, assert_equal_state, fed, latest_hashes, restored_hashes,
-    state_hashes, undisturbed,
-};
+use bellwether_tests::runs::{BRITTLE, Reference, SMALL, fed, undisturbed};
 use bellwether_tests::{App, Bellwether, LIMIT, stories};
 
 const SIGKILL: i32 = 9;
@@ -58,24 +55,28 @@ fn finish(app: &App) {
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
 }
 
+/// Outputs and state are those of the undisturbed run.
+fn assert_undisturbed(app: &App) {
+    let reference = Reference::stories();
+    reference.assert_outputs(app);
+    reference.assert_state(app, &["data"]);
+}
+
 /// Whether a commit was cut off before it reached the log, in it or behind it: every record is there once.
 #[test]
 fn death_at_any_point_of_a_commit_changes_nothing() {
-    let reference = undisturbed("kill-whole", 2);
     let app = fed("kill", 2);
     for (place, passage) in COMMIT {
         die_at(&app, place, passage);
     }
     finish(&app);
-    assert_equal(&app, &reference);
-    assert_equal_state(&app, &reference);
+    assert_undisturbed(&app);
 }
 
 /// A worker that is stopped dies while it gives its partitions up: as it begins, at the second partition, and before what it has in
 /// memory is on disk.
 #[test]
 fn death_while_partitions_are_given_up_changes_nothing() {
-    let reference = undisturbed("revoke-whole", 2);
     let app = fed("revoke", 2);
     for (place, passage) in [("revoke", 1), ("revoke", 2), ("before-flush", 1), ("before-flush", 2)]
     {
@@ -85,14 +86,12 @@ fn death_while_partitions_are_given_up_changes_nothing() {
         assert_killed(&mut running, place, passage);
     }
     finish(&app);
-    assert_equal(&app, &reference);
-    assert_equal_state(&app, &reference);
+    assert_undisturbed(&app);
 }
 
 /// A restore that is cut off goes on: at a record, and right after a part of it was written.
 #[test]
 fn death_in_the_middle_of_a_restore_changes_nothing() {
-    let reference = undisturbed("restore-whole", 2);
     let app = fed("restore", 2);
     // Enough for a changelog that is worth restoring; nothing of it is flushed.
     die_at(&app, "before-store", 12);
@@ -106,16 +105,13 @@ fn death_in_the_middle_of_a_restore_changes_nothing() {
         die_at(&app, place, passage);
     }
     finish(&app);
-    assert_equal(&app, &reference);
-    assert_equal_state(&app, &reference);
+    assert_undisturbed(&app);
 }
 
 /// The same input through one worker, through three, and through three of which two keep dying.
 #[test]
 fn one_worker_three_workers_and_dying_workers_agree() {
-    let reference = undisturbed("alone", 3);
-    let expected = state_hashes(&reference, &reference.data_dir("data"));
-    assert_eq!(expected.len(), 3);
+    let reference = Reference::of(&undisturbed("alone", 3));
 
     let app = App::prepare_with("three", 3, BRITTLE, SMALL);
     let mut workers = ["one", "two", "three"].map(|name| app.start_as(name));
@@ -127,10 +123,8 @@ fn one_worker_three_workers_and_dying_workers_agree() {
         assert!(committed > 0.0, "every worker has its share");
         assert_eq!(worker.terminate(LIMIT).code(), Some(0));
     }
-    assert_equal(&app, &reference);
-    let dirs = ["one", "two", "three"].map(|name| app.data_dir(name));
-    assert_eq!(latest_hashes(&app, &dirs), expected, "the local states");
-    assert_eq!(restored_hashes(&app), expected, "the state as its changelogs have it");
+    reference.assert_outputs(&app);
+    reference.assert_state(&app, &["one", "two", "three"]);
 
     let app = App::prepare_with("dying", 3, BRITTLE, SMALL);
     let mut survivor = app.start_as("survivor");
@@ -145,10 +139,8 @@ fn one_worker_three_workers_and_dying_workers_agree() {
     app.finish_input();
     app.wait_until_done(&mut survivor);
     assert_eq!(survivor.terminate(LIMIT).code(), Some(0));
-    assert_equal(&app, &reference);
-    let dirs = ["survivor", "mortal", "fated"].map(|name| app.data_dir(name));
-    assert_eq!(latest_hashes(&app, &dirs), expected, "the local states");
-    assert_eq!(restored_hashes(&app), expected, "the state as its changelogs have it");
+    reference.assert_outputs(&app);
+    reference.assert_state(&app, &["survivor", "mortal", "fated"]);
 }
 
 /// Who dies beside a survivor, where and when.

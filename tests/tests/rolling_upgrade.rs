@@ -3,10 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use bellwether_tests::runs::{
-    assert_equal, assert_equal_state, fed, latest_hashes, restored_hashes, state_hashes,
-    undisturbed, wait_for_share,
-};
+use bellwether_tests::runs::{Reference, fed, state_hashes, undisturbed, wait_for_share};
 use bellwether_tests::{App, Bellwether, LIMIT, Outgoing, consume_all, produce};
 
 /// A worker that writes a format; none: the newest.
@@ -34,9 +31,8 @@ fn formats(app: &App) -> BTreeSet<u8> {
 /// local state of the one before it, or reads it back from changelogs in both formats.
 #[test]
 fn formats_in_turn_over_the_same_partitions_change_nothing() {
-    let reference = undisturbed("formats-whole", 2);
-    let total = reference.content("score_changed").len();
-    assert_eq!(formats(&reference), BTreeSet::from([2]), "unset, it is the newest");
+    let reference = Reference::stories();
+    let total = reference.score_changes();
     let app = fed("formats", 2);
     // By the way in which each ends: the local state is whole, cut off, or that of another worker.
     let turns = [
@@ -59,16 +55,16 @@ fn formats_in_turn_over_the_same_partitions_change_nothing() {
     let mut running = start(&app, "data", Some(1));
     app.wait_until_done(&mut running);
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
-    assert_equal(&app, &reference);
-    assert_equal_state(&app, &reference);
+    reference.assert_outputs(&app);
+    reference.assert_state(&app, &["data"]);
 }
 
 /// Two workers at a time, restarted one by one: while one writes the newer format already, the other takes its partitions over and
 /// writes the older one.
 #[test]
 fn a_rolling_restart_of_two_workers_changes_nothing() {
-    let reference = undisturbed("rolling-whole", 2);
-    let total = reference.content("score_changed").len();
+    let reference = Reference::stories();
+    let total = reference.score_changes();
     let app = fed("rolling", 2);
     let mut one = start(&app, "data", Some(1));
     let mut two = start(&app, "two", Some(1));
@@ -85,11 +81,8 @@ fn a_rolling_restart_of_two_workers_changes_nothing() {
     app.wait_until_done(&mut one);
     assert_eq!(one.terminate(LIMIT).code(), Some(0));
     assert_eq!(formats(&app), BTreeSet::from([1, 2]), "both were written");
-    assert_equal(&app, &reference);
-    let expected = state_hashes(&reference, &reference.data_dir("data"));
-    let dirs = ["data", "two"].map(|name| app.data_dir(name));
-    assert_eq!(latest_hashes(&app, &dirs), expected, "the local states");
-    assert_eq!(restored_hashes(&app), expected, "the state as its changelogs have it");
+    reference.assert_outputs(&app);
+    reference.assert_state(&app, &["data", "two"]);
 }
 
 /// What a newer version has written is refused with the remedy: not misread, and not taken for damage, which would cost the local
@@ -97,6 +90,7 @@ fn a_rolling_restart_of_two_workers_changes_nothing() {
 #[test]
 fn a_newer_format_is_refused_and_nothing_is_wiped() {
     let app = undisturbed("newer", 2);
+    assert_eq!(formats(&app), BTreeSet::from([2]), "unset, it is the newest");
     let hashes = state_hashes(&app, &app.data_dir("data"));
     let topic = app.topic("state_changelog");
     let records = consume_all(app.bootstrap(), &topic);
