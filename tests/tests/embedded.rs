@@ -257,3 +257,85 @@ fn the_demo_tells_the_stories() {
     assert_eq!(onset("logins"), "2026-02-02");
     assert_eq!(onset("admin_presence"), "2026-02-16");
 }
+
+/// The answer of a command about a data directory, and its exit code.
+fn say(arguments: &[&str], data_dir: &Path) -> (Option<i32>, Value) {
+    let mut command = bellwether(arguments.iter().copied().chain(["--json", "--data-dir"]));
+    let output = command.arg(data_dir).output().expect("the binary runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answer = serde_json::from_str(&text)
+        .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), answer)
+}
+
+fn status(url: &str) -> u16 {
+    let request = ureq::get(url).config().http_status_as_error(false).build();
+    request.call().expect("the server answers").status().as_u16()
+}
+
+/// The last value of each key of an account in a topic of a process that has ended.
+fn last_values(data_dir: &Path, topic: &str, account: &str) -> Vec<Option<String>> {
+    let mut latest = std::collections::BTreeMap::new();
+    for (_, key, value) in published(data_dir, topic) {
+        // The state changelog puts a tag before the account.
+        let key = key.expect("compacted topics have keys");
+        if key == account || key.starts_with(&format!("A{account}\0")) {
+            latest.insert(key, value);
+        }
+    }
+    latest.into_values().collect()
+}
+
+/// Deleted through the running server, and into the log of one that has ended: nothing brings it back.
+#[test]
+fn a_deleted_account_is_gone_and_stays_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut running = Bellwether::spawn(command(dir.path()));
+    let url = running.url();
+    send(&url, &stories::events());
+    finish(&mut running);
+    let at = |account: &str| format!("{url}/v1/accounts/{account}");
+    let (code, preview) = say(&["forget", "story-slipping", "--url", &url], dir.path());
+    assert_eq!((code, &preview["sent"]), (Some(0), &json!(false)), "{preview}");
+    assert!(preview["known"]["open_alerts"].as_array().is_some_and(|open| !open.is_empty()));
+    assert_eq!(status(&at("story-slipping")), 200);
+    assert_eq!(say(&["forget", "nobody", "--url", &url], dir.path()).0, Some(3));
+    let others = running.get("/v1/accounts/story-twin");
+    let (code, sent) = say(&["forget", "story-slipping", "--url", &url, "--yes"], dir.path());
+    assert_eq!((code, &sent["sent"]), (Some(0), &json!(true)), "{sent}");
+    running.wait_until("the deletion", LIMIT, |_| {
+        (status(&at("story-slipping")) == 404).then_some(())
+    });
+    assert_eq!(status(&format!("{url}/accounts/story-slipping")), 404, "the page too");
+    assert!(!running.get("/v1/alerts").contains("story-slipping"));
+    assert_eq!(running.get("/v1/accounts/story-twin"), others);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    for (topic, keys) in [("health.score-current.v1", 1), ("bellwether.state.changelog", 4)] {
+        let last = last_values(dir.path(), topic, "story-slipping");
+        assert!(last.len() >= keys, "{topic}: {last:?}");
+        assert!(last.iter().all(Option::is_none), "{topic}: {last:?}");
+    }
+
+    let (_, explained) = say(&["explain", "story-twin"], dir.path());
+    std::fs::remove_dir_all(dir.path().join("state")).expect("it is there");
+    let mut running = Bellwether::spawn(command(dir.path()));
+    running.wait_until_ready();
+    let url = running.url();
+    assert_eq!(status(&format!("{url}/v1/accounts/story-slipping")), 404);
+    let restored: Value =
+        serde_json::from_str(&running.get("/v1/accounts/story-twin")).expect("JSON");
+    let lines = |answer: &Value| answer["account"]["contributions"].clone();
+    assert_eq!(lines(&restored), lines(&explained), "the others are as they were");
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    let (code, preview) = say(&["forget", "story-twin", "--embedded"], dir.path());
+    assert_eq!((code, &preview["sent"]), (Some(0), &json!(false)), "{preview}");
+    assert!(preview["known"]["rows"].as_u64().is_some_and(|rows| rows > 3), "{preview}");
+    assert_eq!(say(&["forget", "story-slipping", "--embedded"], dir.path()).0, Some(3));
+    assert_eq!(say(&["forget", "story-twin", "--embedded", "--yes"], dir.path()).0, Some(0));
+    let mut running = Bellwether::spawn(command(dir.path()));
+    let url = running.url();
+    running.wait_until("the deletion", LIMIT, |_| {
+        (status(&format!("{url}/v1/accounts/story-twin")) == 404).then_some(())
+    });
+}

@@ -71,7 +71,8 @@ fn output_schemas_are_registered_once_and_bound_to_full_compatibility() {
         assert_eq!(get(&format!("/subjects/{name}-value/versions")), "[1]");
         assert!(get(&format!("/config/{name}-value")).contains("FULL_TRANSITIVE"));
     }
-    let back = decoder().output(OutputKind::ScoreChanged, Some(&payload)).expect("our own record");
+    let back =
+        decoder().output(OutputKind::ScoreChanged, payload.as_deref()).expect("our own record");
     assert_eq!(back, change());
 }
 
@@ -137,11 +138,12 @@ fn a_registry_that_went_away_pauses_and_fetched_schemas_still_serve() {
     let encoder = Encoder::avro(&config, &topics).expect("the registry takes them");
     let payload = encoder.encode(&change()).payload;
     let mut warm = Decoder::new(Some(&config), RECORD_BYTES_MAX).expect("a good address");
-    warm.output(OutputKind::ScoreChanged, Some(&payload)).expect("our own record");
+    warm.output(OutputKind::ScoreChanged, payload.as_deref()).expect("our own record");
     drop(registry);
-    warm.output(OutputKind::ScoreChanged, Some(&payload)).expect("its schema is known");
+    warm.output(OutputKind::ScoreChanged, payload.as_deref()).expect("its schema is known");
     let mut cold = Decoder::new(Some(&config), RECORD_BYTES_MAX).expect("a good address");
-    let error = cold.output(OutputKind::ScoreChanged, Some(&payload)).expect_err("nobody is there");
+    let error =
+        cold.output(OutputKind::ScoreChanged, payload.as_deref()).expect_err("nobody is there");
     assert!(matches!(error, DecodeError::RegistryUnavailable(_)), "{error}");
 }
 

@@ -90,6 +90,7 @@ fn committed_outputs_and_state_are_those_of_a_process_that_never_failed() {
         ("outputs", found.outputs),
         ("dead letters", found.dead_letters),
         ("days closed", found.days_closed),
+        ("accounts deleted", found.forgotten),
         ("stores compared", found.live_stores),
         ("power cuts", trouble.cuts),
         ("full disks", trouble.disk_full),

@@ -113,6 +113,8 @@ pub enum Input {
     Profile(Profile),
     /// An outcome, or feedback on an alert.
     Outcome(Outcome),
+    /// Everything that is known of an account is to be deleted.
+    Forget(AccountId),
     /// Time passed without input (recorded, so that a replay sees the same).
     Tick,
 }

@@ -11,6 +11,7 @@ pub mod close;
 pub mod corroborate;
 pub mod detect;
 pub mod event;
+mod forget;
 pub mod history;
 pub mod id;
 pub mod output;

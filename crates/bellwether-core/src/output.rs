@@ -326,6 +326,8 @@ pub enum Resolution {
     Outcome,
     /// The account fell silent for as long as history reaches.
     Dormant,
+    /// The account was deleted.
+    Forgotten,
 }
 
 impl Resolution {
@@ -338,6 +340,7 @@ impl Resolution {
             Resolution::Folded => "folded",
             Resolution::Outcome => "outcome",
             Resolution::Dormant => "dormant",
+            Resolution::Forgotten => "forgotten",
         }
     }
 }
@@ -390,6 +393,8 @@ pub enum Output {
     Health(Box<HealthRecord>),
     /// For the alerts topic.
     Alert(Box<AlertEvent>),
+    /// The account is deleted: a tombstone for the score-current topic.
+    Forgotten(AccountId),
 }
 
 impl Output {
@@ -400,6 +405,7 @@ impl Output {
             Output::ScoreChanged(change) => &change.account_id,
             Output::Health(record) => &record.account_id,
             Output::Alert(event) => &event.account_id,
+            Output::Forgotten(account) => account,
         }
     }
 }

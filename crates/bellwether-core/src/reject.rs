@@ -35,11 +35,13 @@ pub enum Reason {
     Duplicate,
     /// The account has no profile, and the policy wants one.
     UnknownAccount,
+    /// It happened before its account was deleted (intended: a dead letter would keep what is to be gone).
+    Forgotten,
 }
 
 impl Reason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 15] = [
         Reason::Malformed,
         Reason::UnknownSchema,
         Reason::IncompatibleSchema,
@@ -54,6 +56,7 @@ impl Reason {
         Reason::TooLate,
         Reason::Duplicate,
         Reason::UnknownAccount,
+        Reason::Forgotten,
     ];
 
     /// The reason as it stands in metrics, headers and dead letters.
@@ -74,13 +77,14 @@ impl Reason {
             Reason::TooLate => "too_late",
             Reason::Duplicate => "duplicate",
             Reason::UnknownAccount => "unknown_account",
+            Reason::Forgotten => "forgotten",
         }
     }
 
     /// Whether dropping the record is the system working as intended: no dead letter is written for it.
     #[must_use]
     pub fn intended(self) -> bool {
-        self == Reason::Duplicate
+        matches!(self, Reason::Duplicate | Reason::Forgotten)
     }
 }
 

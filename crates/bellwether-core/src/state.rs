@@ -37,12 +37,22 @@ pub trait State {
     /// and `changed` is cleared.
     fn put(&mut self, account: Account) -> Result<(), Self::Error>;
 
+    /// Deletes an account that was taken: all its rows and its timer. What is put back under its id later is another account.
+    fn remove(&mut self, account: Account) -> Result<(), Self::Error>;
+
     /// The earliest timer due at or before `until`, by (due, account); it stays until the account is put back with another due time.
     fn next_due(&mut self, until: Millis) -> Result<Option<(Millis, AccountId)>, Self::Error>;
 
     /// Remembers the hash of an event id as of `at`; `false` where it was remembered at `since` or later (by the hour), and then
     /// nothing changes. `since` never falls from call to call, so what lies before it may be forgotten.
     fn remember(&mut self, hash: u64, at: Millis, since: Millis) -> Result<bool, Self::Error>;
+
+    /// Remembers a hash as of `at` (by the hour), whatever was remembered of it before; it is forgotten as those of ids are.
+    fn mark(&mut self, hash: u64, at: Millis) -> Result<(), Self::Error>;
+
+    /// The hour as of which a hash was last remembered or marked. One that lies before every `since` given to
+    /// [`State::remember`] may be forgotten, or not yet.
+    fn marked(&mut self, hash: u64) -> Result<Option<i64>, Self::Error>;
 
     /// The partition's clock.
     fn clock(&self) -> Clock;
@@ -96,6 +106,13 @@ impl State for MemoryState {
         Ok(())
     }
 
+    fn remove(&mut self, account: Account) -> Result<(), Infallible> {
+        if let Some(due) = self.due.remove(&account.id) {
+            self.timers.remove(&(due, account.id));
+        }
+        Ok(())
+    }
+
     fn next_due(&mut self, until: Millis) -> Result<Option<(Millis, AccountId)>, Infallible> {
         Ok(self.timers.first().filter(|(due, _)| *due <= until).cloned())
     }
@@ -120,6 +137,17 @@ impl State for MemoryState {
             self.seen_by_hour.entry(hour).or_default().push(hash);
         }
         Ok(true)
+    }
+
+    fn mark(&mut self, hash: u64, at: Millis) -> Result<(), Infallible> {
+        let hour = seen_hour(at);
+        self.seen.insert(hash, hour);
+        self.seen_by_hour.entry(hour).or_default().push(hash);
+        Ok(())
+    }
+
+    fn marked(&mut self, hash: u64) -> Result<Option<i64>, Infallible> {
+        Ok(self.seen.get(&hash).copied())
     }
 
     fn clock(&self) -> Clock {

@@ -21,7 +21,7 @@ use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
 use crate::state::{Clock, State};
 use crate::time::{DAY_MS, Day, Millis};
-use crate::{alert, publish};
+use crate::{alert, forget, publish};
 
 /// The pure engine: a policy, a deviation stage and a scorecard.
 #[derive(Debug, Clone)]
@@ -124,6 +124,10 @@ impl Core {
                     Err(reject) => Ok(Err(reject)),
                 }
             }
+            Input::Forget(account) => {
+                self.forget(state, &account, received_at, out)?;
+                Ok(Ok(Applied::default()))
+            }
             Input::Tick => {
                 let days_closed = self.advance(state, received_at, out)?;
                 let clock = state.clock();
@@ -148,6 +152,12 @@ impl Core {
         if self.policy.admission.unknown_accounts == crate::policy::UnknownAccounts::Reject
             && !self.has_profile(state, &event.account)?
         {
+            let horizon = state.clock().horizon.unwrap_or(Millis::MIN);
+            if let Some(reject) =
+                forget::before_deletion(state, &event.account, event.occurred_at, horizon)?
+            {
+                return Ok(Err(reject));
+            }
             let detail = format!(
                 "account {} has no profile: send one, or set admission.unknown_accounts",
                 event.account
@@ -159,9 +169,13 @@ impl Core {
         let horizon = clock.plus(-self.policy.lateness_ms() - self.policy.grace_ms());
         let horizon = state.clock().horizon.map_or(horizon, |before| before.max(horizon));
         let known = state.take(&event.account)?;
-        let refused = known.as_ref().and_then(|account| {
+        let mut refused = known.as_ref().and_then(|account| {
             self.too_late(account, &event).or_else(|| forgotten(account, &event, horizon))
         });
+        if refused.is_none() && forget::may_be_of_before(known.as_ref(), event.occurred_at) {
+            let (account, at) = (&event.account, event.occurred_at);
+            refused = forget::before_deletion(state, account, at, horizon)?;
+        }
         if let Some(reject) = refused {
             put_back(state, known)?;
             return Ok(Err(reject));
@@ -306,7 +320,7 @@ impl Core {
 
     /// Gives the account one state per signal of the policy, in its order. Points of signals that are gone move to the
     /// base line of the next record.
-    fn realign(&self, account: &mut Account) {
+    pub(crate) fn realign(&self, account: &mut Account) {
         if account.hot.policy_version == self.policy.version() {
             return;
         }
@@ -546,6 +560,14 @@ impl Core {
             return Ok(Ok(Applied::default()));
         }
         let known = state.take(&outcome.account)?;
+        if forget::may_be_of_before(known.as_ref(), outcome.occurred_at) {
+            let horizon = state.clock().horizon.unwrap_or(Millis::MIN);
+            let (account, at) = (&outcome.account, outcome.occurred_at);
+            if let Some(reject) = forget::before_deletion(state, account, at, horizon)? {
+                put_back(state, known)?;
+                return Ok(Err(reject));
+            }
+        }
         let mut account = known.unwrap_or_else(|| Account::new(outcome.account.clone()));
         self.realign(&mut account);
         if let Some(reject) = account.hot.outcome.and_then(|last| outdated(outcome, last)) {
@@ -580,7 +602,7 @@ impl Core {
 }
 
 /// The time of the latest record that an account can have published.
-fn latest(account: &Account, lateness_ms: i64) -> Millis {
+pub(crate) fn latest(account: &Account, lateness_ms: i64) -> Millis {
     let last = account.hot.last_event_at.unwrap_or_default();
     if account.history.newest.is_none() {
         return last;

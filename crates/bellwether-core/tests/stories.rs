@@ -51,7 +51,7 @@ impl Run {
     fn alerts(&self, account: &str) -> Vec<&AlertEvent> {
         let events = self.out.iter().filter_map(|output| match output {
             Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_) | Output::Health(_) => None,
+            Output::ScoreChanged(_) | Output::Health(_) | Output::Forgotten(_) => None,
         });
         events.filter(|event| event.account_id.as_str() == account).collect()
     }
@@ -59,7 +59,7 @@ impl Run {
     fn latest(&self, account: &str) -> &HealthRecord {
         let mut records = self.out.iter().rev().filter_map(|output| match output {
             Output::Health(record) => Some(record.as_ref()),
-            Output::ScoreChanged(_) | Output::Alert(_) => None,
+            Output::ScoreChanged(_) | Output::Alert(_) | Output::Forgotten(_) => None,
         });
         records.find(|record| record.account_id.as_str() == account).expect("a health record")
     }
@@ -195,7 +195,7 @@ fn every_explanation_adds_up() {
                 let sum: Points = record.contributions.iter().map(|line| line.points).sum();
                 assert_eq!(sum, record.score);
             }
-            Output::Alert(_) => {}
+            Output::Alert(_) | Output::Forgotten(_) => {}
         }
     }
 }
@@ -534,4 +534,136 @@ fn a_dormant_account_is_let_go_and_starts_anew_when_it_returns() {
     run.event(event("sleeper", "back", day(1))).expect("admitted");
     assert!(run.state.accounts()[&id].due().is_some());
     assert_eq!(run.latest("sleeper").maturity, Maturity::Learning);
+}
+
+/// What a state holds of an account, its timers included.
+fn knows(run: &mut Run, account: &str) -> bool {
+    let id = AccountId::new(account).expect("valid");
+    let Ok(first) = run.state.next_due(Millis(i64::MAX));
+    let timer = first.is_some_and(|(_, due)| due == id);
+    run.state.accounts().contains_key(&id) || timer
+}
+
+fn forget(run: &mut Run, account: &str, at: Millis) {
+    let id = AccountId::new(account).expect("valid");
+    let Ok(verdict) = run.core.apply(&mut run.state, Input::Forget(id), at, &mut run.out);
+    verdict.expect("a deletion is never refused");
+}
+
+fn noon(day: Day) -> Millis {
+    Millis(i64::from(day.0) * DAY_MS + 12 * HOUR_MS)
+}
+
+#[test]
+fn a_deletion_ends_what_is_open_and_leaves_nothing() {
+    let mut run = whole_run();
+    let at = Millis(i64::from(END.0) * DAY_MS + HOUR_MS);
+    let others = |run: &Run| {
+        let mut others = run.state.accounts().clone();
+        others.remove(&AccountId::new("story-slipping").expect("valid"));
+        format!("{others:?}")
+    };
+    let before = others(&run);
+    let open = run.latest("story-slipping").open_alerts.clone();
+    assert!(!open.is_empty());
+    run.out.clear();
+    forget(&mut run, "story-slipping", at);
+    assert_eq!(others(&run), before, "nobody else is touched");
+    assert!(!knows(&mut run, "story-slipping"));
+    let resolved: Vec<&AlertEvent> = run.alerts("story-slipping");
+    let ended: Vec<&str> = resolved.iter().map(|event| event.alert_id.as_str()).collect();
+    assert_eq!(ended, open.iter().map(String::as_str).collect::<Vec<_>>());
+    for event in resolved {
+        assert_eq!(event.resolution.map(|why| why.as_str()), Some("forgotten"));
+        assert_eq!(event.account_name, None, "its name is not published again");
+    }
+    let last = run.out.last().expect("outputs");
+    assert!(matches!(last, Output::Forgotten(id) if id.as_str() == "story-slipping"), "{last:?}");
+    // Once more, and of one that never was: the same tombstone.
+    run.out.clear();
+    forget(&mut run, "story-slipping", at);
+    forget(&mut run, "never seen", at);
+    assert_eq!(run.out.len(), 2);
+    assert!(run.out.iter().all(|output| matches!(output, Output::Forgotten(_))));
+}
+
+/// What comes after a deletion is judged as if nothing had been before, and what was before it does not come back: neither under its
+/// old id nor late under a new one, before or after the account has begun anew.
+#[test]
+fn after_a_deletion_an_account_begins_as_a_new_one() {
+    let deleted = Day(END.0 - 70);
+    let later: Vec<Event> = all_events()
+        .into_iter()
+        .filter(|event| event.account.as_str() == "story-slipping")
+        .filter(|event| event.occurred_at.0 >= i64::from(deleted.0 + 1) * DAY_MS)
+        .collect();
+    assert!(later.len() > 100);
+    let mut fresh = Run::new();
+    let mut old = Run::new();
+    // Another account moves both clocks alike.
+    for event in all_events() {
+        if event.occurred_at < noon(deleted) {
+            if event.account.as_str() != "story-slipping" {
+                fresh.event(event.clone()).expect("admitted");
+            }
+            old.event(event).expect("admitted");
+        }
+    }
+    forget(&mut old, "story-slipping", noon(deleted));
+    let late = |id: &str| event("story-slipping", id, noon(deleted).plus(-HOUR_MS));
+    let reason = |verdict: Verdict| verdict.expect_err("refused").reason;
+    assert_eq!(reason(old.event(late("late"))), Reason::Forgotten);
+    assert!(Reason::Forgotten.intended(), "a dead letter would keep it");
+    assert!(!knows(&mut old, "story-slipping"));
+    let outcome = Outcome {
+        id: EventId::new("o").expect("valid"),
+        account: AccountId::new("story-slipping").expect("valid"),
+        occurred_at: noon(deleted).plus(-DAY_MS),
+        kind: OutcomeKind::Churned,
+        alert_id: None,
+        by: None,
+        note: None,
+    };
+    let now = noon(deleted);
+    let Ok(verdict) = old.core.apply(&mut old.state, Input::Outcome(outcome), now, &mut old.out);
+    assert_eq!(reason(verdict), Reason::Forgotten);
+    (fresh.out, old.out) = Default::default();
+    for (index, event) in later.into_iter().enumerate() {
+        fresh.event(event.clone()).expect("admitted");
+        old.event(event).expect("admitted");
+        if index == 3 {
+            assert_eq!(reason(old.event(late("later still"))), Reason::Forgotten);
+        }
+    }
+    for run in [&mut fresh, &mut old] {
+        run.finish();
+    }
+    let of = |run: &Run| -> Vec<String> {
+        let all = run.out.iter().filter(|output| output.account().as_str() == "story-slipping");
+        let row = run.state.accounts().iter().filter(|(id, _)| id.as_str() == "story-slipping");
+        let row = row.map(|(_, account)| format!("{account:?}"));
+        all.map(|output| format!("{output:?}")).chain(row).collect()
+    };
+    assert!(of(&fresh).len() > 10, "{}", of(&fresh).len());
+    assert_eq!(of(&old), of(&fresh));
+}
+
+/// The minute decides: what happened in the deletion's own, or before it, is part of it.
+#[test]
+fn what_happened_after_the_minute_of_a_deletion_is_new() {
+    let at = noon(Day(20_000)).plus(20 * 60_000 + 7);
+    for (offset_ms, refused) in [(-HOUR_MS, true), (-1, true), (30_000, true), (60_000, false)] {
+        let mut run = Run::new();
+        run.event(event("a", "1", at.plus(-DAY_MS))).expect("admitted");
+        forget(&mut run, "a", at.plus(-5 * 60_000));
+        forget(&mut run, "a", at);
+        let verdict = run.received(event("a", "2", at.plus(offset_ms)), at.plus(60_000));
+        assert_eq!(verdict.is_err(), refused, "{offset_ms} ms: {verdict:?}");
+        assert_eq!(knows(&mut run, "a"), !refused);
+    }
+    // It is known for as long as ids are: then nothing tells any more, and history may be filled in.
+    let mut run = Run::new();
+    forget(&mut run, "a", at);
+    run.event(event("b", "1", at.plus(10 * DAY_MS))).expect("admitted");
+    run.received(event("a", "2", at.plus(-1)), at.plus(10 * DAY_MS)).expect("admitted");
 }

@@ -131,7 +131,8 @@ const BATCH_BUCKETS_RECORDS: [f64; 9] =
     [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
 
 /// The kinds of output record, as the label of `bellwether_outputs_total`.
-const OUTPUT_KINDS: [&str; 4] = ["score_changed", "score_current", "alert", "dead_letter"];
+const OUTPUT_KINDS: [&str; 5] =
+    ["score_changed", "score_current", "alert", "tombstone", "dead_letter"];
 
 /// The metrics could not be set up or written out: a defect of [`TABLE`], not of the environment.
 #[derive(Debug, thiserror::Error)]
@@ -336,7 +337,7 @@ impl Metrics {
 
     /// Counts the published outputs of a committed batch, and the alert transitions among them.
     pub fn outputs(&self, outputs: &[Output]) {
-        let (mut changes, mut records, mut alerts) = (0, 0, 0);
+        let (mut changes, mut records, mut alerts, mut tombstones) = (0, 0, 0, 0);
         for output in outputs {
             match output {
                 Output::ScoreChanged(_) => changes += 1,
@@ -345,9 +346,10 @@ impl Metrics {
                     alerts += 1;
                     self.alert_transition(event.transition, &event.kind, event.severity);
                 }
+                Output::Forgotten(_) => tombstones += 1,
             }
         }
-        for (kind, count) in OUTPUT_KINDS.into_iter().zip([changes, records, alerts]) {
+        for (kind, count) in OUTPUT_KINDS.into_iter().zip([changes, records, alerts, tombstones]) {
             self.outputs.with_label_values(&[kind]).inc_by(count);
         }
     }

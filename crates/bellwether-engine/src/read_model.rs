@@ -150,6 +150,10 @@ impl ReadModel {
         }
         let mut index = self.index_mut();
         for output in outputs {
+            if let Output::Forgotten(account) = output {
+                self.drop_account(&mut index, account);
+                continue;
+            }
             let mut entry = self.accounts.entry(output.account().clone()).or_default();
             entry.partition = partition;
             match output {
@@ -158,6 +162,8 @@ impl ReadModel {
                 Output::Alert(event) => {
                     index.put_alert(self.limits.alerts, partition, &mut entry, event);
                 }
+                // Above.
+                Output::Forgotten(_) => {}
             }
         }
         while index.changes.len() > self.limits.changes {
@@ -166,6 +172,21 @@ impl ReadModel {
                 entry.changes.retain(|change| change.sequence != sequence);
             }
         }
+    }
+
+    /// Drops all of an account, its past alerts included.
+    fn drop_account(&self, index: &mut Index, account: &AccountId) {
+        let Some((_, entry)) = self.accounts.remove(account) else { return };
+        index.forget(account, &entry);
+        index.changes.retain(|(of, _)| of != account);
+        let Index { alerts, alert_ids, .. } = index;
+        alerts.retain(|(_, event)| {
+            let stays = event.account_id != *account;
+            if !stays {
+                alert_ids.remove(&event.id);
+            }
+            stays
+        });
     }
 
     /// Forgets the accounts and alerts of a partition that is no longer owned.
@@ -510,7 +531,7 @@ mod tests {
         fn record(&self, id: &AccountId) -> Option<HealthRecord> {
             match health(id.as_str(), 7, Band::AtRisk) {
                 Output::Health(record) => Some(*record),
-                Output::ScoreChanged(_) | Output::Alert(_) => None,
+                Output::ScoreChanged(_) | Output::Alert(_) | Output::Forgotten(_) => None,
             }
         }
     }
@@ -574,6 +595,28 @@ mod tests {
         assert_eq!((open_of(&model, Severity::High), model.open_alerts().len()), (0, 0));
         let recent: Vec<String> = model.recent_alerts().iter().map(|e| e.id.clone()).collect();
         assert_eq!(recent, ["a-3", "a-2", "a-1"]);
+    }
+
+    #[test]
+    fn a_forgotten_account_leaves_nothing() {
+        let model = ReadModel::default();
+        model.open_partition(0, Arc::new(Everyone));
+        let low = |id, event| alert(id, event, Transition::Opened, Severity::Low);
+        let of = |id| [change(id, 1), health(id, 100, Band::AtRisk), low(id, 1)];
+        model.publish(0, &of("b"));
+        model.publish(0, &of("a"));
+        let resolved = alert("a", 2, Transition::Resolved, Severity::Low);
+        model.publish(0, &[resolved, Output::Forgotten(account("a"))]);
+        model.publish(0, &[Output::Forgotten(account("a")), Output::Forgotten(account("x"))]);
+        assert!(model.account(&account("a")).is_none() && model.account(&account("b")).is_some());
+        assert_eq!(ids(&model.scan(None, 10)), ["b"]);
+        assert_eq!(model.band_counts()[0], (Band::AtRisk, 1));
+        assert_eq!((open_of(&model, Severity::Low), model.recent_alerts().len()), (1, 1));
+        assert_eq!((model.index().changes.len(), model.index().alert_ids.len()), (1, 1));
+        // It begins anew with the same numbers.
+        model.publish(0, &of("a"));
+        assert_eq!(model.account(&account("a")).map(|view| view.changes.len()), Some(1));
+        assert_eq!(model.recent_alerts().len(), 2);
     }
 
     #[test]

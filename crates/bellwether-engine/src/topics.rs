@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const VISIBLE_RETRY: Duration = Duration::from_millis(50);
 const DAY_MS: i64 = 86_400_000;
 /// How long the state changelog keeps tombstones: local state that was away for less can be caught up with.
-pub const STATE_TOMBSTONES_MS: i64 = 7 * DAY_MS;
+pub const STATE_TOMBSTONES_MS: i64 = 30 * DAY_MS;
 /// The largest input record that a topic created here takes; brokers take 1 MiB unless told otherwise.
 const INPUT_BYTES_MAX: i64 = 12 << 20;
 /// A dead letter keeps the bytes that it rejects and adds headers to them.
@@ -133,6 +133,9 @@ impl TopicSpec {
         }
         if let Some(bytes) = self.record_bytes_max {
             settings.insert("max.message.bytes", bytes.to_string());
+        }
+        if let Some(tombstones_ms) = self.tombstones_ms {
+            settings.insert("delete.retention.ms", tombstones_ms.to_string());
         }
         if self.stamped_by_broker {
             settings.insert("message.timestamp.type", "LogAppendTime".to_owned());

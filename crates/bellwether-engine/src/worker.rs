@@ -629,7 +629,7 @@ impl Worker {
             Ok(input) => {
                 let kind = match &input {
                     Input::Event(event) => Some(event.kind.clone()),
-                    Input::Profile(_) | Input::Outcome(_) | Input::Tick => None,
+                    Input::Profile(_) | Input::Outcome(_) | Input::Forget(_) | Input::Tick => None,
                 };
                 let outputs = batch.outputs.entry(record.partition).or_default();
                 let Some(task) = self.tasks.get_mut(&record.partition) else {
@@ -675,6 +675,9 @@ impl Worker {
         let topic: &str = &record.topic;
         if topic == topics.ticks {
             return Ok(Input::Tick);
+        }
+        if topic == topics.profiles && payload.is_none() {
+            return Decoder::deletion(key).map(Input::Forget);
         }
         if topic == topics.profiles {
             return self.decoder.profile(key, payload).map(Input::Profile);
@@ -757,14 +760,14 @@ impl Worker {
                 let encoded = self.encoder.encode(output);
                 let topic = match output {
                     Output::ScoreChanged(_) => &topics.score_changed,
-                    Output::Health(_) => &topics.score_current,
+                    Output::Health(_) | Output::Forgotten(_) => &topics.score_current,
                     Output::Alert(_) => &topics.alerts,
                 };
                 batch.transaction.appends.push(Append {
                     topic: topic.as_str().into(),
                     partition: *partition,
                     key: Some(output.account().as_str().as_bytes().to_vec()),
-                    payload: Some(encoded.payload),
+                    payload: encoded.payload,
                     headers: encoded.headers,
                     timestamp_ms: None,
                 });

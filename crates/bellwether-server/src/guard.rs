@@ -26,7 +26,8 @@ pub(crate) fn now() -> Instant {
 
 /// Wraps every request.
 pub(crate) async fn guard(request: Request, next: Next) -> Response {
-    let mut response = if request.method() == Method::POST && from_elsewhere(request.headers()) {
+    let changes = [Method::POST, Method::DELETE].contains(request.method());
+    let mut response = if changes && from_elsewhere(request.headers()) {
         let detail = "a page of another site must not send events; send them from a program";
         Problem::new(StatusCode::FORBIDDEN, detail).into_response()
     } else {

@@ -1,4 +1,4 @@
-//! `POST /v1/events`, `/v1/profiles`, `/v1/outcomes`: one JSON object, a JSON array of them, or one per line. The body is cut into
+//! `DELETE /v1/accounts/{id}`, and `POST /v1/events`, `/v1/profiles`, `/v1/outcomes`: one JSON object, a JSON array of them, or one per line. The body is cut into
 //! items here; what an item has to look like is the business of the [`Ingest`].
 
 use std::collections::BTreeSet;
@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bellwether_core::id::AccountId;
 use bellwether_core::reject::Reject;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -38,6 +39,9 @@ pub enum Feed {
 pub trait Ingest: Send + Sync {
     /// Checks the bodies (each one JSON object) and appends the good ones durably, in order. May block.
     fn ingest(&self, feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError>;
+
+    /// Appends durably that an account is to be deleted. May block.
+    fn forget(&self, account: &AccountId) -> Result<(), IngestError>;
 }
 
 /// What became of the items of a request.
@@ -103,6 +107,20 @@ pub(crate) async fn outcomes(
     take(&state, Feed::Outcomes, body).await
 }
 
+/// `DELETE /v1/accounts/{id}`: accepted, and done as soon as the workers get to it.
+pub(crate) async fn forget(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path(text) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let id = AccountId::new(&text).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let ingest = taker(&state)?;
+    let account = id.clone();
+    append(move || ingest.forget(&account)).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"account_id": id.as_str(), "accepted": true})))
+        .into_response())
+}
+
 async fn take(
     state: &AppState,
     feed: Feed,
@@ -135,11 +153,23 @@ pub(crate) async fn submit(
     feed: Feed,
     items: Vec<Vec<u8>>,
 ) -> Result<IngestReceipt, Problem> {
-    let Some(ingest) = state.ingest.as_ref().map(Arc::clone) else {
+    let ingest = taker(state)?;
+    append(move || ingest.ingest(feed, items)).await
+}
+
+/// Who takes input, or the problem that nobody does.
+fn taker(state: &AppState) -> Result<Arc<dyn Ingest>, Problem> {
+    state.ingest.as_ref().map(Arc::clone).ok_or_else(|| {
         let detail = "this server does not take input over HTTP; produce it to the input topics";
-        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
-    };
-    let result = tokio::task::spawn_blocking(move || ingest.ingest(feed, items)).await;
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    })
+}
+
+/// Appends off the async threads.
+async fn append<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, IngestError> + Send + 'static,
+) -> Result<T, Problem> {
+    let result = tokio::task::spawn_blocking(work).await;
     let result = result.map_err(|error| {
         tracing::error!(%error, "ingest failed");
         let detail = "the events could not be taken in; the server's log says why";

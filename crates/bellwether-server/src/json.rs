@@ -24,7 +24,8 @@ const LINE_FIELDS: [&str; 10] = [
 
 fn record(output: &Output) -> Value {
     let encoded = Encoder::json().encode(output);
-    serde_json::from_slice(&encoded.payload).expect("the encoder writes JSON")
+    serde_json::from_slice(encoded.payload.as_deref().unwrap_or_default())
+        .expect("the encoder writes JSON")
 }
 
 fn health(view: &AccountView) -> Value {

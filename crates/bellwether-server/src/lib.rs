@@ -68,7 +68,7 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/v1/accounts", get(api::accounts))
-        .route("/v1/accounts/{id}", get(api::account))
+        .route("/v1/accounts/{id}", get(api::account).delete(ingest::forget))
         .route("/v1/alerts", get(api::alerts))
         .route("/v1/events", post(ingest::events))
         .route("/v1/profiles", post(ingest::profiles))
@@ -118,6 +118,7 @@ async fn not_found(uri: axum::http::Uri) -> Response {
 async fn method_not_allowed() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "this path does not take this method; read with GET, send events with POST to /v1/events",
+        "this path does not take this method; read with GET, send events with POST to /v1/events, delete an account with \
+         DELETE of /v1/accounts/<id>",
     )
 }

@@ -5,6 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bellwether_core::id::AccountId;
 use bellwether_core::output::{Band, Output, Severity, Transition};
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_server::{BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, Rejected};
@@ -18,6 +19,11 @@ struct Collector {
 }
 
 impl Ingest for Collector {
+    fn forget(&self, account: &AccountId) -> Result<(), IngestError> {
+        self.taken.lock().expect("no test panics with it").push(format!("delete {account}"));
+        Ok(())
+    }
+
     fn ingest(&self, _feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {
         let mut receipt = IngestReceipt::default();
         for (index, body) in bodies.into_iter().enumerate() {
@@ -212,6 +218,20 @@ fn events_that_cannot_be_taken_say_why() {
     }
     let closed = Server::start(None);
     assert_eq!(closed.post("/v1/events", "{\"account_id\":\"a\"}").status, 404);
+}
+
+#[test]
+fn an_account_is_deleted_on_request_and_not_by_foreign_pages() {
+    let collector = Arc::new(Collector::default());
+    let server = Server::start(Some(Arc::clone(&collector) as Arc<dyn Ingest>));
+    let answer = server.send("DELETE", "/v1/accounts/a%20b%2Fc", &[], "");
+    assert_eq!((answer.status, answer.json()["account_id"].as_str()), (202, Some("a b/c")));
+    let foreign = [("sec-fetch-site", "cross-site")];
+    assert_eq!(server.send("DELETE", "/v1/accounts/a", &foreign, "").status, 403);
+    assert_eq!(server.send("DELETE", "/v1/accounts/a%0Ab", &[], "").status, 400);
+    assert_eq!(*collector.taken.lock().expect("no test panics with it"), ["delete a b/c"]);
+    let closed = Server::start(None);
+    assert_eq!(closed.send("DELETE", "/v1/accounts/a", &[], "").status, 404);
 }
 
 #[test]

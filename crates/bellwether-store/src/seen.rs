@@ -103,15 +103,24 @@ impl Seen {
         since_hour: i64,
     ) -> Result<bool, StoreError> {
         self.horizon.0.fetch_max(since_hour, Ordering::Relaxed);
-        let remembered = match self.added.get(&hash) {
-            Some(hour) => Some(*hour),
-            None => read(database, hash)?,
-        };
-        if remembered.is_some_and(|hour| hour >= since_hour) {
+        if self.marked(database, hash)?.is_some_and(|hour| hour >= since_hour) {
             return Ok(false);
         }
         self.added.insert(hash, at_hour);
         Ok(true)
+    }
+
+    /// Remembers a hash, whatever was remembered of it.
+    pub(crate) fn mark(&mut self, hash: u64, at_hour: i64) {
+        self.added.insert(hash, at_hour);
+    }
+
+    /// The hour as of which a hash is remembered, if it is.
+    pub(crate) fn marked(&self, database: &Database, hash: u64) -> Result<Option<i64>, StoreError> {
+        match self.added.get(&hash) {
+            Some(hour) => Ok(Some(*hour)),
+            None => read(database, hash),
+        }
     }
 
     /// What the batch changes, if anything.

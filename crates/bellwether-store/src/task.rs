@@ -140,8 +140,17 @@ struct Touched {
     due_committed: Option<Millis>,
     /// When its timer is due in the batch.
     due: Option<Millis>,
-    /// Rows to write.
+    /// Rows to write; after a removal every row that was there is among them.
     changed: Changed,
+    /// Set once the account was removed: which of its fixed rows were written anew since then.
+    removed: Option<Rewritten>,
+}
+
+/// Rows of an account that begins anew in the batch in which it was removed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rewritten {
+    hot: bool,
+    history: bool,
 }
 
 impl Touched {
@@ -150,7 +159,46 @@ impl Touched {
         let (exists, has_hot) = (loaded.is_some(), loaded.as_ref().is_some_and(|l| l.has_hot));
         let place = loaded.map_or(Place::Nowhere, |loaded| Place::Here(Box::new(loaded.account)));
         let changed = Changed::default();
-        Touched { place, has_hot, exists, due_committed: due, due, changed }
+        Touched { place, has_hot, exists, due_committed: due, due, changed, removed: None }
+    }
+
+    /// Whether the database has a hot row once the batch is written.
+    fn will_have_hot(&self) -> bool {
+        match self.removed {
+            Some(rewritten) => rewritten.hot,
+            None => self.has_hot || self.changed.hot,
+        }
+    }
+
+    /// Adds the changed rows; those of a removed account that were not written anew are deleted.
+    fn stage(&self, id: &AccountId, format: Format, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
+        let account = match &self.place {
+            Place::Here(account) => Some(account.as_ref()),
+            Place::Nowhere | Place::Out => None,
+        };
+        let written = self.removed.unwrap_or(Rewritten { hot: true, history: true });
+        if self.changed.hot {
+            let hot =
+                account.filter(|_| written.hot).map(|account| format::encode(&account.hot, format));
+            rows.insert(AccountRow::Hot.key(id), hot);
+        }
+        if self.changed.history {
+            let history = account
+                .filter(|_| written.history)
+                .map(|account| format::encode(&account.history, format));
+            rows.insert(AccountRow::History.key(id), history);
+        }
+        if self.changed.profile {
+            let profile = account.and_then(|account| account.profile.as_ref());
+            rows.insert(AccountRow::Profile.key(id), profile.map(rows::encode));
+        }
+        for key in &self.changed.activity {
+            let row = account.and_then(|account| account.activity.get(key));
+            rows.insert(
+                AccountRow::Activity(key.clone()).key(id),
+                row.map(|row| format::encode(row, format)),
+            );
+        }
     }
 }
 
@@ -315,6 +363,13 @@ impl Store {
         StoreReader::new(&self.database)
     }
 
+    /// How many rows an account has, as committed.
+    pub fn rows(&self, id: &AccountId) -> Result<usize, StoreError> {
+        self.check()?;
+        let (from, end) = (rows::account_prefix(id), rows::account_end(id));
+        self.database.scan(ROWS, &from, Some(end)).try_fold(0, |rows, row| row.map(|_| rows + 1))
+    }
+
     /// The ids of all committed accounts, ascending.
     pub fn accounts(&self) -> Result<AccountIds<'_>, StoreError> {
         self.check()?;
@@ -351,13 +406,10 @@ impl Store {
     fn stage(&self) -> Result<Vec<Change>, StoreError> {
         let mut rows = BTreeMap::new();
         for (id, touched) in &self.touched {
-            match &touched.place {
-                Place::Nowhere => {}
-                Place::Out => return Err(StoreError::Taken(id.clone())),
-                Place::Here(account) => {
-                    stage_account(account, &touched.changed, self.format, &mut rows);
-                }
+            if matches!(touched.place, Place::Out) {
+                return Err(StoreError::Taken(id.clone()));
             }
+            touched.stage(id, self.format, &mut rows);
         }
         if self.clock != self.clock_committed {
             rows.insert(rows::CLOCK_KEY.to_vec(), Some(format::encode(&self.clock, self.format)));
@@ -394,7 +446,8 @@ impl Store {
         progress.advance(positions);
         for (id, touched) in &self.touched {
             write_timer(&mut batch, id, touched.due_committed, touched.due);
-            progress.accounts += u64::from(touched.changed.hot && !touched.has_hot);
+            progress.accounts += u64::from(touched.will_have_hot());
+            progress.accounts = progress.accounts.saturating_sub(u64::from(touched.has_hot));
         }
         progress.write(&mut batch);
         self.write_time(&mut batch);
@@ -406,7 +459,7 @@ impl Store {
         self.timers.committed();
         self.seen.discard();
         for (_, touched) in self.touched.drain() {
-            let has_hot = touched.has_hot || touched.changed.hot;
+            let has_hot = touched.will_have_hot();
             if let Place::Here(account) = touched.place {
                 self.cache.insert(Loaded { account: *account, has_hot });
             }
@@ -442,8 +495,13 @@ impl State for Store {
         touched.changed.hot |= changed.hot;
         touched.changed.history |= changed.history;
         touched.changed.profile |= changed.profile;
+        if let Some(rewritten) = &mut touched.removed {
+            rewritten.hot |= changed.hot;
+            rewritten.history |= changed.history;
+        }
+        let is_empty = !changed.any() && account == Account::new(id.clone());
         touched.changed.activity.extend(changed.activity);
-        if !touched.exists && !touched.changed.any() {
+        if !touched.exists && !touched.changed.any() || touched.removed.is_some() && is_empty {
             touched.place = Place::Nowhere;
             return Ok(());
         }
@@ -452,6 +510,25 @@ impl State for Store {
         let before = std::mem::replace(&mut touched.due, due);
         touched.place = Place::Here(Box::new(account));
         self.timers.change(&id, before, due);
+        Ok(())
+    }
+
+    fn remove(&mut self, account: Account) -> Result<(), StoreError> {
+        self.check()?;
+        self.staged = None;
+        let touched = self.touch(&account.id)?;
+        touched.place = Place::Nowhere;
+        let before = touched.due.take();
+        if touched.exists {
+            touched.removed = Some(Rewritten::default());
+            let all = account.activity.into_keys().chain(account.changed.activity);
+            touched.changed.activity.extend(all);
+            (touched.changed.hot, touched.changed.history) = (true, true);
+            touched.changed.profile = true;
+        } else {
+            touched.changed = Changed::default();
+        }
+        self.timers.change(&account.id, before, None);
         Ok(())
     }
 
@@ -467,6 +544,18 @@ impl State for Store {
         self.check()?;
         self.staged = None;
         self.seen.remember(&self.database, hash, seen_hour(at), seen_hour(since))
+    }
+
+    fn mark(&mut self, hash: u64, at: Millis) -> Result<(), StoreError> {
+        self.check()?;
+        self.staged = None;
+        self.seen.mark(hash, seen_hour(at));
+        Ok(())
+    }
+
+    fn marked(&mut self, hash: u64) -> Result<Option<i64>, StoreError> {
+        self.check()?;
+        self.seen.marked(&self.database, hash)
     }
 
     fn clock(&self) -> Clock {
@@ -488,29 +577,6 @@ impl fmt::Debug for Store {
             .field("touched", &self.touched.len())
             .field("poisoned", &self.poisoned)
             .finish_non_exhaustive()
-    }
-}
-
-/// Adds the changed rows of an account.
-fn stage_account(
-    account: &Account,
-    changed: &Changed,
-    format: Format,
-    rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-) {
-    let id = &account.id;
-    if changed.hot {
-        rows.insert(AccountRow::Hot.key(id), Some(format::encode(&account.hot, format)));
-    }
-    if changed.history {
-        rows.insert(AccountRow::History.key(id), Some(format::encode(&account.history, format)));
-    }
-    if changed.profile {
-        rows.insert(AccountRow::Profile.key(id), account.profile.as_ref().map(rows::encode));
-    }
-    for key in &changed.activity {
-        let value = account.activity.get(key).map(|row| format::encode(row, format));
-        rows.insert(AccountRow::Activity(key.clone()).key(id), value);
     }
 }
 

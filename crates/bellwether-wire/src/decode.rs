@@ -16,13 +16,14 @@ use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::types::Value;
 use apache_avro::{Schema, from_value};
 use bellwether_core::event::{Event, Outcome, Profile};
+use bellwether_core::id::AccountId;
 use bellwether_core::output::Output;
 use bellwether_core::reject::{Reason, Reject};
 use schema_registry_converter::schema_registry_common::SchemaType;
 use serde::de::DeserializeOwned;
 
 use crate::encode::OutputKind;
-use crate::input::{EventRecord, OutcomeRecord, ProfileRecord};
+use crate::input::{EventRecord, OutcomeRecord, ProfileRecord, account_id};
 use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::schema::{self, Contract};
@@ -128,7 +129,7 @@ impl Decoder {
     /// Decodes a profile (`schemas/account-profile.avsc`).
     ///
     /// # Errors
-    /// As [`Decoder::event`]; a tombstone is [`Reason::Empty`].
+    /// As [`Decoder::event`]; a tombstone is [`Reason::Empty`] (it is for [`Decoder::deletion`]).
     pub fn profile(
         &mut self,
         key: Option<&[u8]>,
@@ -138,6 +139,22 @@ impl Decoder {
         let profile = record.check()?;
         check_key(key, profile.account.as_str())?;
         Ok(profile)
+    }
+
+    /// Decodes a tombstone of the profiles topic: everything that is known of the key's account is to be deleted.
+    ///
+    /// # Errors
+    /// A typed reject where the key is no account id.
+    pub fn deletion(key: Option<&[u8]>) -> Result<AccountId, DecodeError> {
+        let empty = || Reject::new(Reason::Empty, "the record has neither key nor payload");
+        let key = key.ok_or_else(empty)?;
+        let text = key_text(key).ok_or_else(|| {
+            Reject::new(
+                Reason::InvalidId,
+                "the key of a tombstone names its account, this is no text",
+            )
+        })?;
+        Ok(account_id(&unquoted(&text).unwrap_or(text))?)
     }
 
     /// Decodes an outcome (`schemas/outcome.avsc`).
@@ -457,21 +474,25 @@ fn check_key(key: Option<&[u8]>, account: &str) -> Result<(), Reject> {
     if key == account.as_bytes() {
         return Ok(());
     }
-    let framed = framed_string(key);
-    let named = match framed.as_deref().or_else(|| std::str::from_utf8(key).ok()) {
-        None => return Ok(()),
-        Some(text) => text,
-    };
-    let quoted =
-        named.starts_with('"').then(|| serde_json::from_str::<String>(named).ok()).flatten();
-    if named == account || quoted.as_deref() == Some(account) {
+    let Some(named) = key_text(key) else { return Ok(()) };
+    if named == account || unquoted(&named).as_deref() == Some(account) {
         return Ok(());
     }
     let detail = format!(
         "the key is {:?}, the record is of account {account:?}",
-        crate::scalar::cut(named, 64)
+        crate::scalar::cut(&named, 64)
     );
     Err(Reject::new(Reason::KeyMismatch, detail))
+}
+
+/// A key as text: an Avro string in the Confluent wire format, or plain UTF-8; none where it is neither.
+fn key_text(key: &[u8]) -> Option<String> {
+    framed_string(key).or_else(|| std::str::from_utf8(key).ok().map(str::to_owned))
+}
+
+/// What a key that is a JSON string says.
+fn unquoted(text: &str) -> Option<String> {
+    text.starts_with('"').then(|| serde_json::from_str(text).ok()).flatten()
 }
 
 /// An Avro string behind a magic byte and a schema id; none where the key is something else.

@@ -36,6 +36,8 @@ impl OutputKind {
             Output::ScoreChanged(_) => OutputKind::ScoreChanged,
             Output::Health(_) => OutputKind::ScoreCurrent,
             Output::Alert(_) => OutputKind::Alert,
+            // A tombstone for what stands there.
+            Output::Forgotten(_) => OutputKind::ScoreCurrent,
         }
     }
 
@@ -74,8 +76,8 @@ pub struct OutputTopics<'a> {
 /// A record ready to append. Its key is the account id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// The value.
-    pub payload: Vec<u8>,
+    /// The value; none is a tombstone.
+    pub payload: Option<Vec<u8>>,
     /// `CloudEvents` attributes and the content type.
     pub headers: Vec<(String, Vec<u8>)>,
 }
@@ -137,8 +139,9 @@ impl Encoder {
                 self.payload(kind, &ScoreCurrentRecord::from(record.as_ref()))
             }
             Output::Alert(event) => self.payload(kind, &AlertRecord::from(event.as_ref())),
+            Output::Forgotten(_) => return Encoded { payload: None, headers: Vec::new() },
         };
-        Encoded { payload, headers: self.headers(output) }
+        Encoded { payload: Some(payload), headers: self.headers(output) }
     }
 
     fn payload(&self, kind: OutputKind, record: &impl Serialize) -> Vec<u8> {
@@ -187,5 +190,7 @@ fn identity(output: &Output) -> (String, Millis) {
         Output::ScoreChanged(change) => (change.id.clone(), change.at),
         Output::Health(record) => (format!("{}/{}", record.account_id, record.sequence), record.at),
         Output::Alert(event) => (event.id.clone(), event.at),
+        // A tombstone is a key and nothing else; this names it all the same.
+        Output::Forgotten(account) => (account.to_string(), Millis::default()),
     }
 }

@@ -459,6 +459,17 @@ impl EmbeddedIngest {
         Ok(EmbeddedIngest { handle, topics, policy, partitions, decoder })
     }
 
+    fn append(&self, appends: &[Append]) -> Result<(), IngestError> {
+        let retry_after = Duration::from_secs(1);
+        let appended = self.handle.append(appends, PATIENCE).map_err(|error| match error {
+            AppendError::Full { .. } => IngestError::Busy { retry_after },
+            AppendError::Log(error) => {
+                IngestError::Unavailable { detail: error.to_string(), retry_after }
+            }
+        });
+        appended.map(drop)
+    }
+
     /// Completes and checks one item. Types that feed no signal are told.
     fn prepare(
         &self,
@@ -540,6 +551,19 @@ fn complete(body: &[u8], now: i64) -> Result<Vec<u8>, Reject> {
 }
 
 impl Ingest for EmbeddedIngest {
+    fn forget(&self, account: &AccountId) -> Result<(), IngestError> {
+        let key = account.as_str().as_bytes().to_vec();
+        let tombstone = Append {
+            topic: self.topics.profiles.as_str().into(),
+            partition: partition_of(&key, self.partitions),
+            key: Some(key),
+            payload: None,
+            headers: Vec::new(),
+            timestamp_ms: Some(now_ms()),
+        };
+        self.append(&[tombstone])
+    }
+
     fn ingest(&self, feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {
         let mut receipt = IngestReceipt::default();
         let mut appends = Vec::new();
@@ -551,13 +575,7 @@ impl Ingest for EmbeddedIngest {
         }
         receipt.accepted = appends.len();
         if !appends.is_empty() {
-            let retry_after = Duration::from_secs(1);
-            self.handle.append(&appends, PATIENCE).map_err(|error| match error {
-                AppendError::Full { .. } => IngestError::Busy { retry_after },
-                AppendError::Log(error) => {
-                    IngestError::Unavailable { detail: error.to_string(), retry_after }
-                }
-            })?;
+            self.append(&appends)?;
         }
         Ok(receipt)
     }

@@ -84,6 +84,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DlqCommand,
     },
+    /// Delete an account everywhere that Bellwether keeps it; without --yes, say what is known of it
+    Forget(ForgetArgs),
     /// Check or show a policy
     Policy {
         #[command(subcommand)]
@@ -179,7 +181,7 @@ pub(crate) enum DlqCommand {
     /// List dead letters, newest first
     Ls {
         #[command(flatten)]
-        args: DlqArgs,
+        args: LogArgs,
         /// Only those of this reason, e.g. malformed
         #[arg(long)]
         reason: Option<String>,
@@ -190,7 +192,7 @@ pub(crate) enum DlqCommand {
     /// Show one in full, as JSON
     Show {
         #[command(flatten)]
-        args: DlqArgs,
+        args: LogArgs,
         /// Its partition
         partition: i32,
         /// Its offset
@@ -200,9 +202,9 @@ pub(crate) enum DlqCommand {
     Replay(DlqReplayArgs),
 }
 
-/// Where the dead letters are.
+/// Which log.
 #[derive(Debug, Args)]
-pub(crate) struct DlqArgs {
+pub(crate) struct LogArgs {
     /// In the embedded log of the data directory, while no process has it
     #[arg(long, conflicts_with = "bootstrap_servers")]
     pub(crate) embedded: bool,
@@ -216,11 +218,29 @@ pub(crate) struct DlqArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DlqReplayArgs {
     #[command(flatten)]
-    pub(crate) args: DlqArgs,
+    pub(crate) args: LogArgs,
 
     /// Only those of this reason, e.g. unknown_account
     #[arg(long)]
     pub(crate) reason: Option<String>,
+
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `forget`
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// The account
+    pub(crate) account: String,
+
+    #[command(flatten)]
+    pub(crate) args: LogArgs,
+
+    /// Through a running server that takes input over HTTP (`run --embedded`)
+    #[arg(long, value_name = "URL", conflicts_with_all = ["embedded", "bootstrap_servers"])]
+    pub(crate) url: Option<String>,
 
     /// Do it
     #[arg(long)]

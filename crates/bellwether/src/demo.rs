@@ -400,11 +400,13 @@ fn print_json(app: &App, events: usize, started: Instant) -> Result<()> {
 
 /// A record as the topics and the API have it.
 fn health_json(record: &HealthRecord) -> Result<serde_json::Value, serde_json::Error> {
-    serde_json::from_slice(
-        &Encoder::json().encode(&Output::Health(Box::new(record.clone()))).payload,
-    )
+    output_json(&Output::Health(Box::new(record.clone())))
 }
 
 fn alert_json(event: &AlertEvent) -> Result<serde_json::Value, serde_json::Error> {
-    serde_json::from_slice(&Encoder::json().encode(&Output::Alert(Box::new(event.clone()))).payload)
+    output_json(&Output::Alert(Box::new(event.clone())))
+}
+
+fn output_json(output: &Output) -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::from_slice(Encoder::json().encode(output).payload.as_deref().unwrap_or_default())
 }

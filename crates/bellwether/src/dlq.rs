@@ -1,90 +1,22 @@
 //! `bellwether dlq ls|show|replay`: the dead letters, for people.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use bellwether_engine::embedded::Embedded;
-use bellwether_engine::kafka::KafkaTopics;
-use bellwether_engine::log::{Append, LogError, Record, Topic};
+use anyhow::Result;
+use bellwether_engine::log::{Append, Record, Topic};
 use bellwether_wire::dead_letter::DeadLetter;
 use serde_json::{Value, json};
 
-use crate::cli::{DlqArgs, DlqCommand, DlqReplayArgs};
+use crate::cli::{DlqCommand, DlqReplayArgs, LogArgs};
 use crate::config::Config;
-use crate::{app, show};
+use crate::show;
+use crate::source::Source;
 
 /// Records read at once.
 const PAGE: usize = 1_000;
-/// How long an append may wait for room.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of a payload that `show` prints.
 const SHOWN_BYTES: usize = 4_096;
-
-/// A log that is read and appended to outside of any worker.
-enum Source {
-    Kafka(Box<KafkaTopics>),
-    Embedded(Embedded),
-}
-
-impl Source {
-    fn open(args: &DlqArgs, config: &Config) -> Result<Source> {
-        if args.embedded {
-            let shared = bellwether_store::Shared::new(64 << 20);
-            let dir = config.data_dir.join("log");
-            if !Path::new(&dir).exists() {
-                bail!("there is no embedded log in {}; name its --data-dir", dir.display());
-            }
-            let log = Embedded::open(&dir, &shared, u64::MAX).context(
-                "the log is read while no `bellwether run --embedded` has it; stop that first",
-            )?;
-            return Ok(Source::Embedded(log));
-        }
-        let mut config = config.clone();
-        if let Some(servers) = &args.bootstrap_servers {
-            config.kafka.bootstrap_servers = Some(servers.clone());
-        }
-        let options = app::kafka_options(&config)?;
-        Ok(Source::Kafka(Box::new(KafkaTopics::new(&options, "bellwether-dlq")?)))
-    }
-
-    fn partitions(&self, topic: &str) -> Result<i32> {
-        Ok(match self {
-            Source::Kafka(kafka) => kafka.partitions(topic)?,
-            Source::Embedded(log) => log.partitions(topic)?,
-        })
-    }
-
-    fn read(&self, topic: &Topic, partition: i32, each: &mut dyn FnMut(Record)) -> Result<()> {
-        let mut next = 0;
-        loop {
-            let mut each = |record| {
-                each(record);
-                Ok::<(), LogError>(())
-            };
-            let read = match self {
-                Source::Kafka(kafka) => kafka.read(topic, partition, next, PAGE, &mut each)?,
-                Source::Embedded(log) => log.read(topic, partition, next, PAGE, &mut each)?,
-            };
-            next = read.next;
-            if next >= read.end {
-                return Ok(());
-            }
-        }
-    }
-
-    fn append(&self, records: &[Append]) -> Result<()> {
-        match self {
-            Source::Kafka(kafka) => kafka.append(records)?,
-            Source::Embedded(log) => {
-                log.append(records, PATIENCE)?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// A dead letter and why it is one.
 struct Letter {
@@ -118,8 +50,8 @@ pub(crate) fn run(command: &DlqCommand, config: &Config, json: bool) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-fn letters(args: &DlqArgs, config: &Config, reason: Option<&str>) -> Result<Vec<Letter>> {
-    let source = Source::open(args, config)?;
+fn letters(args: &LogArgs, config: &Config, reason: Option<&str>) -> Result<Vec<Letter>> {
+    let source = Source::open(args, config, "bellwether-dlq")?;
     read(&source, config, reason)
 }
 
@@ -191,7 +123,7 @@ fn full(letter: &Letter) -> Value {
 
 /// Sends dead letters again to where they came from, as they were. A preview, unless it is confirmed.
 fn replay(args: &DlqReplayArgs, config: &Config, json: bool) -> Result<()> {
-    let source = Source::open(&args.args, config)?;
+    let source = Source::open(&args.args, config, "bellwether-dlq")?;
     let letters = read(&source, config, args.reason.as_deref())?;
     let inputs = config.topics.inputs();
     let mut sent = BTreeSet::new();

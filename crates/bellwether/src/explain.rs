@@ -52,7 +52,7 @@ fn print(outputs: &[Output], json: bool) -> Result<ExitCode> {
         match output {
             Output::Health(record) => print!("{}", show::explanation(record)),
             Output::Alert(event) => print!("{}", show::alert(event)),
-            Output::ScoreChanged(_) => {}
+            Output::ScoreChanged(_) | Output::Forgotten(_) => {}
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -63,11 +63,12 @@ fn print_json(outputs: &[Output]) -> Result<ExitCode> {
     let encoder = Encoder::json();
     let (mut account, mut alerts) = (serde_json::Value::Null, Vec::new());
     for output in outputs {
-        let record = serde_json::from_slice(&encoder.encode(output).payload)?;
+        let payload = encoder.encode(output).payload.unwrap_or_default();
+        let record = serde_json::from_slice(&payload)?;
         match output {
             Output::Health(_) => account = record,
             Output::Alert(_) => alerts.push(record),
-            Output::ScoreChanged(_) => {}
+            Output::ScoreChanged(_) | Output::Forgotten(_) => {}
         }
     }
     let answer = serde_json::json!({"account": account, "alerts": alerts});
@@ -75,14 +76,24 @@ fn print_json(outputs: &[Output]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn from_server(url: &str, id: &AccountId, json: bool) -> Result<ExitCode> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+/// A client that leaves statuses to its caller.
+pub(crate) fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(std::time::Duration::from_secs(10)))
         .build()
-        .into();
-    let path = format!("{}/v1/accounts/{}", url.trim_end_matches('/'), percent_encode(id.as_str()));
-    let mut response = agent.get(&path).call().with_context(|| format!("{url} does not answer"))?;
+        .into()
+}
+
+/// Where a server has an account.
+pub(crate) fn account_url(url: &str, id: &AccountId) -> String {
+    format!("{}/v1/accounts/{}", url.trim_end_matches('/'), percent_encode(id.as_str()))
+}
+
+fn from_server(url: &str, id: &AccountId, json: bool) -> Result<ExitCode> {
+    let path = account_url(url, id);
+    let mut response =
+        agent().get(&path).call().with_context(|| format!("{url} does not answer"))?;
     let body = response.body_mut().read_to_string()?;
     match response.status().as_u16() {
         200 => {}

@@ -7,10 +7,12 @@ mod data_dir;
 mod demo;
 mod dlq;
 mod explain;
+mod forget;
 mod memory;
 mod policies;
 mod replay;
 mod show;
+mod source;
 mod state;
 mod stories;
 mod topics;
@@ -63,6 +65,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         Command::Demo(_)
         | Command::Topics { .. }
         | Command::Dlq { .. }
+        | Command::Forget(_)
         | Command::State { .. }
         | Command::Policy { .. }
         | Command::Replay(_)
@@ -101,6 +104,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Topics { command } => return topics::run(command, &config, json),
         Command::State { command } => return state::run(*command, &config, json),
         Command::Dlq { command } => return dlq::run(command, &config, json),
+        Command::Forget(args) => return forget::run(args, &config, json),
         Command::Policy { command } => return policy(command, json),
         Command::Replay(args) => {
             replay::run(args, policies::load(config.policy.as_deref())?, json)?

@@ -210,7 +210,7 @@ impl Replay {
                 Output::Alert(event) if event.transition == Transition::Opened => {
                     *self.summary.alerts_opened.entry(event.severity.as_str()).or_default() += 1;
                 }
-                Output::Alert(_) | Output::Health(_) => {}
+                Output::Alert(_) | Output::Health(_) | Output::Forgotten(_) => {}
             }
             self.writers.write(&output)?;
         }

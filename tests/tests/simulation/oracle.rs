@@ -33,6 +33,7 @@ pub(crate) struct Found {
     pub(crate) alerts: u64,
     pub(crate) dead_letters: u64,
     pub(crate) days_closed: u64,
+    pub(crate) forgotten: u64,
     pub(crate) live_stores: u64,
     pub(crate) standby_copies: u64,
 }
@@ -44,6 +45,7 @@ impl std::ops::AddAssign for Found {
         self.alerts += other.alerts;
         self.dead_letters += other.dead_letters;
         self.days_closed += other.days_closed;
+        self.forgotten += other.forgotten;
         self.live_stores += other.live_stores;
         self.standby_copies += other.standby_copies;
     }
@@ -146,14 +148,15 @@ impl Expected {
                 Err(reject) => Err(reject),
             };
             for output in &out {
+                found.forgotten += u64::from(matches!(output, Output::Forgotten(_)));
                 let name = match output {
                     Output::ScoreChanged(_) => &topics.score_changed,
-                    Output::Health(_) => &topics.score_current,
+                    Output::Health(_) | Output::Forgotten(_) => &topics.score_current,
                     Output::Alert(_) => &topics.alerts,
                 };
                 let key = Some(output.account().as_str().to_owned());
                 let encoded = encoder.encode(output);
-                let published = (key, text(Some(&encoded.payload)), encoded.headers);
+                let published = (key, text(encoded.payload.as_deref()), encoded.headers);
                 expected.outputs.get_mut(name).expect("a topic").push(published);
             }
             if let Err(reject) = verdict
@@ -172,6 +175,8 @@ fn decode(decoder: &mut Decoder, topics: &TopicNames, record: &Record) -> Result
     let topic: &str = &record.topic;
     let input = if topic == topics.ticks {
         return Ok(Input::Tick);
+    } else if topic == topics.profiles && payload.is_none() {
+        Decoder::deletion(key).map(Input::Forget)
     } else if topic == topics.profiles {
         decoder.profile(key, payload).map(Input::Profile)
     } else if topic == topics.outcomes {

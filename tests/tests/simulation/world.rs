@@ -288,7 +288,8 @@ impl<'f> World<'f> {
                     self.sent[index].clone()
                 }
                 34..36 => self.garbage(),
-                36..38 => self.profile(),
+                36 | 37 if self.rng.u32(..8) == 0 => self.deletion(),
+                36 | 37 => self.profile(),
                 38 => self.outcome(),
                 _ => self.stale_event(),
             };
@@ -382,6 +383,15 @@ impl<'f> World<'f> {
         });
         let topic = self.fixed.topics.profiles.clone();
         self.record(&topic, &account, &profile)
+    }
+
+    /// Everything known of an account is to go.
+    fn deletion(&mut self) -> Append {
+        let account = self.account();
+        let topic = self.fixed.topics.profiles.clone();
+        let mut append = self.record(&topic, &account, &json!(null));
+        append.payload = None;
+        append
     }
 
     fn outcome(&mut self) -> Append {

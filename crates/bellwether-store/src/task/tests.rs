@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::rows::RowKey;
 
 #[path = "failure_tests.rs"]
 mod failures;
@@ -147,6 +148,14 @@ enum Step {
     Look {
         account: u8,
     },
+    /// Taken and deleted.
+    Remove {
+        account: u8,
+    },
+    Mark {
+        hash: u64,
+        hour: i64,
+    },
     Remember {
         hash: u64,
         hour: i64,
@@ -176,6 +185,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..6u8, any::<u8>(), prop::option::of(0..40i64))
             .prop_map(|(account, number, due)| Step::Edit { account, number, due }),
         2 => (0..6u8).prop_map(|account| Step::Look { account }),
+        3 => (0..6u8).prop_map(|account| Step::Remove { account }),
+        1 => (0..20u64, 0..5i64).prop_map(|(hash, hour)| Step::Mark { hash, hour }),
         4 => (0..20u64, 0..5i64).prop_map(|(hash, hour)| Step::Remember { hash, hour }),
         1 => (0..5i64).prop_map(|hour| Step::Forget { hour }),
         2 => (0..1000i64).prop_map(|at| Step::Tick { at }),
@@ -225,6 +236,14 @@ impl Bench {
                 } else {
                     assert_eq!(self.store().take(&id), Ok(None));
                 }
+            }
+            Step::Remove { account } => self.remove(&account_id(*account)),
+            Step::Mark { hash, hour } => {
+                let at = Millis(hour * HOUR_MS + 1).max(self.since);
+                let Ok(()) = self.now.mark(*hash, at);
+                self.store().mark(*hash, at).expect("stageable");
+                let Ok(expected) = self.now.marked(*hash);
+                assert_eq!(self.store().marked(*hash), Ok(expected));
             }
             Step::Remember { hash, hour } => {
                 let at = Millis(hour * HOUR_MS + 1);
@@ -276,6 +295,17 @@ impl Bench {
         edit(&mut found);
         let Ok(()) = self.now.put(expected);
         self.store().put(found).expect("stageable");
+    }
+
+    fn remove(&mut self, id: &AccountId) {
+        let Ok(expected) = self.now.take(id);
+        let found = self.store().take(id).expect("readable");
+        assert_eq!(found, expected);
+        if let (Some(expected), Some(found)) = (expected, found) {
+            let Ok(()) = self.now.remove(expected);
+            self.store().remove(found).expect("stageable");
+            assert_eq!(self.store().take(id), Ok(None));
+        }
     }
 
     fn fire(&mut self, until: Millis) {
@@ -519,4 +549,56 @@ fn compaction_drops_ids_that_no_longer_count() {
     store.database.compact(seen::FAMILY);
     let left = store.database.scan(seen::FAMILY, &[], None).count();
     assert_eq!(left, 3 * 100, "the last hour and the two before it");
+}
+
+/// A removed account leaves no row, in the database and in one that is restored from the changelog, also where it begins anew in the
+/// same batch; the changelog's last word on each of its keys is a tombstone.
+#[test]
+fn a_removed_account_leaves_no_row() {
+    for reborn in [false, true] {
+        let mut bench = Bench::new();
+        let (gone, other) = (account_id(0), account_id(1));
+        for number in [6, 7, 10, 14] {
+            bench.change(&gone, |account| edit(account, number, Some(5)));
+            bench.change(&other, |account| edit(account, number, Some(6)));
+        }
+        bench.commit();
+        bench.remove(&gone);
+        if reborn {
+            bench.change(&gone, |account| {
+                account.profile = Some(profile(&account.id, 1));
+                account.changed.profile = true;
+            });
+        }
+        bench.commit();
+        let left = |store: &Store| -> Vec<AccountRow> {
+            let (from, to) = (rows::account_prefix(&gone), rows::account_end(&gone));
+            let rows = store.database.scan(ROWS, &from, Some(to));
+            let keys = rows.map(|row| RowKey::decode(&row.expect("readable").0).expect("a key"));
+            keys.map(|key| match key {
+                RowKey::Account(_, row) => row,
+                RowKey::Clock => panic!("among an account's rows"),
+            })
+            .collect()
+        };
+        let expected = if reborn { vec![AccountRow::Profile] } else { Vec::new() };
+        assert_eq!(left(bench.store()), expected);
+        assert_eq!(bench.store().get(&other).expect("readable").map(|found| found.id), Some(other));
+        bench.store().verify().expect("whole");
+        let mut latest = BTreeMap::new();
+        for (key, value) in &bench.log.state {
+            latest.insert(key.clone(), value.clone());
+        }
+        let prefix = rows::account_prefix(&gone);
+        let of_gone: Vec<_> = latest.iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
+        assert!(of_gone.len() >= 4, "a row of each kind: {of_gone:?}");
+        assert_eq!(of_gone.iter().filter(|(_, value)| value.is_some()).count(), expected.len());
+        bench.run(&Step::Crash { logged: false });
+        assert_eq!(left(bench.store()), expected);
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut restored = open(dir.path());
+        bench.log.restore(&mut restored);
+        assert_eq!(left(&restored), expected);
+        restored.verify().expect("whole");
+    }
 }
