@@ -17,6 +17,8 @@ mod context;
 mod direct;
 mod options;
 mod reader;
+mod transactions;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -32,6 +34,7 @@ use self::context::{Change, DeliveryContext, GroupContext, Taken};
 pub use self::direct::KafkaTopics;
 pub use self::options::{GroupProtocol, KafkaOptions, WorkerId, is_secret};
 use self::reader::Reader;
+pub use self::transactions::{KafkaTransactions, OpenTransaction, Span};
 use crate::log::{Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction};
 
 /// `init_transactions` waits for the coordinator to finish or abort what the last owner of the transactional id left.

@@ -86,6 +86,11 @@ pub(crate) enum Command {
     },
     /// Delete an account everywhere that Bellwether keeps it; without --yes, say what is known of it
     Forget(ForgetArgs),
+    /// Find transactions that hold readers up, and abort them
+    Txn {
+        #[command(subcommand)]
+        command: TxnCommand,
+    },
     /// Check or show a policy
     Policy {
         #[command(subcommand)]
@@ -241,6 +246,48 @@ pub(crate) struct ForgetArgs {
     /// Through a running server that takes input over HTTP (`run --embedded`)
     #[arg(long, value_name = "URL", conflicts_with_all = ["embedded", "bootstrap_servers"])]
     pub(crate) url: Option<String>,
+
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `txn`
+#[derive(Debug, Subcommand)]
+pub(crate) enum TxnCommand {
+    /// List what is open on the application's topics; 3 is the exit code where something has been open for too long
+    List {
+        /// Kafka brokers
+        #[arg(long, value_name = "HOST:PORT,…")]
+        bootstrap_servers: Option<String>,
+
+        /// Open for so long is too long (default: kafka.transaction_timeout_seconds)
+        #[arg(long, value_name = "SECONDS")]
+        older_than: Option<u32>,
+    },
+    /// Abort one; without --yes, say what would be done
+    Abort(TxnAbortArgs),
+}
+
+/// `txn abort`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub(crate) struct TxnAbortArgs {
+    /// Its transactional id
+    #[arg(group = "which")]
+    pub(crate) transactional_id: Option<String>,
+
+    /// The producer of a hanging one, which has no transactional id any more
+    #[arg(long, value_name = "ID", group = "which")]
+    pub(crate) producer_id: Option<i64>,
+
+    /// Kafka brokers
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub(crate) bootstrap_servers: Option<String>,
+
+    /// Also where the id belongs to a worker that is a member of the group, or to another application
+    #[arg(long)]
+    pub(crate) force: bool,
 
     /// Do it
     #[arg(long)]

@@ -16,6 +16,7 @@ mod source;
 mod state;
 mod stories;
 mod topics;
+mod txn;
 mod usage;
 
 use std::io::IsTerminal;
@@ -66,6 +67,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Topics { .. }
         | Command::Dlq { .. }
         | Command::Forget(_)
+        | Command::Txn { .. }
         | Command::State { .. }
         | Command::Policy { .. }
         | Command::Replay(_)
@@ -105,6 +107,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::State { command } => return state::run(*command, &config, json),
         Command::Dlq { command } => return dlq::run(command, &config, json),
         Command::Forget(args) => return forget::run(args, &config, json),
+        Command::Txn { command } => return txn::run(command, &config, json),
         Command::Policy { command } => return policy(command, json),
         Command::Replay(args) => {
             replay::run(args, policies::load(config.policy.as_deref())?, json)?

@@ -189,7 +189,7 @@ impl Reader {
                     Remedy::Reopen,
                     format!(
                         "a transaction has been open at {topic} [{partition}] offset {stable} for too long: \
-                             find and abort it with `kafka-transactions.sh find-hanging`"
+                             see `bellwether txn list`, and `txn abort`"
                     ),
                 ));
             }
