@@ -50,9 +50,8 @@ fn exit_code(app: &App, arguments: &[&str]) -> Option<i32> {
 /// An event of the account, under an id of its own.
 fn event_at(id: &str, at: Millis) -> Event {
     let mut events = stories::events().into_iter();
-    let mut event = events
-        .rfind(|event| event.account.as_str() == GONE && event.kind == "login")
-        .expect("it has logins");
+    let is_login = |event: &Event| event.account.as_str() == GONE && event.kind == "login";
+    let mut event = events.rfind(is_login).expect("it has logins");
     event.id = EventId::new(id).expect("valid");
     event.occurred_at = at;
     event

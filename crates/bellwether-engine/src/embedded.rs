@@ -200,6 +200,11 @@ impl Embedded {
         self.inner.store.committed(topic, partition)
     }
 
+    /// See [`LogStore::reset`]. For a log without a consumer.
+    pub fn reset(&self, emptied: &[&str], rewound: &[&str]) -> Result<(), LogStoreError> {
+        self.inner.store.reset(emptied, rewound)
+    }
+
     /// Deletes records whose retention has passed. To be called every now and then.
     pub fn trim(&self) -> Result<u64, LogStoreError> {
         self.inner.store.trim(now_ms())

@@ -17,6 +17,7 @@ mod context;
 mod direct;
 mod options;
 mod reader;
+mod reset;
 mod transactions;
 mod wire;
 
@@ -34,6 +35,7 @@ use self::context::{Change, DeliveryContext, GroupContext, Taken};
 pub use self::direct::KafkaTopics;
 pub use self::options::{GroupProtocol, KafkaOptions, WorkerId, is_secret};
 use self::reader::Reader;
+pub use self::reset::{KafkaReset, Position};
 pub use self::transactions::{KafkaTransactions, OpenTransaction, Span};
 use crate::log::{Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction};
 

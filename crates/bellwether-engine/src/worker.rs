@@ -746,6 +746,10 @@ impl Worker {
             kill_point::pass("before-read-model");
             self.rebuilt.remove(partition);
             if let Some(outputs) = batch.outputs.get(partition) {
+                if outputs.iter().any(|output| matches!(output, Output::Forgotten(_))) {
+                    // Or a crash would leave the rows on disk, and the tombstones in the changelog are not kept for ever.
+                    task.store.flush().map_err(of(*partition))?;
+                }
                 self.shared.read_model.publish(*partition, outputs);
             }
         }

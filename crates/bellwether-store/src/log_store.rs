@@ -19,8 +19,8 @@ use crate::database::{Database, Durability, Shared};
 use crate::error::StoreError;
 use crate::rows::{decode, encode};
 use format::{
-    TAG_COMMITTED, TAG_END, TAG_TOPIC, decode_record, encode_record, offset_key, offset_of,
-    partition_prefix, record_key,
+    TAG_COMMITTED, TAG_END, TAG_TOMBSTONE, TAG_TOPIC, decode_record, encode_record, offset_key,
+    offset_of, partition_prefix, record_key, tombstone_key, tombstone_of,
 };
 
 const RECORDS: &str = "records";
@@ -31,12 +31,15 @@ const FAMILIES: &[&str] = &["default", RECORDS, LATEST, META];
 /// Partitions that a topic may have.
 pub const PARTITIONS_MAX: i32 = 4096;
 
+/// How long a compacted topic keeps its tombstones: 30 days.
+pub const TOMBSTONES_MS: i64 = 30 * 24 * 3_600_000;
+
 /// How long a topic keeps its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Retention {
     /// For ever.
     Forever,
-    /// The latest record of each key. Tombstones stay, so that a reader who was away sees them.
+    /// The latest record of each key. Tombstones stay for [`TOMBSTONES_MS`], so that a reader who was away sees them.
     Compact,
     /// This many milliseconds, and in any case until a committed consumer has read them.
     Milliseconds(i64),
@@ -247,6 +250,9 @@ impl LogStore {
                 self.supersede(&mut batch, &mut latest, row.id, record, *end)?;
             }
             let key = record_key(row.id, record.partition, *end);
+            if row.retention == Retention::Compact && record.payload.is_none() {
+                batch.put(META, tombstone_key(key), encode(&record.timestamp_ms));
+            }
             batch.put(RECORDS, key, encode_record(record));
             appended.push(*end);
             *end += 1;
@@ -344,7 +350,86 @@ impl LogStore {
             let limit = partition.committed.unwrap_or(partition.end).min(partition.end);
             dropped += self.trim_partition(id, number, limit, before_ms)?;
         }
+        Ok(dropped + self.trim_tombstones(now_ms.saturating_sub(TOMBSTONES_MS))?)
+    }
+
+    /// Deletes the tombstones of compacted topics that are old enough and consumed where a consumer has committed: then nothing tells any
+    /// more that their keys ever were.
+    fn trim_tombstones(&self, before_ms: i64) -> Result<u64, LogStoreError> {
+        let mut due = Vec::new();
+        for row in self.database.scan(META, &[TAG_TOMBSTONE], Some(vec![TAG_TOMBSTONE + 1])) {
+            let (key, value) = row?;
+            if decode::<i64>("a tombstone's time", &value)? < before_ms {
+                due.push(key);
+            }
+        }
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let _writer = self.writer()?;
+        let mut batch = Batch::default();
+        let mut dropped = 0;
+        for key in due {
+            let (id, partition, record_key) = tombstone_of(&key)?;
+            let offset = offset_of(&record_key)?;
+            if self.committed_of(id, partition).is_some_and(|committed| committed <= offset) {
+                continue;
+            }
+            // It is gone already where a later record of its key has superseded it.
+            if let Some(value) = self.database.get(RECORDS, &record_key)? {
+                let record = decode_record(offset, &value)?;
+                let prefix = partition_prefix(id, partition);
+                batch.delete(LATEST, [&prefix, record.key.as_deref().unwrap_or_default()].concat());
+                batch.delete(RECORDS, record_key);
+                dropped += 1;
+            }
+            batch.delete(META, key.to_vec());
+        }
+        self.write(batch)?;
         Ok(dropped)
+    }
+
+    /// The committed offset of a partition of the topic with this number.
+    fn committed_of(&self, id: u32, partition: i32) -> Option<i64> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let topic = topics.values().find(|topic| topic.row.id == id)?;
+        topic.partitions.get(usize::try_from(partition).ok()?)?.committed
+    }
+
+    /// Begins anew, all or nothing: the topics of `emptied` lose their records, and the consumer reads those of `rewound` from the oldest
+    /// record kept. Offsets go on where they were.
+    pub fn reset(&self, emptied: &[&str], rewound: &[&str]) -> Result<(), LogStoreError> {
+        let _writer = self.writer()?;
+        let mut batch = Batch::default();
+        for topic in emptied {
+            for partition in 0..self.partitions(topic)? {
+                let (row, Partition { end, .. }) = self.partition(topic, partition)?;
+                let bounds = [0, end].map(|offset| record_key(row.id, partition, offset));
+                batch.delete_range(RECORDS, bounds[0], bounds[1]);
+                let prefix = partition_prefix(row.id, partition);
+                for latest in self.database.scan(LATEST, &prefix, None) {
+                    let (key, _) = latest?;
+                    if !key.starts_with(&prefix) {
+                        break;
+                    }
+                    batch.delete(LATEST, key.to_vec());
+                }
+            }
+        }
+        for topic in rewound {
+            for partition in 0..self.partitions(topic)? {
+                let (row, _) = self.partition(topic, partition)?;
+                // Not none: what was never consumed counts as not yet wanted, and may be trimmed.
+                write_offset(&mut batch, TAG_COMMITTED, row.id, partition, 0);
+            }
+        }
+        self.write(batch)?;
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        for topic in rewound {
+            let found = topics.get_mut(*topic).into_iter().flat_map(|topic| &mut topic.partitions);
+            found.for_each(|partition| partition.committed = Some(0));
+        }
+        Ok(())
     }
 
     fn trim_partition(

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bellwether_store::Shared;
 use bellwether_store::error::StoreError;
-use bellwether_store::log_store::{LogStore, LogStoreError, NewRecord, Retention};
+use bellwether_store::log_store::{LogStore, LogStoreError, NewRecord, Retention, TOMBSTONES_MS};
 use tempfile::TempDir;
 
 fn open(dir: &Path) -> LogStore {
@@ -146,6 +146,64 @@ fn old_records_go_and_unconsumed_ones_stay() {
     assert_eq!(offsets("kept"), [0, 1, 2, 3]);
     let (log, _aside) = crash(log, dir.path());
     assert_eq!(log.append(&[record("in", "a", None)], &[]), Ok(vec![4]), "offsets never restart");
+}
+
+/// A tombstone outlives what it deletes for a while, and then goes as well, unless it was not consumed or something came after it.
+#[test]
+fn old_tombstones_go_and_leave_no_key() {
+    let dir = directory();
+    let log = open(dir.path());
+    for topic in ["state", "in"] {
+        log.create_topic(topic, 1, Retention::Compact).expect("a new topic");
+        for (key, payload, timestamp_ms) in
+            [("a", Some("1"), 5), ("a", None, 10), ("b", None, 20), ("b", Some("2"), 30)]
+        {
+            let new = NewRecord { timestamp_ms, ..record(topic, key, payload) };
+            log.append(&[new], &[]).expect("a write");
+        }
+    }
+    log.append(&[], &[("in", 0, 1)]).expect("a write");
+    let keys = |log: &LogStore, topic| -> Vec<String> {
+        all(log, topic).into_iter().map(|(_, key, _)| key).collect()
+    };
+    assert_eq!(log.trim(10 + TOMBSTONES_MS), Ok(0), "not old enough");
+    assert_eq!(log.trim(31 + TOMBSTONES_MS), Ok(1), "that of `in` is not consumed yet");
+    assert_eq!((keys(&log, "state"), keys(&log, "in").len()), (vec!["b".to_owned()], 2));
+    log.append(&[], &[("in", 0, 4)]).expect("a write");
+    assert_eq!(log.trim(31 + TOMBSTONES_MS), Ok(1));
+    assert_eq!(log.trim(31 + TOMBSTONES_MS), Ok(0));
+    let (log, _aside) = crash(log, dir.path());
+    assert_eq!(keys(&log, "in"), ["b"]);
+    // Its key may come again.
+    log.append(&[record("state", "a", Some("3"))], &[]).expect("a write");
+    assert_eq!(keys(&log, "state"), ["b", "a"]);
+}
+
+/// Emptied topics begin again with their offsets going on; the consumer of the others reads them from the start.
+#[test]
+fn a_reset_empties_and_rewinds() {
+    let dir = directory();
+    let log = open(dir.path());
+    for (topic, retention) in [
+        ("in", Retention::Milliseconds(100)),
+        ("state", Retention::Compact),
+        ("out", Retention::Forever),
+    ] {
+        log.create_topic(topic, 1, retention).expect("a new topic");
+        log.append(&[record(topic, "a", Some("1")), record(topic, "b", Some("1"))], &[])
+            .expect("a write");
+    }
+    log.append(&[], &[("in", 0, 2)]).expect("a write");
+    log.reset(&["state"], &["in"]).expect("a write");
+    let (log, _aside) = crash(log, dir.path());
+    assert_eq!(
+        (all(&log, "in").len(), all(&log, "state").len(), all(&log, "out").len()),
+        (2, 0, 2)
+    );
+    assert_eq!((log.committed("in", 0), log.committed("out", 0)), (Ok(Some(0)), Ok(None)));
+    assert_eq!(log.trim(1_000_000), Ok(0), "what is to be read again is not trimmed");
+    assert_eq!(log.append(&[record("state", "a", Some("2"))], &[]), Ok(vec![2]));
+    assert_eq!(all(&log, "state").len(), 1);
 }
 
 #[test]

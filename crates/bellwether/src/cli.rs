@@ -91,6 +91,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TxnCommand,
     },
+    /// Start over: positions, changelogs and local state go, what was published stays; without --yes, say what would be done
+    Reset(ResetArgs),
     /// Check or show a policy
     Policy {
         #[command(subcommand)]
@@ -246,6 +248,21 @@ pub(crate) struct ForgetArgs {
     /// Through a running server that takes input over HTTP (`run --embedded`)
     #[arg(long, value_name = "URL", conflicts_with_all = ["embedded", "bootstrap_servers"])]
     pub(crate) url: Option<String>,
+
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `reset`
+#[derive(Debug, Args)]
+pub(crate) struct ResetArgs {
+    #[command(flatten)]
+    pub(crate) args: LogArgs,
+
+    /// Only say what would be done (the default)
+    #[arg(long, conflicts_with = "yes")]
+    pub(crate) dry_run: bool,
 
     /// Do it
     #[arg(long)]

@@ -11,6 +11,7 @@ mod forget;
 mod memory;
 mod policies;
 mod replay;
+mod reset;
 mod show;
 mod source;
 mod state;
@@ -67,6 +68,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Topics { .. }
         | Command::Dlq { .. }
         | Command::Forget(_)
+        | Command::Reset(_)
         | Command::Txn { .. }
         | Command::State { .. }
         | Command::Policy { .. }
@@ -107,6 +109,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::State { command } => return state::run(*command, &config, json),
         Command::Dlq { command } => return dlq::run(command, &config, json),
         Command::Forget(args) => return forget::run(args, &config, json),
+        Command::Reset(args) => return reset::run(args, &config, json),
         Command::Txn { command } => return txn::run(command, &config, json),
         Command::Policy { command } => return policy(command, json),
         Command::Replay(args) => {

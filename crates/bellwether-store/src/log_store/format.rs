@@ -10,6 +10,8 @@ use crate::rows::{decode, encode};
 pub(super) const TAG_TOPIC: u8 = b't';
 pub(super) const TAG_END: u8 = b'e';
 pub(super) const TAG_COMMITTED: u8 = b'c';
+// Tombstones of compacted topics, with their time.
+pub(super) const TAG_TOMBSTONE: u8 = b'd';
 
 /// Bytes that serialise as such, and are read without a copy.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -46,6 +48,22 @@ pub(super) fn record_key(id: u32, partition: i32, offset: i64) -> [u8; 16] {
     key[..8].copy_from_slice(&partition_prefix(id, partition));
     key[8..].copy_from_slice(&offset.to_be_bytes());
     key
+}
+
+/// The row that remembers a tombstone, and from it the topic's number, the partition and the record's key.
+pub(super) fn tombstone_key(record_key: [u8; 16]) -> Vec<u8> {
+    [[TAG_TOMBSTONE].as_slice(), &record_key].concat()
+}
+
+/// Undoes [`tombstone_key`].
+pub(super) fn tombstone_of(key: &[u8]) -> Result<(u32, i32, [u8; 16]), StoreError> {
+    let read = || {
+        let record_key: [u8; 16] = key.get(1..)?.try_into().ok()?;
+        let (id, rest) = record_key.split_first_chunk::<4>()?;
+        let partition = rest.first_chunk::<4>()?;
+        Some((u32::from_be_bytes(*id), i32::from_be_bytes(*partition), record_key))
+    };
+    read().ok_or_else(|| StoreError::Corrupt("a tombstone's key is of another length".to_owned()))
 }
 
 pub(super) fn offset_of(key: &[u8]) -> Result<i64, StoreError> {
