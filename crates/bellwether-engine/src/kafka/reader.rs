@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -75,8 +75,13 @@ impl Reader {
     }
 
     /// The oldest offset kept and the offset after the last record, committed or not.
-    pub(super) fn ends(&self, topic: &str, partition: i32) -> Result<(i64, i64), LogError> {
-        ends(&self.uncommitted, topic, partition)
+    pub(super) fn ends(
+        &self,
+        topic: &str,
+        partition: i32,
+        timeout: Duration,
+    ) -> Result<(i64, i64), LogError> {
+        ends(&self.uncommitted, topic, partition, timeout)
     }
 
     /// See [`crate::log::Log::read`].
@@ -142,8 +147,8 @@ impl Reader {
         from: i64,
     ) -> Result<Begun, LogError> {
         let (oldest, end) = match up_to {
-            End::Last => self.ends(topic, partition)?,
-            End::Stable => ends(&self.committed, topic, partition)?,
+            End::Last => self.ends(topic, partition, ENDS_TIMEOUT)?,
+            End::Stable => ends(&self.committed, topic, partition, ENDS_TIMEOUT)?,
         };
         if from > end {
             return Err(LogError::new(
@@ -180,7 +185,7 @@ impl Reader {
     ) -> Result<(), LogError> {
         let deadline = Instant::now() + self.open_wait;
         loop {
-            let (_, stable) = ends(&self.committed, topic, partition)?;
+            let (_, stable) = ends(&self.committed, topic, partition, ENDS_TIMEOUT)?;
             if stable >= end {
                 return Ok(());
             }
@@ -250,8 +255,31 @@ fn ends(
     client: &BaseConsumer<ReaderContext>,
     topic: &str,
     partition: i32,
+    timeout: Duration,
 ) -> Result<(i64, i64), LogError> {
-    client.fetch_watermarks(topic, partition, ENDS_TIMEOUT).map_err(|error| {
-        classify::uncommitted(&format!("cannot find the ends of {topic} [{partition}]"), &error)
+    client.fetch_watermarks(topic, partition, timeout).map_err(|error| {
+        let doing = format!("cannot find the ends of {topic} [{partition}]");
+        // The client calls a partition unknown that has no leader, as while a broker fails over.
+        let unknown =
+            [RDKafkaErrorCode::UnknownPartition, RDKafkaErrorCode::UnknownTopicOrPartition];
+        let is_unknown = error.rdkafka_error_code().is_some_and(|code| unknown.contains(&code));
+        if is_unknown && !is_missing(client, topic, partition, timeout) {
+            return LogError::new(Remedy::Reopen, format!("{doing}: it has no leader at present"));
+        }
+        classify::uncommitted(&doing, &error)
+    })
+}
+
+/// Whether the brokers say that there is no such partition.
+fn is_missing(
+    client: &BaseConsumer<ReaderContext>,
+    topic: &str,
+    partition: i32,
+    timeout: Duration,
+) -> bool {
+    let metadata = client.fetch_metadata(Some(topic), timeout);
+    metadata.is_ok_and(|metadata| {
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        !partitions.any(|found| found.id() == partition)
     })
 }
