@@ -16,8 +16,9 @@ use crate::log::{Append, LogError, Receipt, Remedy, Topic};
 
 /// One step of waiting for the broker. `commit_transaction` alone would wait in steps of 100 ms: 103 ms per commit, against 16.
 const STEP: Duration = Duration::from_millis(1);
-/// An abort is a courtesy to readers (the next `init_transactions` would do it), so it does not wait for long.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An abort is a courtesy to readers (the next `init_transactions` would do it), so it does not wait for long: brokers that are out
+/// of reach do not answer it either, and meanwhile the worker hears of nothing, not even that it is to stop.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Appends and offsets, all or nothing. On an error the transaction was aborted where that is possible and certain.
 pub(super) fn commit(
@@ -32,7 +33,9 @@ pub(super) fn commit(
     producer
         .begin_transaction()
         .map_err(|error| classify::uncommitted("cannot begin a transaction", &error))?;
-    let staged = append_all(producer, appends, deadline).and_then(|receipt| {
+    let appended = append_all(producer, appends, deadline)
+        .map_err(|error| cause(producer, consumer, offsets, error));
+    let staged = appended.and_then(|receipt| {
         kill_point::pass("appended");
         add_offsets(producer, consumer, offsets, timeout).map(|()| receipt)
     });
@@ -176,6 +179,22 @@ fn add_offsets(
     producer
         .send_offsets_to_transaction(&list, &group, timeout)
         .map_err(|error| classify::offsets(DOING, &error))
+}
+
+/// Why appends failed. Records that go down with their transaction only say "purged"; the client tells the reason at the next call.
+/// Whether that adds something to the transaction does not matter: it is aborted.
+fn cause(
+    producer: &BaseProducer<DeliveryContext>,
+    consumer: &BaseConsumer<GroupContext>,
+    offsets: &[(Topic, i32, i64)],
+    error: LogError,
+) -> LogError {
+    let code = producer.context().failed().and_then(|error| error.rdkafka_error_code());
+    let purged = [RDKafkaErrorCode::PurgeQueue, RDKafkaErrorCode::PurgeInflight];
+    if !code.is_some_and(|code| purged.contains(&code)) {
+        return error;
+    }
+    add_offsets(producer, consumer, offsets, ABORT_TIMEOUT).err().unwrap_or(error)
 }
 
 /// Best effort; whether it was aborted. Outstanding records are purged and reported first, because the abort waits for their reports.
