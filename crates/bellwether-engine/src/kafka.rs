@@ -39,12 +39,15 @@ pub use self::reset::{KafkaReset, Position};
 pub use self::transactions::{KafkaTransactions, OpenTransaction, Span};
 use crate::log::{Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction};
 
-/// `init_transactions` waits for the coordinator to finish or abort what the last owner of the transactional id left.
-const INIT_TIMEOUT: Duration = Duration::from_secs(60);
+/// `init_transactions` waits for the coordinator to finish or abort what the last owner of the transactional id left. Where it is
+/// away for longer, the log is opened again and again: a worker that hangs here would not notice that it is to stop.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A seek only takes effect locally; the wait is for the client's own thread.
 const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 /// All that [`Log::lag`] may spend on partitions that the fetcher knows nothing of.
 const LAG_BUDGET: Duration = Duration::from_millis(500);
+/// How long it does not ask again after that was not enough.
+const LAG_PAUSE: Duration = Duration::from_secs(10);
 /// Metadata for an error message.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -71,6 +74,8 @@ pub struct KafkaLog {
     positions: BTreeMap<(Topic, i32), i64>,
     /// Committed input positions of owned partitions.
     committed: BTreeMap<(Topic, i32), i64>,
+    /// When the ends of partitions may be asked for again.
+    lag_at: Instant,
     poisoned: bool,
 }
 
@@ -131,6 +136,7 @@ impl KafkaLog {
             partitions,
             positions: BTreeMap::new(),
             committed: BTreeMap::new(),
+            lag_at: Instant::now(),
             poisoned: false,
         })
     }
@@ -268,6 +274,32 @@ impl KafkaLog {
             .collect()
     }
 
+    /// Records of one partition not yet delivered, by its ends. They are not asked for on the fetcher's connection: a request that
+    /// runs out of time takes its connection down, with whatever is on the way there. On a slow link nothing would ever arrive.
+    fn asked_lag(
+        &mut self,
+        topic: &Topic,
+        partition: i32,
+        deadline: Instant,
+    ) -> Result<Option<i64>, LogError> {
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        if left.is_zero() || now < self.lag_at {
+            return Ok(None);
+        }
+        match self.reader()?.ends(topic, partition, left) {
+            Ok((oldest, end)) => {
+                let position = self.positions.get(&(topic.clone(), partition));
+                Ok(Some((end - position.copied().unwrap_or(oldest).max(oldest)).max(0)))
+            }
+            Err(error) => {
+                tracing::debug!(%topic, partition, %error, "lag is not known");
+                self.lag_at = Instant::now() + LAG_PAUSE;
+                Ok(None)
+            }
+        }
+    }
+
     /// Records of one partition not yet delivered, if the fetcher knows.
     fn fetched_lag(&self, topic: &Topic, partition: i32) -> Option<i64> {
         let fetched = self.consumer.context().fetched(topic, partition)?;
@@ -357,6 +389,7 @@ impl Log for KafkaLog {
             timeout,
         ) {
             Ok(receipt) => {
+                self.consumer.context().heard(Instant::now());
                 self.committed.extend(
                     offsets
                         .into_iter()
@@ -420,33 +453,30 @@ impl Log for KafkaLog {
     fn lag(&mut self) -> Result<Vec<Lag>, LogError> {
         let deadline = Instant::now() + LAG_BUDGET;
         let mut lags = Vec::new();
-        for topic in &self.inputs {
-            for partition in &self.owned {
-                let known = if self.paused.contains(partition) {
+        for topic in self.inputs.clone() {
+            for partition in self.owned.clone() {
+                let known = if self.paused.contains(&partition) {
                     None
                 } else {
-                    self.fetched_lag(topic, *partition)
+                    self.fetched_lag(&topic, partition)
                 };
-                let left = deadline.saturating_duration_since(Instant::now());
+                // Unknown is not zero: what cannot be asked within the budget is left out.
                 let records = match known {
-                    Some(records) => records,
-                    // Unknown is not zero: what cannot be asked within the budget is left out.
-                    None if left.is_zero() => continue,
-                    None => match self.consumer.fetch_watermarks(topic, *partition, left) {
-                        Ok((oldest, end)) => {
-                            let position = self.positions.get(&(topic.clone(), *partition));
-                            (end - position.copied().unwrap_or(oldest).max(oldest)).max(0)
-                        }
-                        Err(error) => {
-                            tracing::debug!(%topic, partition, %error, "lag is not known");
-                            continue;
-                        }
-                    },
+                    Some(records) => Some(records),
+                    None => self.asked_lag(&topic, partition, deadline)?,
                 };
-                lags.push(Lag { topic: topic.clone(), partition: *partition, records });
+                if let Some(records) = records {
+                    lags.push(Lag { topic: topic.clone(), partition, records });
+                }
             }
         }
         Ok(lags)
+    }
+
+    /// From a session time-out on: by then the group may have given the partitions to others.
+    fn silent(&self) -> Option<Duration> {
+        let silent = self.consumer.context().heard_at().elapsed();
+        (silent > Duration::from_millis(self.options.session_timeout_ms.into())).then_some(silent)
     }
 }
 

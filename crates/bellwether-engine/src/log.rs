@@ -175,4 +175,10 @@ pub trait Log: Send {
 
     /// How far behind the owned input partitions are.
     fn lag(&mut self) -> Result<Vec<Lag>, LogError>;
+
+    /// For how long nothing has been heard from the log, where that is too long for its owner to count as healthy. A log that
+    /// cannot be out of reach says none.
+    fn silent(&self) -> Option<Duration> {
+        None
+    }
 }

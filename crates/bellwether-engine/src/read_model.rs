@@ -357,7 +357,8 @@ fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
     }
 }
 
-/// Whether the process is ready to serve: its partitions restored, its workers beating. Time arrives as an argument.
+/// Whether the process is ready to serve: its workers beating and in touch with the log, its partitions restored. Time arrives as
+/// an argument.
 #[derive(Debug, Default)]
 pub struct Readiness {
     state: Mutex<ReadinessState>,
@@ -370,6 +371,10 @@ struct ReadinessState {
     /// Owned partitions: records still to restore, or none when ready.
     partitions: BTreeMap<i32, Option<u64>>,
     beats: BTreeMap<u32, Instant>,
+    /// Workers that had a connection to the log and lost it.
+    disconnected: BTreeSet<u32>,
+    /// Workers whose log has been silent, and for how long.
+    silent: BTreeMap<u32, Duration>,
 }
 
 /// What [`Readiness::report`] found.
@@ -384,10 +389,11 @@ pub struct Report {
 }
 
 impl Readiness {
-    /// Partitions are owned from now on, and not restored yet. Call it with none where an assignment was empty.
-    pub fn assigned(&self, partitions: &[i32]) {
+    /// A worker owns these partitions from now on, and they are not restored yet. Call it with none where an assignment was empty.
+    pub fn assigned(&self, worker: u32, partitions: &[i32]) {
         let mut state = self.lock();
         state.assigned = true;
+        state.disconnected.remove(&worker);
         for &partition in partitions {
             state.partitions.insert(partition, Some(0));
         }
@@ -411,6 +417,22 @@ impl Readiness {
         }
     }
 
+    /// A worker gave up its connection to the log. It counts as ready again when partitions are assigned to it.
+    pub fn disconnected(&self, worker: u32) {
+        let mut state = self.lock();
+        state.disconnected.insert(worker);
+        state.silent.remove(&worker);
+    }
+
+    /// For how long a worker has heard nothing from the log, where that is longer than it should be.
+    pub fn silent(&self, worker: u32, silent: Option<Duration>) {
+        let mut state = self.lock();
+        match silent {
+            Some(silent) => state.silent.insert(worker, silent),
+            None => state.silent.remove(&worker),
+        };
+    }
+
     /// A worker's loop came round.
     pub fn beat(&self, worker: u32, now: Instant) {
         self.lock().beats.insert(worker, now);
@@ -430,6 +452,15 @@ impl Readiness {
                 let seconds = age.as_secs();
                 report.missing.push(format!("worker {worker} has been stuck for {seconds} s"));
             }
+        }
+        for worker in &state.disconnected {
+            report.missing.push(format!("worker {worker} is not connected to the log"));
+        }
+        for (worker, silent) in &state.silent {
+            let seconds = silent.as_secs();
+            report
+                .missing
+                .push(format!("the log has not answered worker {worker} for {seconds} s"));
         }
         if !state.assigned {
             report.missing.push("no partitions have been assigned yet".to_owned());
@@ -667,7 +698,7 @@ mod tests {
         let start = Instant::now();
         assert_eq!(readiness.report(start).missing.len(), 2);
         readiness.beat(0, start);
-        readiness.assigned(&[0, 1]);
+        readiness.assigned(0, &[0, 1]);
         readiness.ready(0);
         readiness.restoring(1, 7);
         let report = readiness.report(start);
@@ -677,5 +708,25 @@ mod tests {
         assert!(readiness.report(start).missing.is_empty());
         let late = start + BEAT_AGE_MAX + Duration::from_secs(1);
         assert_eq!(readiness.report(late).missing, ["worker 0 has been stuck for 31 s"]);
+    }
+
+    #[test]
+    fn ready_means_in_touch_with_the_log() {
+        let readiness = Readiness::default();
+        let start = Instant::now();
+        for worker in 0..2 {
+            readiness.beat(worker, start);
+            readiness.assigned(worker, &[]);
+        }
+        assert!(readiness.report(start).missing.is_empty());
+        readiness.silent(0, Some(Duration::from_secs(12)));
+        let missing = readiness.report(start).missing;
+        assert_eq!(missing, ["the log has not answered worker 0 for 12 s"]);
+        readiness.disconnected(0);
+        assert_eq!(readiness.report(start).missing, ["worker 0 is not connected to the log"]);
+        readiness.assigned(1, &[]);
+        assert_eq!(readiness.report(start).missing.len(), 1, "another worker's partitions");
+        readiness.assigned(0, &[]);
+        assert!(readiness.report(start).missing.is_empty());
     }
 }

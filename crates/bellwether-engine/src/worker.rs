@@ -319,6 +319,7 @@ impl Worker {
     /// Gives up what may be in doubt and arranges for a new start, where that helps.
     fn recover(&mut self, error: WorkerError) -> Result<(), WorkerError> {
         self.disconnect();
+        self.shared.readiness.disconnected(self.settings.worker);
         match &error {
             WorkerError::Log(cause) if cause.remedy != Remedy::Stop => {
                 tracing::warn!(%error, remedy = ?cause.remedy, "connecting to the log again");
@@ -365,6 +366,7 @@ impl Worker {
             Poll::Revoked(partitions) => self.revoke(&partitions),
             Poll::Records(records) => self.process(log, &records)?,
         }
+        self.shared.readiness.silent(self.settings.worker, log.silent());
         self.restore_some(log)?;
         self.tick(log)?;
         self.resume_waiting(log)?;
@@ -373,7 +375,7 @@ impl Worker {
 
     /// Takes partitions over; their state is read back turn by turn.
     fn assign(&mut self, partitions: &[i32]) {
-        self.shared.readiness.assigned(partitions);
+        self.shared.readiness.assigned(self.settings.worker, partitions);
         for &partition in partitions {
             self.shared.owned.claim(partition, self.settings.worker);
             self.shared.readiness.restoring(partition, 0);

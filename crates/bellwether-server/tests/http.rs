@@ -59,7 +59,7 @@ fn readiness_flips_with_restore_and_heartbeat() {
     assert_eq!(answer.status, 503);
     assert!(answer.json()["missing"].to_string().contains("no worker has started"));
     server.state.readiness.beat(0, Instant::now());
-    server.state.readiness.assigned(&[0]);
+    server.state.readiness.assigned(0, &[0]);
     server.state.readiness.restoring(0, 12);
     let answer = server.get("/readyz");
     assert_eq!(

@@ -21,6 +21,8 @@ use crate::log::Topic;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often offsets held by another worker's open transaction are asked for again.
 const UNSTABLE_RETRY: Duration = Duration::from_millis(100);
+/// Where the client's connection to the group's coordinator comes from, whichever broker that is. Others were configured or learned.
+const COORDINATOR: &str = "logical";
 
 /// A partition of an input topic, with its committed offset if there is one.
 pub(super) type Taken = (Topic, i32, Option<i64>);
@@ -52,6 +54,7 @@ pub(super) struct GroupContext {
     changes: Mutex<VecDeque<Change>>,
     fetched: Mutex<HashMap<(String, i32), Fetched>>,
     last_error: Mutex<String>,
+    heard_at: Mutex<Instant>,
     unstable_wait: Duration,
     skip_lost_input: bool,
 }
@@ -87,6 +90,7 @@ impl GroupContext {
             changes: Mutex::default(),
             fetched: Mutex::default(),
             last_error: Mutex::default(),
+            heard_at: Mutex::new(Instant::now()),
             unstable_wait,
             skip_lost_input,
         }
@@ -115,6 +119,17 @@ impl GroupContext {
     /// The client's own words on the last error: they name topic, partition and offset.
     pub(super) fn last_error(&self) -> String {
         locked(&self.last_error).clone()
+    }
+
+    /// When the log was last known to answer.
+    pub(super) fn heard_at(&self) -> Instant {
+        *locked(&self.heard_at)
+    }
+
+    /// The log answered.
+    pub(super) fn heard(&self, at: Instant) {
+        let mut heard_at = locked(&self.heard_at);
+        *heard_at = at.max(*heard_at);
     }
 
     /// The committed offsets of these partitions. Offsets that are part of another worker's open transaction are waited for:
@@ -200,6 +215,13 @@ impl ClientContext for GroupContext {
     }
 
     fn stats(&self, statistics: Statistics) {
+        // A member sends heartbeats even where there is nothing to read. Negative: it is not connected.
+        for broker in statistics.brokers.values().filter(|broker| broker.source == COORDINATOR) {
+            let idle = u64::try_from(broker.rxidle).ok().map(Duration::from_micros);
+            if let Some(at) = idle.and_then(|idle| Instant::now().checked_sub(idle)) {
+                self.heard(at);
+            }
+        }
         let mut fetched = locked(&self.fetched);
         fetched.clear();
         for (name, topic) in statistics.topics {
@@ -234,6 +256,7 @@ impl ConsumerContext for GroupContext {
         let numbers: Vec<i32> =
             partitions.elements().iter().map(|element| element.partition()).collect();
         let change = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.heard(Instant::now());
             match self.take(consumer, &numbers) {
                 Ok(taken) => Change::Assigned(numbers, taken),
                 Err(error) => Change::Failed(error),
