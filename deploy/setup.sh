@@ -101,6 +101,8 @@ has_pkg_config() { have pkg-config; }
 has_mvn() { have mvn; }
 has_kcat() { have kcat; }
 has_curl() { have curl; }
+# Not for macOS, which has no network namespaces: there the test that needs one fails and says so.
+has_ip() { have ip || [ "$system" = macos ]; }
 
 need has_cxx "C and C++ compilers (RocksDB and librdkafka are compiled from source)" "g++" gcc-c++ ""
 need has_make "make (librdkafka's build, and this project's)" make make ""
@@ -117,6 +119,7 @@ if [ "$purpose" = test ]; then
     "openjdk-17-jre-headless|openjdk-21-jre-headless|openjdk-25-jre-headless" java-21-openjdk-headless openjdk@21
   need has_mvn "Maven (fetches Kafka and the registry)" maven maven maven
   need has_curl "curl (asks them whether they are ready)" curl curl ""
+  need has_ip "ip (makes the network namespace whose link a test cuts)" iproute2 iproute ""
   need has_kcat "kcat (a Kafka client that is not ours, for the end-to-end tests)" kcat "" kcat
   need has_browser "Chromium (opens the pages as a visitor does)" "chromium|chromium-browser" chromium "--cask chromium"
   need has_driver "chromedriver (operates Chromium in the tests)" "chromium-driver|chromium-chromedriver" chromedriver "--cask chromedriver"

@@ -17,7 +17,7 @@ launch() {
     exec env QUARKUS_HTTP_HOST=127.0.0.1 "QUARKUS_HTTP_PORT=$PORT" QUARKUS_MANAGEMENT_HOST=127.0.0.1 \
       "QUARKUS_MANAGEMENT_PORT=$((PORT + 1))" QUARKUS_LOG_LEVEL=WARN java -Xmx256m -XX:+UseSerialGC -jar "$jar"
   ) < /dev/null > "$DIR/log" 2>&1 &
-  PID=$!
+  PIDS=$!
 }
 is_ready() { curl -sf -m 2 -o /dev/null "$(address)/subjects"; }
 address() { echo "http://127.0.0.1:$PORT/apis/ccompat/v7"; }

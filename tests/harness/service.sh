@@ -1,5 +1,6 @@
 # What both starters share; sourced, not run. A starter sets NAME, VERSION, GOAL and READY_SECONDS, and defines
-# `launch` (starts the service in the background, its pid in PID), `is_ready` and `address`.
+# `launch` (starts the service in the background, its pids in PIDS), `is_ready` and `address`; where it takes further
+# options, `option NAME VALUE`, and where it takes commands on standard input, `control COMMAND ARGUMENT`.
 #
 #   up    start and return; DIR holds data, log and pid          down  stop what `up` started
 #   run   start, print `ready ADDRESS`, and stop when standard input ends: a service for one test process, which
@@ -13,9 +14,14 @@ while [ $# -gt 0 ]; do
   case $1 in
     --port) PORT=$2; shift 2 ;;
     --dir) DIR=$2; shift 2 ;;
-    *) echo "unknown argument $1" >&2; exit 2 ;;
+    *)
+      declare -F option > /dev/null && [ $# -gt 1 ] && option "$1" "$2" || { echo "unknown argument $1" >&2; exit 2; }
+      shift 2
+      ;;
   esac
 done
+
+declare -F control > /dev/null || control() { :; }
 
 need() { # $1 = command, $2 = Debian package, $3 = Homebrew formula
   command -v "$1" > /dev/null || {
@@ -41,16 +47,26 @@ fetch() { # the service's files into the cache, once; whole or not at all, also 
   rm -rf "$parts"
 }
 
+# PIDS is a list: not quoted where it is used.
+alive() {
+  local pid
+  for pid in $PIDS; do kill -0 "$pid" 2> /dev/null || return 1; done
+}
+
+await() {
+  local tries=$((READY_SECONDS * 10))
+  until is_ready; do
+    alive || { echo "$NAME died:" >&2; tail -n 30 "$DIR"/log* >&2; exit 1; }
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || { echo "$NAME is not ready after $READY_SECONDS s:" >&2; tail -n 30 "$DIR"/log* >&2; kill -KILL $PIDS; exit 1; }
+    sleep 0.1
+  done
+}
+
 start() {
   mkdir -p "$DIR"
   launch
-  local tries=$((READY_SECONDS * 10))
-  until is_ready; do
-    kill -0 "$PID" 2> /dev/null || { echo "$NAME died:" >&2; tail -n 30 "$DIR/log" >&2; exit 1; }
-    tries=$((tries - 1))
-    [ $tries -gt 0 ] || { echo "$NAME is not ready after $READY_SECONDS s:" >&2; tail -n 30 "$DIR/log" >&2; kill -KILL "$PID"; exit 1; }
-    sleep 0.1
-  done
+  await
 }
 
 case $COMMAND in
@@ -59,31 +75,31 @@ case $COMMAND in
     [ -n "$PORT" ] && [ -n "$DIR" ] || { echo "up needs --port and --dir" >&2; exit 2; }
     fetch
     start
-    echo "$PID" > "$DIR/pid"
+    echo "$PIDS" > "$DIR/pid"
     echo "ready $(address)"
     ;;
   down)
     [ -s "$DIR/pid" ] || { echo "nothing was started in '$DIR'" >&2; exit 2; }
-    PID=$(cat "$DIR/pid")
-    kill "$PID" 2> /dev/null || true
-    while kill -0 "$PID" 2> /dev/null; do sleep 0.1; done
+    PIDS=$(cat "$DIR/pid")
+    kill $PIDS 2> /dev/null || true
+    while kill -0 $PIDS 2> /dev/null; do sleep 0.1; done
     rm -f "$DIR/pid"
     ;;
   run)
     [ -n "$PORT" ] || { echo "run needs --port" >&2; exit 2; }
     fetch
     DIR=$(mktemp -d "${TMPDIR:-/tmp}/bellwether-$NAME.XXXXXX")
-    PID=""
+    PIDS=""
     finish() {
       # The data goes too, so there is nothing to shut down in order.
-      [ -z "$PID" ] || { kill -KILL "$PID" 2> /dev/null || true; wait "$PID" 2> /dev/null || true; }
+      [ -z "$PIDS" ] || { kill -KILL $PIDS 2> /dev/null || true; wait $PIDS 2> /dev/null || true; }
       rm -rf "$DIR"
     }
     trap finish EXIT
     trap 'exit 1' TERM INT HUP
     start
     echo "ready $(address)"
-    while read -r _; do :; done
+    while read -r command argument; do control "$command" "$argument"; done
     ;;
   *) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

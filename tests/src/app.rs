@@ -16,10 +16,31 @@ use crate::{
 /// No step takes longer on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
+/// Where an application's Kafka is.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// `host:port` for the tests' own clients.
+    pub direct: String,
+    /// `host:port` for the application: it may lead through a proxy.
+    pub through: String,
+    /// Replicas of each topic.
+    pub replicas: u16,
+}
+
+impl Site {
+    /// The broker that the tests of one binary share.
+    #[must_use]
+    pub fn shared() -> Site {
+        let direct = shared_kafka().bootstrap().to_owned();
+        Site { through: direct.clone(), direct, replicas: 1 }
+    }
+}
+
 /// One application: its topics, its configuration, its directory.
 #[derive(Debug)]
 pub struct App {
     name: String,
+    bootstrap: String,
     partitions: i32,
     dir: tempfile::TempDir,
 }
@@ -40,13 +61,24 @@ impl App {
     /// If the topics cannot be created.
     #[must_use]
     pub fn prepare_with(name: &str, partitions: i32, kafka: &str, config: &str) -> App {
-        let app = App::configured(name, partitions, kafka, config);
+        App::prepare_on(&Site::shared(), name, partitions, kafka, config)
+    }
+
+    /// The same anywhere.
+    ///
+    /// # Panics
+    /// If the topics cannot be created.
+    #[must_use]
+    pub fn prepare_on(site: &Site, name: &str, partitions: i32, kafka: &str, config: &str) -> App {
+        let app = App::configured(site, name, partitions, kafka, config);
         let partitions = partitions.to_string();
         let applied = bellwether([
             "topics",
             "apply",
             "--replication",
-            "1",
+            &site.replicas.to_string(),
+            "--bootstrap-servers",
+            &site.direct,
             "--partitions",
             &partitions,
             "--config",
@@ -61,10 +93,10 @@ impl App {
     /// An application without topics.
     #[must_use]
     pub fn unprepared(name: &str, partitions: i32, config: &str) -> App {
-        App::configured(name, partitions, "", config)
+        App::configured(&Site::shared(), name, partitions, "", config)
     }
 
-    fn configured(name: &str, partitions: i32, kafka: &str, config: &str) -> App {
+    fn configured(site: &Site, name: &str, partitions: i32, kafka: &str, config: &str) -> App {
         let name = unique(name);
         let dir = tempfile::tempdir().expect("a temporary directory");
         let topics = [
@@ -81,7 +113,7 @@ impl App {
         let mut text = format!(
             "application_id = \"{name}\"\ndata_dir = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n[kafka]\nbootstrap_servers = \"{}\"\n{kafka}[topics]\nevents = [\"{name}.events\"]\n",
             dir.path().join("data").display(),
-            shared_kafka().bootstrap()
+            site.through
         );
         for topic in topics {
             text.push_str(&format!("{topic} = \"{name}.{topic}\"\n"));
@@ -89,7 +121,7 @@ impl App {
         text.push_str(config);
         std::fs::write(dir.path().join("bellwether.toml"), text)
             .expect("a new directory can be written to");
-        App { name, partitions, dir }
+        App { name, bootstrap: site.direct.clone(), partitions, dir }
     }
 
     fn config(&self) -> String {
@@ -102,16 +134,33 @@ impl App {
         self.partitions
     }
 
-    /// `host:port` of the broker.
+    /// `host:port` of the broker, for clients that are not the application's.
     #[must_use]
-    pub fn bootstrap(&self) -> &'static str {
-        shared_kafka().bootstrap()
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// The application's name: its consumer group, and the first part of its transactional ids.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The name of a topic, e.g. of `alerts`.
     #[must_use]
     pub fn topic(&self, kind: &str) -> String {
         format!("{}.{kind}", self.name)
+    }
+
+    /// The transactional id of the application's own process.
+    ///
+    /// # Panics
+    /// If it has not started yet.
+    #[must_use]
+    pub fn transactional_id(&self) -> String {
+        let file = self.dir.path().join("data").join("instance");
+        let instance = std::fs::read_to_string(file).expect("it writes its name when it starts");
+        format!("{}-{}-0", self.name, instance.trim())
     }
 
     /// `bellwether run` for this application.

@@ -151,6 +151,29 @@ pub fn produce(bootstrap: &str, topic: &str, records: &[Outgoing]) {
     assert!(failures.is_empty(), "records for {topic} were not delivered: {failures:?}");
 }
 
+/// The broker that leads a partition now; for a partition of `__consumer_offsets` or `__transaction_state` it is the coordinator.
+///
+/// # Panics
+/// If there is no such partition.
+#[must_use]
+pub fn leader(bootstrap: &str, topic: &str, partition: i32) -> i32 {
+    let client = admin(bootstrap);
+    let metadata = client.inner().fetch_metadata(Some(topic), LIMIT).expect("a broker answers");
+    let described = metadata.topics().first().expect("the topic that was asked for");
+    let found = described.partitions().iter().find(|found| found.id() == partition);
+    found.unwrap_or_else(|| panic!("{topic} has no partition {partition}")).leader()
+}
+
+/// The partition of `__consumer_offsets` or `__transaction_state` that keeps a group or a transactional id: both topics have four
+/// in these tests, and Kafka takes the name's hash in Java (`Utils.abs(name.hashCode()) % partitions`).
+#[must_use]
+pub fn coordinating_partition(name: &str) -> i32 {
+    let hash = name
+        .encode_utf16()
+        .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    (hash & i32::MAX) % 4
+}
+
 /// Reads all committed records of a topic, from its beginning to its end as it is now, by partition and offset.
 ///
 /// # Panics
@@ -158,9 +181,22 @@ pub fn produce(bootstrap: &str, topic: &str, records: &[Outgoing]) {
 /// is not part of the committed records).
 #[must_use]
 pub fn consume_all(bootstrap: &str, topic: &str) -> Vec<Consumed> {
+    consume(bootstrap, topic, "read_committed")
+}
+
+/// The same with the records of transactions that were aborted.
+///
+/// # Panics
+/// As there.
+#[must_use]
+pub fn consume_uncommitted(bootstrap: &str, topic: &str) -> Vec<Consumed> {
+    consume(bootstrap, topic, "read_uncommitted")
+}
+
+fn consume(bootstrap: &str, topic: &str, isolation: &str) -> Vec<Consumed> {
     let consumer: BaseConsumer = config(bootstrap)
         .set("group.id", "independent-verifier")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "error")
@@ -204,8 +240,12 @@ pub fn consume_all(bootstrap: &str, topic: &str) -> Vec<Consumed> {
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 open.remove(&partition);
             }
+            // A broker is away: the client finds out who leads instead.
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown,
+            )))
+            | None => {}
             Some(Err(error)) => panic!("cannot read {topic}: {error}"),
-            None => {}
         }
     }
     records.sort_by_key(|record| (record.partition, record.offset));

@@ -8,6 +8,7 @@ mod browser;
 mod client;
 mod limits;
 mod process;
+pub mod proxy;
 pub mod runs;
 mod service;
 pub mod stories;
@@ -15,9 +16,12 @@ pub mod stories;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub use app::{App, Content, LIMIT, header, outputs};
+pub use app::{App, Content, LIMIT, Site, header, outputs};
 pub use browser::Browser;
-pub use client::{Consumed, Outgoing, consume_all, create_topic, delete_records_before, produce};
+pub use client::{
+    Consumed, Outgoing, consume_all, consume_uncommitted, coordinating_partition, create_topic,
+    delete_records_before, leader, produce,
+};
 pub use limits::MemoryLimit;
 pub use process::{Bellwether, bellwether, bellwether_path};
 pub use service::{KafkaCluster, Registry, free_port_pair, shared_kafka};
