@@ -4,8 +4,8 @@
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use bellwether_tests::faults::{OUTPUTS, Outputs, fed_on, undisturbed_on};
 use bellwether_tests::proxy::{Fault, Proxy};
+use bellwether_tests::runs::{OUTPUTS, Outputs, fed_on, undisturbed_on};
 use bellwether_tests::{App, KafkaCluster, LIMIT, Site, consume_all, consume_uncommitted};
 
 #[path = "end_txn/remedies.rs"]

@@ -7,8 +7,8 @@
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use bellwether_tests::faults::{Outputs, fed_on, fed_with, undisturbed_on, wait_for_share};
 use bellwether_tests::proxy::{Link, Proxy};
+use bellwether_tests::runs::{Outputs, fed_on, fed_with, undisturbed_on, wait_for_share};
 use bellwether_tests::{App, Bellwether, KafkaCluster, LIMIT, Site};
 
 #[path = "network/namespace.rs"]
