@@ -1,11 +1,27 @@
 //! Transactions that a dead producer left open, on a real Kafka: they are found, they hold readers up, and once aborted they do not.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
 use bellwether_engine::kafka::{KafkaOptions, KafkaTransactions};
 use bellwether_tests::{App, LIMIT, stories, text, unique, wait_until};
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    InitProducerIdRequest, ProduceRequest, ProducerId, RequestHeader, ResponseHeader, TopicName,
+    TransactionalId,
+};
+use kafka_protocol::protocol::{
+    Decodable, HeaderVersion, Request, StrBytes, encode_request_header_into_buffer,
+};
+use kafka_protocol::records::{
+    Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
@@ -174,4 +190,108 @@ fn a_marker_frees_the_partition() {
     secured.extra.insert("security.protocol".to_owned(), "SASL_SSL".to_owned());
     let error = KafkaTransactions::new(&secured).expect_err("plain text only");
     assert!(error.message.contains("kafka-transactions.sh"), "{error}");
+}
+
+/// Asks a broker by Kafka's own messages, past every client's good manners.
+fn ask<R: Request>(broker: &mut TcpStream, request: &R, version: i16) -> R::Response {
+    let header = RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_client_id(Some(StrBytes::from_static_str("rude")));
+    let mut body = BytesMut::new();
+    encode_request_header_into_buffer(&mut body, &header).expect("a header");
+    request.encode(&mut body, version).expect("a body");
+    let length = u32::try_from(body.len()).expect("short").to_be_bytes();
+    broker.write_all(&[&length[..], &body].concat()).expect("the broker reads");
+    let mut length = [0; 4];
+    broker.read_exact(&mut length).expect("an answer");
+    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+    broker.read_exact(&mut answer).expect("all of it");
+    let mut answer = Bytes::from(answer);
+    let version_of_header = R::Response::header_version(version);
+    ResponseHeader::decode(&mut answer, version_of_header).expect("a header");
+    R::Response::decode(&mut answer, version).expect("a body")
+}
+
+/// A transactional record in a partition that was never added to its transaction, as brokers before 3.6 took it from late producers:
+/// its coordinator does not know that there is anything to end.
+fn leave_hanging(app: &App, topic: &str, id: &str) -> i64 {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", app.bootstrap())
+        .create()
+        .expect("an admin client");
+    let unverified = AlterConfig::new(ResourceSpecifier::Broker(1))
+        .set("transaction.partition.verification.enable", "false");
+    let altered =
+        futures_executor::block_on(admin.alter_configs([&unverified], &AdminOptions::new()));
+    altered.expect("the broker answers").remove(0).expect("it is taken");
+
+    let mut broker = TcpStream::connect(app.bootstrap()).expect("the broker listens");
+    let transactional_id = TransactionalId(StrBytes::from_string(id.to_owned()));
+    let init = InitProducerIdRequest::default()
+        .with_transactional_id(Some(transactional_id.clone()))
+        .with_transaction_timeout_ms(600_000)
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1);
+    let producer = wait_until("a coordinator", LIMIT, || {
+        let producer = ask(&mut broker, &init, 4);
+        (producer.error_code == 0).then_some(producer)
+    });
+    let record = Record {
+        transactional: true,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: -1,
+        producer_id: producer.producer_id.0,
+        producer_epoch: producer.producer_epoch,
+        timestamp_type: TimestampType::Creation,
+        offset: 0,
+        sequence: 0,
+        timestamp: 0,
+        key: Some(Bytes::from_static(b"nobody")),
+        value: Some(Bytes::from_static(b"never committed")),
+        headers: Default::default(),
+    };
+    let mut batch = BytesMut::new();
+    let encoding = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut batch, [&record], &encoding).expect("a batch");
+    let partition = PartitionProduceData::default().with_records(Some(batch.freeze()));
+    let data = TopicProduceData::default()
+        .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_partition_data(vec![partition]);
+    let produce = ProduceRequest::default()
+        .with_transactional_id(Some(transactional_id))
+        .with_acks(-1)
+        .with_timeout_ms(30_000)
+        .with_topic_data(vec![data]);
+    // The broker takes up its new setting in its own time.
+    wait_until("a broker without manners", LIMIT, || {
+        let answer = ask(&mut broker, &produce, 9);
+        (answer.responses[0].partition_responses[0].error_code == 0).then_some(())
+    });
+    producer.producer_id.0
+}
+
+/// A transaction that no coordinator knows is found at once, whatever its age, and ended by a marker in its partition.
+#[test]
+fn a_hanging_transaction_is_found_and_aborted() {
+    let app = App::prepare_with("txn-hanging", 1, BRITTLE, "");
+    let events = app.topic("events");
+    let id = leave_hanging(&app, &events, &format!("{}-gone-0", application(&app))).to_string();
+    assert_eq!(ends(&app, &events), (0, 1), "readers are held up");
+    let (code, listed, error) = say(&app, &["txn", "list"]);
+    assert_eq!(code, Some(3), "{error}");
+    assert_eq!(listed["open"].as_array().map(Vec::len), Some(1), "{listed}");
+    let found = &listed["open"][0];
+    assert_eq!((&found["state"], &found["owner"]), (&"Hanging".into(), &"nobody".into()));
+    assert_eq!(found["producer_id"].to_string(), id);
+    assert_eq!(found["partitions"][0]["topic"], events.as_str());
+    let (code, answer, _) = say(&app, &["txn", "abort", "--producer-id", &id]);
+    assert_eq!((code, &answer["aborted"]), (Some(0), &Value::from(false)), "{answer}");
+    assert_eq!(ends(&app, &events), (0, 1));
+    let (code, _, error) = say(&app, &["txn", "abort", "--producer-id", &id, "--yes"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(ends(&app, &events), (2, 2), "a record and a marker");
+    assert_eq!(say(&app, &["txn", "list"]).0, Some(0));
+    assert_eq!(say(&app, &["txn", "abort", "--producer-id", &id, "--yes"]).0, Some(3));
 }
