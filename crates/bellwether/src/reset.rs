@@ -160,10 +160,12 @@ fn say(args: &ResetArgs, plan: &Plan, config: &Config, json: bool) -> Result<()>
     println!("{verb}: {}.", changelogs(config).join(", "));
     let verb = if args.yes { "Removed" } else { "Would be removed" };
     println!("{verb}: {} directories of state in {}.", plan.dirs.len(), config.data_dir.display());
-    println!(
-        "Remove the state of every other worker of {}, too, before it is started again.",
-        config.application_id
-    );
+    if !args.args.embedded {
+        println!(
+            "Remove the state of every other worker of {}, too, before it is started again.",
+            config.application_id
+        );
+    }
     println!(
         "Note: {stays}. Accounts that were deleted and whose events input still holds have to be forgotten again."
     );
