@@ -9,7 +9,8 @@
 //! - After a failed commit the log refuses everything, and the worker opens it again; but for a commit that met a rebalance.
 //!
 //! # Deliberately absent
-//! - A watchdog: librdkafka's transaction calls may overrun their time-outs, so whoever runs the worker watches its progress.
+//! - A watchdog for all calls: the one that is known to overrun its time-out for ever has one (see `commit`), and whoever runs the
+//!   worker watches its progress.
 
 mod classify;
 mod commit;
@@ -23,6 +24,7 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -57,7 +59,8 @@ pub struct KafkaLog {
     worker: WorkerId,
     inputs: Vec<Topic>,
     consumer: BaseConsumer<GroupContext>,
-    producer: BaseProducer<DeliveryContext>,
+    /// Shared with a call that may not return: see `commit`.
+    producer: Arc<BaseProducer<DeliveryContext>>,
     /// Connected at the first read.
     reader: Option<Reader>,
     /// Owned partition numbers.
@@ -127,7 +130,7 @@ impl KafkaLog {
             worker: worker.clone(),
             inputs: inputs.to_vec(),
             consumer,
-            producer,
+            producer: Arc::new(producer),
             reader: None,
             owned: BTreeSet::new(),
             paused: BTreeSet::new(),

@@ -1,6 +1,8 @@
 //! One transaction: records, then input offsets, then the commit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use bellwether_store::kill_point;
@@ -20,9 +22,12 @@ const STEP: Duration = Duration::from_millis(1);
 /// of reach do not answer it either, and meanwhile the worker hears of nothing, not even that it is to stop.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What a call may take beyond the time-out that it was given.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Appends and offsets, all or nothing. On an error the transaction was aborted where that is possible and certain.
 pub(super) fn commit(
-    producer: &BaseProducer<DeliveryContext>,
+    producer: &Arc<BaseProducer<DeliveryContext>>,
     consumer: &BaseConsumer<GroupContext>,
     appends: &[Append],
     offsets: &[(Topic, i32, i64)],
@@ -149,7 +154,7 @@ fn send(
 }
 
 fn add_offsets(
-    producer: &BaseProducer<DeliveryContext>,
+    producer: &Arc<BaseProducer<DeliveryContext>>,
     consumer: &BaseConsumer<GroupContext>,
     offsets: &[(Topic, i32, i64)],
     timeout: Duration,
@@ -176,15 +181,28 @@ fn add_offsets(
             .map_err(|error| classify::uncommitted(DOING, &error))?;
     }
     kill_point::pass("before-offsets");
-    producer
-        .send_offsets_to_transaction(&list, &group, timeout)
-        .map_err(|error| classify::offsets(DOING, &error))
+    // On a thread of its own: where the group's coordinator crashes meanwhile, this call never returns (librdkafka 2.12 waits
+    // without a limit in it, issue 5456). Then the thread and its producer are left behind; the next producer fences them.
+    let (answer, answered) = sync_channel(1);
+    let its_producer = Arc::clone(producer);
+    std::thread::spawn(move || {
+        let sent = its_producer.send_offsets_to_transaction(&list, &group, timeout);
+        // Nobody waits for it any more: then there is nobody to tell.
+        drop(answer.send(sent));
+    });
+    match answered.recv_timeout(timeout + GRACE) {
+        Ok(sent) => sent.map_err(|error| classify::offsets(DOING, &error)),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(LogError::new(
+            Remedy::Reopen,
+            format!("{DOING}: the group's coordinator did not answer in time"),
+        )),
+    }
 }
 
 /// Why appends failed. Records that go down with their transaction only say "purged"; the client tells the reason at the next call.
 /// Whether that adds something to the transaction does not matter: it is aborted.
 fn cause(
-    producer: &BaseProducer<DeliveryContext>,
+    producer: &Arc<BaseProducer<DeliveryContext>>,
     consumer: &BaseConsumer<GroupContext>,
     offsets: &[(Topic, i32, i64)],
     error: LogError,
