@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::proxy::Proxy;
 
@@ -130,15 +131,19 @@ pub fn free_port_pair() -> u16 {
     free_ports(2)
 }
 
-/// The first of `count` free ports side by side.
+/// The first of `count` free ports side by side. They lie below those that systems give to outgoing connections (from 32768 on
+/// Linux): a broker that is down for a while finds its ports free when it comes back.
 fn free_ports(count: u16) -> u16 {
-    let first = (0..1000).find_map(|_| {
-        let first = TcpListener::bind(("127.0.0.1", 0)).ok()?;
-        let port = first.local_addr().ok()?.port();
-        let rest: Option<Vec<TcpListener>> = (1..count)
-            .map(|next| TcpListener::bind(("127.0.0.1", port.checked_add(next)?)).ok())
-            .collect();
-        rest.map(|_| port)
+    const PORTS: std::ops::Range<u16> = 18_000..32_000;
+    // Tests of several processes begin at different places, and those of one process never at the same.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let process = u16::try_from(std::process::id() % 700).expect("below 700") * 20;
+    let first = (0..1_000).find_map(|_| {
+        let offset = process.wrapping_add(NEXT.fetch_add(count, Ordering::Relaxed));
+        let port = PORTS.start + offset % (PORTS.end - PORTS.start - count);
+        let all: Option<Vec<TcpListener>> =
+            (port..port + count).map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).collect();
+        all.map(|_| port)
     });
     first.unwrap_or_else(|| panic!("this machine has no {count} free ports side by side"))
 }
