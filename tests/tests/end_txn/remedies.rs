@@ -55,12 +55,15 @@ fn remedy(request: RDKafkaApiKey, error: Error, times: usize) -> Option<Remedy> 
     };
     let transaction =
         Transaction { appends: vec![append], offsets: vec![(Arc::from("input"), 0, 0)] };
-    let found = log.commit(&transaction).err();
-    if found.is_some() {
+    let found = log.commit(&transaction).err()?.remedy;
+    if found == Remedy::Rewind {
+        log.rewind(&[0]).expect("the log goes on");
+        log.commit(&transaction).expect("so does what was to be committed");
+    } else {
         let after = log.poll(1, Duration::ZERO).expect_err("after a failed commit nothing goes on");
         assert_eq!(after.remedy, Remedy::Reopen, "{after}");
     }
-    found.map(|error| error.remedy)
+    Some(found)
 }
 
 /// Asks for each at the same time: a mock takes three seconds to hand out its partition.
@@ -107,7 +110,6 @@ fn who_was_replaced_is_told_so() {
     let cases = [
         (EndTxn, Error::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH),
         (EndTxn, Error::RD_KAFKA_RESP_ERR_PRODUCER_FENCED),
-        (TxnOffsetCommit, Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION),
         (TxnOffsetCommit, Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID),
         (TxnOffsetCommit, Error::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID),
         (TxnOffsetCommit, Error::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH),
@@ -116,6 +118,17 @@ fn who_was_replaced_is_told_so() {
         (Produce, Error::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH),
     ];
     assert_remedies(&cases.map(|(key, error)| (key, error, 1, Some(Remedy::Fenced))));
+}
+
+/// A rebalance passed by: the same log goes on.
+#[test]
+fn what_meets_a_rebalance_is_done_again() {
+    use RDKafkaApiKey::TxnOffsetCommit;
+    let cases = [
+        (TxnOffsetCommit, Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION),
+        (TxnOffsetCommit, Error::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS),
+    ];
+    assert_remedies(&cases.map(|(key, error)| (key, error, 1, Some(Remedy::Rewind))));
 }
 
 /// What only a person can mend is not tried for ever.
