@@ -108,6 +108,19 @@ pub fn wait_for_share(app: &App, running: &mut Bellwether, total: usize, tenths:
     });
 }
 
+/// Waits until a process has had all partitions. Others that have ended may have been known by another name: until their session ends,
+/// their partitions are theirs.
+///
+/// # Panics
+/// If it does not get them.
+pub fn wait_for_partitions(app: &App, running: &mut Bellwether) {
+    running.wait_until("all partitions", LIMIT, |process| {
+        let said = process.stderr();
+        let restored = |number| said.contains(&format!("partition restored partition={number} "));
+        (0..app.partitions()).all(restored).then_some(())
+    });
+}
+
 /// Both have published the same records in the same order, and no dead letters.
 ///
 /// # Panics
@@ -201,12 +214,7 @@ fn restored_hashes(app: &App) -> BTreeMap<i64, String> {
         std::fs::write(dir.join("instance"), name).expect("a new directory can be written to");
     }
     let mut fresh = app.start_as("restored");
-    // Others that have ended may have been known by another name: until their session ends, their partitions are theirs.
-    fresh.wait_until("all partitions", LIMIT, |process| {
-        let said = process.stderr();
-        let restored = |number| said.contains(&format!("partition restored partition={number} "));
-        (0..app.partitions()).all(restored).then_some(())
-    });
+    wait_for_partitions(app, &mut fresh);
     assert_eq!(fresh.terminate(LIMIT).code(), Some(0));
     state_hashes(app, &dir)
 }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use bellwether_tests::runs::{Reference, fed, state_hashes, undisturbed, wait_for_share};
+use bellwether_tests::runs::{
+    Reference, fed, state_hashes, undisturbed, wait_for_partitions, wait_for_share,
+};
 use bellwether_tests::{App, Bellwether, LIMIT, Outgoing, consume_all, produce};
 
 /// A worker that writes a format; none: the newest.
@@ -45,6 +47,7 @@ fn formats_in_turn_over_the_same_partitions_change_nothing() {
     ];
     for (share, (instance, format, end)) in (1..).zip(turns) {
         let mut running = start(&app, instance, format);
+        wait_for_partitions(&app, &mut running);
         wait_for_share(&app, &mut running, total, share);
         match end {
             "killed" => running.kill(),
@@ -53,6 +56,7 @@ fn formats_in_turn_over_the_same_partitions_change_nothing() {
     }
     assert_eq!(formats(&app), BTreeSet::from([1, 2]), "both were written");
     let mut running = start(&app, "data", Some(1));
+    wait_for_partitions(&app, &mut running);
     app.wait_until_done(&mut running);
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
     reference.assert_outputs(&app);
