@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 /// Profiles enough to fill the write buffers, so that the store writes files while it works: 9 MB, which no compression halves twice.
 const BULKY: usize = 600;
 
+/// So often. Each time of accounts of their own: what is known already is not written again.
+const BULKS: usize = 2;
+
 /// An application with all stories as input, and little memory for its stores.
 fn fed(name: &str) -> App {
     let app = App::prepare_with(name, 2, BRITTLE, &format!("{SMALL}memory_mib = 64\n"));
@@ -25,7 +28,7 @@ fn reference() -> &'static Reference {
     static SHARED: OnceLock<Reference> = OnceLock::new();
     SHARED.get_or_init(|| {
         let app = fed("faultless");
-        produce_bulk(&app);
+        (0..BULKS).for_each(|bulk| produce_bulk(&app, bulk));
         finish(&app);
         Reference::of(&app)
     })
@@ -41,7 +44,7 @@ fn finish(app: &App) {
             .into_iter()
             .filter_map(|record| record.key.filter(|key| key.starts_with(b"Abulk-")))
             .collect();
-        (bulk.len() == BULKY).then_some(())
+        (bulk.len() == BULKS * BULKY).then_some(())
     });
     assert_eq!(running.terminate(LIMIT).code(), Some(0), "{}", running.stderr());
 }
@@ -64,8 +67,8 @@ fn assert_stopped(running: &mut Bellwether, reason: &str) {
 }
 
 /// Profiles that fill a disk, each of an account of its own.
-fn produce_bulk(app: &App) {
-    let mut random = 1_u64;
+fn produce_bulk(app: &App, bulk: usize) {
+    let mut random = u64::try_from(bulk).expect("a few") + 1;
     let mut text = move || {
         let words = (0..15).map(|_| {
             random = random
@@ -78,8 +81,8 @@ fn produce_bulk(app: &App) {
     let records: Vec<Outgoing> = (0..BULKY)
         .map(|number| {
             let entitlements: Value = (0..60).map(|_| (text(), json!(1.0))).collect::<serde_json::Map<_, _>>().into();
-            let profile = json!({"account_id": format!("bulk-{number}"), "as_of": 1_770_000_000_000_i64, "entitlements": entitlements});
-            let id = format!("bulk-{number}");
+            let id = format!("bulk-{bulk}-{number}");
+            let profile = json!({"account_id": id, "as_of": 1_770_000_000_000_i64, "entitlements": entitlements});
             Outgoing {
                 partition: Some(i32::try_from(number % 2).expect("0 or 1")),
                 key: Some(id.into_bytes()),
@@ -95,7 +98,7 @@ fn produce_bulk(app: &App) {
 #[test]
 fn a_limit_on_the_size_of_files_stops_cleanly_and_resumes() {
     let app = fed("limit");
-    produce_bulk(&app);
+    (0..BULKS).for_each(|bulk| produce_bulk(&app, bulk));
     let plain = app.command();
     let mut limited = Command::new("sh");
     // In blocks of 512 bytes, or of 1024: half a megabyte or one, and the store writes files of some.
@@ -125,11 +128,11 @@ fn a_disk_that_fails_stops_cleanly_and_resumes() {
     );
     disk.mend();
 
-    for (tenths, fault) in [(4, "sync"), (6, "write")] {
+    for (bulk, (tenths, fault)) in [(4, "sync"), (6, "write")].into_iter().enumerate() {
         let mut running = disk.start(&app);
         wait_for_share(&app, &mut running, total, tenths);
         disk.fail(fault);
-        produce_bulk(&app);
+        produce_bulk(&app, bulk);
         assert_stopped(&mut running, "Input/output error");
         disk.mend();
     }
