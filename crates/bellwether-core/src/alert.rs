@@ -14,10 +14,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
-use crate::corroborate::{Assessment, Witnesses, assess};
-use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
+use crate::corroborate::{Alarm, Assessment, Corroborated, Witnesses, assess};
+use crate::output::{AlertEvent, Evidence, Family, Output, Resolution, Severity, Transition};
 use crate::policy::{Compiled, Signal};
-use crate::policy_check::CORROBORATED_KIND;
+use crate::policy_check::{CORROBORATED_KIND, SPIKE_KIND};
 use crate::publish::content_id;
 use crate::score::band;
 use crate::time::{DAY_MS, Millis};
@@ -43,13 +43,14 @@ pub struct OpenAlert {
     pub quiet_days: u16,
 }
 
-/// Reviews the alerts of an account against its evidence. `day_closed` counts a quiet day. Returns whether any alert changed.
+/// Reviews the alerts of an account against its evidence, and at the judgement of a day against what was found: then it counts quiet
+/// days, too. Returns whether any alert changed.
 pub(crate) fn review(
     account: &mut Account,
     policy: &Compiled,
     model_version: &str,
     at: Millis,
-    day_closed: bool,
+    found: Option<&Corroborated>,
     out: &mut Vec<Output>,
 ) -> bool {
     let evidence: Vec<Evidence> = account
@@ -61,16 +62,31 @@ pub(crate) fn review(
         .collect();
     let before = out.len();
     let mut desk = Desk { account, policy, model_version, at, out };
-    let assessment = desk.assess(evidence.iter());
-    match assessment.severity {
-        Some(severity) if !desk.corroborated_rests(&evidence) => {
-            desk.raise(CORROBORATED_KIND, severity, &evidence, &assessment);
+    let mut assessment = desk.assess(evidence.iter());
+    let alarm = found.and_then(|found| found.alarm.as_ref());
+    assessment.supported |= found.is_some_and(|found| found.supported);
+    match alarm {
+        Some(alarm) if alarm.family == Family::Rise => {
+            desk.raise(SPIKE_KIND, alarm.severity, &alarm.evidence, &heard(alarm));
+            desk.singles(&evidence, &assessment);
+        }
+        Some(alarm) if !desk.corroborated_rests(alarm, &evidence) => {
+            let mut agreed = heard(alarm);
+            agreed.supported = true;
+            desk.raise(CORROBORATED_KIND, alarm.severity, &evidence, &agreed);
             desk.fold(&evidence);
         }
         Some(_) | None => desk.singles(&evidence, &assessment),
     }
-    desk.support(&evidence, &assessment, day_closed);
+    let spiking = alarm.is_some_and(|alarm| alarm.family == Family::Rise);
+    desk.support(&evidence, assessment.supported, spiking, found.is_some());
     desk.out.len() > before
+}
+
+/// The groups that an alarm rests on.
+fn heard(alarm: &Alarm) -> Assessment {
+    let groups = alarm.evidence.iter().map(|item| (item.group.clone(), item.z.abs())).collect();
+    Assessment { groups, supported: true }
 }
 
 /// Ends every open alert of an account for one reason.
@@ -121,16 +137,16 @@ impl Desk<'_> {
         assess(&evidence, self.policy, &Known(self.account, self.policy))
     }
 
-    /// Whether the corroborated alert must rest after its last resolution. What began since then breaks the rest, where it would
-    /// be enough by itself.
-    fn corroborated_rests(&self, evidence: &[Evidence]) -> bool {
+    /// Whether the corroborated alert must rest after its last resolution: what began since then is news.
+    fn corroborated_rests(&self, alarm: &Alarm, evidence: &[Evidence]) -> bool {
         if self.open(CORROBORATED_KIND).is_some() {
             return false;
         }
         let Some(resolved_at) = self.resting_since(CORROBORATED_KIND) else { return false };
         let resolved_on = self.account.zone().day(resolved_at);
-        let fresh = evidence.iter().filter(|item| item.onset > resolved_on);
-        self.assess(fresh).severity.is_none()
+        let fresh = self.assess(evidence.iter().filter(|item| item.onset > resolved_on));
+        let enough = usize::from(self.policy.corroboration.groups_high);
+        alarm.onset <= resolved_on && fresh.groups.len() < enough
     }
 
     fn open(&self, kind: &str) -> Option<usize> {
@@ -237,7 +253,7 @@ impl Desk<'_> {
     }
 
     /// Counts the days on which nothing supports an alert, and ends it after enough of them.
-    fn support(&mut self, evidence: &[Evidence], assessment: &Assessment, day_closed: bool) {
+    fn support(&mut self, evidence: &[Evidence], agreed: bool, spiking: bool, day_closed: bool) {
         let enough = self.policy.alerts.resolve_quiet_days;
         let mut ended = Vec::new();
         let kinds: Vec<(String, String)> = self
@@ -248,7 +264,9 @@ impl Desk<'_> {
             .collect();
         for alert in &mut self.account.hot.alerts {
             let supported = if alert.kind == CORROBORATED_KIND {
-                assessment.supported
+                agreed
+            } else if alert.kind == SPIKE_KIND {
+                spiking
             } else {
                 evidence.iter().any(|item| {
                     kinds.iter().any(|(name, kind)| *name == item.signal && *kind == alert.kind)
@@ -379,9 +397,10 @@ fn stand(
         .signals
         .iter()
         .filter_map(|state| state.evidence.clone())
-        .filter(|item| item.risk)
-        .filter(|item| {
-            alert.kind == CORROBORATED_KIND || kind_of(&item.signal) == Some(&alert.kind)
+        .filter(|item| match alert.kind.as_str() {
+            SPIKE_KIND => !item.risk,
+            CORROBORATED_KIND => item.risk,
+            kind => item.risk && kind_of(&item.signal).is_some_and(|known| known == kind),
         })
         .collect();
     strongest_first(&mut evidence);

@@ -6,47 +6,119 @@
 use std::collections::BTreeMap;
 
 use crate::account::{Account, ActivityKey, SignalKey, SignalState};
+use crate::cohort::Cohorts;
+use crate::corroborate::{self, Corroborated};
 use crate::detect::{Deviation, Series, judge_absence};
-use crate::history::{Activity, DayTotals, MICROS, RING_DAYS, Ring, mask};
+use crate::expect::{self, Normal};
+use crate::history::{Activity, DayTotals, MICROS, Older, RING_DAYS, Ring, mask};
 use crate::output::{Evidence, Maturity, Output, Resolution};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
+use crate::scan::{Finding, Lane, Law};
 use crate::score::{Context, Reading, is_presence};
 use crate::step::Core;
-use crate::time::{Day, Millis};
+use crate::time::{Day, MINUTE_MS, Millis};
 use crate::{alert, publish};
 
 /// Days after its last interaction for which a run of interactions still counts.
 const STREAK_DAYS: i32 = 14;
 
-/// Closes the account's `today`. `at` is the event time of the close, for the records that it publishes.
-pub(crate) fn close_day(core: &Core, account: &mut Account, at: Millis, out: &mut Vec<Output>) {
+/// Closes the account's `today`: its values become history, and are added to its cohort's day. It is judged later, by [`judge_day`],
+/// when the cohort has closed the day, too.
+pub(crate) fn roll_day(core: &Core, account: &mut Account, cohorts: &mut Cohorts) {
     let day = account.hot.today;
     align_history(account, &core.policy);
-    roll_history(account, &core.policy, day);
+    roll_history(account, &core.policy, cohorts, day);
     prune_activity(account, day);
     account.hot.streams.fade();
     account.hot.maturity = Some(judge_maturity(account, &core.policy, day));
+    expect::contribute(account, &core.policy, cohorts, day);
+    let distinct = distinct_blocks(account, &core.policy, day);
+    for (index, signal) in core.policy.signals.iter().enumerate() {
+        let Some((_, ring)) = account.history.rings.get(index) else { continue };
+        let (daily, blocks) = (ring.values(), distinct.get(&index));
+        let newest = blocks.and_then(|(weeks, _)| weeks.first().copied());
+        set_window(
+            signal,
+            &mut account.hot.signals[index],
+            &daily,
+            newest,
+            blocks.map(|(_, rest)| *rest),
+        );
+    }
+    account.hot.today = day.plus(1);
+    account.hot.today_ends_at = judged_at(account, &core.policy);
+    account.changed.hot = true;
+    account.changed.history = true;
+}
+
+/// Whether the newest closed day waits for its judgement.
+pub(crate) fn is_unjudged(account: &Account) -> bool {
+    account.hot.today_ends_at < account.zone().day_start(account.hot.today.plus(1))
+}
+
+/// When the day before `today` is judged: some time after its end, spread over the accounts by a hash of their ids.
+fn judged_at(account: &Account, policy: &Compiled) -> Millis {
+    let spread = u64::from(policy.close.spread_minutes.max(1)) * MINUTE_MS.unsigned_abs();
+    let share = xxhash_rust::xxh3::xxh3_64(account.id.as_str().as_bytes()) % spread;
+    let settled = i64::from(policy.close.settle_minutes) * MINUTE_MS;
+    let ended = account.zone().day_start(account.hot.today);
+    // Days are at least 23 hours long, so this lies before the end of the next one.
+    ended.plus(settled + share.cast_signed())
+}
+
+/// Judges the day before `today`. `at` is the event time of the judgement, for the records that it publishes.
+pub(crate) fn judge_day(
+    core: &Core,
+    account: &mut Account,
+    cohorts: &mut Cohorts,
+    at: Millis,
+    out: &mut Vec<Output>,
+) {
+    let day = account.hot.today.plus(-1);
     let distinct = distinct_blocks(account, &core.policy, day);
     for index in 0..account.hot.signals.len() {
         judge_signal(core, account, index, day, &distinct);
     }
-    context(core, account, day);
+    context(core, account, day.max(account.hot.activity.newest));
     publish::rescore(account, &core.policy);
-    account.hot.today = day.plus(1);
     account.hot.today_ends_at = account.zone().day_start(day.plus(2));
     account.changed.hot = true;
-    account.changed.history = true;
-    finish(core, account, at, out);
+    let established = maturity(account) == Maturity::Established;
+    let found = if established {
+        corroborate::judge(account, &core.policy, cohorts, day)
+    } else {
+        Corroborated::default()
+    };
+    if let Some(alarm) = &found.alarm {
+        // What a signal says for itself stays; the others say what they do in the set.
+        for item in &alarm.evidence {
+            let known = core.policy.signals.iter().position(|signal| signal.name == item.signal);
+            let state = known.and_then(|index| account.hot.signals.get_mut(index));
+            if let Some(state) = state.filter(|state| state.evidence.is_none()) {
+                state.evidence = Some(item.clone());
+            }
+        }
+    }
+    if let Some(observer) = core.observer.as_ref().filter(|_| established) {
+        observer.see(&found.judged(account, at));
+    }
+    finish(core, account, &found, at, out);
 }
 
 /// Reviews the alerts after a close, publishes, and lets a dormant account go.
-fn finish(core: &Core, account: &mut Account, at: Millis, out: &mut Vec<Output>) {
+fn finish(
+    core: &Core,
+    account: &mut Account,
+    found: &Corroborated,
+    at: Millis,
+    out: &mut Vec<Output>,
+) {
     let mut alerts = Vec::new();
     let model = core.scorer.version();
     match maturity(account) {
         Maturity::Established => {
-            alert::review(account, &core.policy, model, at, true, &mut alerts);
+            alert::review(account, &core.policy, model, at, Some(found), &mut alerts);
         }
         Maturity::Dormant => {
             alert::resolve_all(account, &core.policy, model, at, Resolution::Dormant, &mut alerts);
@@ -115,7 +187,9 @@ fn align_history(account: &mut Account, policy: &Compiled) {
         .map(|&key| {
             let ring = old.remove(&key).unwrap_or_else(|| {
                 let mut ring = Ring::default();
-                (0..days).for_each(|_| ring.push(f64::NAN));
+                for _ in 0..days {
+                    ring.push(f64::NAN);
+                }
                 ring
             });
             (key, ring)
@@ -124,7 +198,9 @@ fn align_history(account: &mut Account, policy: &Compiled) {
 }
 
 /// Brings the rings up to `day`, correcting the days that late events changed.
-fn roll_history(account: &mut Account, policy: &Compiled, day: Day) {
+fn roll_history(account: &mut Account, policy: &Compiled, cohorts: &mut Cohorts, day: Day) {
+    let segment = account.segment().map(str::to_owned);
+    let older = &mut account.history.older;
     let signals = &account.hot.signals;
     let first_open = signals.iter().flat_map(|state| &state.open).map(|(open, _)| *open).min();
     let newest =
@@ -149,7 +225,14 @@ fn roll_history(account: &mut Account, policy: &Compiled, day: Day) {
             // A gauge's late value holds on the days after it, too.
             let follows = signal.aggregate == Aggregate::Last && !value.is_nan();
             match back {
-                None => ring.push(value),
+                None => {
+                    let oldest = ring.roll(value).filter(|value| value.is_finite());
+                    if let Some(count) = oldest.filter(|_| expect::is_count(signal)) {
+                        let gone = at.plus(-(RING_DAYS as i32));
+                        let factor = cohorts.named(segment.as_deref()).factor(*key, gone);
+                        add_older(older, *key, count, factor);
+                    }
+                }
                 Some(back) if is_open || follows || is_distinct(signal) || is_presence(signal) => {
                     ring.amend(back, value);
                 }
@@ -160,6 +243,17 @@ fn roll_history(account: &mut Account, policy: &Compiled, day: Day) {
         state.open.retain(|(open, _)| *open > keep_from);
     }
     account.history.newest = Some(day);
+}
+
+fn add_older(older: &mut Vec<(SignalKey, Older)>, key: SignalKey, count: f64, factor: f64) {
+    match older.iter_mut().find(|(known, _)| *known == key) {
+        Some((_, older)) => older.add(count, factor),
+        None => {
+            let mut first = Older::default();
+            first.add(count, factor);
+            older.push((key, first));
+        }
+    }
 }
 
 /// Whether days without an event are zeros once the signal is known to be connected.
@@ -310,7 +404,6 @@ fn judge_signal(
     }
     let series = Series { daily: &daily, last_weekday: day.weekday(), weekly: &weekly };
     let judgement = core.detector.judge(signal, series, policy);
-    set_window(signal, state, &daily, &weekly, distinct.get(&index).map(|(_, recent)| *recent));
     state.baseline = judgement.baseline;
     let found = judgement
         .deviation
@@ -329,7 +422,7 @@ fn set_window(
     signal: &Signal,
     state: &mut SignalState,
     daily: &[f64],
-    weekly: &[f64],
+    distinct_week: Option<f64>,
     distinct_rest: Option<f64>,
 ) {
     let last: Vec<f64> = daily.iter().rev().take(7).copied().collect();
@@ -337,7 +430,7 @@ fn set_window(
         last.iter().take(6).copied().filter(|value| value.is_finite()).collect();
     if let Some(rest) = distinct_rest {
         state.window_rest = rest;
-        state.window_oldest = (weekly.first().copied().unwrap_or(rest) - rest).max(0.0);
+        state.window_oldest = (distinct_week.unwrap_or(rest) - rest).max(0.0);
         return;
     }
     match signal.aggregate {
@@ -405,6 +498,8 @@ fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
     let signal = &core.policy.signals[index];
     let key = core.policy.keys()[index];
     let bits = rows(&account.activity, key).fold(0, |bits, row| bits | row.seen_from(day));
+    // Who came back since the day ended is not absent.
+    let back = rows(&account.activity, key).any(|row| row.newest > day);
     let learning = maturity(account) == Maturity::Learning;
     let state = &mut account.hot.signals[index];
     let history =
@@ -416,7 +511,7 @@ fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
         spread: 1.0,
         weeks: u16::try_from(history / 7).unwrap_or(u16::MAX),
     });
-    let counted = absence.filter(|absence| absence.counts);
+    let counted = absence.filter(|absence| absence.counts && !back);
     state.points = counted.map_or(Points::ZERO, |absence| core.scorer.absence(signal, absence.z));
     state.evidence = counted
         .filter(|absence| absence.z.abs() >= core.policy.deviation.z_support)
@@ -473,6 +568,46 @@ pub(crate) fn evidence(signal: &Signal, deviation: &Deviation, level: f64, day: 
             signal.unit
         ),
     }
+}
+
+/// Words what a signal says in a corroborated change.
+pub(crate) fn evidence_of_scan(
+    signal: &Signal,
+    lane: &Lane,
+    normal: Normal,
+    (finding, alone): (&Finding, f64),
+    onset: Day,
+) -> Evidence {
+    let days = usize::from(finding.window_days);
+    let (mut observed, mut expected, mut measured) = (0.0, 0.0, 0.0);
+    for (value, mean) in lane.observed.iter().zip(&lane.expected).take(days) {
+        if value.is_finite() {
+            observed += value;
+            expected += mean;
+            measured += 1.0;
+        }
+    }
+    let per_week = if expect::is_count(signal) && !is_distinct(signal) { 7.0 } else { 1.0 };
+    let baseline = normal.level * per_week;
+    let (now, below) = match lane.law {
+        Law::Normal => {
+            let shift = observed / f64::max(measured, 1.0);
+            (normal.level + shift * normal.spread, shift < 0.0)
+        }
+        Law::Shared | Law::Own(_) => {
+            (baseline * observed / f64::max(expected, 1e-9), observed < expected)
+        }
+    };
+    let z = (2.0 * alone.max(0.0)).sqrt().min(crate::stats::Z_MAX) * if below { -1.0 } else { 1.0 };
+    let weeks = u16::try_from(days.div_ceil(7)).unwrap_or(1);
+    let deviation = Deviation {
+        z,
+        observed: now,
+        window_weeks: weeks,
+        onset_days_ago: finding.window_days - 1,
+    };
+    let newest = onset.plus(i32::from(finding.window_days) - 1);
+    Evidence { window_days: finding.window_days, ..evidence(signal, &deviation, baseline, newest) }
 }
 
 /// A figure with as many digits as a person wants to read.

@@ -4,18 +4,166 @@
 //! evidence rests on the same events of this account. The groups that are convinced on their own are combined by Stouffer's
 //! method. One group alone is never more than medium. A run of single interactions warns, and convinces nobody.
 
-use crate::output::{Evidence, Severity};
-use crate::policy::Policy;
+use crate::account::Account;
+use crate::close::evidence_of_scan;
+use crate::cohort::Cohorts;
+use crate::expect::{Expected, expect};
+use crate::output::{Evidence, Family, Judged, Severity};
+use crate::policy::{CalibrationPolicy, Compiled, Policy};
+use crate::scan::{Finding, Scan, ScanRules, scan};
+use crate::time::{Day, Millis};
+
+/// What the scan of a closed day found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Corroborated {
+    /// The rarest finding, if it is rare enough for an alert.
+    pub alarm: Option<Alarm>,
+    /// Whether risk is still rare enough to keep an alert open.
+    pub supported: bool,
+    /// The best statistic per family; none where no set of groups passes the gate.
+    pub statistics: [Option<f64>; 3],
+    /// Counts expected on an average day.
+    pub volume: f64,
+    day: Day,
+}
+
+/// A finding that is an alert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alarm {
+    /// The family.
+    pub family: Family,
+    /// High or critical.
+    pub severity: Severity,
+    /// How often an account like this would show the like by chance, per year.
+    pub by_chance_per_year: f64,
+    /// What the groups of the set say, strongest first.
+    pub evidence: Vec<Evidence>,
+    /// When it began.
+    pub onset: Day,
+}
+
+/// An open alert is kept up by evidence that is so many times as frequent as what opens one.
+const SUPPORT_RATE: f64 = 20.0;
+
+impl Default for Corroborated {
+    fn default() -> Corroborated {
+        Corroborated {
+            alarm: None,
+            supported: false,
+            statistics: [None; 3],
+            volume: 0.0,
+            day: Day(0),
+        }
+    }
+}
+
+impl Corroborated {
+    /// For calibration.
+    #[must_use]
+    pub fn judged(&self, account: &Account, at: Millis) -> Judged {
+        Judged {
+            account_id: account.id.clone(),
+            cohort: account.segment().unwrap_or_default().to_owned(),
+            day: self.day,
+            at,
+            volume: self.volume,
+            statistics: self.statistics,
+        }
+    }
+}
+
+/// How often an account of this volume shows a statistic of this family by chance, per year.
+#[must_use]
+pub fn by_chance(rules: &CalibrationPolicy, family: Family, volume: f64, statistic: f64) -> f64 {
+    let rows = match family {
+        Family::Drop => &rules.drop,
+        Family::Rise => &rules.rise,
+        Family::Decline => &rules.decline,
+    };
+    let row = rules.volumes.iter().take_while(|&&edge| edge <= volume).count();
+    let [intercept, slope] = rows.get(row).or(rows.last()).copied().unwrap_or([0.0, 1.0]);
+    (intercept - slope * statistic).exp()
+}
+
+/// Scans the account's days up to `day`, which was just closed, for groups that changed together.
+#[must_use]
+pub fn judge(
+    account: &Account,
+    policy: &Compiled,
+    cohorts: &mut Cohorts,
+    day: Day,
+) -> Corroborated {
+    let expected = expect(account, policy, cohorts, day);
+    let rules = &policy.corroboration;
+    let scan_rules = ScanRules {
+        shared_variance: expected.shared_variance,
+        groups_min: usize::from(rules.groups_high),
+        gates: rules.beyond_one,
+    };
+    let dependent = |left: usize, right: usize| {
+        let (left, right) = (expected.signals[left], expected.signals[right]);
+        account.hot.streams.shared(left, right) >= rules.shared_events
+    };
+    let scan = scan(&expected.lanes, &scan_rules, &dependent);
+    let mut found = Corroborated { volume: expected.volume, day, ..Corroborated::default() };
+    let mut rarest: Option<(f64, &Finding)> = None;
+    for finding in &scan.findings {
+        let (family, index) = (finding.family, finding.family as usize);
+        found.statistics[index] = Some(finding.statistic);
+        let rate = by_chance(&policy.calibration, family, expected.volume, finding.statistic);
+        let rate = rate / rules.shares[index].max(1e-9) * policy.calibration.overlap;
+        if family != Family::Rise {
+            found.supported |= rate <= rules.false_high_per_year * SUPPORT_RATE;
+        }
+        if rarest.is_none_or(|(rare, _)| rate < rare) {
+            rarest = Some((rate, finding));
+        }
+    }
+    found.alarm = rarest
+        .filter(|(rate, _)| *rate <= rules.false_high_per_year)
+        .map(|(rate, finding)| alarm(policy, &expected, &scan, finding, (rate, day)));
+    found
+}
+
+fn alarm(
+    policy: &Compiled,
+    expected: &Expected,
+    scan: &Scan,
+    finding: &Finding,
+    (rate, day): (f64, Day),
+) -> Alarm {
+    let onset = day.plus(1 - i32::from(finding.window_days));
+    let mut evidence: Vec<Evidence> = Vec::new();
+    let mut key_user = false;
+    for &lane in &finding.lanes {
+        let signal = &policy.signals[expected.signals[lane]];
+        key_user |= signal.key_user;
+        let (alone, _) = scan.alone[lane];
+        evidence.push(evidence_of_scan(
+            signal,
+            &expected.lanes[lane],
+            expected.normals[lane],
+            (finding, alone),
+            onset,
+        ));
+    }
+    crate::alert::strongest_first(&mut evidence);
+    let many = finding.lanes.len() >= usize::from(policy.corroboration.groups_critical);
+    let critical = finding.family != Family::Rise && (many || key_user);
+    Alarm {
+        family: finding.family,
+        severity: if critical { Severity::Critical } else { Severity::High },
+        by_chance_per_year: rate,
+        evidence,
+        onset,
+    }
+}
 
 /// What the risk evidence of an account says together.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Assessment {
     /// Convinced independent groups with the magnitude of their strongest deviation, strongest first.
     pub groups: Vec<(String, f64)>,
-    /// Their combined deviation (Stouffer 1949): sum over the square root of the number.
-    pub combined: f64,
-    /// High or critical where the policy's gates are met.
-    pub severity: Option<Severity>,
     /// Whether as many independent groups as a high alert needs are still at least in support.
     pub supported: bool,
 }
@@ -46,19 +194,8 @@ pub fn assess(evidence: &[&Evidence], policy: &Policy, witnesses: &impl Witnesse
     let groups = independent(evidence, rules.z_group, rules.shared_events, witnesses);
     let supporting =
         independent(evidence, policy.deviation.z_support, rules.shared_events, witnesses);
-    let count = groups.len();
-    let combined = combine(&groups);
-    let severity = if count < needed || combined < rules.z_combined {
-        None
-    } else if count >= usize::from(rules.groups_critical) || groups.iter().any(|g| g.key_user) {
-        Some(Severity::Critical)
-    } else {
-        Some(Severity::High)
-    };
     Assessment {
         groups: groups.into_iter().map(|group| (group.name.to_owned(), group.z)).collect(),
-        combined,
-        severity,
         supported: supporting.len() >= needed,
     }
 }
@@ -108,13 +245,6 @@ fn independent<'e>(
     chosen
 }
 
-fn combine(groups: &[Group<'_>]) -> f64 {
-    if groups.is_empty() {
-        return 0.0;
-    }
-    groups.iter().map(|group| group.z).sum::<f64>() / (groups.len() as f64).sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,27 +284,21 @@ mod tests {
         }
     }
 
-    fn severity(items: &[Evidence]) -> Option<Severity> {
+    /// Independent groups that are convinced.
+    fn convinced(items: &[Evidence]) -> usize {
         let policy = Compiled::default_policy();
-        assess(&items.iter().collect::<Vec<_>>(), &policy, &ByName).severity
+        assess(&items.iter().collect::<Vec<_>>(), &policy, &ByName).groups.len()
     }
 
     #[test]
-    fn gates_are_met_by_independent_groups_only() {
-        let (a, b, c) =
-            (evidence("a", "g1", -4.0), evidence("b", "g2", -4.0), evidence("c", "g3", -4.0));
-        assert_eq!(severity(std::slice::from_ref(&a)), None);
+    fn independent_groups_count() {
+        let (a, b) = (evidence("a", "g1", -4.0), evidence("b", "g2", -4.0));
+        assert_eq!(convinced(std::slice::from_ref(&a)), 1);
+        assert_eq!(convinced(&[a.clone(), evidence("b", "g1", -9.0)]), 1, "one group counts once");
+        assert_eq!(convinced(&[a.clone(), b]), 2);
         assert_eq!(
-            severity(&[a.clone(), evidence("b", "g1", -9.0)]),
-            None,
-            "one group counts once"
-        );
-        assert_eq!(severity(&[a.clone(), b.clone()]), Some(Severity::High));
-        assert_eq!(severity(&[a.clone(), b.clone(), c]), Some(Severity::Critical));
-        assert_eq!(severity(&[a.clone(), evidence("admin", "g2", -4.0)]), Some(Severity::Critical));
-        assert_eq!(
-            severity(&[a, evidence("b", "g2", -1.0)]),
-            None,
+            convinced(&[a, evidence("b", "g2", -1.0)]),
+            1,
             "a group must be convinced itself"
         );
     }
@@ -182,26 +306,25 @@ mod tests {
     #[test]
     fn groups_that_rest_on_the_same_events_count_once() {
         let (all, few) = (evidence("logins", "g1", -4.0), evidence("logins-features", "g2", -5.0));
-        assert_eq!(severity(&[all.clone(), few.clone()]), None);
+        assert_eq!(convinced(&[all.clone(), few.clone()]), 1);
         let own = evidence("projects", "g2", -4.0);
-        assert_eq!(severity(&[all.clone(), few, own]), Some(Severity::High), "one is independent");
+        assert_eq!(convinced(&[all.clone(), few, own]), 2, "one is independent");
         let admin = evidence("logins-admin", "g3", -6.0);
-        assert_eq!(severity(&[all.clone(), admin.clone()]), None, "the only user is the admin");
-        let third = evidence("tickets", "g4", 4.0);
-        assert_eq!(severity(&[all, admin, third]), Some(Severity::High));
+        assert_eq!(convinced(&[all.clone(), admin.clone()]), 1, "the only user is the admin");
+        assert_eq!(convinced(&[all, admin, evidence("tickets", "g4", 4.0)]), 2);
     }
 
     #[test]
     fn a_run_of_interactions_convinces_nobody() {
         let run = Evidence { window_days: 0, ..evidence("mood", "g2", -9.0) };
-        assert_eq!(severity(&[evidence("a", "g1", -9.0), run]), None);
+        assert_eq!(convinced(&[evidence("a", "g1", -9.0), run]), 1);
     }
 
     proptest! {
         #[test]
-        fn one_group_never_makes_a_high_alert(zs in prop::collection::vec(-12.0f64..12.0, 0..40)) {
+        fn one_group_is_one(zs in prop::collection::vec(-12.0f64..12.0, 0..40)) {
             let items: Vec<Evidence> = zs.iter().map(|&z| evidence("s", "only", z)).collect();
-            prop_assert_eq!(severity(&items), None);
+            prop_assert!(convinced(&items) <= 1);
         }
     }
 }

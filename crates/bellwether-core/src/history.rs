@@ -49,10 +49,14 @@ pub struct Ring {
 impl Ring {
     /// Appends the value of the next closed day; the oldest falls out beyond [`RING_DAYS`].
     pub fn push(&mut self, value: f64) {
-        if self.days.len() == RING_DAYS {
-            self.days.pop_front();
-        }
+        self.roll(value);
+    }
+
+    /// The same; returns the value that falls out.
+    pub fn roll(&mut self, value: f64) -> Option<f64> {
+        let oldest = if self.days.len() == RING_DAYS { self.days.pop_front() } else { None };
         self.days.push_back(value);
+        oldest
     }
 
     /// Replaces the value of the day `back` days before the newest (0 = newest). Out of reach: nothing happens.
@@ -130,6 +134,30 @@ pub struct History {
     pub newest: Option<Day>,
     /// One ring per signal, in the order of `Hot::signals`; every ring ends at `newest`.
     pub rings: Vec<(SignalKey, Ring)>,
+    /// What came before the rings, for counts; a store keeps it in a row of its own.
+    #[serde(skip)]
+    pub older: Vec<(SignalKey, Older)>,
+}
+
+/// The days before a ring in two numbers: each day weighs half as much as one that is [`OLDER_HALF_LIFE_DAYS`] younger.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Older {
+    /// Weighted sum of the counts.
+    pub sum: f32,
+    /// Weighted sum of the cohort's factors of those days: about the number of days.
+    pub exposure: f32,
+}
+
+/// See [`Older`].
+pub const OLDER_HALF_LIFE_DAYS: f64 = 365.0;
+
+impl Older {
+    /// Takes in the day that falls out of the ring.
+    pub fn add(&mut self, count: f64, factor: f64) {
+        let kept = 0.5_f64.powf(1.0 / OLDER_HALF_LIFE_DAYS);
+        self.sum = (f64::from(self.sum) * kept + count) as f32;
+        self.exposure = (f64::from(self.exposure) * kept + factor) as f32;
+    }
 }
 
 /// On which days something was active: bit 0 is `newest`, bit d the d-th day before it.
@@ -221,7 +249,9 @@ mod tests {
             prop_oneof![Just(f64::NAN), (0u32..1000).prop_map(f64::from), -1e12f64..1e12, Just(-0.0)], 0..200)
         ) {
             let mut ring = Ring::default();
-            values.iter().for_each(|&value| ring.push(value));
+            for value in values {
+                ring.push(value);
+            }
             let text = serde_json::to_string(&ring).expect("serialisable");
             let back: Ring = serde_json::from_str(&text).expect("readable");
             let bits = |ring: &Ring| ring.values().iter().map(|value| value.to_bits()).collect::<Vec<_>>();

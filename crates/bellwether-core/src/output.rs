@@ -345,6 +345,33 @@ impl Resolution {
     }
 }
 
+/// How a corroborated change goes on in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// Toward risk, since a day of the last eight weeks.
+    Drop,
+    /// Away from risk, since a day of the last week.
+    Rise,
+    /// Toward risk, a little every week for eight weeks or more.
+    Decline,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Family; 3] = [Family::Drop, Family::Rise, Family::Decline];
+
+    /// The family as it stands in policy and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Family::Drop => "drop",
+            Family::Rise => "rise",
+            Family::Decline => "decline",
+        }
+    }
+}
+
 /// One event in the life of an alert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AlertEvent {
@@ -395,6 +422,23 @@ pub enum Output {
     Alert(Box<AlertEvent>),
     /// The account is deleted: a tombstone for the score-current topic.
     Forgotten(AccountId),
+}
+
+/// What the scan of a closed day of an account found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// The account.
+    pub account_id: AccountId,
+    /// Its cohort; empty for those without.
+    pub cohort: String,
+    /// The day that was judged.
+    pub day: Day,
+    /// Event time of the judgement.
+    pub at: Millis,
+    /// Counts expected on an average day.
+    pub volume: f64,
+    /// The best statistic per family, in the order of [`Family::ALL`]; none where no set of groups passes the gate.
+    pub statistics: [Option<f64>; 3],
 }
 
 impl Output {

@@ -47,9 +47,15 @@ pub struct Policy {
     /// What is a deviation.
     #[serde(default)]
     pub deviation: DeviationPolicy,
+    /// When a closed day is judged.
+    #[serde(default)]
+    pub close: ClosePolicy,
     /// When evidence agrees.
     #[serde(default)]
     pub corroboration: CorroborationPolicy,
+    /// How rare chance findings are.
+    #[serde(default)]
+    pub calibration: CalibrationPolicy,
     /// When to speak, and when to be quiet again.
     #[serde(default)]
     pub alerts: AlertPolicy,
@@ -160,12 +166,45 @@ section! {
 }
 
 section! {
+    /// When a closed day is judged.
+    ClosePolicy {
+        /// Minutes after the end of an account's day before it is judged (0..=360): so long the other accounts of its cohort have to
+        /// close theirs.
+        settle_minutes: u32 = 60,
+        /// Minutes over which the judgements of accounts are spread, by a hash of their ids (0..=720).
+        spread_minutes: u32 = 120,
+    }
+}
+
+section! {
+    /// How rare chance findings of the scan are: measured on accounts to which nothing happens (`bellwether calibrate`). A row per
+    /// volume: `[a, b]` says that an account of this volume has a finding with a statistic above h `exp(a - b h)` times a year.
+    CalibrationPolicy {
+        /// Events a day, over all counted signals, that part the volumes: rising, at most 8 of them.
+        volumes: Vec<f64> = vec![2.0, 8.0, 32.0],
+        /// Of changes toward risk: one row more than volumes.
+        drop: Vec<[f64; 2]> = vec![[6.493, 0.940], [4.071, 0.691], [4.040, 0.750], [7.730, 1.131]],
+        /// Of changes away from risk.
+        rise: Vec<[f64; 2]> = vec![[4.865, 0.914], [5.151, 1.002], [4.679, 0.867], [4.251, 0.851]],
+        /// Of steady declines.
+        decline: Vec<[f64; 2]> = vec![[2.046, 1.245], [1.449, 0.960], [1.326, 0.960], [1.627, 1.115]],
+        /// By how much fewer alerts there are than families find one by one, because they find the same (0.5..=1).
+        overlap: f64 = 0.941,
+    }
+}
+
+section! {
     /// When evidence agrees.
     CorroborationPolicy {
         /// Standardised deviation from which a correlation group is convinced (1..=6).
         z_group: f64 = 2.5,
-        /// Combined (Stouffer) deviation of the convinced groups for a high alert (z_group..=12).
-        z_combined: f64 = 4.25,
+        /// The budget: false alerts of high severity per account and year (0.001..=10).
+        false_high_per_year: f64 = 0.1,
+        /// Shares of the budget for changes toward risk, changes away from it, and steady declines; they sum to 1.
+        shares: [f64; 3] = [0.14, 0.16, 0.7],
+        /// How much better than the best single group the set must explain the days, per family, in units of log-likelihood (0..=10):
+        /// 3 is a second group that is convinced by 2.4 standard deviations.
+        beyond_one: [f64; 3] = [3.0, 2.5, 0.3],
         /// Share of common events from which two groups rest on the same evidence and count once (0.05..=1).
         shared_events: f64 = 0.5,
         /// Groups that must agree for high severity (2..=5). One signal alone never makes a high alert.
@@ -307,6 +346,9 @@ pub struct Signal {
     /// Smallest spread that is believed, in the signal's unit (0: none).
     #[serde(default)]
     pub spread_min: f64,
+    /// Whether the values of a `sum` are numbers of things (events that were added up before they came): its days are counts.
+    #[serde(default)]
+    pub counted: bool,
     /// Whether the absence of this signal's members is a key-user absence (`presence` only).
     #[serde(default)]
     pub key_user: bool,

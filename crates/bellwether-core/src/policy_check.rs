@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use crate::account::SignalKey;
-use crate::policy::{Aggregate, HISTORY_WEEKS_MAX, Policy, PolicyError, Signal};
+use crate::output::Family;
+use crate::policy::{Aggregate, CalibrationPolicy, HISTORY_WEEKS_MAX, Policy, PolicyError, Signal};
 
 /// The most signals that a policy may have.
 pub(crate) const SIGNALS_MAX: usize = 64;
 /// The kind of a corroborated alert; no signal may use it alone.
 pub(crate) const CORROBORATED_KIND: &str = "churn_risk";
+/// The kind of an alert that several groups rose far above normal; no signal may use it alone.
+pub(crate) const SPIKE_KIND: &str = "usage_spike";
 
 struct Check<'f> {
     file: &'f str,
@@ -110,11 +113,25 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     let corroboration = &policy.corroboration;
     check.within("corroboration.z_group", corroboration.z_group, 1.0, 6.0)?;
     check.within(
-        "corroboration.z_combined",
-        corroboration.z_combined,
-        corroboration.z_group,
-        12.0,
+        "corroboration.false_high_per_year",
+        corroboration.false_high_per_year,
+        0.001,
+        10.0,
     )?;
+    for family in Family::ALL {
+        let (name, index) = (family.as_str(), family as usize);
+        let key = format!("corroboration.shares ({name})");
+        check.within(&key, corroboration.shares[index], 0.0, 1.0)?;
+        let key = format!("corroboration.beyond_one ({name})");
+        check.within(&key, corroboration.beyond_one[index], 0.0, 10.0)?;
+    }
+    let sum: f64 = corroboration.shares.iter().sum();
+    if (sum - 1.0).abs() > 1e-6 {
+        return check.fail("corroboration.shares", format!("sum to {sum}, they must to 1"));
+    }
+    check_calibration(check, &policy.calibration)?;
+    check.within("close.settle_minutes", policy.close.settle_minutes, 0.0, 360.0)?;
+    check.within("close.spread_minutes", policy.close.spread_minutes, 0.0, 720.0)?;
     check.within("corroboration.shared_events", corroboration.shared_events, 0.05, 1.0)?;
     check.within("corroboration.groups_high", corroboration.groups_high, 2.0, 5.0)?;
     check.within(
@@ -123,6 +140,29 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
         f64::from(corroboration.groups_high),
         8.0,
     )
+}
+
+fn check_calibration(check: &Check<'_>, rules: &CalibrationPolicy) -> Result<(), PolicyError> {
+    let rising = rules.volumes.windows(2).all(|pair| pair[0] < pair[1]);
+    let positive = rules.volumes.iter().all(|volume| volume.is_finite() && *volume > 0.0);
+    if rules.volumes.len() > 8 || !rising || !positive {
+        let message = format!("is {:?}, allowed are up to 8 rising numbers above 0", rules.volumes);
+        return check.fail("calibration.volumes", message);
+    }
+    for (name, rows) in [("drop", &rules.drop), ("rise", &rules.rise), ("decline", &rules.decline)]
+    {
+        let key = format!("calibration.{name}");
+        let wanted = rules.volumes.len() + 1;
+        if rows.len() != wanted {
+            let message = format!("has {} rows, with these volumes it needs {wanted}", rows.len());
+            return check.fail(key, message);
+        }
+        for [intercept, slope] in rows {
+            check.within(&format!("{key} (a)"), *intercept, -50.0, 50.0)?;
+            check.within(&format!("{key} (b)"), *slope, 0.05, 5.0)?;
+        }
+    }
+    check.within("calibration.overlap", rules.overlap, 0.5, 1.0)
 }
 
 fn check_score(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
@@ -155,10 +195,10 @@ fn check_signal(check: &Check<'_>, at: &str, signal: &Signal) -> Result<(), Poli
     if ["base", "recency", "frequency", "tenure", "clip"].contains(&signal.name.as_str()) {
         return check.fail(format!("{at}.name"), "is the name of a scorecard line: choose another");
     }
-    if signal.kind == CORROBORATED_KIND {
+    if signal.kind == CORROBORATED_KIND || signal.kind == SPIKE_KIND {
         return check.fail(
             format!("{at}.kind"),
-            format!("`{CORROBORATED_KIND}` is the kind of corroborated alerts: choose another"),
+            format!("`{}` is a kind of corroborated alerts: choose another", signal.kind),
         );
     }
     check.within(&format!("{at}.weight"), signal.weight, 0.0, 50.0)?;

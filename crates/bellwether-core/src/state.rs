@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
+use crate::cohort::Cohorts;
 use crate::id::AccountId;
 use crate::time::Millis;
 
@@ -54,6 +55,9 @@ pub trait State {
     /// [`State::remember`] may be forgotten, or not yet.
     fn marked(&mut self, hash: u64) -> Result<Option<i64>, Self::Error>;
 
+    /// What the cohorts of the partition's accounts did, day by day. A store writes the rows that [`Cohorts::changed`] names.
+    fn cohorts(&mut self) -> &mut Cohorts;
+
     /// The partition's clock.
     fn clock(&self) -> Clock;
 
@@ -69,6 +73,7 @@ pub struct MemoryState {
     due: BTreeMap<AccountId, Millis>,
     seen: HashMap<u64, i64>,
     seen_by_hour: BTreeMap<i64, Vec<u64>>,
+    cohorts: Cohorts,
     clock: Clock,
 }
 
@@ -148,6 +153,10 @@ impl State for MemoryState {
 
     fn marked(&mut self, hash: u64) -> Result<Option<i64>, Infallible> {
         Ok(self.seen.get(&hash).copied())
+    }
+
+    fn cohorts(&mut self) -> &mut Cohorts {
+        &mut self.cohorts
     }
 
     fn clock(&self) -> Clock {

@@ -9,12 +9,13 @@
 use std::sync::Arc;
 
 use crate::account::{Account, ActivityKey, Backfill, SignalState};
-use crate::close::{close_day, context, refresh_points, rolling_value};
+use crate::close::{context, is_unjudged, judge_day, refresh_points, roll_day, rolling_value};
+use crate::cohort::Cohorts;
 use crate::detect::{Detector, Deviation, RobustDetector};
 use crate::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
 use crate::history::{DayTotals, mask};
 use crate::id::AccountId;
-use crate::output::{Evidence, HealthRecord, Maturity, Output, Resolution};
+use crate::output::{Evidence, HealthRecord, Judged, Maturity, Output, Resolution};
 use crate::points::Points;
 use crate::policy::{Compiled, Direction, Signal};
 use crate::reject::{Reason, Reject};
@@ -29,6 +30,28 @@ pub struct Core {
     pub(crate) policy: Arc<Compiled>,
     pub(crate) detector: Arc<dyn Detector>,
     pub(crate) scorer: Arc<dyn Scorer>,
+    pub(crate) observer: Option<Observer>,
+}
+
+/// Sees what the scan of every closed day found, and changes nothing: for calibration and figures.
+#[derive(Clone)]
+pub struct Observer(Arc<dyn Fn(&Judged) + Send + Sync>);
+
+impl Observer {
+    /// An observer that calls this.
+    pub fn new(see: impl Fn(&Judged) + Send + Sync + 'static) -> Observer {
+        Observer(Arc::new(see))
+    }
+
+    pub(crate) fn see(&self, judged: &Judged) {
+        (self.0)(judged);
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Observer").finish_non_exhaustive()
+    }
 }
 
 /// What became of an input that was not rejected.
@@ -49,7 +72,7 @@ impl Core {
     /// An engine with the first deviation stage and the policy's expert weights.
     #[must_use]
     pub fn new(policy: Arc<Compiled>) -> Core {
-        Core { policy, detector: Arc::new(RobustDetector), scorer: Arc::new(ExpertScorecard) }
+        Core::with_models(policy, Arc::new(RobustDetector), Arc::new(ExpertScorecard))
     }
 
     /// An engine with other models.
@@ -59,7 +82,13 @@ impl Core {
         detector: Arc<dyn Detector>,
         scorer: Arc<dyn Scorer>,
     ) -> Core {
-        Core { policy, detector, scorer }
+        Core { policy, detector, scorer, observer: None }
+    }
+
+    /// The same engine, observed.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Core {
+        Core { observer: Some(observer), ..self }
     }
 
     /// The policy in force.
@@ -195,7 +224,7 @@ impl Core {
         }
         let mut account = known.unwrap_or_else(|| Account::new(event.account.clone()));
         self.realign(&mut account);
-        days_closed += self.close_own_days(&mut account, event.occurred_at, out);
+        days_closed += self.close_own_days(&mut account, state.cohorts(), event.occurred_at, out);
         if event.occurred_at < horizon
             && account.hot.backfill.is_none_or(|backfill| backfill.since < horizon)
         {
@@ -270,16 +299,37 @@ impl Core {
         })
     }
 
-    /// Closes the days that the account's own events have left behind.
-    fn close_own_days(&self, account: &mut Account, now: Millis, out: &mut Vec<Output>) -> u32 {
+    /// Closes and judges the days that the account's own events have left behind.
+    fn close_own_days(
+        &self,
+        account: &mut Account,
+        cohorts: &mut Cohorts,
+        now: Millis,
+        out: &mut Vec<Output>,
+    ) -> u32 {
         let mut closed = 0;
         let lateness_ms = self.policy.lateness_ms();
         while account.hot.scheduled && account.hot.today_ends_at.plus(lateness_ms) <= now {
-            let at = account.hot.today_ends_at.plus(lateness_ms);
-            close_day(self, account, at, out);
-            closed += 1;
+            closed += self.pass_time(account, cohorts, out);
         }
         closed
+    }
+
+    /// What is due next for an account: its day's close, or its judgement. Returns the days closed. Known once event time has passed
+    /// the instant by the lateness: the records carry that.
+    fn pass_time(
+        &self,
+        account: &mut Account,
+        cohorts: &mut Cohorts,
+        out: &mut Vec<Output>,
+    ) -> u32 {
+        if is_unjudged(account) {
+            let at = account.hot.today_ends_at.plus(self.policy.lateness_ms());
+            judge_day(self, account, cohorts, at, out);
+            return 0;
+        }
+        roll_day(self, account, cohorts);
+        1
     }
 
     fn has_profile<S: State>(&self, state: &mut S, id: &AccountId) -> Result<bool, S::Error> {
@@ -306,11 +356,8 @@ impl Core {
         while let Some((_, id)) = state.next_due(watermark)? {
             let Some(mut account) = state.take(&id)? else { break };
             self.realign(&mut account);
-            // Known once event time has passed the day's end by the lateness: the record carries that instant.
-            let at = account.hot.today_ends_at.plus(self.policy.lateness_ms());
-            close_day(self, &mut account, at, out);
+            closed += self.pass_time(&mut account, state.cohorts(), out);
             state.put(account)?;
-            closed += 1;
         }
         clock.fired = Some(watermark);
         clock.horizon = clock.horizon.max(Some(watermark.plus(-self.policy.grace_ms())));
@@ -478,7 +525,7 @@ impl Core {
         publish::rescore(account, &self.policy);
         let mut alerts = Vec::new();
         if evidence_changed && crate::close::maturity(account) == Maturity::Established {
-            alert::review(account, &self.policy, self.scorer.version(), now, false, &mut alerts);
+            alert::review(account, &self.policy, self.scorer.version(), now, None, &mut alerts);
         }
         publish::publish(
             account,
@@ -530,9 +577,10 @@ impl Core {
             .as_ref()
             .is_none_or(|known| known.as_of <= profile.as_of && *known != profile);
         if is_news {
+            let unjudged = is_unjudged(&account);
             account.profile = Some(profile);
             account.changed.profile = true;
-            if account.hot.scheduled {
+            if account.hot.scheduled && !unjudged {
                 // The zone may have changed: the open day ends when it ends there.
                 account.hot.today_ends_at = account.zone().day_start(account.hot.today.plus(1));
                 account.changed.hot = true;

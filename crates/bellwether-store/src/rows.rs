@@ -6,7 +6,9 @@
 //! | `A` account `00` `02` | [`History`](bellwether_core::history::History) |
 //! | `A` account `00` `03` | [`Profile`](bellwether_core::event::Profile) |
 //! | `A` account `00` `04` signal (u32, big-endian) value | [`Activity`](bellwether_core::history::Activity) |
+//! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
+//! | `D` cohort `00` day (i64, sortable) | [`CohortDay`](bellwether_core::cohort::CohortDay) |
 //!
 //! Identifiers hold no control characters, so `00` ends one safely, and no account's rows lie between another's.
 //! **Key bytes never change meaning**; a new kind of row gets a new byte. A value is a version byte and postcard, or for some kinds a
@@ -14,6 +16,7 @@
 
 use bellwether_core::account::{ActivityKey, SignalKey};
 use bellwether_core::id::AccountId;
+use bellwether_core::time::Day;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
@@ -23,11 +26,13 @@ pub(crate) const VALUE_VERSION: u8 = 1;
 
 const TAG_ACCOUNT: u8 = b'A';
 const TAG_CLOCK: u8 = b'C';
+const TAG_COHORT: u8 = b'D';
 const TERMINATOR: u8 = 0;
 const KIND_HOT: u8 = 1;
 const KIND_HISTORY: u8 = 2;
 const KIND_PROFILE: u8 = 3;
 const KIND_ACTIVITY: u8 = 4;
+const KIND_OLDER: u8 = 5;
 
 /// The key of the partition's clock.
 pub(crate) const CLOCK_KEY: &[u8] = &[TAG_CLOCK];
@@ -36,6 +41,11 @@ pub(crate) const ACCOUNTS_BEGIN: &[u8] = &[TAG_ACCOUNT];
 /// See [`ACCOUNTS_BEGIN`].
 pub(crate) const ACCOUNTS_END: &[u8] = &[TAG_ACCOUNT + 1];
 
+/// Where rows of cohorts begin, and end (exclusive).
+pub(crate) const COHORTS_BEGIN: &[u8] = &[TAG_COHORT];
+/// See [`COHORTS_BEGIN`].
+pub(crate) const COHORTS_END: &[u8] = &[TAG_COHORT + 1];
+
 /// Which row of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AccountRow {
@@ -43,6 +53,7 @@ pub(crate) enum AccountRow {
     History,
     Profile,
     Activity(ActivityKey),
+    Older,
 }
 
 /// A key, read.
@@ -50,6 +61,16 @@ pub(crate) enum AccountRow {
 pub(crate) enum RowKey {
     Clock,
     Account(AccountId, AccountRow),
+    Cohort(String, Day),
+}
+
+/// The key of a cohort's day.
+pub(crate) fn cohort_key(name: &str, day: Day) -> Vec<u8> {
+    let mut key = vec![TAG_COHORT];
+    key.extend_from_slice(name.as_bytes());
+    key.push(TERMINATOR);
+    key.extend_from_slice(&sortable(day.0.into()));
+    key
 }
 
 impl AccountRow {
@@ -59,6 +80,7 @@ impl AccountRow {
             AccountRow::Hot => key.push(KIND_HOT),
             AccountRow::History => key.push(KIND_HISTORY),
             AccountRow::Profile => key.push(KIND_PROFILE),
+            AccountRow::Older => key.push(KIND_OLDER),
             AccountRow::Activity(activity) => {
                 key.push(KIND_ACTIVITY);
                 key.extend_from_slice(&activity.signal.0.to_be_bytes());
@@ -75,6 +97,7 @@ impl AccountRow {
             AccountRow::History => "a history row",
             AccountRow::Profile => "a profile row",
             AccountRow::Activity(_) => "an activity row",
+            AccountRow::Older => "a row of older history",
         }
     }
 
@@ -82,7 +105,8 @@ impl AccountRow {
     pub(crate) fn place(&self) -> usize {
         match self {
             AccountRow::Hot => 0,
-            AccountRow::History => 1,
+            // Older history is history.
+            AccountRow::History | AccountRow::Older => 1,
             AccountRow::Profile => 2,
             AccountRow::Activity(_) => 3,
         }
@@ -93,6 +117,7 @@ impl AccountRow {
             [KIND_HOT] => Some(AccountRow::Hot),
             [KIND_HISTORY] => Some(AccountRow::History),
             [KIND_PROFILE] => Some(AccountRow::Profile),
+            [KIND_OLDER] => Some(AccountRow::Older),
             [KIND_ACTIVITY, rest @ ..] => {
                 let (signal, value) = rest.split_first_chunk::<4>()?;
                 Some(AccountRow::Activity(ActivityKey {
@@ -109,6 +134,13 @@ impl RowKey {
     pub(crate) fn decode(key: &[u8]) -> Result<RowKey, StoreError> {
         let read = || match key {
             [TAG_CLOCK] => Some(RowKey::Clock),
+            [TAG_COHORT, rest @ ..] => {
+                let (name, day) = rest.split_last_chunk::<8>()?;
+                let (end, name) = name.split_last()?;
+                let day = i32::try_from(from_sortable(*day)).ok()?;
+                let name = std::str::from_utf8(name).ok()?.to_owned();
+                (*end == TERMINATOR).then_some(RowKey::Cohort(name, Day(day)))
+            }
             [TAG_ACCOUNT, rest @ ..] => {
                 let end = rest.iter().position(|&byte| byte == TERMINATOR)?;
                 let (id, suffix) = rest.split_at_checked(end)?;

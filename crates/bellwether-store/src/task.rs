@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bellwether_core::account::{Account, Changed};
+use bellwether_core::cohort::Cohorts;
 use bellwether_core::id::AccountId;
 use bellwether_core::state::{Clock, State, seen_hour};
 use bellwether_core::time::Millis;
@@ -33,8 +34,8 @@ use crate::rows::{self, AccountRow};
 use crate::seen::{self, Horizon, Seen};
 use crate::timers::{self, Timers};
 use identity::check_identity;
-use reads::load;
 pub use reads::{AccountIds, StoreReader};
+use reads::{load, load_cohorts};
 use restore::Restoring;
 pub use verify::Contents;
 
@@ -187,6 +188,17 @@ impl Touched {
                 .filter(|_| written.history)
                 .map(|account| format::encode(&account.history, format));
             rows.insert(AccountRow::History.key(id), history);
+            let older = account.filter(|_| written.history).map(|account| &account.history.older);
+            match older.filter(|older| !older.is_empty()) {
+                Some(older) => {
+                    drop(rows.insert(AccountRow::Older.key(id), Some(rows::encode(older))))
+                }
+                // Older history never becomes none, unless the account is removed.
+                None if self.removed.is_some() => {
+                    drop(rows.insert(AccountRow::Older.key(id), None))
+                }
+                None => {}
+            }
         }
         if self.changed.profile {
             let profile = account.and_then(|account| account.profile.as_ref());
@@ -211,6 +223,7 @@ pub struct Store {
     seen: Seen,
     clock: Clock,
     clock_committed: Clock,
+    cohorts: Cohorts,
     progress: Progress,
     /// The time as it was last told, or as it was found.
     written: Option<Millis>,
@@ -256,6 +269,7 @@ impl Store {
             None => Clock::default(),
         };
         Ok(Store {
+            cohorts: load_cohorts(&database)?,
             database: Arc::new(database),
             cache: AccountCache::new(&options.accounts),
             touched: HashMap::new(),
@@ -348,6 +362,7 @@ impl Store {
         self.seen.discard();
         self.timers.reset();
         self.clock = self.clock_committed;
+        self.cohorts.discard();
         self.staged = None;
     }
 
@@ -414,6 +429,9 @@ impl Store {
         if self.clock != self.clock_committed {
             rows.insert(rows::CLOCK_KEY.to_vec(), Some(format::encode(&self.clock, self.format)));
         }
+        for (name, day, row) in self.cohorts.changed() {
+            rows.insert(rows::cohort_key(name, day), row.map(rows::encode));
+        }
         let state =
             rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });
         let seen = self.seen.staged().map(|record| Change {
@@ -456,6 +474,7 @@ impl Store {
 
         self.progress = progress;
         self.clock_committed = self.clock;
+        self.cohorts.settle();
         self.timers.committed();
         self.seen.discard();
         for (_, touched) in self.touched.drain() {
@@ -556,6 +575,11 @@ impl State for Store {
     fn marked(&mut self, hash: u64) -> Result<Option<i64>, StoreError> {
         self.check()?;
         self.seen.marked(&self.database, hash)
+    }
+
+    fn cohorts(&mut self) -> &mut Cohorts {
+        self.staged = None;
+        &mut self.cohorts
     }
 
     fn clock(&self) -> Clock {

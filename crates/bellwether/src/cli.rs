@@ -100,6 +100,8 @@ pub(crate) enum Command {
     },
     /// Run files of events through the engine, without a log
     Replay(ReplayArgs),
+    /// Measure how often chance alone would alert, on accounts to which nothing happens, and print the policy's `[calibration]`
+    Calibrate(CalibrateArgs),
     /// Explain the score of an account, line by line
     Explain(ExplainArgs),
     /// Print the configuration in force, secrets masked
@@ -350,9 +352,25 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) alerts: Option<PathBuf>,
 
+    /// Write what the scan found on every day of every account: account_id, cohort, day, volume, drop, rise, decline
+    #[arg(long, value_name = "CSV")]
+    pub(crate) findings: Option<PathBuf>,
+
     /// Stop before this time, as if nothing later were known
     #[arg(long, value_name = "DATE")]
     pub(crate) cut: Option<String>,
+}
+
+/// `calibrate`
+#[derive(Debug, Args)]
+pub(crate) struct CalibrateArgs {
+    /// Files of events, as `replay` reads them; each is a fleet of its own
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Count days from this date on, when accounts have history
+    #[arg(long, value_name = "DATE")]
+    pub(crate) from: Option<String>,
 }
 
 /// `explain`

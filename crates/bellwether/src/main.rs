@@ -1,6 +1,7 @@
 //! The `bellwether` command: configuration, wiring, printing. Decisions live in the crates below.
 
 mod app;
+mod calibrate;
 mod cli;
 mod config;
 mod data_dir;
@@ -73,6 +74,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::State { .. }
         | Command::Policy { .. }
         | Command::Replay(_)
+        | Command::Calibrate(_)
         | Command::Explain(_)
         | Command::Config
         | Command::Version => "warn".to_owned(),
@@ -114,6 +116,9 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Policy { command } => return policy(command, json),
         Command::Replay(args) => {
             replay::run(args, policies::load(config.policy.as_deref())?, json)?
+        }
+        Command::Calibrate(args) => {
+            calibrate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
         Command::Explain(args) => return explain::run(args, &config, json),
         Command::Config => print_config(&config, json)?,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +13,7 @@ use bellwether_core::event::{Input, Outcome};
 use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
 use bellwether_core::policy::Compiled;
 use bellwether_core::state::{MemoryState, State};
-use bellwether_core::step::Core;
+use bellwether_core::step::{Core, Observer};
 use bellwether_core::time::Millis;
 use bellwether_wire::files;
 use serde::Serialize;
@@ -60,7 +60,15 @@ pub(crate) fn run(args: &ReplayArgs, policy: Compiled, json: bool) -> Result<()>
             }
         },
     };
-    let core = Core::new(Arc::new(policy));
+    let mut core = Core::new(Arc::new(policy));
+    let findings = match &args.findings {
+        None => None,
+        Some(path) => {
+            let findings = Findings::create(path)?;
+            core = core.observed(findings.observer());
+            Some(findings)
+        }
+    };
     let mut replay = Replay {
         state: MemoryState::default(),
         out: Vec::new(),
@@ -85,6 +93,7 @@ pub(crate) fn run(args: &ReplayArgs, policy: Compiled, json: bool) -> Result<()>
         replay.file(path, cut, json)?;
     }
     replay.finish(cut)?;
+    findings.map_or(Ok(()), Findings::finish)?;
     replay.summary.seconds = started.elapsed().as_secs_f64();
     if json {
         println!("{}", serde_json::to_string_pretty(&replay.summary)?);
@@ -215,6 +224,64 @@ impl Replay {
             self.writers.write(&output)?;
         }
         Ok(())
+    }
+}
+
+/// Where what the scan found is written.
+struct Findings(Arc<Mutex<FindingsFile>>);
+
+struct FindingsFile {
+    writer: csv::Writer<BufWriter<File>>,
+    /// The first error; nothing is written after it.
+    failed: Option<csv::Error>,
+}
+
+impl Findings {
+    fn create(path: &Path) -> Result<Findings> {
+        let file =
+            File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+        let mut writer = csv::Writer::from_writer(BufWriter::new(file));
+        writer.write_record([
+            "account_id",
+            "cohort",
+            "day",
+            "volume",
+            "drop",
+            "rise",
+            "decline",
+        ])?;
+        Ok(Findings(Arc::new(Mutex::new(FindingsFile { writer, failed: None }))))
+    }
+
+    fn observer(&self) -> Observer {
+        let file = Arc::clone(&self.0);
+        Observer::new(move |judged| {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            if file.failed.is_some() {
+                return;
+            }
+            let figure = |value: Option<f64>| value.map(|value| format!("{value:.4}"));
+            let [drop, rise, decline] =
+                judged.statistics.map(|value| figure(value).unwrap_or_default());
+            let row = [
+                judged.account_id.as_str(),
+                &judged.cohort,
+                &judged.day.iso(),
+                &format!("{:.4}", judged.volume),
+                &drop,
+                &rise,
+                &decline,
+            ];
+            file.failed = file.writer.write_record(row).err();
+        })
+    }
+
+    fn finish(self) -> Result<()> {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = file.failed.take() {
+            return Err(error.into());
+        }
+        Ok(file.writer.flush()?)
     }
 }
 

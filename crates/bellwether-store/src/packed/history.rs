@@ -202,7 +202,9 @@ fn read_ring(input: &mut BitReader<'_>) -> Option<Ring> {
         let value = shape.read_value(input)?.get();
         let count = if shape.runs { input.rice(2)?.checked_add(1)? } else { 1 };
         let left = (length - ring.len()) as u64;
-        (0..Some(count).filter(|count| *count <= left)?).for_each(|_| ring.push(value));
+        for _ in 0..Some(count).filter(|count| *count <= left)? {
+            ring.push(value);
+        }
     }
     Some(ring)
 }
@@ -236,7 +238,7 @@ impl Row for History {
         for key in keys {
             rings.push((key, read_ring(&mut bits)?));
         }
-        bits.is_done().then_some(History { newest, rings })
+        bits.is_done().then_some(History { newest, rings, older: Vec::new() })
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use bellwether_core::account::Account;
+use bellwether_core::cohort::Cohorts;
+use bellwether_core::history::History;
 use bellwether_core::id::AccountId;
 
 use super::ROWS;
@@ -30,7 +32,7 @@ impl AccountIds<'_> {
         let Some(key) = key else { return Ok(None) };
         match RowKey::decode(&key)? {
             RowKey::Account(id, _) => Ok(Some(id)),
-            RowKey::Clock => Ok(None),
+            RowKey::Clock | RowKey::Cohort(..) => Ok(None),
         }
     }
 }
@@ -80,7 +82,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
     for row in database.scan(ROWS, &prefix, Some(rows::account_end(id))) {
         let (key, value) = row?;
         let RowKey::Account(_, row) = RowKey::decode(&key)? else {
-            return Err(StoreError::Corrupt("a clock among the rows of an account".to_owned()));
+            return Err(StoreError::Corrupt("another row among those of an account".to_owned()));
         };
         let Loaded { account, has_hot } = loaded
             .get_or_insert_with(|| Loaded { account: Account::new(id.clone()), has_hot: false });
@@ -89,7 +91,11 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
                 account.hot = decode(row.name(), &value)?;
                 *has_hot = true;
             }
-            AccountRow::History => account.history = decode(row.name(), &value)?,
+            AccountRow::History => {
+                let older = std::mem::take(&mut account.history.older);
+                account.history = History { older, ..decode(row.name(), &value)? };
+            }
+            AccountRow::Older => account.history.older = rows::decode(row.name(), &value)?,
             AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
             AccountRow::Activity(activity) => {
                 account.activity.insert(activity.clone(), decode(row.name(), &value)?);
@@ -98,3 +104,17 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
     }
     Ok(loaded)
 }
+
+/// Reads the days of all cohorts.
+pub(super) fn load_cohorts(database: &Database) -> Result<Cohorts, StoreError> {
+    let mut cohorts = Cohorts::default();
+    for row in database.scan(ROWS, rows::COHORTS_BEGIN, Some(rows::COHORTS_END.to_vec())) {
+        let (key, value) = row?;
+        let RowKey::Cohort(name, day) = RowKey::decode(&key)? else { continue };
+        cohorts.restore(&name, day, Some(rows::decode(COHORT_ROW, &value)?));
+    }
+    Ok(cohorts)
+}
+
+/// What the row of a cohort's day is called in errors.
+pub(super) const COHORT_ROW: &str = "a cohort row";

@@ -6,12 +6,13 @@ use bellwether_core::account::{Account, Hot};
 use bellwether_core::id::AccountId;
 use bellwether_core::time::Millis;
 
+use super::reads::COHORT_ROW;
 use super::{Progress, ROWS, Store, Stream, write_row, write_timer};
 use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::format::{decode, version};
 use crate::kill_point;
-use crate::rows::{AccountRow, RowKey, body};
+use crate::rows::{self, AccountRow, RowKey, body};
 use crate::seen::SeenRecord;
 
 /// A batch of this size is written: large enough to be cheap, small against any write buffer.
@@ -102,6 +103,10 @@ impl Store {
                 };
                 self.clock_committed = self.clock;
             }
+            RowKey::Cohort(name, day) => {
+                let row = value.map(|value| rows::decode(COHORT_ROW, value)).transpose()?;
+                self.cohorts.restore(&name, day, row);
+            }
             RowKey::Account(id, row) => {
                 self.cache.forget(&id);
                 if row == AccountRow::Hot {
@@ -156,7 +161,7 @@ impl Store {
 /// Whether the format of a value is one that this version reads.
 fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
     match row {
-        AccountRow::Profile => body(row.name(), value).map(drop),
+        AccountRow::Profile | AccountRow::Older => body(row.name(), value).map(drop),
         AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) => {
             version(row.name(), value).map(drop)
         }

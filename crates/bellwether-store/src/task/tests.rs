@@ -1,8 +1,9 @@
 //! The store against [`MemoryState`] and a changelog in memory, with crashes.
 
 use bellwether_core::account::{ActivityKey, SignalKey};
+use bellwether_core::cohort::{CohortDay, Cohorts, DaySum, Told};
 use bellwether_core::event::Profile;
-use bellwether_core::history::Activity;
+use bellwether_core::history::{Activity, Older};
 use bellwether_core::state::MemoryState;
 use bellwether_core::time::{Day, HOUR_MS};
 use proptest::prelude::*;
@@ -71,7 +72,12 @@ impl Changelog {
 }
 
 /// Everything that can be read of a store between two batches: accounts, timers, clock, seen ids that count with their hours.
-type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(u64, i64)>);
+type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(u64, i64)>, Vec<CohortRow>);
+type CohortRow = (String, Day, CohortDay);
+
+fn cohort_rows(cohorts: &Cohorts) -> Vec<CohortRow> {
+    cohorts.rows().map(|(name, day, row)| (name.to_owned(), day, row.clone())).collect()
+}
 
 fn contents(store: &mut Store, since: Millis) -> Contents {
     let ids: Vec<AccountId> =
@@ -92,7 +98,7 @@ fn contents(store: &mut Store, since: Millis) -> Contents {
     });
     // Compaction drops the others, sooner or later.
     let seen = seen.filter(|(_, hour)| *hour >= seen_hour(since)).collect();
-    (accounts, timers, store.clock(), seen)
+    (accounts, timers, store.clock(), seen, cohort_rows(store.cohorts()))
 }
 
 /// What a change does to an account. Every change marks the hot row, as an event does.
@@ -103,6 +109,10 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
     account.changed.hot = true;
     if number.is_multiple_of(3) {
         account.history.newest = Some(Day(i32::from(number)));
+        if number.is_multiple_of(2) {
+            let older = Older { sum: f32::from(number), exposure: 1.0 };
+            account.history.older = vec![(SignalKey(1), older)];
+        }
         account.changed.history = true;
     }
     let key = ActivityKey { signal: SignalKey(u32::from(number % 2)), value: "kim".to_owned() };
@@ -166,6 +176,12 @@ enum Step {
     Tick {
         at: i64,
     },
+    /// An account adds to its cohort's day; days far apart push old ones out.
+    Tell {
+        cohort: u8,
+        day: u8,
+        part: u8,
+    },
     /// Reads the timers that are due and moves each on, as a day close does.
     Fire {
         until: i64,
@@ -190,6 +206,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..20u64, 0..5i64).prop_map(|(hash, hour)| Step::Remember { hash, hour }),
         1 => (0..5i64).prop_map(|hour| Step::Forget { hour }),
         2 => (0..1000i64).prop_map(|at| Step::Tick { at }),
+        4 => (0..3u8, any::<u8>(), any::<u8>())
+            .prop_map(|(cohort, day, part)| Step::Tell { cohort, day, part }),
         2 => (0..40i64).prop_map(|until| Step::Fire { until }),
         5 => Just(Step::Commit),
         2 => Just(Step::Discard),
@@ -259,6 +277,21 @@ impl Bench {
                 self.store().set_clock(clock);
             }
             Step::Fire { until } => self.fire(Millis(*until)),
+            Step::Tell { cohort, day, part } => {
+                let sums = DaySum {
+                    weight: f64::from(*part),
+                    relative: f64::from(*part) / 3.0,
+                    ..DaySum::default()
+                };
+                let told = Told {
+                    signals: vec![(SignalKey(u32::from(part % 2)), sums)],
+                    ..Told::default()
+                };
+                let name = [None, Some("smb"), Some("enterprise")][usize::from(*cohort)];
+                let day = Day(i32::from(*day));
+                self.now.cohorts().add(name, day, &told);
+                self.store().cohorts().add(name, day, &told);
+            }
             Step::Commit => self.commit(),
             Step::Discard => {
                 self.store().discard();
@@ -373,6 +406,7 @@ impl Bench {
         let found = contents(self.store(), since);
         assert_eq!(found.0, self.committed.accounts().values().cloned().collect::<Vec<_>>());
         assert_eq!(found.2, self.committed.clock());
+        assert_eq!(found.4, cohort_rows(self.committed.cohorts()));
         for hash in 0..20 {
             self.remember(hash, Millis(4 * HOUR_MS));
         }
@@ -433,7 +467,7 @@ fn a_crash_goes_back_to_a_whole_commit() {
     let found =
         [Stream::State, Stream::Seen].map(|stream| (stream, store.position(stream).unwrap_or(0)));
     assert_eq!(found, flushed, "the flushed positions");
-    let (accounts, timers, _, seen) = contents(&mut store, Millis(0));
+    let (accounts, timers, _, seen, _) = contents(&mut store, Millis(0));
     assert_eq!(accounts.len(), 1);
     assert_eq!(timers, [(Millis(10), account_id(1))]);
     assert_eq!(seen, [(1, 1)]);
@@ -520,11 +554,11 @@ fn a_restore_that_is_cut_short_goes_on() {
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut half = open(dir.path());
-    for (next, (key, value)) in (1..).zip(bench.log.state.iter().take(700)) {
+    for (next, (key, value)) in (1..).zip(bench.log.state.iter().take(1_000)) {
         half.restore(Stream::State, next, key, value.as_deref()).expect("a good record");
     }
     let position = half.position(Stream::State).expect("a batch was written");
-    assert!((1..700).contains(&position), "{position}");
+    assert!((1..1_000).contains(&position), "{position}");
     half.close().expect("a clean close");
     let mut whole = open(dir.path());
     assert_eq!(whole.position(Stream::State), Some(position));
@@ -577,7 +611,7 @@ fn a_removed_account_leaves_no_row() {
             let keys = rows.map(|row| RowKey::decode(&row.expect("readable").0).expect("a key"));
             keys.map(|key| match key {
                 RowKey::Account(_, row) => row,
-                RowKey::Clock => panic!("among an account's rows"),
+                RowKey::Clock | RowKey::Cohort(..) => panic!("among an account's rows"),
             })
             .collect()
         };

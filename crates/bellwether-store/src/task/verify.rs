@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::account::Account;
-use bellwether_core::history::{Activity, History};
+use bellwether_core::account::{Account, SignalKey};
+use bellwether_core::cohort::CohortDay;
+use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
 use bellwether_core::time::Millis;
 
@@ -12,6 +13,7 @@ use bellwether_core::state::{Clock, seen_hour};
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::reads::COHORT_ROW;
 use super::{ROWS, Store};
 use crate::error::StoreError;
 use crate::format::decode;
@@ -66,10 +68,17 @@ impl Store {
         let mut due: BTreeMap<AccountId, Millis> = BTreeMap::new();
         for row in self.database.scan(ROWS, &[], None) {
             let (key, value) = row?;
-            let RowKey::Account(id, kind) = RowKey::decode(&key)? else {
-                // Read at the opening already, but that may be long ago.
-                digest.row(&key, &decode::<Clock>("the clock row", &value)?);
-                continue;
+            let (id, kind) = match RowKey::decode(&key)? {
+                RowKey::Account(id, kind) => (id, kind),
+                RowKey::Clock => {
+                    // Read at the opening already, but that may be long ago.
+                    digest.row(&key, &decode::<Clock>("the clock row", &value)?);
+                    continue;
+                }
+                RowKey::Cohort(..) => {
+                    digest.row(&key, &rows::decode::<CohortDay>(COHORT_ROW, &value)?);
+                    continue;
+                }
             };
             let bytes = (key.len() + value.len()) as u64;
             contents.account_bytes += bytes;
@@ -83,6 +92,10 @@ impl Store {
                     due.extend(account.due().map(|at| (id, at)));
                 }
                 AccountRow::History => digest.row(&key, &decode::<History>(kind.name(), &value)?),
+                AccountRow::Older => {
+                    let older: Vec<(SignalKey, Older)> = rows::decode(kind.name(), &value)?;
+                    digest.row(&key, &older);
+                }
                 AccountRow::Profile => {
                     contents.profiles += 1;
                     digest.row(&key, &rows::decode::<Profile>(kind.name(), &value)?);

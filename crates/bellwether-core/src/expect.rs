@@ -1,0 +1,454 @@
+//! What is expected of an account: the level of each signal before the recent weeks, its weekdays, and what its days vary by.
+//!
+//! A count is expected to be `level x factor of the cohort's day x own weekday`. The level rests on the days before a guard (so that a
+//! slow decline cannot hide in its own baseline) and, with less and less weight, on the year before those. Own weekdays are
+//! shrunk toward the cohort's as far as they may be chance (James and Stein 1961, positive part).
+
+use crate::account::{Account, SignalKey, SignalState};
+use crate::cohort::{Cohort, Cohorts, DAY_VARIANCE_PRIOR, DaySum, Told};
+use crate::history::{Older, RING_DAYS, Ring};
+use crate::policy::{Aggregate, Compiled, Direction, Signal};
+use crate::scan::{Lane, Law, SCAN_DAYS};
+use crate::stats::winsorised;
+use crate::time::Day;
+
+/// Days between the reference and today: for changes of some weeks, and for slow ones.
+const GUARD_DAYS: (usize, usize) = (28, 56);
+/// Days of reference that a level needs.
+const REFERENCE_DAYS_MIN: usize = 14;
+/// Days of the short level that a cohort's day is measured by, and how many of them it needs.
+const SHORT_DAYS: (usize, usize) = (28, 7);
+/// Days after which a day is settled: the other accounts of the cohort have closed it.
+const SETTLED_DAYS: usize = 3;
+/// A count beyond so many times its expectation (and so many events) is cut: one odd day moves no level.
+const CAP: (f64, f64) = (4.0, 4.0);
+/// A week beyond so many standard deviations is a change.
+const CHANGE_Z: f64 = 3.5;
+/// A week within so many standard deviations is one like others.
+const USUAL_Z: f64 = 2.5;
+
+/// What is normal for one signal of an account.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Normal {
+    /// Expected value of an average day, in the signal's unit (for measurements: of any day).
+    pub level: f64,
+    /// Standard deviation of a day about it (measurements only; 0 for counts).
+    pub spread: f64,
+    /// Days of reference behind it.
+    pub days: f64,
+}
+
+/// Whether days of a signal are counts.
+#[must_use]
+pub fn is_count(signal: &Signal) -> bool {
+    match signal.aggregate {
+        Aggregate::Count
+        | Aggregate::DistinctMembers
+        | Aggregate::DistinctFeatures
+        | Aggregate::Presence => true,
+        Aggregate::Sum => signal.counted,
+        Aggregate::Mean | Aggregate::Last => false,
+    }
+}
+
+/// Whether a signal's days share the account's activity of the day.
+fn is_shared(signal: &Signal) -> bool {
+    signal.is_activity()
+        && signal.direction == Direction::Down
+        && matches!(signal.aggregate, Aggregate::Count | Aggregate::Sum)
+}
+
+/// What a day of an account adds to its cohort: counts over the short level.
+pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: Day) {
+    let name = account.segment();
+    let mut settled: Vec<(bool, f64, f64)> = Vec::new();
+    let mut told = Told::default();
+    for (index, signal) in policy.signals.iter().enumerate().filter(|(_, signal)| is_count(signal))
+    {
+        let Some((key, ring)) = account.history.rings.get(index) else { continue };
+        let Some(state) = account.hot.signals.get(index) else { continue };
+        let history = history_days(state, day, ring);
+        let cohort = cohorts.named(name);
+        // The level, the week that tells whether the account goes its own way, and the weight rest on different days: else the errors
+        // that they share would add up, day by day, to a cohort that grows by itself.
+        let Some(level) = short_level(cohort, *key, ring, day, history, 8) else { continue };
+        let Some(count) = ring.back(0).filter(|count| count.is_finite()) else { continue };
+        let variance = DAY_VARIANCE_PRIOR;
+        let usual = is_usual(cohort, *key, ring, day, level);
+        let size = short_level(cohort, *key, ring, day, history, 8 + SHORT_DAYS.0).unwrap_or(level);
+        let weight = if usual { 1.0 / (1.0 + variance * size) } else { 0.0 };
+        let count = count.min(CAP.0 * level + CAP.1);
+        let level = level.max(1e-6);
+        // Of a day on which the cohort has settled: what is left when its factor is known.
+        let residual = (history > SHORT_DAYS.0 + SETTLED_DAYS)
+            .then(|| {
+                let expected = level * cohort.factor(*key, day.plus(-(SETTLED_DAYS as i32)));
+                let count = ring.back(SETTLED_DAYS).filter(|count| count.is_finite())?;
+                let spread = (expected + variance * expected * expected).sqrt();
+                let residual = (count - expected).clamp(-4.0 * spread, 4.0 * spread);
+                Some((expected, residual))
+            })
+            .flatten();
+        let mut sums =
+            DaySum { weight: weight * level, relative: weight * count, ..DaySum::default() };
+        if let Some((expected, residual)) = residual {
+            // As much as it can say, so that large accounts do not decide alone.
+            let weight = 1.0 / (1.0 + variance * expected).powi(2);
+            let squares = expected * expected * weight;
+            sums.excess.add((residual * residual - expected) * weight, squares);
+            settled.push((is_shared(signal), expected, residual));
+        }
+        if let Some((sum, weight)) = settled_week(cohort, *key, ring, day, history) {
+            told.drift.add(sum, weight);
+        }
+        told.signals.push((*key, sums));
+    }
+    let scale = |expected: f64| 1.0 / (1.0 + DAY_VARIANCE_PRIOR * expected);
+    let shared: Vec<(f64, f64)> =
+        settled.into_iter().filter(|one| one.0).map(|one| (one.1, one.2)).collect();
+    for (index, &(expected, residual)) in shared.iter().enumerate() {
+        for &(other, other_residual) in &shared[index + 1..] {
+            let weight = scale(expected) * scale(other);
+            told.shared.add(residual * other_residual * weight, expected * other * weight);
+        }
+    }
+    cohorts.add(name, day, &told);
+}
+
+/// By how much a settled week differs from the weeks before it beyond chance, relative to its expectation: (sum, weight).
+fn settled_week(
+    cohort: &mut Cohort,
+    key: SignalKey,
+    ring: &Ring,
+    day: Day,
+    history: usize,
+) -> Option<(f64, f64)> {
+    let newest = SETTLED_DAYS;
+    if history < newest + 7 + SHORT_DAYS.0 {
+        return None;
+    }
+    let level = short_level(cohort, key, ring, day, history, newest + 7)?;
+    let variance = DAY_VARIANCE_PRIOR;
+    let (mut count, mut expected, mut noise) = (0.0, 0.0, 0.0);
+    for back in newest..newest + 7 {
+        let value = ring.back(back).filter(|value| value.is_finite())?;
+        let mean = level * cohort.factor(key, day.plus(-(back as i32)));
+        count += value;
+        expected += mean;
+        noise += mean + variance * mean * mean;
+    }
+    // The level is no better known than its days allow.
+    let squared = (expected * expected).max(1e-9);
+    noise += squared * (variance + 1.0 / level.max(1e-3)) / SHORT_DAYS.0 as f64;
+    // Beyond that it is a change, and no drift.
+    let residual = count - expected;
+    if residual * residual > CHANGE_Z * CHANGE_Z * noise {
+        return None;
+    }
+    let weight = (0.01 / (0.01 + noise / squared)).powi(2);
+    Some(((residual * residual - noise) / squared * weight, weight))
+}
+
+fn history_days(state: &SignalState, day: Day, ring: &Ring) -> usize {
+    let since = state.first_day.map_or(0, |first| day.since(first) + 1);
+    usize::try_from(since).unwrap_or(0).min(ring.len().max(RING_DAYS))
+}
+
+/// The level of the four weeks before the day `skip` days ago, by the factors of their days.
+fn short_level(
+    cohort: &mut Cohort,
+    key: SignalKey,
+    ring: &Ring,
+    day: Day,
+    history: usize,
+    skip: usize,
+) -> Option<f64> {
+    let until = (skip + SHORT_DAYS.0).min(history).min(ring.len());
+    let (mut count, mut exposure, mut days) = (0.0, 0.0, 0);
+    for back in skip..until {
+        let Some(value) = ring.back(back).filter(|value| value.is_finite()) else { continue };
+        count += value;
+        exposure += cohort.factor(key, day.plus(-(back as i32)));
+        days += 1;
+    }
+    (days >= SHORT_DAYS.1 && exposure > 0.0).then(|| count / exposure)
+}
+
+/// Whether the week before the newest day was one like others, in the measure of the cohort's days.
+fn is_usual(cohort: &mut Cohort, key: SignalKey, ring: &Ring, day: Day, level: f64) -> bool {
+    let (mut residual, mut variance) = (0.0, 0.0);
+    for back in 1_u32..=7 {
+        let Some(value) = ring.back(back as usize).filter(|value| value.is_finite()) else {
+            continue;
+        };
+        let mean = level * cohort.factor(key, day.plus(-back.cast_signed()));
+        residual += value - mean;
+        variance += mean + DAY_VARIANCE_PRIOR * mean * mean;
+    }
+    // A little over nothing is as usual as nothing.
+    residual * residual <= USUAL_Z * USUAL_Z * (variance + 1.0)
+}
+
+/// The lanes of an account at the close of `day`, with the signal each stands for, and the variance of the shared factor.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    /// For the scan.
+    pub lanes: Vec<Lane>,
+    /// Index of the signal of each lane.
+    pub signals: Vec<usize>,
+    /// What is normal, per lane.
+    pub normals: Vec<Normal>,
+    /// See [`crate::scan::ScanRules::shared_variance`].
+    pub shared_variance: f64,
+    /// Counts expected on an average day, over all lanes.
+    pub volume: f64,
+}
+
+/// Prepares the scan of an account. Signals without enough reference have no lane.
+pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: Day) -> Expected {
+    let cohort = cohorts.named(account.segment());
+    let variation = cohort.variation();
+    let mut expected = Expected {
+        lanes: Vec::new(),
+        signals: Vec::new(),
+        normals: Vec::new(),
+        shared_variance: variation.shared.max(1e-4),
+        volume: 0.0,
+    };
+    let mut groups: Vec<&str> = Vec::new();
+    for (index, signal) in policy.signals.iter().enumerate() {
+        let (Some((key, ring)), Some(state)) =
+            (account.history.rings.get(index), account.hot.signals.get(index))
+        else {
+            continue;
+        };
+        // A presence counts as a group once it is an absence; until then its odd days say nothing.
+        if signal.aggregate == Aggregate::Presence && state.evidence.is_none() {
+            continue;
+        }
+        let history = history_days(state, day, ring);
+        let older = account.history.older.iter().find(|(known, _)| known == key);
+        let older = older.map(|(_, older)| *older).unwrap_or_default();
+        let group = groups.iter().position(|known| *known == signal.group).unwrap_or_else(|| {
+            groups.push(&signal.group);
+            groups.len() - 1
+        });
+        let prepared = if is_count(signal) {
+            let factors = cohort.factors(*key, day, ring.len());
+            let series = Counts { ring, factors: &factors, weekday: day.weekday(), history, older };
+            let own = cohort.day_variance(*key);
+            let law = if is_shared(signal) { Law::Shared } else { Law::Own(own) };
+            series.lane(group, signal, law, (own, variation.shared, variation.drift))
+        } else {
+            measurements(ring, history, group, signal, policy)
+        };
+        let Some((lane, normal)) = prepared else { continue };
+        if is_count(signal) {
+            expected.volume += normal.level;
+        }
+        expected.lanes.push(lane);
+        expected.signals.push(index);
+        expected.normals.push(normal);
+    }
+    expected
+}
+
+/// The days of a count.
+struct Counts<'a> {
+    ring: &'a Ring,
+    /// The cohort's factor of each day, newest first.
+    factors: &'a [f64],
+    /// Of the newest day.
+    weekday: usize,
+    history: usize,
+    older: Older,
+}
+
+/// Sums over a reference.
+struct Reference {
+    level: f64,
+    days: f64,
+}
+
+impl Counts<'_> {
+    fn day(&self, back: usize) -> Option<f64> {
+        self.ring.back(back).filter(|value| value.is_finite())
+    }
+
+    /// The level before a guard: none with too little reference.
+    fn reference(&self, guard: usize) -> Option<Reference> {
+        let reach = self.history.min(self.ring.len());
+        let sums = |cap: f64| {
+            let (mut count, mut exposure, mut days) = (0.0, 0.0, 0.0);
+            for back in guard..reach {
+                let Some(value) = self.day(back) else { continue };
+                count += value.min(cap * self.factors[back] + CAP.1);
+                exposure += self.factors[back];
+                days += 1.0;
+            }
+            (count, exposure, days)
+        };
+        let (count, exposure, days) = sums(f64::INFINITY);
+        if days < REFERENCE_DAYS_MIN as f64 {
+            return None;
+        }
+        let first = (count + 0.5) / exposure.max(1e-9);
+        let (count, _, _) = sums(CAP.0 * first);
+        let (sum, more) = (f64::from(self.older.sum), f64::from(self.older.exposure));
+        let level = (count + sum + 0.5) / (exposure + more).max(1e-9);
+        Some(Reference { level, days: days + more })
+    }
+
+    /// Own weekdays relative to the cohort's, shrunk.
+    fn weekdays(&self, level: f64, guard: usize, variance: f64) -> [f64; 7] {
+        let (mut count, mut exposure, mut days) = ([0.0; 7], [0.0; 7], [0.0; 7]);
+        for back in guard..self.history.min(self.ring.len()) {
+            let Some(value) = self.day(back) else { continue };
+            let weekday = (self.weekday + 7 * RING_DAYS - back) % 7;
+            count[weekday] += value.min(CAP.0 * level * self.factors[back] + CAP.1);
+            exposure[weekday] += self.factors[back];
+            days[weekday] += 1.0;
+        }
+        let mut own = [1.0; 7];
+        if days.iter().any(|&days| days < 2.0) {
+            return own;
+        }
+        let mut noise = 0.0;
+        let mut spread = 0.0;
+        for weekday in 0..7 {
+            own[weekday] = count[weekday] / (level * exposure[weekday]).max(1e-9);
+            spread += (own[weekday] - 1.0).powi(2);
+            noise += variance / days[weekday] + 1.0 / (level * exposure[weekday]).max(1e-9);
+        }
+        let kept = (1.0 - 5.0 / 7.0 * noise / spread.max(1e-12)).max(0.0);
+        let (mut weighted, mut total) = (0.0, 0.0);
+        for weekday in 0..7 {
+            own[weekday] = (1.0 + kept * (own[weekday] - 1.0)).max(0.02);
+            weighted += own[weekday] * exposure[weekday];
+            total += exposure[weekday];
+        }
+        own.map(|weekday| weekday * total / weighted.max(1e-9))
+    }
+
+    /// Variance of the weekly level beyond what its days explain, and the weeks it rests on. By the middle week, so that one decline that
+    /// was overcome is no habit.
+    fn drift(&self, level: f64, guard: usize, own: &[f64; 7], variance: f64) -> (f64, f64) {
+        let reach = self.history.min(self.ring.len());
+        let mut weeks: Vec<f64> = (guard..reach.saturating_sub(6))
+            .step_by(7)
+            .map(|back| {
+                let (mut count, mut expected, mut noise) = (0.0, 0.0, 0.0);
+                for day in back..back + 7 {
+                    let weekday = (self.weekday + 7 * RING_DAYS - day) % 7;
+                    let mean = level * self.factors[day] * own[weekday];
+                    count += self.day(day).unwrap_or(mean);
+                    expected += mean;
+                    noise += mean + variance * mean * mean;
+                }
+                let squared: f64 = count - expected;
+                // The median of a squared normal deviate is 0.455.
+                (squared * squared / 0.455 - noise) / (expected * expected).max(1e-9)
+            })
+            .collect();
+        let count = weeks.len() as f64;
+        (crate::stats::median(&mut weeks).unwrap_or(0.0), count)
+    }
+
+    fn lane(
+        &self,
+        group: usize,
+        signal: &Signal,
+        law: Law,
+        (variance, shared, drift): (f64, f64, f64),
+    ) -> Option<(Lane, Normal)> {
+        let young = self.history / 3;
+        let guard = GUARD_DAYS.0.min(young).max(1);
+        let reference = self.reference(guard)?;
+        let level = reference.level;
+        let own = self.weekdays(level, guard, variance);
+        let long = self.reference(GUARD_DAYS.1.min(young.max(guard)));
+        let (old_ratio, old_days) =
+            long.map_or((1.0, reference.days), |long| (long.level / level, long.days));
+        // What a signal varies by on its own account makes its counts say less: they are scaled down.
+        let extra = if law == Law::Shared { (variance - shared).max(0.0) } else { 0.0 };
+        let days = self.ring.len().min(SCAN_DAYS).min(self.history);
+        let mut observed = Vec::with_capacity(days);
+        let mut expected = Vec::with_capacity(days);
+        for back in 0..days {
+            let mean = level * self.factors[back] * own[(self.weekday + 7 * RING_DAYS - back) % 7];
+            let mean = mean.max(1e-4);
+            let scale = 1.0 / (1.0 + extra * mean);
+            observed.push(self.ring.back(back).unwrap_or(f64::NAN) * scale);
+            expected.push(mean * scale);
+        }
+        let (found, weeks) = self.drift(level, guard, &own, variance);
+        let day = variance + 1.0 / level.max(1e-4);
+        // The account's own drift counts as far as it is better known than accounts of the cohort differ (empirical Bayes).
+        let known = weeks * drift * drift;
+        let share = known / (known + 6.0 * (day / 7.0).powi(2));
+        let drift = (share * found + (1.0 - share) * drift).max(0.0);
+        let lane = Lane {
+            group,
+            falls: signal.direction == Direction::Down,
+            law,
+            observed,
+            expected,
+            old_ratio,
+            reference_days: (reference.days, old_days),
+            drift: drift / day,
+        };
+        Some((lane, Normal { level, spread: 0.0, days: reference.days }))
+    }
+}
+
+/// The lane of a signal that is measured, not counted: standardised about its robust level.
+fn measurements(
+    ring: &Ring,
+    history: usize,
+    group: usize,
+    signal: &Signal,
+    policy: &Compiled,
+) -> Option<(Lane, Normal)> {
+    let reach = history.min(ring.len());
+    let guard = GUARD_DAYS.0.min(history / 3).max(1);
+    let reference: Vec<f64> = (guard..reach)
+        .filter_map(|back| ring.back(back).filter(|value| value.is_finite()))
+        .collect();
+    let days = reference.len() as f64;
+    if reference.len() < REFERENCE_DAYS_MIN {
+        return None;
+    }
+    let (level, variance) = winsorised(&reference, signal.spread_min)?;
+    let expected = (policy.baseline.variation_prior * level).powi(2).max(signal.spread_min.powi(2));
+    let prior = 7.0;
+    let variance = ((variance * days + expected * prior) / (days + prior)).max(1e-12);
+    // Measurements of neighbouring days are alike: what weeks vary by is taken from weeks.
+    let weeks: Vec<f64> = (guard..reach)
+        .step_by(7)
+        .filter_map(|from| {
+            let week: Vec<f64> = (from..(from + 7).min(reach))
+                .filter_map(|back| ring.back(back).filter(|value| value.is_finite()))
+                .collect();
+            (!week.is_empty()).then(|| {
+                let mean = week.iter().sum::<f64>() / week.len() as f64;
+                (mean - level).powi(2) / variance - 1.0 / week.len() as f64
+            })
+        })
+        .collect();
+    let drift = (weeks.iter().sum::<f64>() / weeks.len().max(1) as f64).max(0.0);
+    let spread = variance.sqrt();
+    let observed: Vec<f64> = (0..ring.len().min(SCAN_DAYS).min(history))
+        .map(|back| ring.back(back).map_or(f64::NAN, |value| (value - level) / spread))
+        .collect();
+    let lane = Lane {
+        group,
+        falls: signal.direction == Direction::Down,
+        law: Law::Normal,
+        expected: vec![1.0; observed.len()],
+        observed,
+        old_ratio: 1.0,
+        reference_days: (days, days),
+        drift,
+    };
+    Some((lane, Normal { level, spread, days }))
+}

@@ -1,0 +1,211 @@
+//! Fleets of accounts with a known truth: what happens to all of them is no news about one, and what happens to one is found.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bellwether_core::event::{Event, Input};
+use bellwether_core::id::{AccountId, EventId};
+use bellwether_core::output::{Output, Severity, Transition};
+use bellwether_core::policy::Compiled;
+use bellwether_core::state::{MemoryState, State};
+use bellwether_core::step::Core;
+use bellwether_core::time::{DAY_MS, Day, Millis};
+
+const POLICY: &str = r#"
+name = "fleet"
+[[signal]]
+name = "logins"
+category = "engagement"
+group = "logins"
+direction = "down"
+aggregate = "sum"
+counted = true
+match = { types = ["login"] }
+unit = "logins/week"
+weight = 10.0
+kind = "usage_decline"
+[[signal]]
+name = "calls"
+category = "adoption"
+group = "calls"
+direction = "down"
+aggregate = "sum"
+counted = true
+match = { types = ["call"] }
+unit = "calls/week"
+weight = 10.0
+kind = "usage_decline"
+[[signal]]
+name = "exports"
+category = "adoption"
+group = "exports"
+direction = "down"
+aggregate = "sum"
+counted = true
+match = { types = ["export"] }
+unit = "exports/week"
+weight = 10.0
+kind = "usage_decline"
+"#;
+const KINDS: [&str; 3] = ["login", "call", "export"];
+const ACCOUNTS: usize = 60;
+/// 2024-01-01, a Monday.
+const START: Day = Day(19_723);
+
+/// Random numbers that are the same everywhere (splitmix64).
+struct Chance(u64);
+
+impl Chance {
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn poisson(&mut self, mean: f64) -> f64 {
+        let (mut count, mut left) = (0.0, (-mean).exp());
+        let mut chance = self.unit();
+        while chance > left && count < 10_000.0 {
+            chance -= left;
+            count += 1.0;
+            left *= mean / count;
+        }
+        count
+    }
+
+    /// Gamma distributed about one with variance 1/6: the mean of six exponential deviates.
+    fn activity(&mut self) -> f64 {
+        (0..6).map(|_| -self.unit().max(1e-12).ln()).sum::<f64>() / 6.0
+    }
+}
+
+struct Fleet {
+    state: MemoryState,
+    policy: Arc<Compiled>,
+    /// Accounts with an urgent alert, with the day after [`START`] on which it was raised.
+    alarmed: BTreeSet<(usize, i32)>,
+}
+
+/// Runs a fleet of which account, signal and day are expected to do `change` times what is usual there.
+fn run(days: i32, seed: u64, change: impl Fn(usize, usize, i32) -> f64) -> Fleet {
+    let policy = Arc::new(Compiled::parse("fleet.toml", POLICY).expect("a good policy"));
+    let core = Core::new(Arc::clone(&policy));
+    let mut fleet = Fleet { state: MemoryState::default(), policy, alarmed: BTreeSet::new() };
+    let mut chance = Chance(seed);
+    let levels: Vec<[f64; 3]> =
+        (0..ACCOUNTS).map(|_| [0; 3].map(|_| (chance.unit() * 3.4).exp())).collect();
+    let weekdays = [1.2, 1.25, 1.2, 1.15, 1.0, 0.6, 0.6];
+    let mut out = Vec::new();
+    for day in 0..days {
+        for (account, levels) in levels.iter().enumerate() {
+            let activity = chance.activity();
+            for (signal, level) in levels.iter().enumerate() {
+                let mean = level * weekdays[(day % 7) as usize] * activity;
+                let count = chance.poisson(mean * change(account, signal, day));
+                if count == 0.0 {
+                    continue;
+                }
+                let at = Millis(i64::from(START.plus(day).0) * DAY_MS + DAY_MS / 2);
+                let event = Event {
+                    id: EventId::new(&format!("{day}-{account}-{signal}")).expect("valid"),
+                    account: AccountId::new(&account.to_string()).expect("valid"),
+                    occurred_at: at,
+                    kind: KINDS[signal].to_owned(),
+                    member: None,
+                    role: None,
+                    feature: None,
+                    value: Some(count),
+                    segment: None,
+                };
+                let Ok(verdict) = core.apply(&mut fleet.state, Input::Event(event), at, &mut out);
+                verdict.expect("admitted");
+            }
+        }
+        fleet.note(&mut out);
+    }
+    let end = Millis(i64::from(START.plus(days).0) * DAY_MS + DAY_MS / 4);
+    let Ok(verdict) = core.apply(&mut fleet.state, Input::Tick, end, &mut out);
+    verdict.expect("time passes");
+    fleet.note(&mut out);
+    fleet
+}
+
+impl Fleet {
+    fn note(&mut self, out: &mut Vec<Output>) {
+        for output in out.drain(..) {
+            let Output::Alert(event) = output else { continue };
+            if event.severity >= Severity::High && event.transition == Transition::Opened {
+                let account = event.account_id.as_str().parse().expect("a number");
+                let day = event.at.0.div_euclid(DAY_MS) - i64::from(START.0);
+                self.alarmed.insert((account, day as i32));
+            }
+        }
+    }
+
+    /// The mean factor of four weeks, per signal.
+    fn mean_factor(&mut self, until: i32) -> Vec<f64> {
+        let keys = self.policy.keys().to_vec();
+        let cohort = self.state.cohorts().named(None);
+        let mean = |factors: Vec<f64>| factors.iter().sum::<f64>() / factors.len() as f64;
+        keys.iter().map(|key| mean(cohort.factors(*key, START.plus(until), 28))).collect()
+    }
+
+    fn alarmed_within(&self, from: i32, to: i32) -> usize {
+        let accounts: BTreeSet<usize> = self
+            .alarmed
+            .iter()
+            .filter(|(_, day)| (from..to).contains(day))
+            .map(|(account, _)| *account)
+            .collect();
+        accounts.len()
+    }
+}
+
+/// The cohort's day is measured by levels that were measured by the cohort's days: errors must not build up.
+#[test]
+fn a_fleet_to_which_nothing_happens_stays_as_it_is() {
+    let mut fleet = run(400, 1, |_, _, _| 1.0);
+    for mean in fleet.mean_factor(395) {
+        // What is left is the chance of sixty accounts: a percent a month.
+        assert!((mean - 1.0).abs() < 0.12, "an average day is one: {mean}");
+    }
+    // The budget is a tenth of an alert per account and year: six in this fleet.
+    let alarms = fleet.alarmed.len();
+    assert!(alarms <= 15, "{alarms} urgent alerts in {ACCOUNTS} account years");
+}
+
+#[test]
+fn what_happens_to_all_is_no_news_about_one() {
+    // A holiday that nobody announced, and five days in which two thirds of everything is missing.
+    let outage = |day: i32| (220..225).contains(&day) || day == 180;
+    let mut fleet = run(260, 2, |_, _, day| if outage(day) { 0.35 } else { 1.0 });
+    assert!(fleet.alarmed_within(180, 184) + fleet.alarmed_within(220, 232) <= 2);
+    let quiet = fleet.policy.keys()[0];
+    let cohort = fleet.state.cohorts().named(None);
+    // 2024-06-29 and 2024-08-10 were Saturdays: 0.6 of an average day by themselves.
+    for (day, usual) in [(180, 0.6), (222, 1.15)] {
+        let factor = cohort.factor(quiet, START.plus(day));
+        assert!((factor / usual - 0.35).abs() < 0.2, "day {day}: {factor}");
+    }
+}
+
+#[test]
+fn what_happens_to_one_is_found_and_one_signal_alone_is_not_urgent() {
+    // Of the first twelve accounts two signals fall by 60 % for good; of the next twelve one stops for five days.
+    let change = |account: usize, signal: usize, day: i32| match account {
+        0..12 if day >= 200 && signal < 2 => 0.4,
+        12..24 if (200..205).contains(&day) && signal == 0 => 0.0,
+        _ => 1.0,
+    };
+    let fleet = run(260, 3, change);
+    let found = |accounts: std::ops::Range<usize>, to: i32| {
+        let alarmed = fleet.alarmed.iter();
+        alarmed
+            .filter(|(account, day)| accounts.contains(account) && (201..to).contains(day))
+            .count()
+    };
+    assert!(found(0..12, 230) >= 9, "{:?}", fleet.alarmed);
+    assert!(found(12..24, 208) <= 1, "{:?}", fleet.alarmed);
+    assert!(found(24..ACCOUNTS, 260) <= 3, "{:?}", fleet.alarmed);
+}
