@@ -29,7 +29,16 @@ impl Core {
         received_at: Millis,
         out: &mut Vec<Output>,
     ) -> Result<(), S::Error> {
-        if let Some(mut account) = state.take(id)? {
+        let known = state.take(id)?;
+        // The deletion may be read late, or a second time: an account that began after it is another one.
+        let until = Millis(received_at.0.div_euclid(MINUTE_MS) * MINUTE_MS + MINUTE_MS);
+        let began = known.as_ref().and_then(|account| account.hot.first_event_at);
+        if let Some(account) = known {
+            if began.is_some_and(|began| began >= until) {
+                state.put(account)?;
+                return mark_deletion(state, id, received_at);
+            }
+            let mut account = account;
             self.realign(&mut account);
             let at = latest(&account, self.policy.lateness_ms()).max(received_at);
             // So that its name is not published once more.

@@ -596,6 +596,27 @@ fn a_deletion_ends_what_is_open_and_leaves_nothing() {
     assert!(run.out.iter().all(|output| matches!(output, Output::Forgotten(_))));
 }
 
+/// The topics are not ordered among each other: a deletion may be read after what came later, or a second time.
+#[test]
+fn a_deletion_does_not_touch_the_account_that_began_after_it() {
+    let deleted = Day(END.0 - 10);
+    let mut run = Run::new();
+    let begin = |run: &mut Run, id: &str, at: Millis| {
+        run.event(event("anew", id, at)).expect("admitted");
+    };
+    begin(&mut run, "first", noon(deleted).plus(-DAY_MS));
+    forget(&mut run, "anew", noon(deleted));
+    begin(&mut run, "second", noon(deleted).plus(HOUR_MS));
+    run.out.clear();
+    forget(&mut run, "anew", noon(deleted));
+    assert!(knows(&mut run, "anew"), "the account of after the deletion");
+    assert_eq!(run.out, [], "nothing is deleted, so nothing is said");
+    let late = run.event(event("anew", "third", noon(deleted).plus(-HOUR_MS)));
+    assert_eq!(late.expect_err("refused").reason, Reason::Forgotten);
+    forget(&mut run, "anew", noon(deleted).plus(2 * HOUR_MS));
+    assert!(!knows(&mut run, "anew"), "a later deletion is another one");
+}
+
 /// What comes after a deletion is judged as if nothing had been before, and what was before it does not come back: neither under its
 /// old id nor late under a new one, before or after the account has begun anew.
 #[test]

@@ -71,6 +71,9 @@ pub struct KafkaLog {
     changes: VecDeque<Poll>,
     /// Records that were gathered when a change came in between.
     gathered: Vec<Record>,
+    /// Whether the group has assigned anything yet, be it nothing.
+    joined: bool,
+    opened_at: Instant,
     /// How many partitions the input topics have.
     partitions: usize,
     /// Next offset to deliver, per owned input partition; missing where the start is the oldest record and none came yet.
@@ -136,6 +139,8 @@ impl KafkaLog {
             paused: BTreeSet::new(),
             changes: VecDeque::new(),
             gathered: Vec::new(),
+            joined: false,
+            opened_at: Instant::now(),
             partitions,
             positions: BTreeMap::new(),
             committed: BTreeMap::new(),
@@ -324,6 +329,7 @@ impl Log for KafkaLog {
         loop {
             self.take_changes(&mut records)?;
             if let Some(change) = self.changes.pop_front() {
+                self.joined |= matches!(change, Poll::Assigned(_));
                 // First the change, so that nothing is asked of this log that its caller no longer owns.
                 self.gathered = records;
                 return Ok(change);
@@ -362,6 +368,10 @@ impl Log for KafkaLog {
         }
         for record in &records {
             self.positions.insert((record.topic.clone(), record.partition), record.offset + 1);
+        }
+        if records.is_empty() && self.has_joined_for_nothing() {
+            self.joined = true;
+            return Ok(Poll::Assigned(Vec::new()));
         }
         Ok(if records.is_empty() { Poll::Idle } else { Poll::Records(records) })
     }
@@ -480,6 +490,18 @@ impl Log for KafkaLog {
     fn silent(&self) -> Option<Duration> {
         let silent = self.consumer.context().heard_at().elapsed();
         (silent > Duration::from_millis(self.options.session_timeout_ms.into())).then_some(silent)
+    }
+}
+
+impl KafkaLog {
+    /// Whether this member of a group that the broker balances has no partitions, and nobody says so: the client tells of the classic
+    /// protocol's empty assignments only. It has been in touch with the brokers for longer than a join takes.
+    fn has_joined_for_nothing(&self) -> bool {
+        const JOINED_AFTER: Duration = Duration::from_secs(10);
+        !self.joined
+            && self.options.group_protocol == GroupProtocol::Consumer
+            && self.opened_at.elapsed() >= JOINED_AFTER
+            && self.silent().is_none()
     }
 }
 

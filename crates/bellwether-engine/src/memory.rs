@@ -5,7 +5,8 @@
 //! a few words per account) is watched: while the process is larger than its budget, batches and the cache of accounts shrink, so
 //! that input waits in the log instead of in memory.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bellwether_store::AccountMemory;
 
@@ -19,13 +20,15 @@ pub struct Memory {
     accounts: AccountMemory,
     accounts_bytes: usize,
     divisor: AtomicUsize,
+    /// When the process is looked at next, in milliseconds of a worker's clock.
+    due_ms: AtomicU64,
 }
 
 impl Memory {
     /// A budget for the whole process, and the part of it that is for decoded accounts.
     #[must_use]
     pub fn new(budget_bytes: usize, accounts: AccountMemory, accounts_bytes: usize) -> Memory {
-        Memory { budget_bytes, accounts, accounts_bytes, divisor: AtomicUsize::new(1) }
+        Memory { budget_bytes, accounts, accounts_bytes, divisor: AtomicUsize::new(1), due_ms: AtomicU64::new(0) }
     }
 
     /// No budget: nothing is watched, nothing is throttled.
@@ -38,6 +41,16 @@ impl Memory {
     #[must_use]
     pub fn is_bounded(&self) -> bool {
         self.budget_bytes != usize::MAX
+    }
+
+    /// Whether it is time to look at the process again; then it is for whoever asked.
+    #[must_use]
+    pub fn is_due(&self, now: Duration, every: Duration) -> bool {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let due = self.due_ms.load(Ordering::Relaxed);
+        let next = ms(now).saturating_add(ms(every));
+        ms(now) >= due
+            && self.due_ms.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The budget in bytes.

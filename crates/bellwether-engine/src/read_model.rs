@@ -151,7 +151,7 @@ impl ReadModel {
         let mut index = self.index_mut();
         for output in outputs {
             if let Output::Forgotten(account) = output {
-                self.drop_account(&mut index, account);
+                self.drop_account(&mut index, partition, account);
                 continue;
             }
             let mut entry = self.accounts.entry(output.account().clone()).or_default();
@@ -175,8 +175,10 @@ impl ReadModel {
     }
 
     /// Drops all of an account, its past alerts included.
-    fn drop_account(&self, index: &mut Index, account: &AccountId) {
-        let Some((_, entry)) = self.accounts.remove(account) else { return };
+    /// An account of another partition stays: a deletion is sent to every partition, and each comes to it in its own time.
+    fn drop_account(&self, index: &mut Index, partition: i32, account: &AccountId) {
+        let of_it = |_: &AccountId, entry: &Entry| entry.partition == partition;
+        let Some((_, entry)) = self.accounts.remove_if(account, of_it) else { return };
         index.forget(account, &entry);
         index.changes.retain(|(of, _)| of != account);
         let Index { alerts, alert_ids, .. } = index;
@@ -644,8 +646,9 @@ mod tests {
         assert_eq!(model.band_counts()[0], (Band::AtRisk, 1));
         assert_eq!((open_of(&model, Severity::Low), model.recent_alerts().len()), (1, 1));
         assert_eq!((model.index().changes.len(), model.index().alert_ids.len()), (1, 1));
-        // It begins anew with the same numbers.
+        // It begins anew with the same numbers; the deletion that another partition comes to only now is not its own.
         model.publish(0, &of("a"));
+        model.publish(1, &[Output::Forgotten(account("a"))]);
         assert_eq!(model.account(&account("a")).map(|view| view.changes.len()), Some(1));
         assert_eq!(model.recent_alerts().len(), 2);
     }

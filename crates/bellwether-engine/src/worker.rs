@@ -275,6 +275,7 @@ impl Worker {
     /// Where only a person can help. What can be mended is: the next turn connects to the log again.
     pub fn turn(&mut self) -> Result<(), WorkerError> {
         self.shared.readiness.beat(self.settings.worker, Instant::now());
+        self.watch_memory();
         let closed = Connection::Closed { retry_at: Duration::ZERO };
         match std::mem::replace(&mut self.connection, closed) {
             Connection::Closed { retry_at } => self.connect(retry_at),
@@ -289,11 +290,15 @@ impl Worker {
 
     /// Leaves the log and closes all state.
     pub fn disconnect(&mut self) {
+        self.leave(None);
+    }
+
+    fn leave(&mut self, keep: Option<i32>) {
         // The group first, so that a successor need not wait for the flush of what it will open.
         self.connection = Connection::Closed { retry_at: Duration::ZERO };
         let tasks = self.tasks.keys().chain(self.restoring.keys());
         let owned: Vec<i32> = tasks.copied().collect();
-        self.revoke(&owned);
+        self.give_up(&owned, keep);
     }
 
     /// The partitions at work, ascending.
@@ -318,8 +323,22 @@ impl Worker {
 
     /// Gives up what may be in doubt and arranges for a new start, where that helps.
     fn recover(&mut self, error: WorkerError) -> Result<(), WorkerError> {
-        self.disconnect();
+        // State that is to be wiped stays claimed until it is.
+        let damaged = match &error {
+            WorkerError::Store { partition, error } if error.is_rebuildable() => Some(*partition),
+            _ => None,
+        };
+        self.leave(damaged);
         self.shared.readiness.disconnected(self.settings.worker);
+        let recovered = self.mend(error);
+        if let Some(partition) = damaged {
+            self.shared.owned.release(partition, self.settings.worker);
+        }
+        recovered
+    }
+
+    /// What helps against an error, now that nothing is owned.
+    fn mend(&mut self, error: WorkerError) -> Result<(), WorkerError> {
         match &error {
             WorkerError::Log(cause) if cause.remedy != Remedy::Stop => {
                 tracing::warn!(%error, remedy = ?cause.remedy, "connecting to the log again");
@@ -335,8 +354,13 @@ impl Worker {
                 let wiped = Store::destroy(&self.dir(*partition), &self.settings.store);
                 self.retry_later();
                 match wiped {
-                    // Another thread of this process was given the partition meanwhile: it will notice as well.
-                    Ok(()) | Err(StoreError::InUse(_)) => Ok(()),
+                    Ok(()) => Ok(()),
+                    // Another thread of this process was given the partition meanwhile: it will notice as well, and this one if it
+                    // gets it back.
+                    Err(StoreError::InUse(_)) => {
+                        self.rebuilt.remove(partition);
+                        Ok(())
+                    }
                     Err(error) => Err(of(*partition)(error)),
                 }
             }
@@ -394,11 +418,14 @@ impl Worker {
         let partitions: Vec<i32> = self.restoring.keys().copied().collect();
         for partition in partitions {
             let Some(mut restoring) = self.restoring.remove(&partition) else { continue };
-            if self.restore_step(log, partition, &mut restoring)? {
+            let step = self.restore_step(log, partition, &mut restoring);
+            if let Ok(true) = step {
                 self.restored(log, partition, restoring)?;
-            } else {
-                self.restoring.insert(partition, restoring);
+                continue;
             }
+            // Also after an error: what is given up has to be known.
+            self.restoring.insert(partition, restoring);
+            step?;
         }
         Ok(())
     }
@@ -524,22 +551,30 @@ impl Worker {
     }
 
     fn revoke(&mut self, partitions: &[i32]) {
+        self.give_up(partitions, None);
+    }
+
+    /// Gives partitions up; `keep` stays claimed, so that no standby opens its state.
+    fn give_up(&mut self, partitions: &[i32], keep: Option<i32>) {
         let inputs = self.settings.topics.inputs();
         for partition in partitions {
             kill_point::pass("revoke");
             let restoring = self.restoring.remove(partition).and_then(|restoring| restoring.store);
             let store = self.tasks.remove(partition).map(|task| task.store).or(restoring);
+            // What others see goes first: whoever opens the store next shows it anew.
+            self.shared.readiness.revoked(&[*partition]);
+            self.shared.read_model.drop_partition(*partition);
+            self.shared.metrics.drop_partition(*partition, &inputs);
             if let Some(store) = store
                 && let Err(error) = store.close()
             {
                 // Nothing is lost: the changelog has it, and the store is read back from there.
                 tracing::warn!(partition, %error, "closing the partition's state failed");
             }
-            self.shared.owned.release(*partition, self.settings.worker);
-            self.shared.read_model.drop_partition(*partition);
-            self.shared.metrics.drop_partition(*partition, &inputs);
+            if keep != Some(*partition) {
+                self.shared.owned.release(*partition, self.settings.worker);
+            }
         }
-        self.shared.readiness.revoked(partitions);
     }
 
     /// Processes records in batches that are bounded in time, each a transaction.
@@ -891,7 +926,6 @@ impl Worker {
             return Ok(());
         }
         self.reported_at = self.clock.elapsed();
-        self.watch_memory();
         let metrics = &self.shared.metrics;
         let now = self.clock.now_ms();
         for (&partition, task) in &self.tasks {
@@ -909,10 +943,10 @@ impl Worker {
 }
 
 impl Worker {
-    /// The first worker watches for all.
+    /// Whichever worker comes by first watches for all, once a second, connected to the log or not.
     fn watch_memory(&self) {
         let memory = &self.shared.memory;
-        if self.settings.worker != 0 || !memory.is_bounded() {
+        if !memory.is_bounded() || !memory.is_due(self.clock.elapsed(), REPORT_EVERY) {
             return;
         }
         if let Some(resident) = metrics::resident_bytes() {

@@ -224,7 +224,11 @@ impl KafkaOptions {
             // A commit waits for its records, so waiting for more of them is latency only.
             .set("linger.ms", "1")
             .set("message.max.bytes", self.record_bytes_max.to_string())
-            .set("queue.buffering.max.kbytes", self.producer_queue_kib_max.to_string());
+            // The largest record has to fit, and there is more room than for one only where the budget has it.
+            .set(
+                "queue.buffering.max.kbytes",
+                self.producer_queue_kib_max.max(self.record_bytes_max / 1024 + 1024).to_string(),
+            );
         Ok(config)
     }
 }
@@ -233,14 +237,20 @@ impl KafkaOptions {
 /// what waits, half for one answer. A single record that is larger than its share is fetched all the same (KIP-74).
 fn bound_queue(config: &mut ClientConfig, kib_max: u32) {
     let half = u64::from(kib_max) * 1024 / 2;
+    let answer = half.clamp(64 << 10, 50 << 20);
     config
+        // The client refuses an answer smaller than this, which by default is 1 MB and says nothing of what a consumer takes.
+        .set("message.max.bytes", answer.min(1_000_000).to_string())
         .set("queued.max.messages.kbytes", (half / 1024).max(1).to_string())
-        .set("fetch.max.bytes", half.clamp(64 << 10, 50 << 20).to_string())
+        .set("fetch.max.bytes", answer.to_string())
         .set("fetch.message.max.bytes", (half / 4).clamp(16 << 10, 1 << 20).to_string());
 }
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::consumer::BaseConsumer;
+    use rdkafka::producer::BaseProducer;
+
     use super::*;
 
     #[test]
@@ -252,6 +262,30 @@ mod tests {
         let shown = format!("{options:?}");
         assert!(shown.contains("alice"), "{shown}");
         assert!(!shown.contains("hunter2") && !shown.contains("BEGIN"), "{shown}");
+    }
+
+    /// The client checks settings against each other only when it is made.
+    #[test]
+    fn clients_can_be_made_within_any_budget() {
+        for kib in [1, 64, 300, 1_000, 5_000, 200_000] {
+            let options = KafkaOptions {
+                bootstrap_servers: "127.0.0.1:1".to_owned(),
+                consumer_queue_kib_max: kib,
+                producer_queue_kib_max: kib,
+                reader_queue_kib_max: kib,
+                ..KafkaOptions::default()
+            };
+            let (application, instance) = ("test".to_owned(), "here".to_owned());
+            let worker = WorkerId { application, instance, thread: 0 };
+            let made = [
+                options.group_consumer(&worker).expect("settings").create::<BaseConsumer>().map(drop),
+                options.reader("reader", "read_committed").expect("settings").create::<BaseConsumer>().map(drop),
+                options.producer(&worker).expect("settings").create::<BaseProducer>().map(drop),
+            ];
+            for client in made {
+                client.unwrap_or_else(|error| panic!("{kib} KiB: {error}"));
+            }
+        }
     }
 
     #[test]

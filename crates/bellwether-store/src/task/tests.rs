@@ -418,17 +418,32 @@ impl Bench {
     }
 }
 
+/// Copies the files of a store at rest. One that goes away meanwhile means that it was not: then all of it again.
 fn copy_idle(store: &Store, from: &Path, to: &Path) {
-    for busy in ["rocksdb.num-running-flushes", "rocksdb.num-running-compactions"] {
-        while store.database.property(busy) > 0 {
-            std::thread::yield_now();
+    loop {
+        for busy in ["rocksdb.num-running-flushes", "rocksdb.num-running-compactions"] {
+            while store.database.property(busy) > 0 {
+                std::thread::yield_now();
+            }
+        }
+        match copy(from, to) {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::remove_dir_all(to).expect("removable");
+                std::fs::create_dir(to).expect("a directory");
+            }
+            Err(error) => panic!("a copy: {error}"),
         }
     }
-    for entry in std::fs::read_dir(from).expect("readable") {
-        let path = entry.expect("readable").path();
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
         let name = path.file_name().expect("an entry has a name");
-        std::fs::copy(&path, to.join(name)).expect("a copy");
+        std::fs::copy(&path, to.join(name))?;
     }
+    Ok(())
 }
 
 proptest! {
