@@ -216,9 +216,9 @@ impl App {
         }
     }
 
-    /// Marks the end of the input: an event of an account of its own in each partition, a day after the stories.
+    /// Marks the end of the input: an event of an account of its own in each partition, when all days of the stories have been judged.
     pub fn finish_input(&self) {
-        let at = i64::from(stories::END.0) * 86_400_000 + 3_600_000;
+        let at = stories::JUDGED;
         let marks: Vec<Outgoing> = (0..self.partitions)
             .map(|partition| {
                 let mark = json!({"event_id": "end", "account_id": format!("end-{partition}"), "type": "login", "occurred_at": at});
@@ -282,7 +282,7 @@ impl App {
 
     /// One more event in each partition, of accounts of their own.
     pub fn produce_more(&self, name: &str) {
-        let at = i64::from(stories::END.0) * 86_400_000 + 7_200_000;
+        let at = stories::JUDGED + 3_600_000;
         let records: Vec<Outgoing> = (0..self.partitions)
             .map(|partition| {
                 let event = json!({"event_id": name, "account_id": format!("{name}-{partition}"), "type": "login", "occurred_at": at});

@@ -150,18 +150,26 @@ impl Bellwether {
         self.wait_until("readiness", Duration::from_secs(120), |_| ureq::get(&url).call().ok());
     }
 
-    /// Waits until it says that it is not ready, and returns what it says.
+    /// Waits until it says that it is not ready.
     ///
     /// # Panics
     /// If it does not within two minutes.
-    pub fn wait_until_not_ready(&mut self) -> String {
+    pub fn wait_until_not_ready(&mut self) {
+        self.wait_until_not_ready_because("");
+    }
+
+    /// Waits until it says that it is not ready, in these words.
+    ///
+    /// # Panics
+    /// If it does not within two minutes.
+    pub fn wait_until_not_ready_because(&mut self, words: &str) {
         let url = self.url() + "/readyz";
         self.wait_until("red readiness", Duration::from_secs(120), |_| {
             let answer = ureq::get(&url).config().http_status_as_error(false).build().call();
             let mut answer = answer.expect("the server answers, however the log is");
             let said = answer.body_mut().read_to_string().expect("answers are text");
-            (answer.status() == 503).then_some(said)
-        })
+            (answer.status() == 503 && said.contains(words)).then_some(())
+        });
     }
 
     /// Stops it in its tracks (SIGSTOP), as a long pause of the machine would.

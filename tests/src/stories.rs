@@ -10,6 +10,10 @@ mod told;
 /// The day after the stories' last: long past, so that the machine's clock does not interfere.
 pub const END: Day = Day(20_500);
 
+/// When the stories' last day has been judged in every partition, in milliseconds since 1970: the default policy lets a day settle for
+/// an hour and spreads the verdicts over two more.
+pub const JUDGED: i64 = END.0 as i64 * 86_400_000 + 6 * 3_600_000;
+
 /// What is known of the accounts apart from their events.
 #[must_use]
 pub fn profiles() -> Vec<Profile> {

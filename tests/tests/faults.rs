@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use bellwether_tests::runs::{BRITTLE, SMALL, assert_equal, fed, undisturbed, wait_for_share};
+use bellwether_tests::runs::{
+    BRITTLE, SMALL, assert_equal, fed, undisturbed, wait_for_partitions, wait_for_share,
+};
 use bellwether_tests::{
     App, Bellwether, LIMIT, assert_same, consume_all, delete_records_before, produce, stories,
 };
@@ -18,13 +20,17 @@ fn a_zombie_commits_nothing() {
     let mut old = app.start();
     wait_for_share(&app, &mut old, total, 2);
     old.freeze();
+    let restored = old.stderr().matches("partition restored").count();
     let mut new = app.start_as("successor");
     app.wait_until_done(&mut new);
     let done = app.content("score_current");
     old.thaw();
     // It finds out at its next commit or poll, and joins again; both go on.
     old.wait_until("the old owner to notice", LIMIT, |process| {
-        process.stderr().contains("connecting to the log again").then_some(())
+        let said = process.stderr();
+        let noticed = said.contains("connecting to the log again")
+            || said.matches("partition restored").count() > restored;
+        noticed.then_some(())
     });
     app.produce_more("after");
     new.wait_until("what comes after", LIMIT, |_| app.has_more("after").then_some(()));
@@ -152,13 +158,14 @@ fn damaged_state_is_rebuilt() {
 #[test]
 fn a_full_disk_stops_cleanly_and_resumes() {
     let reference = undisturbed("full-whole", 2);
-    let app = fed("full", 2);
+    let app = App::prepare_with("full", 2, BRITTLE, SMALL);
     let disk = SmallDisk::mount();
     let mut command = app.command();
     command.arg("--data-dir").arg(disk.path());
     let mut running = Bellwether::spawn(command);
-    running.url();
+    wait_for_partitions(&app, &mut running);
     disk.fill();
+    app.produce(&stories::events());
     let ended = running.wait(LIMIT);
     assert_eq!(ended.code(), Some(1), "{}", running.stderr());
     assert!(running.stderr().contains("check the disk"), "{}", running.stderr());

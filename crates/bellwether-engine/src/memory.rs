@@ -28,7 +28,13 @@ impl Memory {
     /// A budget for the whole process, and the part of it that is for decoded accounts.
     #[must_use]
     pub fn new(budget_bytes: usize, accounts: AccountMemory, accounts_bytes: usize) -> Memory {
-        Memory { budget_bytes, accounts, accounts_bytes, divisor: AtomicUsize::new(1), due_ms: AtomicU64::new(0) }
+        Memory {
+            budget_bytes,
+            accounts,
+            accounts_bytes,
+            divisor: AtomicUsize::new(1),
+            due_ms: AtomicU64::new(0),
+        }
     }
 
     /// No budget: nothing is watched, nothing is throttled.

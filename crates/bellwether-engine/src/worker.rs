@@ -326,7 +326,7 @@ impl Worker {
         // State that is to be wiped stays claimed until it is.
         let damaged = match &error {
             WorkerError::Store { partition, error } if error.is_rebuildable() => Some(*partition),
-            _ => None,
+            WorkerError::Log(_) | WorkerError::Store { .. } => None,
         };
         self.leave(damaged);
         self.shared.readiness.disconnected(self.settings.worker);

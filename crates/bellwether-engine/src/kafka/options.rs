@@ -278,8 +278,16 @@ mod tests {
             let (application, instance) = ("test".to_owned(), "here".to_owned());
             let worker = WorkerId { application, instance, thread: 0 };
             let made = [
-                options.group_consumer(&worker).expect("settings").create::<BaseConsumer>().map(drop),
-                options.reader("reader", "read_committed").expect("settings").create::<BaseConsumer>().map(drop),
+                options
+                    .group_consumer(&worker)
+                    .expect("settings")
+                    .create::<BaseConsumer>()
+                    .map(drop),
+                options
+                    .reader("reader", "read_committed")
+                    .expect("settings")
+                    .create::<BaseConsumer>()
+                    .map(drop),
                 options.producer(&worker).expect("settings").create::<BaseProducer>().map(drop),
             ];
             for client in made {
