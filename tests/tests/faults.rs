@@ -4,9 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use bellwether_tests::runs::{
-    BRITTLE, SMALL, assert_equal, fed, undisturbed, wait_for_share,
-};
+use bellwether_tests::runs::{BRITTLE, SMALL, assert_equal, fed, undisturbed, wait_for_share};
 use bellwether_tests::{
     App, Bellwether, LIMIT, assert_same, consume_all, delete_records_before, produce, stories,
 };

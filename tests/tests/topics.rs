@@ -31,6 +31,7 @@ fn names() -> TopicNames {
         state_changelog: of(&default.state_changelog),
         seen_changelog: of(&default.seen_changelog),
         ticks: of(&default.ticks),
+        cohort_stats: of(&default.cohort_stats),
     }
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn judge_day(
     account.changed.hot = true;
     let established = maturity(account) == Maturity::Established;
     let found = if established {
-        corroborate::judge(account, &core.policy, cohorts, day)
+        corroborate::judge(account, &core.policy, cohorts, (day, at))
     } else {
         Corroborated::default()
     };
@@ -594,9 +594,11 @@ pub(crate) fn evidence_of_scan(
             let shift = observed / f64::max(measured, 1.0);
             (normal.level + shift * normal.spread, shift < 0.0)
         }
-        Law::Shared | Law::Own(_) => {
-            (baseline * observed / f64::max(expected, 1e-9), observed < expected)
+        Law::Shared | Law::Own(_) if observed > expected => {
+            // Two where a hundredth was expected is more, and nobody knows how much: one and one are added, as a gamma prior would.
+            (baseline * (observed + 1.0) / (expected + 1.0), false)
         }
+        Law::Shared | Law::Own(_) => (baseline * observed / f64::max(expected, 1e-9), true),
     };
     let z = (2.0 * alone.max(0.0)).sqrt().min(crate::stats::Z_MAX) * if below { -1.0 } else { 1.0 };
     let weeks = u16::try_from(days.div_ceil(7)).unwrap_or(1);

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::account::SignalKey;
+use crate::fleet::{FleetState, HOUR_ROWS, Message, PART_HOURS, Part, Period, Sums};
 use crate::history::RING_DAYS;
-use crate::time::Day;
+use crate::time::{Day, Millis};
 
 /// Days of a cohort that are kept: as long as an account's closed days, and a margin for accounts in other time zones.
 pub const COHORT_DAYS: i32 = RING_DAYS as i32 + 3;
@@ -71,6 +72,14 @@ impl Ratio {
 /// One day of a cohort.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CohortDay {
+    /// Accounts that closed it.
+    pub accounts: u32,
+    /// The scores of those that have one, in hundredths of a point, summed; and how many have one.
+    pub score: (i64, u32),
+    /// Alerts of accounts that were held back on the day, because the cohort as a whole deviates.
+    pub held_back: u32,
+    /// Whether the fleet was told since the row changed.
+    pub told: bool,
     /// Per signal.
     pub signals: Vec<(SignalKey, DaySum)>,
     /// Products of residuals of two signals over products of expectations: what the signals of an account have in common.
@@ -80,10 +89,62 @@ pub struct CohortDay {
 }
 
 impl CohortDay {
-    fn sums(&self, key: SignalKey) -> Option<&DaySum> {
+    pub(crate) fn sums(&self, key: SignalKey) -> Option<&DaySum> {
         let at = self.signals.binary_search_by_key(&key, |(known, _)| *known).ok()?;
         Some(&self.signals[at].1)
     }
+}
+
+/// What the accounts of a cohort did in an hour of UTC.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct CohortHour {
+    /// Whether the fleet was told since the row changed.
+    pub told: bool,
+    /// Per counted signal.
+    pub counts: Vec<(SignalKey, f64)>,
+}
+
+/// What all partitions said of a day.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DayTotal {
+    /// Accounts behind it.
+    pub accounts: u32,
+    /// Per signal.
+    pub signals: Vec<(SignalKey, Sums)>,
+}
+
+/// Which row of a cohort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CohortKey {
+    /// What the accounts of the partition did on a day.
+    Day(Day),
+    /// What they did in an hour, counted since 1970.
+    Hour(i64),
+    /// What all partitions said of a day.
+    Total(Day),
+    /// What a partition said of a period: where it is added up.
+    Part(Period, u32),
+    /// What is wrong with the cohort as a whole: where it is added up.
+    Fleet,
+    /// Until when alerts of its accounts are held back.
+    Hold,
+}
+
+/// A row of a cohort.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CohortRow {
+    /// See [`CohortKey::Day`].
+    Day(CohortDay),
+    /// See [`CohortKey::Hour`].
+    Hour(CohortHour),
+    /// See [`CohortKey::Total`].
+    Total(DayTotal),
+    /// See [`CohortKey::Part`].
+    Part(Part),
+    /// See [`CohortKey::Fleet`].
+    Fleet(Box<FleetState>),
+    /// See [`CohortKey::Hold`].
+    Hold(Millis),
 }
 
 /// What days and weeks of a cohort vary by.
@@ -98,6 +159,8 @@ pub struct Variation {
 /// What one account says of one day.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Told {
+    /// Its score in hundredths of a point, where it has one.
+    pub score: Option<i64>,
     /// Per signal; only `weight`, `relative` and `excess` count.
     pub signals: Vec<(SignalKey, DaySum)>,
     /// See [`CohortDay::shared`].
@@ -106,14 +169,21 @@ pub struct Told {
     pub drift: Ratio,
 }
 
-/// One cohort: its last days.
+/// One cohort.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cohort {
     days: BTreeMap<Day, CohortDay>,
+    hours: BTreeMap<i64, CohortHour>,
+    totals: BTreeMap<Day, DayTotal>,
+    parts: BTreeMap<(Period, u32), Part>,
+    fleet: Option<Box<FleetState>>,
+    hold: Option<Millis>,
     /// The factors, as far as they were asked for since they last changed.
     factors: BTreeMap<SignalKey, BTreeMap<Day, f64>>,
     variation: Option<Variation>,
     own: BTreeMap<SignalKey, f64>,
+    /// The rows that changed since [`Cohorts::settle`], as they were before.
+    changed: BTreeMap<CohortKey, Option<CohortRow>>,
 }
 
 impl Cohort {
@@ -125,6 +195,7 @@ impl Cohort {
         }
         let sums = self.days.get(&day).and_then(|row| row.sums(signal)).copied();
         let sums = sums.unwrap_or_else(|| self.before(signal, day));
+        let sums = self.with_total(signal, day, sums);
         let factor = (sums.relative + FACTOR_PRIOR_WEIGHT * sums.usual)
             / (sums.weight + FACTOR_PRIOR_WEIGHT);
         let factor = factor.clamp(FACTOR_RANGE.0, FACTOR_RANGE.1);
@@ -132,14 +203,166 @@ impl Cohort {
         factor
     }
 
-    /// A day of which nothing is known yet, by the days before it.
-    fn before(&self, signal: SignalKey, day: Day) -> DaySum {
+    /// A day as all partitions know it, where they know more than this one.
+    fn with_total(&self, signal: SignalKey, day: Day, sums: DaySum) -> DaySum {
+        let total = self.totals.get(&day).filter(|total| total.accounts > sums.accounts);
+        let found = total.and_then(|total| find(&total.signals, signal));
+        found.map_or(sums, |total| DaySum {
+            weight: total.weight,
+            relative: total.relative,
+            ..sums
+        })
+    }
+
+    /// What the same weekday of the four weeks before a day came to.
+    #[must_use]
+    pub fn usual(&self, signal: SignalKey, day: Day) -> f64 {
+        let known = self.days.get(&day).and_then(|row| row.sums(signal)).copied();
+        self.with_total(signal, day, known.unwrap_or_else(|| self.before(signal, day))).usual
+    }
+
+    /// Until when alerts of its accounts are held back.
+    #[must_use]
+    pub fn hold(&self) -> Option<Millis> {
+        self.hold
+    }
+
+    /// What is wrong with the cohort as a whole, where it is added up.
+    #[must_use]
+    pub fn fleet(&self) -> Option<&FleetState> {
+        self.fleet.as_deref()
+    }
+
+    /// A day of the partition's accounts.
+    #[must_use]
+    pub fn day(&self, day: Day) -> Option<&CohortDay> {
+        self.days.get(&day)
+    }
+
+    /// An hour of the partition's accounts.
+    #[must_use]
+    pub fn hour(&self, hour: i64) -> Option<&CohortHour> {
+        self.hours.get(&hour)
+    }
+
+    /// The first hour that is kept.
+    pub(crate) fn first_hour(&self) -> Option<i64> {
+        self.hours.first_key_value().map(|(hour, _)| *hour)
+    }
+
+    /// The newest day that the partition's accounts closed.
+    pub(crate) fn newest_day(&self) -> Option<(Day, &CohortDay)> {
+        self.days.last_key_value().map(|(day, row)| (*day, row))
+    }
+
+    /// What the partitions said of a period, by partition.
+    pub(crate) fn parts(&self, period: Period) -> impl Iterator<Item = (u32, &Part)> {
+        let range = self.parts.range((period, 0)..=(period, u32::MAX));
+        range.map(|((_, source), part)| (*source, part))
+    }
+
+    /// A row.
+    #[must_use]
+    pub fn row(&self, key: CohortKey) -> Option<CohortRow> {
+        match key {
+            CohortKey::Day(day) => self.days.get(&day).cloned().map(CohortRow::Day),
+            CohortKey::Hour(hour) => self.hours.get(&hour).cloned().map(CohortRow::Hour),
+            CohortKey::Total(day) => self.totals.get(&day).cloned().map(CohortRow::Total),
+            CohortKey::Part(period, source) => {
+                self.parts.get(&(period, source)).cloned().map(CohortRow::Part)
+            }
+            CohortKey::Fleet => self.fleet.clone().map(CohortRow::Fleet),
+            CohortKey::Hold => self.hold.map(CohortRow::Hold),
+        }
+    }
+
+    /// The keys of all rows.
+    fn keys(&self) -> impl Iterator<Item = CohortKey> {
+        let days = self.days.keys().map(|day| CohortKey::Day(*day));
+        let hours = self.hours.keys().map(|hour| CohortKey::Hour(*hour));
+        let totals = self.totals.keys().map(|day| CohortKey::Total(*day));
+        let parts = self.parts.keys().map(|(period, source)| CohortKey::Part(*period, *source));
+        let fleet = self.fleet.iter().map(|_| CohortKey::Fleet);
+        let hold = self.hold.iter().map(|_| CohortKey::Hold);
+        days.chain(hours).chain(totals).chain(parts).chain(fleet).chain(hold)
+    }
+
+    /// Notes that a row is going to change.
+    fn touch(&mut self, key: CohortKey) {
+        if !self.changed.contains_key(&key) {
+            let before = self.row(key);
+            self.changed.insert(key, before);
+        }
+    }
+
+    /// Changes a row as a whole: none removes it.
+    pub(crate) fn put(&mut self, key: CohortKey, row: Option<CohortRow>) {
+        self.touch(key);
+        self.place(key, row);
+    }
+
+    fn place(&mut self, key: CohortKey, row: Option<CohortRow>) {
+        if let CohortKey::Day(day) | CohortKey::Total(day) = key {
+            self.forget_derived(day);
+        }
+        match (key, row) {
+            (CohortKey::Day(day), Some(CohortRow::Day(row))) => drop(self.days.insert(day, row)),
+            (CohortKey::Hour(hour), Some(CohortRow::Hour(row))) => {
+                drop(self.hours.insert(hour, row));
+            }
+            (CohortKey::Total(day), Some(CohortRow::Total(row))) => {
+                drop(self.totals.insert(day, row));
+            }
+            (CohortKey::Part(period, source), Some(CohortRow::Part(row))) => {
+                drop(self.parts.insert((period, source), row));
+            }
+            (CohortKey::Fleet, Some(CohortRow::Fleet(row))) => self.fleet = Some(row),
+            (CohortKey::Hold, Some(CohortRow::Hold(until))) => self.hold = Some(until),
+            (CohortKey::Day(day), _) => drop(self.days.remove(&day)),
+            (CohortKey::Hour(hour), _) => drop(self.hours.remove(&hour)),
+            (CohortKey::Total(day), _) => drop(self.totals.remove(&day)),
+            (CohortKey::Part(period, source), _) => drop(self.parts.remove(&(period, source))),
+            (CohortKey::Fleet, _) => self.fleet = None,
+            (CohortKey::Hold, _) => self.hold = None,
+        }
+    }
+
+    /// Drops the rows that are too old for anything, as of an hour.
+    pub(crate) fn prune(&mut self, hour: i64) {
+        let hours = self.hours.range(..hour - HOUR_ROWS).map(|(hour, _)| CohortKey::Hour(*hour));
+        let old = |period: Period| period.end_hour() < hour - PART_HOURS;
+        let parts = self.parts.keys().filter(|(period, _)| old(*period));
+        let parts = parts.map(|(period, source)| CohortKey::Part(*period, *source));
+        let newest = self.totals.last_key_value().map_or(Day(i32::MIN), |(newest, _)| *newest);
+        let kept = newest.plus(-COHORT_DAYS);
+        let totals = self.totals.range(..kept).map(|(day, _)| CohortKey::Total(*day));
+        for key in hours.chain(parts).chain(totals).collect::<Vec<_>>() {
+            self.put(key, None);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys().next().is_none()
+    }
+
+    /// The factors of the same weekday in the four weeks before a day, as far as they are known.
+    fn same_weekday(&self, signal: SignalKey, day: Day) -> Vec<f64> {
         let raw = |day: Day| {
             let sums = self.days.get(&day)?.sums(signal)?;
             (sums.weight > 0.0).then(|| sums.relative / sums.weight)
         };
+        (1..=4).filter_map(|week| raw(day.plus(-7 * week))).collect()
+    }
+
+    /// Of how many of the four weeks before a day its weekday is known.
+    pub(crate) fn weeks_before(&self, signal: SignalKey, day: Day) -> usize {
+        self.same_weekday(signal, day).len()
+    }
+
+    /// A day of which nothing is known yet, by the days before it.
+    fn before(&self, signal: SignalKey, day: Day) -> DaySum {
         // The middle one: a holiday a week ago says nothing of today.
-        let mut same: Vec<f64> = (1..=4).filter_map(|week| raw(day.plus(-7 * week))).collect();
+        let mut same = self.same_weekday(signal, day);
         let usual = crate::stats::median(&mut same).unwrap_or(1.0);
         DaySum { usual, ..DaySum::default() }
     }
@@ -198,6 +421,53 @@ impl Cohort {
         self.days.get(&day).and_then(|row| row.sums(signal)).map_or(0, |sums| sums.accounts)
     }
 
+    fn add(&mut self, day: Day, told: &Told) {
+        self.touch(CohortKey::Day(day));
+        self.forget_derived(day);
+        let newest = self.days.last_key_value().map_or(day, |(newest, _)| (*newest).max(day));
+        let old: Vec<Day> =
+            self.days.range(..newest.plus(-COHORT_DAYS)).map(|(day, _)| *day).collect();
+        for day in old {
+            self.put(CohortKey::Day(day), None);
+            for days in self.factors.values_mut() {
+                days.remove(&day);
+            }
+        }
+        let mut row = self.days.remove(&day).unwrap_or_default();
+        row.told = false;
+        row.accounts += 1;
+        if let Some(score) = told.score {
+            row.score = (row.score.0 + score, row.score.1 + 1);
+        }
+        for (key, part) in &told.signals {
+            let sums = entry(&mut row.signals, *key, || self.before(*key, day));
+            sums.weight += part.weight;
+            sums.relative += part.relative;
+            sums.accounts += 1;
+            sums.excess.merge(part.excess);
+        }
+        row.shared.merge(told.shared);
+        row.drift.merge(told.drift);
+        self.days.insert(day, row);
+    }
+
+    /// Notes an alert that was held back on a day.
+    pub(crate) fn hold_back(&mut self, day: Day) {
+        self.touch(CohortKey::Day(day));
+        let row = self.days.entry(day).or_default();
+        row.held_back += 1;
+        row.told = false;
+    }
+
+    fn count(&mut self, hour: i64, amounts: &[(SignalKey, f64)]) {
+        self.touch(CohortKey::Hour(hour));
+        let row = self.hours.entry(hour).or_default();
+        row.told = false;
+        for (key, amount) in amounts {
+            *entry(&mut row.counts, *key, || 0.0) += amount;
+        }
+    }
+
     /// What is derived is a function of the rows, whenever it is asked for: a restart changes nothing.
     fn forget_derived(&mut self, day: Day) {
         self.variation = None;
@@ -217,8 +487,8 @@ const DRIFT_PRIOR: f64 = 0.01;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cohorts {
     cohorts: BTreeMap<String, Cohort>,
-    /// The rows that changed since [`Cohorts::settle`], as they were before.
-    changed: BTreeMap<(String, Day), Option<CohortDay>>,
+    /// What goes to other partitions with what changed.
+    outbox: Vec<Message>,
 }
 
 /// Cohorts that a partition tells apart; accounts of further ones belong to the unnamed one.
@@ -227,97 +497,121 @@ pub const COHORTS_MAX: usize = 64;
 impl Cohorts {
     /// The cohort of a name. Beyond [`COHORTS_MAX`], and without a name, the unnamed one.
     pub fn named(&mut self, name: Option<&str>) -> &mut Cohort {
-        let name = self.known(name);
-        self.cohorts.entry(name).or_default()
-    }
-
-    fn known(&self, name: Option<&str>) -> String {
-        let name = name.unwrap_or("");
-        let room = self.cohorts.len() < COHORTS_MAX || self.cohorts.contains_key(name);
-        if room { name.to_owned() } else { String::new() }
-    }
-
-    /// A cohort, with a row for a day that is to be changed. What is further back than [`COHORT_DAYS`] before its newest day is dropped.
-    fn day(&mut self, name: Option<&str>, day: Day) -> &mut Cohort {
-        let name = self.known(name);
-        let cohort = self.cohorts.entry(name.clone()).or_default();
-        let before = || cohort.days.get(&day).cloned();
-        self.changed.entry((name.clone(), day)).or_insert_with(before);
-        cohort.forget_derived(day);
-        let newest = cohort.days.last_key_value().map_or(day, |(newest, _)| (*newest).max(day));
-        while let Some(oldest) = cohort.days.first_entry() {
-            if newest.since(*oldest.key()) <= COHORT_DAYS {
-                break;
-            }
-            let (gone, row) = oldest.remove_entry();
-            self.changed.entry((name.clone(), gone)).or_insert(Some(row));
-            for days in cohort.factors.values_mut() {
-                days.remove(&gone);
-            }
+        let mut name = name.unwrap_or("");
+        if !self.cohorts.contains_key(name) {
+            // Those without rows are not there after a restart.
+            let known = self.cohorts.values().filter(|cohort| !cohort.is_empty()).count();
+            name = if known < COHORTS_MAX { name } else { "" };
         }
-        cohort.days.entry(day).or_default();
-        cohort
+        self.cohorts.entry(name.to_owned()).or_default()
+    }
+
+    /// A cohort that is there.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Cohort> {
+        self.cohorts.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Cohort)> {
+        self.cohorts.iter_mut().map(|(name, cohort)| (name.as_str(), cohort))
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Cohort)> {
+        self.cohorts.iter().map(|(name, cohort)| (name.as_str(), cohort))
     }
 
     /// Adds what an account did on a day, per signal, and what it says of the variation of days and weeks.
     pub fn add(&mut self, name: Option<&str>, day: Day, told: &Told) {
-        let cohort = self.day(name, day);
-        for (key, part) in &told.signals {
-            let known = cohort.days.get(&day).and_then(|row| row.sums(*key)).copied();
-            let mut sums = known.unwrap_or_else(|| cohort.before(*key, day));
-            sums.weight += part.weight;
-            sums.relative += part.relative;
-            sums.accounts += 1;
-            sums.excess.merge(part.excess);
-            let Some(row) = cohort.days.get_mut(&day) else { continue };
-            match row.signals.binary_search_by_key(key, |(known, _)| *known) {
-                Ok(at) => row.signals[at].1 = sums,
-                Err(at) => row.signals.insert(at, (*key, sums)),
-            }
-        }
-        if let Some(row) = cohort.days.get_mut(&day) {
-            row.shared.merge(told.shared);
-            row.drift.merge(told.drift);
-        }
+        self.named(name).add(day, told);
     }
 
-    /// The rows that changed, by cohort and day: none for one that was dropped.
-    pub fn changed(&self) -> impl Iterator<Item = (&str, Day, Option<&CohortDay>)> {
-        self.changed.keys().map(|(name, day)| {
-            let row = self.cohorts.get(name).and_then(|cohort| cohort.days.get(day));
-            (name.as_str(), *day, row)
+    /// Counts something in an hour of a cohort.
+    pub fn count(&mut self, name: Option<&str>, hour: i64, amounts: &[(SignalKey, f64)]) {
+        self.named(name).count(hour, amounts);
+    }
+
+    /// The rows that changed, by cohort and key: none for one that was dropped.
+    pub fn changed(&self) -> impl Iterator<Item = (&str, CohortKey, Option<CohortRow>)> {
+        self.cohorts.iter().flat_map(|(name, cohort)| {
+            cohort.changed.keys().map(move |key| (name.as_str(), *key, cohort.row(*key)))
         })
     }
 
-    /// What changed is written.
+    /// What changed stays, whatever comes: for state that is never discarded.
+    pub(crate) fn keep_changes(&mut self) {
+        for cohort in self.cohorts.values_mut() {
+            cohort.changed.clear();
+        }
+    }
+
+    /// What goes to other partitions, with the changes.
+    #[must_use]
+    pub fn outbox(&self) -> &[Message] {
+        &self.outbox
+    }
+
+    pub(crate) fn send(&mut self, message: Message) {
+        self.outbox.push(message);
+    }
+
+    /// What changed is written, and what was to be sent is sent.
     pub fn settle(&mut self) {
-        self.changed.clear();
+        self.outbox.clear();
+        for cohort in self.cohorts.values_mut() {
+            cohort.changed.clear();
+        }
+        self.cohorts.retain(|_, cohort| !cohort.is_empty());
     }
 
     /// What changed is as it was before.
     pub fn discard(&mut self) {
-        for ((name, day), row) in std::mem::take(&mut self.changed) {
-            self.restore(&name, day, row);
+        self.outbox.clear();
+        for cohort in self.cohorts.values_mut() {
+            for (key, row) in std::mem::take(&mut cohort.changed) {
+                cohort.place(key, row);
+            }
         }
+        self.cohorts.retain(|_, cohort| !cohort.is_empty());
     }
 
     /// Puts a row back as a store has it: none where it has none.
-    pub fn restore(&mut self, name: &str, day: Day, row: Option<CohortDay>) {
+    pub fn restore(&mut self, name: &str, key: CohortKey, row: Option<CohortRow>) {
         let cohort = self.cohorts.entry(name.to_owned()).or_default();
-        cohort.forget_derived(day);
-        match row {
-            Some(row) => drop(cohort.days.insert(day, row)),
-            None => drop(cohort.days.remove(&day)),
-        }
-        if cohort.days.is_empty() {
+        cohort.place(key, row);
+        if cohort.is_empty() {
             self.cohorts.remove(name);
         }
     }
 
-    /// Every row, by cohort and day.
-    pub fn rows(&self) -> impl Iterator<Item = (&str, Day, &CohortDay)> {
+    /// Every row, by cohort and key.
+    pub fn rows(&self) -> impl Iterator<Item = (&str, CohortKey, CohortRow)> {
         self.cohorts.iter().flat_map(|(name, cohort)| {
-            cohort.days.iter().map(move |(day, row)| (name.as_str(), *day, row))
+            let rows = cohort.keys().filter_map(|key| Some((key, cohort.row(key)?)));
+            rows.map(move |(key, row)| (name.as_str(), key, row))
         })
     }
+}
+
+/// The entry of a signal in a list sorted by signal.
+pub(crate) fn find<T: Copy>(list: &[(SignalKey, T)], signal: SignalKey) -> Option<T> {
+    let at = list.binary_search_by_key(&signal, |(known, _)| *known).ok()?;
+    Some(list[at].1)
+}
+
+/// The entry of a signal in a list sorted by signal, made where it is missing.
+pub(crate) fn entry<T>(
+    list: &mut Vec<(SignalKey, T)>,
+    signal: SignalKey,
+    new: impl FnOnce() -> T,
+) -> &mut T {
+    let at = match list.binary_search_by_key(&signal, |(known, _)| *known) {
+        Ok(at) => at,
+        Err(at) => {
+            list.insert(at, (signal, new()));
+            at
+        }
+    };
+    &mut list[at].1
 }

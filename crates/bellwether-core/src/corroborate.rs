@@ -6,11 +6,11 @@
 
 use crate::account::Account;
 use crate::close::evidence_of_scan;
-use crate::cohort::Cohorts;
-use crate::expect::{Expected, expect};
+use crate::cohort::{Cohort, Cohorts};
+use crate::expect::{Expected, expect, is_count};
 use crate::output::{Evidence, Family, Judged, Severity};
 use crate::policy::{CalibrationPolicy, Compiled, Policy};
-use crate::scan::{Finding, Scan, ScanRules, scan};
+use crate::scan::{Finding, Law, Scan, ScanRules, scan};
 use crate::time::{Day, Millis};
 
 /// What the scan of a closed day found.
@@ -44,6 +44,9 @@ pub struct Alarm {
 
 /// An open alert is kept up by evidence that is so many times as frequent as what opens one.
 const SUPPORT_RATE: f64 = 20.0;
+
+/// Days for which what the cohort did is undone, to count the alerts that are held back.
+const UNDONE_DAYS: usize = 14;
 
 impl Default for Corroborated {
     fn default() -> Corroborated {
@@ -91,9 +94,49 @@ pub fn judge(
     account: &Account,
     policy: &Compiled,
     cohorts: &mut Cohorts,
-    day: Day,
+    (day, at): (Day, Millis),
 ) -> Corroborated {
     let expected = expect(account, policy, cohorts, day);
+    let held = cohorts.named(account.segment()).hold().is_some_and(|until| at < until);
+    let mut found = weigh(account, policy, &expected, day);
+    if held {
+        let beyond = policy.fleet.beyond_hold * policy.corroboration.false_high_per_year;
+        found.alarm = found.alarm.filter(|alarm| alarm.by_chance_per_year <= beyond);
+        if found.alarm.is_none()
+            && account.hot.alerts.iter().all(|open| open.severity < Severity::High)
+        {
+            let cohort = cohorts.named(account.segment());
+            let alone = against_usual(account, policy, cohort, expected, day);
+            if weigh(account, policy, &alone, day).alarm.is_some() {
+                cohort.hold_back(day);
+            }
+        }
+    }
+    found
+}
+
+/// What would be expected of the account if its cohort had done as usual on all days.
+fn against_usual(
+    account: &Account,
+    policy: &Compiled,
+    cohort: &mut Cohort,
+    mut expected: Expected,
+    day: Day,
+) -> Expected {
+    for (lane, &index) in expected.lanes.iter_mut().zip(&expected.signals) {
+        let Some((key, _)) = account.history.rings.get(index) else { continue };
+        if matches!(lane.law, Law::Normal) || !is_count(&policy.signals[index]) {
+            continue;
+        }
+        for (back, mean) in (0..).zip(lane.expected.iter_mut()).take(UNDONE_DAYS) {
+            let at = day.plus(-back);
+            *mean *= cohort.usual(*key, at) / cohort.factor(*key, at);
+        }
+    }
+    expected
+}
+
+fn weigh(account: &Account, policy: &Compiled, expected: &Expected, day: Day) -> Corroborated {
     let rules = &policy.corroboration;
     let scan_rules = ScanRules {
         shared_variance: expected.shared_variance,
@@ -121,7 +164,7 @@ pub fn judge(
     }
     found.alarm = rarest
         .filter(|(rate, _)| *rate <= rules.false_high_per_year)
-        .map(|(rate, finding)| alarm(policy, &expected, &scan, finding, (rate, day)));
+        .map(|(rate, finding)| alarm(policy, expected, &scan, finding, (rate, day)));
     found
 }
 

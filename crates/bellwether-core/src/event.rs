@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::Message;
 use crate::id::{AccountId, EventId, MemberId};
 use crate::time::{Day, Millis};
 
@@ -115,6 +116,13 @@ pub enum Input {
     Outcome(Outcome),
     /// Everything that is known of an account is to be deleted.
     Forget(AccountId),
+    /// What a partition says of a cohort.
+    Cohort {
+        /// The partition.
+        source: u32,
+        /// What it says.
+        message: Box<Message>,
+    },
     /// Time passed without input (recorded, so that a replay sees the same).
     Tick,
 }

@@ -62,7 +62,8 @@ fn is_shared(signal: &Signal) -> bool {
 pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: Day) {
     let name = account.segment();
     let mut settled: Vec<(bool, f64, f64)> = Vec::new();
-    let mut told = Told::default();
+    let score = account.hot.published_score.map(|score| i64::from(score.0));
+    let mut told = Told { score, ..Told::default() };
     for (index, signal) in policy.signals.iter().enumerate().filter(|(_, signal)| is_count(signal))
     {
         let Some((key, ring)) = account.history.rings.get(index) else { continue };

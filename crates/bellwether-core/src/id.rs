@@ -96,6 +96,13 @@ identifier! {
     EventId
 }
 
+impl AccountId {
+    /// What stands for all accounts.
+    pub(crate) fn everyone() -> AccountId {
+        AccountId(Arc::from("*"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,7 @@ pub mod corroborate;
 pub mod detect;
 pub mod event;
 pub mod expect;
+pub mod fleet;
 mod forget;
 pub mod history;
 pub mod id;

@@ -50,6 +50,9 @@ pub struct Policy {
     /// When a closed day is judged.
     #[serde(default)]
     pub close: ClosePolicy,
+    /// When a cohort as a whole deviates.
+    #[serde(default)]
+    pub fleet: FleetPolicy,
     /// When evidence agrees.
     #[serde(default)]
     pub corroboration: CorroborationPolicy,
@@ -173,6 +176,23 @@ section! {
         settle_minutes: u32 = 60,
         /// Minutes over which the judgements of accounts are spread, by a hash of their ids (0..=720).
         spread_minutes: u32 = 120,
+    }
+}
+
+section! {
+    /// When a cohort as a whole deviates.
+    FleetPolicy {
+        /// Change of an hour's or a day's sum against what is usual, in percent (10..=90).
+        change_min_pct: f64 = 40.0,
+        /// Standardised deviation of that change (3..=12).
+        z_min: f64 = 5.0,
+        /// Accounts below which a cohort has no fleet view (2..=1000000).
+        accounts_min: u32 = 20,
+        /// Hours after the last period that deviates in which the alert stays open, and alerts of the accounts are held back (1..=336).
+        quiet_hours: u32 = 72,
+        /// An alert of an account is not held back where chance shows the like, against its cohort, only in this share of the cases of
+        /// the budget (0..=1).
+        beyond_hold: f64 = 0.05,
     }
 }
 

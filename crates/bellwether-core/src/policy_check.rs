@@ -12,6 +12,8 @@ pub(crate) const SIGNALS_MAX: usize = 64;
 pub(crate) const CORROBORATED_KIND: &str = "churn_risk";
 /// The kind of an alert that several groups rose far above normal; no signal may use it alone.
 pub(crate) const SPIKE_KIND: &str = "usage_spike";
+/// The kind of an alert of a cohort as a whole; no signal may use it alone.
+pub(crate) const FLEET_KIND: &str = "fleet";
 
 struct Check<'f> {
     file: &'f str,
@@ -132,6 +134,12 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check_calibration(check, &policy.calibration)?;
     check.within("close.settle_minutes", policy.close.settle_minutes, 0.0, 360.0)?;
     check.within("close.spread_minutes", policy.close.spread_minutes, 0.0, 720.0)?;
+    let fleet = &policy.fleet;
+    check.within("fleet.change_min_pct", fleet.change_min_pct, 10.0, 90.0)?;
+    check.within("fleet.z_min", fleet.z_min, 3.0, 12.0)?;
+    check.within("fleet.accounts_min", fleet.accounts_min, 2.0, 1e6)?;
+    check.within("fleet.quiet_hours", fleet.quiet_hours, 1.0, 336.0)?;
+    check.within("fleet.beyond_hold", fleet.beyond_hold, 0.0, 1.0)?;
     check.within("corroboration.shared_events", corroboration.shared_events, 0.05, 1.0)?;
     check.within("corroboration.groups_high", corroboration.groups_high, 2.0, 5.0)?;
     check.within(
@@ -195,7 +203,7 @@ fn check_signal(check: &Check<'_>, at: &str, signal: &Signal) -> Result<(), Poli
     if ["base", "recency", "frequency", "tenure", "clip"].contains(&signal.name.as_str()) {
         return check.fail(format!("{at}.name"), "is the name of a scorecard line: choose another");
     }
-    if signal.kind == CORROBORATED_KIND || signal.kind == SPIKE_KIND {
+    if [CORROBORATED_KIND, SPIKE_KIND, FLEET_KIND].contains(&signal.kind.as_str()) {
         return check.fail(
             format!("{at}.kind"),
             format!("`{}` is a kind of corroborated alerts: choose another", signal.kind),

@@ -83,6 +83,12 @@ impl MemoryState {
     pub fn accounts(&self) -> &BTreeMap<AccountId, Account> {
         &self.accounts
     }
+
+    /// What the cohorts did.
+    #[must_use]
+    pub fn known_cohorts(&self) -> &Cohorts {
+        &self.cohorts
+    }
 }
 
 impl State for MemoryState {
@@ -164,6 +170,7 @@ impl State for MemoryState {
     }
 
     fn set_clock(&mut self, clock: Clock) {
+        self.cohorts.keep_changes();
         self.clock = clock;
     }
 }

@@ -13,7 +13,8 @@ use crate::close::{context, is_unjudged, judge_day, refresh_points, roll_day, ro
 use crate::cohort::Cohorts;
 use crate::detect::{Detector, Deviation, RobustDetector};
 use crate::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
-use crate::history::{DayTotals, mask};
+use crate::fleet::Message;
+use crate::history::{DayTotals, History, Older, mask};
 use crate::id::AccountId;
 use crate::output::{Evidence, HealthRecord, Judged, Maturity, Output, Resolution};
 use crate::points::Points;
@@ -21,8 +22,8 @@ use crate::policy::{Compiled, Direction, Signal};
 use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
 use crate::state::{Clock, State};
-use crate::time::{DAY_MS, Day, Millis};
-use crate::{alert, forget, publish};
+use crate::time::{DAY_MS, Day, HOUR_MS, Millis};
+use crate::{alert, fleet, forget, publish};
 
 /// The pure engine: a policy, a deviation stage and a scorecard.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct Core {
     pub(crate) detector: Arc<dyn Detector>,
     pub(crate) scorer: Arc<dyn Scorer>,
     pub(crate) observer: Option<Observer>,
+    /// Whether there are other partitions, which tell each other of their cohorts.
+    shared: bool,
 }
 
 /// Sees what the scan of every closed day found, and changes nothing: for calibration and figures.
@@ -82,13 +85,20 @@ impl Core {
         detector: Arc<dyn Detector>,
         scorer: Arc<dyn Scorer>,
     ) -> Core {
-        Core { policy, detector, scorer, observer: None }
+        Core { policy, detector, scorer, observer: None, shared: false }
     }
 
     /// The same engine, observed.
     #[must_use]
     pub fn observed(self, observer: Observer) -> Core {
         Core { observer: Some(observer), ..self }
+    }
+
+    /// The same engine for one of so many partitions: where there are others, what it says of its cohorts goes out by [`Cohorts::outbox`], and comes in by
+    /// [`Input::Cohort`].
+    #[must_use]
+    pub fn among(self, partitions: i32) -> Core {
+        Core { shared: partitions > 1, ..self }
     }
 
     /// The policy in force.
@@ -155,6 +165,16 @@ impl Core {
             }
             Input::Forget(account) => {
                 self.forget(state, &account, received_at, out)?;
+                Ok(Ok(Applied::default()))
+            }
+            Input::Cohort { source, message } => {
+                let cohorts = state.cohorts();
+                match *message {
+                    Message::Part(record) => self.add_up(cohorts, out, |adder, cohorts| {
+                        adder.add(cohorts, source, record);
+                    }),
+                    Message::Total(total) => fleet::learn(cohorts, &self.policy, &total),
+                }
                 Ok(Ok(Applied::default()))
             }
             Input::Tick => {
@@ -232,6 +252,13 @@ impl Core {
                 Some(Backfill { floor: account.hot.last_event_at, since: clock });
         }
         let distinct_dropped = self.count(&mut account, &event, &matched);
+        let hour = event.occurred_at.0.div_euclid(HOUR_MS);
+        if hour + fleet::CORRECTED_HOURS > clock.0.div_euclid(HOUR_MS) {
+            let amounts = fleet::amounts(&self.policy, &matched, event.value);
+            if !amounts.is_empty() {
+                state.cohorts().count(account.segment(), hour, &amounts);
+            }
+        }
         if event.occurred_at < clock.plus(-self.policy.lateness_ms()) {
             account.hot.held_until = Some(clock);
         }
@@ -353,16 +380,71 @@ impl Core {
         clock.newest = Some(to);
         let watermark = to.plus(-self.policy.lateness_ms());
         let mut closed = 0;
-        while let Some((_, id)) = state.next_due(watermark)? {
-            let Some(mut account) = state.take(&id)? else { break };
-            self.realign(&mut account);
-            closed += self.pass_time(&mut account, state.cohorts(), out);
-            state.put(account)?;
+        let correctable = watermark.plus(-fleet::CORRECTED_HOURS * HOUR_MS);
+        let from = clock.fired.map_or(watermark, |fired| fired.max(correctable));
+        let mut tell_at = fleet::told_after(from);
+        loop {
+            while let Some((_, id)) = state.next_due(watermark.min(tell_at))? {
+                let Some(mut account) = state.take(&id)? else { break };
+                self.realign(&mut account);
+                closed += self.pass_time(&mut account, state.cohorts(), out);
+                state.put(account)?;
+            }
+            if tell_at > watermark {
+                break;
+            }
+            self.tell(state.cohorts(), tell_at, out);
+            tell_at = fleet::told_after(tell_at);
         }
         clock.fired = Some(watermark);
         clock.horizon = clock.horizon.max(Some(watermark.plus(-self.policy.grace_ms())));
         state.set_clock(clock);
         Ok(closed)
+    }
+
+    /// Says what is new of the partition's cohorts.
+    fn tell(&self, cohorts: &mut Cohorts, at: Millis, out: &mut Vec<Output>) {
+        let told = fleet::tell(cohorts, &self.policy, at);
+        self.add_up(cohorts, out, |adder, cohorts| {
+            for record in told {
+                if self.shared {
+                    cohorts.send(Message::Part(record));
+                } else {
+                    adder.add(cohorts, 0, record);
+                }
+            }
+            adder.pass(cohorts, at);
+        });
+    }
+
+    /// Adds up cohorts, and says what came of it.
+    fn add_up(
+        &self,
+        cohorts: &mut Cohorts,
+        out: &mut Vec<Output>,
+        add: impl FnOnce(&mut fleet::Adder<'_>, &mut Cohorts),
+    ) {
+        let (policy, model_version) = (&*self.policy, self.scorer.version());
+        let mut adder = fleet::Adder { policy, model_version, totals: Vec::new(), out };
+        add(&mut adder, cohorts);
+        let totals = adder.totals;
+        for total in totals {
+            if self.shared {
+                cohorts.send(Message::Total(total));
+            } else {
+                fleet::learn(cohorts, &self.policy, &total);
+            }
+        }
+    }
+
+    /// The open fleet alerts that a partition has added up, as a read model shows them.
+    #[must_use]
+    pub fn view_fleet(&self, cohorts: &Cohorts) -> Vec<Output> {
+        let open = cohorts.iter().filter_map(|(name, cohort)| {
+            let open = cohort.fleet()?.open.as_ref()?;
+            Some(fleet::event(&self.policy, self.scorer.version(), name, open))
+        });
+        open.map(|event| Output::Alert(Box::new(event))).collect()
     }
 
     /// Gives the account one state per signal of the policy, in its order. Points of signals that are gone move to the
@@ -720,7 +802,9 @@ pub fn seen_hash(event: &Event) -> u64 {
 fn begin(account: &mut Account, day: Day, at: Millis) {
     let returning = account.history.newest.is_some();
     if returning {
-        account.history = crate::history::History::default();
+        // Zeros take the place of what was older, since a store writes what is there.
+        let older = account.history.older.iter().map(|(key, _)| (*key, Older::default())).collect();
+        account.history = History { older, ..History::default() };
         account.hot.first_event_at = Some(at);
         account.hot.activity = crate::history::Activity::default();
         account.hot.maturity = None;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bellwether_core::event::{Event, Input};
 use bellwether_core::id::{AccountId, EventId};
-use bellwether_core::output::{Output, Severity, Transition};
+use bellwether_core::output::{AlertEvent, Output, Severity, Transition};
 use bellwether_core::policy::Compiled;
 use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::Core;
@@ -85,13 +85,20 @@ struct Fleet {
     policy: Arc<Compiled>,
     /// Accounts with an urgent alert, with the day after [`START`] on which it was raised.
     alarmed: BTreeSet<(usize, i32)>,
+    /// What was published of the fleet as a whole.
+    fleet_alerts: Vec<AlertEvent>,
 }
 
 /// Runs a fleet of which account, signal and day are expected to do `change` times what is usual there.
 fn run(days: i32, seed: u64, change: impl Fn(usize, usize, i32) -> f64) -> Fleet {
     let policy = Arc::new(Compiled::parse("fleet.toml", POLICY).expect("a good policy"));
     let core = Core::new(Arc::clone(&policy));
-    let mut fleet = Fleet { state: MemoryState::default(), policy, alarmed: BTreeSet::new() };
+    let mut fleet = Fleet {
+        state: MemoryState::default(),
+        policy,
+        alarmed: BTreeSet::new(),
+        fleet_alerts: Vec::new(),
+    };
     let mut chance = Chance(seed);
     let levels: Vec<[f64; 3]> =
         (0..ACCOUNTS).map(|_| [0; 3].map(|_| (chance.unit() * 3.4).exp())).collect();
@@ -135,6 +142,10 @@ impl Fleet {
     fn note(&mut self, out: &mut Vec<Output>) {
         for output in out.drain(..) {
             let Output::Alert(event) = output else { continue };
+            if event.kind == "fleet" {
+                self.fleet_alerts.push(*event);
+                continue;
+            }
             if event.severity >= Severity::High && event.transition == Transition::Opened {
                 let account = event.account_id.as_str().parse().expect("a number");
                 let day = event.at.0.div_euclid(DAY_MS) - i64::from(START.0);
@@ -173,6 +184,7 @@ fn a_fleet_to_which_nothing_happens_stays_as_it_is() {
     // The budget is a tenth of an alert per account and year: six in this fleet.
     let alarms = fleet.alarmed.len();
     assert!(alarms <= 15, "{alarms} urgent alerts in {ACCOUNTS} account years");
+    assert_eq!(fleet.fleet_alerts, []);
 }
 
 #[test]
@@ -180,7 +192,32 @@ fn what_happens_to_all_is_no_news_about_one() {
     // A holiday that nobody announced, and five days in which two thirds of everything is missing.
     let outage = |day: i32| (220..225).contains(&day) || day == 180;
     let mut fleet = run(260, 2, |_, _, day| if outage(day) { 0.35 } else { 1.0 });
-    assert!(fleet.alarmed_within(180, 184) + fleet.alarmed_within(220, 232) <= 2);
+    assert_eq!(fleet.alarmed_within(180, 184) + fleet.alarmed_within(220, 228), 0);
+    // The fleet is told of both, once, when the first hour that is short has passed, and until three days after the last one.
+    let day_of = |event: &AlertEvent| event.at.0.div_euclid(DAY_MS) - i64::from(START.0);
+    let of = |transition: Transition| -> Vec<i64> {
+        let events = fleet.fleet_alerts.iter().filter(|event| event.transition == transition);
+        events.map(day_of).collect()
+    };
+    assert_eq!(of(Transition::Opened), [180, 220], "{:?}", fleet.fleet_alerts);
+    assert_eq!(of(Transition::Resolved), [184, 228]);
+    let first = &fleet.fleet_alerts[0];
+    assert_eq!((first.account_id.as_str(), first.severity), ("*", Severity::High));
+    assert_eq!(first.evidence.len(), 3);
+    for item in &first.evidence {
+        let change = item.change_pct.expect("there is a usual count");
+        assert!((change + 65.0).abs() < 10.0 && item.z < -5.0 && item.risk, "{item:?}");
+    }
+    assert!(first.title.contains(" of all accounts fell by "), "{}", first.title);
+    assert!(
+        first.title.contains("at 12:00 UTC on 2024-06-29, and 2 more signals"),
+        "{}",
+        first.title
+    );
+    let last = fleet.fleet_alerts.last().expect("resolved");
+    let held = last.title.rsplit_once("; ").expect("some were held back").1;
+    let held: u32 = held.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+    assert!(held > ACCOUNTS as u32 / 4, "{}", last.title);
     let quiet = fleet.policy.keys()[0];
     let cohort = fleet.state.cohorts().named(None);
     // 2024-06-29 and 2024-08-10 were Saturdays: 0.6 of an average day by themselves.

@@ -321,6 +321,10 @@ impl KafkaLog {
 }
 
 impl Log for KafkaLog {
+    fn partitions(&self) -> i32 {
+        i32::try_from(self.partitions).unwrap_or(i32::MAX)
+    }
+
     fn poll(&mut self, records_max: usize, timeout: Duration) -> Result<Poll, LogError> {
         self.usable()?;
         let deadline = Instant::now() + timeout;

@@ -142,6 +142,9 @@ pub struct Read {
 
 /// A durable, partitioned, transactional log, as one worker sees it.
 pub trait Log: Send {
+    /// How many partitions each input has.
+    fn partitions(&self) -> i32;
+
     /// Waits for up to `timeout` and returns at most `records_max` records, or one change of ownership.
     fn poll(&mut self, records_max: usize, timeout: Duration) -> Result<Poll, LogError>;
 

@@ -55,6 +55,8 @@ pub struct TopicNames {
     pub seen_changelog: String,
     /// Internal: recorded time.
     pub ticks: String,
+    /// Internal: what partitions tell each other of cohorts.
+    pub cohort_stats: String,
 }
 
 impl Default for TopicNames {
@@ -70,6 +72,7 @@ impl Default for TopicNames {
             state_changelog: "bellwether.state.changelog".to_owned(),
             seen_changelog: "bellwether.seen.changelog".to_owned(),
             ticks: "bellwether.ticks".to_owned(),
+            cohort_stats: "bellwether.cohort-stats".to_owned(),
         }
     }
 }
@@ -186,6 +189,16 @@ impl TopicNames {
             TopicSpec {
                 stamped_by_broker: true,
                 ..spec(&self.ticks, "recorded time", false, delete, None)
+            },
+            TopicSpec {
+                stamped_by_broker: true,
+                ..spec(
+                    &self.cohort_stats,
+                    "cohorts across partitions",
+                    false,
+                    delete,
+                    Some(7 * DAY_MS),
+                )
             },
         ]);
         specs

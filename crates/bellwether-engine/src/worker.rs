@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether_core::event::Input;
+use bellwether_core::fleet::Message;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{HealthRecord, Output};
 use bellwether_core::reject::Reject;
@@ -25,11 +26,13 @@ use bellwether_core::time::Millis;
 use bellwether_store::error::StoreError;
 use bellwether_store::kill_point;
 use bellwether_store::task::{Store, StoreOptions, StoreReader, Stream};
+use bellwether_wire::cohort_stats;
 use bellwether_wire::dead_letter::DeadLetter;
 use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::Encoder;
 
 use crate::clock::{Clock, SystemClock};
+use crate::embedded::partition_of;
 use crate::log::{Append, Log, LogError, Poll, Record, Remedy, Topic, Transaction};
 use crate::memory::Memory;
 use crate::metrics::{self, Metrics};
@@ -210,6 +213,8 @@ pub struct Worker {
     reported_at: Duration,
     /// Types of events that feed no signal, and were named.
     unmatched: BTreeSet<String>,
+    /// How many partitions there are, once the log was open.
+    partitions: i32,
 }
 
 impl std::fmt::Debug for Worker {
@@ -248,6 +253,7 @@ impl Worker {
             rebuilt: BTreeSet::new(),
             reported_at: clock.elapsed(),
             unmatched: BTreeSet::new(),
+            partitions: 1,
             clock,
         }
     }
@@ -313,7 +319,10 @@ impl Worker {
     fn connect(&mut self, retry_at: Duration) -> Result<(), WorkerError> {
         let left = retry_at.saturating_sub(self.clock.elapsed());
         self.connection = if left.is_zero() {
-            Connection::Open((self.open)()?)
+            let log = (self.open)()?;
+            self.partitions = log.partitions();
+            self.core = self.core.clone().among(self.partitions);
+            Connection::Open(log)
         } else {
             self.clock.sleep(left.min(NAP));
             Connection::Closed { retry_at }
@@ -546,6 +555,7 @@ impl Worker {
                 outputs.clear();
             }
         }
+        outputs.extend(self.core.view_fleet(store.known_cohorts()));
         self.shared.read_model.publish(partition, &outputs);
         Ok(())
     }
@@ -666,7 +676,11 @@ impl Worker {
             Ok(input) => {
                 let kind = match &input {
                     Input::Event(event) => Some(event.kind.clone()),
-                    Input::Profile(_) | Input::Outcome(_) | Input::Forget(_) | Input::Tick => None,
+                    Input::Profile(_)
+                    | Input::Outcome(_)
+                    | Input::Forget(_)
+                    | Input::Cohort { .. }
+                    | Input::Tick => None,
                 };
                 let outputs = batch.outputs.entry(record.partition).or_default();
                 let Some(task) = self.tasks.get_mut(&record.partition) else {
@@ -712,6 +726,9 @@ impl Worker {
         let topic: &str = &record.topic;
         if topic == topics.ticks {
             return Ok(Input::Tick);
+        }
+        if topic == topics.cohort_stats {
+            return cohort_stats::decode(payload);
         }
         if topic == topics.profiles && payload.is_none() {
             return Decoder::deletion(key).map(Input::Forget);
@@ -824,7 +841,28 @@ impl Worker {
         let topics = &self.settings.topics;
         let state: Topic = topics.state_changelog.as_str().into();
         let seen: Topic = topics.seen_changelog.as_str().into();
+        let cohort_stats: Topic = topics.cohort_stats.as_str().into();
         let Some(task) = self.tasks.get_mut(&partition) else { return Ok(()) };
+        for message in task.store.known_cohorts().outbox() {
+            let key = message.cohort().as_bytes().to_vec();
+            let to = match message {
+                Message::Part(_) => {
+                    let adds_up = partition_of(&key, self.partitions);
+                    adds_up..adds_up + 1
+                }
+                Message::Total(_) => 0..self.partitions,
+            };
+            let source = u32::try_from(partition).unwrap_or(0);
+            let payload = cohort_stats::encode(source, message);
+            transaction.appends.extend(to.map(|to| Append {
+                topic: Arc::clone(&cohort_stats),
+                partition: to,
+                key: Some(key.clone()),
+                payload: Some(payload.clone()),
+                headers: Vec::new(),
+                timestamp_ms: None,
+            }));
+        }
         for change in task.store.staged()? {
             let topic = match change.stream {
                 Stream::State => &state,
@@ -1005,7 +1043,7 @@ impl TopicNames {
     /// The topics that workers read, co-partitioned.
     #[must_use]
     pub fn inputs(&self) -> Vec<String> {
-        let others = [&self.profiles, &self.outcomes, &self.ticks];
+        let others = [&self.profiles, &self.outcomes, &self.ticks, &self.cohort_stats];
         self.events.iter().chain(others).cloned().collect()
     }
 }

@@ -8,13 +8,20 @@
 //! | `A` account `00` `04` signal (u32, big-endian) value | [`Activity`](bellwether_core::history::Activity) |
 //! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
-//! | `D` cohort `00` day (i64, sortable) | [`CohortDay`](bellwether_core::cohort::CohortDay) |
+//! | `D` `01` cohort `00` day (i64, sortable) | [`CohortDay`](bellwether_core::cohort::CohortDay) |
+//! | `D` `02` cohort `00` hour (i64, sortable) | [`CohortHour`](bellwether_core::cohort::CohortHour) |
+//! | `D` `03` cohort `00` day (i64, sortable) | [`DayTotal`](bellwether_core::cohort::DayTotal) |
+//! | `D` `04` cohort `00` hour or day (`00` or `01`, i64, sortable) partition (u32, big-endian) | [`Part`](bellwether_core::fleet::Part) |
+//! | `D` `05` cohort `00` | [`FleetState`](bellwether_core::fleet::FleetState) |
+//! | `D` `06` cohort `00` | until when alerts are held back |
 //!
 //! Identifiers hold no control characters, so `00` ends one safely, and no account's rows lie between another's.
 //! **Key bytes never change meaning**; a new kind of row gets a new byte. A value is a version byte and postcard, or for some kinds a
 //! later [`format`](crate::format).
 
 use bellwether_core::account::{ActivityKey, SignalKey};
+use bellwether_core::cohort::{CohortKey, CohortRow};
+use bellwether_core::fleet::Period;
 use bellwether_core::id::AccountId;
 use bellwether_core::time::Day;
 use serde::{Deserialize, Serialize};
@@ -33,6 +40,14 @@ const KIND_HISTORY: u8 = 2;
 const KIND_PROFILE: u8 = 3;
 const KIND_ACTIVITY: u8 = 4;
 const KIND_OLDER: u8 = 5;
+const COHORT_DAY: u8 = 1;
+const COHORT_HOUR: u8 = 2;
+const COHORT_TOTAL: u8 = 3;
+const COHORT_PART: u8 = 4;
+const COHORT_FLEET: u8 = 5;
+const COHORT_HOLD: u8 = 6;
+const PERIOD_HOUR: u8 = 0;
+const PERIOD_DAY: u8 = 1;
 
 /// The key of the partition's clock.
 pub(crate) const CLOCK_KEY: &[u8] = &[TAG_CLOCK];
@@ -61,16 +76,87 @@ pub(crate) enum AccountRow {
 pub(crate) enum RowKey {
     Clock,
     Account(AccountId, AccountRow),
-    Cohort(String, Day),
+    Cohort(String, CohortKey),
 }
 
-/// The key of a cohort's day.
-pub(crate) fn cohort_key(name: &str, day: Day) -> Vec<u8> {
-    let mut key = vec![TAG_COHORT];
-    key.extend_from_slice(name.as_bytes());
-    key.push(TERMINATOR);
-    key.extend_from_slice(&sortable(day.0.into()));
-    key
+/// The key of a cohort's row. The kind comes first, so that the length of what follows the name is known, whatever the name holds.
+pub(crate) fn cohort_key(name: &str, key: CohortKey) -> Vec<u8> {
+    let (kind, rest) = match key {
+        CohortKey::Day(day) => (COHORT_DAY, sortable(day.0.into()).to_vec()),
+        CohortKey::Hour(hour) => (COHORT_HOUR, sortable(hour).to_vec()),
+        CohortKey::Total(day) => (COHORT_TOTAL, sortable(day.0.into()).to_vec()),
+        CohortKey::Part(period, source) => {
+            let (which, number) = match period {
+                Period::Hour(hour) => (PERIOD_HOUR, hour),
+                Period::Day(day) => (PERIOD_DAY, day.0.into()),
+            };
+            let mut rest = vec![which];
+            rest.extend_from_slice(&sortable(number));
+            rest.extend_from_slice(&source.to_be_bytes());
+            (COHORT_PART, rest)
+        }
+        CohortKey::Fleet => (COHORT_FLEET, Vec::new()),
+        CohortKey::Hold => (COHORT_HOLD, Vec::new()),
+    };
+    let mut bytes = vec![TAG_COHORT, kind];
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.push(TERMINATOR);
+    bytes.extend_from_slice(&rest);
+    bytes
+}
+
+fn read_cohort_key(kind: u8, rest: &[u8]) -> Option<(String, CohortKey)> {
+    let length = match kind {
+        COHORT_DAY | COHORT_HOUR | COHORT_TOTAL => 8,
+        COHORT_PART => 13,
+        COHORT_FLEET | COHORT_HOLD => 0,
+        _ => return None,
+    };
+    let (name, rest) = rest.split_at_checked(rest.len().checked_sub(length)?)?;
+    let (&TERMINATOR, name) = name.split_last()? else { return None };
+    let number = |bytes: &[u8]| Some(from_sortable(*bytes.first_chunk::<8>()?));
+    let day = |bytes: &[u8]| Some(Day(i32::try_from(number(bytes)?).ok()?));
+    let key = match kind {
+        COHORT_DAY => CohortKey::Day(day(rest)?),
+        COHORT_HOUR => CohortKey::Hour(number(rest)?),
+        COHORT_TOTAL => CohortKey::Total(day(rest)?),
+        COHORT_PART => {
+            let (which, rest) = rest.split_first()?;
+            let period = match *which {
+                PERIOD_HOUR => Period::Hour(number(rest)?),
+                PERIOD_DAY => Period::Day(day(rest)?),
+                _ => return None,
+            };
+            CohortKey::Part(period, u32::from_be_bytes(*rest.last_chunk::<4>()?))
+        }
+        COHORT_FLEET => CohortKey::Fleet,
+        _ => CohortKey::Hold,
+    };
+    Some((std::str::from_utf8(name).ok()?.to_owned(), key))
+}
+
+/// A row of a cohort as bytes.
+pub(crate) fn encode_cohort(row: &CohortRow) -> Vec<u8> {
+    match row {
+        CohortRow::Day(row) => encode(row),
+        CohortRow::Hour(row) => encode(row),
+        CohortRow::Total(row) => encode(row),
+        CohortRow::Part(row) => encode(row),
+        CohortRow::Fleet(row) => encode(row),
+        CohortRow::Hold(row) => encode(row),
+    }
+}
+
+/// A row of a cohort, read.
+pub(crate) fn decode_cohort(key: CohortKey, value: &[u8]) -> Result<CohortRow, StoreError> {
+    Ok(match key {
+        CohortKey::Day(_) => CohortRow::Day(decode("a row of a cohort's day", value)?),
+        CohortKey::Hour(_) => CohortRow::Hour(decode("a row of a cohort's hour", value)?),
+        CohortKey::Total(_) => CohortRow::Total(decode("a row of a cohort's sums", value)?),
+        CohortKey::Part(..) => CohortRow::Part(decode("a row of a partition's sums", value)?),
+        CohortKey::Fleet => CohortRow::Fleet(decode("a row of a cohort as a whole", value)?),
+        CohortKey::Hold => CohortRow::Hold(decode("a row of held back alerts", value)?),
+    })
 }
 
 impl AccountRow {
@@ -134,12 +220,9 @@ impl RowKey {
     pub(crate) fn decode(key: &[u8]) -> Result<RowKey, StoreError> {
         let read = || match key {
             [TAG_CLOCK] => Some(RowKey::Clock),
-            [TAG_COHORT, rest @ ..] => {
-                let (name, day) = rest.split_last_chunk::<8>()?;
-                let (end, name) = name.split_last()?;
-                let day = i32::try_from(from_sortable(*day)).ok()?;
-                let name = std::str::from_utf8(name).ok()?.to_owned();
-                (*end == TERMINATOR).then_some(RowKey::Cohort(name, Day(day)))
+            [TAG_COHORT, kind, rest @ ..] => {
+                let (name, key) = read_cohort_key(*kind, rest)?;
+                Some(RowKey::Cohort(name, key))
             }
             [TAG_ACCOUNT, rest @ ..] => {
                 let end = rest.iter().position(|&byte| byte == TERMINATOR)?;

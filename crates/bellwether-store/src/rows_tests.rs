@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use bellwether_core::account::{Backfill, Hot, SignalState, StoredBaseline};
 use bellwether_core::alert::OpenAlert;
-use bellwether_core::cohort::{CohortDay, DaySum, Ratio};
+use bellwether_core::cohort::{CohortDay, CohortHour, CohortKey, DaySum, DayTotal, Ratio};
 use bellwether_core::event::{OutcomeKind, Profile};
+use bellwether_core::fleet::{FleetState, Noise, OpenFleet, Part, Period, Sums};
 use bellwether_core::history::{Activity, DayTotals, History, Older, Ring};
 use bellwether_core::output::{Band, Category, Evidence, Maturity, Severity, Transition};
 use bellwether_core::points::Points;
@@ -191,7 +192,60 @@ fn fixtures_of_partition_rows_read_as_they_were_written() {
     };
     let signals = vec![(SignalKey(7), sums), (SignalKey(8), DaySum::default())];
     let (shared, drift) = (Ratio { sum: 3.0, weight: 21.0 }, Ratio { sum: 0.25, weight: 0.5 });
-    check_plain("cohort", &CohortDay { signals, shared, drift });
+    check_plain(
+        "cohort",
+        &CohortDay {
+            accounts: 40,
+            score: (280_000, 39),
+            held_back: 2,
+            told: true,
+            signals,
+            shared,
+            drift,
+        },
+    );
+    check_plain("hour", &CohortHour { told: false, counts: vec![(SignalKey(7), 12.5)] });
+    let compared = Sums { weight: 120.5, relative: 110.25, compared: 100.0, usual: 99.5 };
+    let signals = vec![(SignalKey(7), compared)];
+    check_plain("total", &DayTotal { accounts: 160, signals: signals.clone() });
+    let part =
+        Part { at: Millis(1_772_413_200_000), accounts: 40, score: (9, 1), held_back: 1, signals };
+    check_plain("part", &part);
+    let evidence = bellwether_core::output::Evidence {
+        signal: "logins".to_owned(),
+        category: bellwether_core::output::Category::Engagement,
+        group: "visits".to_owned(),
+        observed: 1_203.0,
+        baseline: 4_010.0,
+        unit: "in the hour".to_owned(),
+        change_pct: Some(-70.0),
+        z: -9.5,
+        risk: true,
+        onset: Day(20_500),
+        window_days: 1,
+        text: "logins of all accounts fell by 70 % at 14:00 UTC on 2026-02-16".to_owned(),
+    };
+    let open = OpenFleet {
+        id: "ab".to_owned(),
+        opened_at: Millis(1_772_413_200_000),
+        last: (Transition::Updated, Millis(1_772_416_800_000)),
+        sequence: 2,
+        until: Millis(1_772_416_800_000),
+        held_back: 412,
+        evidence: vec![evidence],
+        score: Points(7_150),
+        title: "logins of all accounts fell".to_owned(),
+    };
+    let mut noise = Noise::default();
+    noise.see(0.25);
+    let state = FleetState {
+        sources: vec![(3, 492_337)],
+        pending: vec![Period::Hour(492_336), Period::Day(Day(20_513))],
+        weighed: (Some(492_335), None),
+        noise: [vec![(SignalKey(7), noise)], Vec::new()],
+        open: Some(open),
+    };
+    check_plain("fleet", &state);
     let hours = vec![(-1, vec![1, 2]), (492_312, vec![0, u64::MAX])];
     check("seen", &SeenRecord { hours });
 }
@@ -206,7 +260,18 @@ fn keys_keep_their_bytes() {
     assert_eq!(AccountRow::Activity(activity).key(&id), b"Aacme\x00\x04\x01\x02\x03\x04kim");
     assert_eq!(AccountRow::Older.key(&id), b"Aacme\x00\x05");
     assert_eq!(CLOCK_KEY, b"C");
-    assert_eq!(cohort_key("smb", Day(1)), b"Dsmb\x00\x80\0\0\0\0\0\0\x01");
+    let one = b"\x80\0\0\0\0\0\0\x01";
+    let part = [&b"D\x04smb\x00\x01"[..], one, b"\0\0\0\x07"].concat();
+    for (key, bytes) in [
+        (CohortKey::Day(Day(1)), [&b"D\x01smb\x00"[..], one].concat()),
+        (CohortKey::Hour(1), [&b"D\x02smb\x00"[..], one].concat()),
+        (CohortKey::Total(Day(1)), [&b"D\x03smb\x00"[..], one].concat()),
+        (CohortKey::Part(Period::Day(Day(1)), 7), part),
+        (CohortKey::Fleet, b"D\x05smb\x00".to_vec()),
+        (CohortKey::Hold, b"D\x06smb\x00".to_vec()),
+    ] {
+        assert_eq!(cohort_key("smb", key), bytes);
+    }
 }
 
 #[test]
@@ -254,10 +319,24 @@ proptest! {
         let id = AccountId::new(&id).expect("no control characters");
         let other = AccountId::new(&other).expect("no control characters");
         let activity = ActivityKey { signal: SignalKey(signal), value };
-        let cohort = cohort_key(other.as_str(), Day(signal.cast_signed()));
-        let read = RowKey::Cohort(other.to_string(), Day(signal.cast_signed()));
-        prop_assert_eq!(RowKey::decode(&cohort), Ok(read));
-        prop_assert!(cohort.as_slice() >= COHORTS_BEGIN && cohort.as_slice() < COHORTS_END);
+        let (day, hour) = (Day(signal.cast_signed()), i64::from(signal) << 16);
+        for key in [
+            CohortKey::Day(day),
+            CohortKey::Hour(hour),
+            CohortKey::Total(day),
+            CohortKey::Part(Period::Hour(hour), signal),
+            CohortKey::Part(Period::Day(day), signal),
+            CohortKey::Fleet,
+            CohortKey::Hold,
+        ] {
+            // Names of cohorts are people's own text.
+            for name in [other.as_str(), &activity.value] {
+                let cohort = cohort_key(name, key);
+                let read = RowKey::Cohort(name.to_owned(), key);
+                prop_assert_eq!(RowKey::decode(&cohort), Ok(read));
+                prop_assert!(cohort.as_slice() >= COHORTS_BEGIN && cohort.as_slice() < COHORTS_END);
+            }
+        }
         let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older];
         for row in rows.into_iter().chain([AccountRow::Activity(activity)]) {
             let key = row.key(&id);

@@ -418,6 +418,12 @@ impl Store {
         Ok(self.touched.get_mut(id).expect("it was inserted where it was missing"))
     }
 
+    /// The cohorts as they stand.
+    #[must_use]
+    pub fn known_cohorts(&self) -> &Cohorts {
+        &self.cohorts
+    }
+
     fn stage(&self) -> Result<Vec<Change>, StoreError> {
         let mut rows = BTreeMap::new();
         for (id, touched) in &self.touched {
@@ -429,8 +435,8 @@ impl Store {
         if self.clock != self.clock_committed {
             rows.insert(rows::CLOCK_KEY.to_vec(), Some(format::encode(&self.clock, self.format)));
         }
-        for (name, day, row) in self.cohorts.changed() {
-            rows.insert(rows::cohort_key(name, day), row.map(rows::encode));
+        for (name, key, row) in self.cohorts.changed() {
+            rows.insert(rows::cohort_key(name, key), row.as_ref().map(rows::encode_cohort));
         }
         let state =
             rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });

@@ -8,6 +8,7 @@
 //! - Registry calls block: use this crate from plain threads, never from an async runtime's worker.
 //! - Deliberately absent: Kafka, state, decisions.
 
+pub mod cohort_stats;
 pub mod dead_letter;
 pub mod decode;
 pub mod encode;

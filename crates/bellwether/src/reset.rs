@@ -66,8 +66,10 @@ fn open(args: &ResetArgs, config: &Config) -> Result<Log> {
     Ok(Log::Kafka(Box::new(KafkaReset::new(&options, &config.application_id)?)))
 }
 
-fn changelogs(config: &Config) -> [String; 2] {
-    [config.topics.state_changelog.clone(), config.topics.seen_changelog.clone()]
+fn changelogs(config: &Config) -> [String; 3] {
+    // What partitions told each other belongs to their state.
+    let topics = &config.topics;
+    [&topics.state_changelog, &topics.seen_changelog, &topics.cohort_stats].map(Clone::clone)
 }
 
 fn plan(log: &Log, config: &Config) -> Result<Plan> {

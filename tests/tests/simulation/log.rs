@@ -254,6 +254,10 @@ fn receipt(transaction: &Transaction, offsets: Vec<i64>) -> Receipt {
 }
 
 impl Log for ModelLog {
+    fn partitions(&self) -> i32 {
+        lock(&self.broker).partitions()
+    }
+
     fn poll(&mut self, records_max: usize, _timeout: Duration) -> Result<Poll, LogError> {
         let broker = Arc::clone(&self.broker);
         let mut model = lock(&broker);

@@ -3,17 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::account::Account;
+use bellwether_core::cohort::Cohorts;
 use bellwether_core::event::Input;
+use bellwether_core::fleet::Message;
 use bellwether_core::output::Output;
 use bellwether_core::reject::Reject;
 use bellwether_core::state::{Clock, MemoryState, State};
 use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
+use bellwether_engine::embedded::partition_of;
 use bellwether_engine::log::{Record, Topic};
 use bellwether_engine::topics::TopicNames;
 use bellwether_store::task::{Store, Stream};
 use bellwether_tests::{assert_same, text};
+use bellwether_wire::cohort_stats;
 use bellwether_wire::dead_letter::DeadLetter;
 use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::Encoder;
@@ -34,6 +37,7 @@ pub(crate) struct Found {
     pub(crate) dead_letters: u64,
     pub(crate) days_closed: u64,
     pub(crate) forgotten: u64,
+    pub(crate) told: u64,
     pub(crate) live_stores: u64,
     pub(crate) standby_copies: u64,
 }
@@ -46,6 +50,7 @@ impl std::ops::AddAssign for Found {
         self.dead_letters += other.dead_letters;
         self.days_closed += other.days_closed;
         self.forgotten += other.forgotten;
+        self.told += other.told;
         self.live_stores += other.live_stores;
         self.standby_copies += other.standby_copies;
     }
@@ -65,17 +70,23 @@ pub(crate) fn verify(world: &World<'_>, core: &Core, topics: &TopicNames) -> Fou
             assert_same(&format!("{name} [{partition}]"), &published, records);
             found.outputs += records.len() as u64;
         }
+        for to in 0..world.partitions {
+            let place: Place = (topics.cohort_stats.as_str().into(), to);
+            let prefix = format!("{{\"source\":{partition},");
+            let told: Vec<Option<String>> = broker
+                .committed_records(&place)
+                .into_iter()
+                .map(|record| text(record.payload.as_deref()))
+                .filter(|payload| payload.as_ref().is_some_and(|text| text.starts_with(&prefix)))
+                .collect();
+            let expected = expected.told.get(&to).cloned().unwrap_or_default();
+            assert_same(&format!("told by {partition} to {to}"), &told, &expected);
+        }
         found.alerts += expected.outputs[&topics.alerts].len() as u64;
         found.dead_letters += expected.outputs[&topics.dead_letters].len() as u64;
-        let accounts: Vec<Account> = expected.state.accounts().values().cloned().collect();
-        same_state(
-            "restored from the changelog",
-            &restored(&broker, topics, partition),
-            &accounts,
-            expected.state.clock(),
-        );
-        let compared =
-            live_stores(world, &broker, topics, partition, &accounts, expected.state.clock());
+        let known = known(&expected.state);
+        same_state("restored from the changelog", &restored(&broker, topics, partition), &known);
+        let compared = live_stores(world, &broker, topics, partition, &known);
         found.live_stores += compared;
         // Only one process owns a partition: what others have of it is a copy.
         found.standby_copies += compared.saturating_sub(1);
@@ -117,6 +128,8 @@ fn every_record_once(broker: &Broker, topics: &TopicNames, partitions: i32) {
 struct Expected {
     state: MemoryState,
     outputs: BTreeMap<String, Vec<Published>>,
+    /// What the partition tells others of its cohorts, by the partition that it tells.
+    told: BTreeMap<i32, Vec<Option<String>>>,
 }
 
 impl Expected {
@@ -134,7 +147,10 @@ impl Expected {
         let mut expected = Expected {
             state: MemoryState::default(),
             outputs: kinds.map(|name| (name.clone(), Vec::new())).into(),
+            told: BTreeMap::new(),
         };
+        let partitions = broker.partitions();
+        let core = core.clone().among(partitions);
         for (place, offset) in broker.processed().iter().filter(|(place, _)| place.1 == partition) {
             let record = broker.committed_record(place, *offset).expect("it was processed");
             found.inputs += 1;
@@ -147,6 +163,22 @@ impl Expected {
                 }
                 Err(reject) => Err(reject),
             };
+            let cohorts = expected.state.cohorts();
+            for message in cohorts.outbox() {
+                let payload = cohort_stats::encode(partition.cast_unsigned(), message);
+                let to = match message {
+                    Message::Part(_) => {
+                        let adds_up = partition_of(message.cohort().as_bytes(), partitions);
+                        adds_up..adds_up + 1
+                    }
+                    Message::Total(_) => 0..partitions,
+                };
+                found.told += 1;
+                for to in to {
+                    expected.told.entry(to).or_default().push(text(Some(&payload)));
+                }
+            }
+            cohorts.settle();
             for output in &out {
                 found.forgotten += u64::from(matches!(output, Output::Forgotten(_)));
                 let name = match output {
@@ -175,6 +207,8 @@ fn decode(decoder: &mut Decoder, topics: &TopicNames, record: &Record) -> Result
     let topic: &str = &record.topic;
     let input = if topic == topics.ticks {
         return Ok(Input::Tick);
+    } else if topic == topics.cohort_stats {
+        cohort_stats::decode(payload)
     } else if topic == topics.profiles && payload.is_none() {
         Decoder::deletion(key).map(Input::Forget)
     } else if topic == topics.profiles {
@@ -191,7 +225,7 @@ fn decode(decoder: &mut Decoder, topics: &TopicNames, record: &Record) -> Result
 }
 
 /// A store built from the changelogs alone.
-fn restored(broker: &Broker, topics: &TopicNames, partition: i32) -> (Vec<Account>, Clock) {
+fn restored(broker: &Broker, topics: &TopicNames, partition: i32) -> Known {
     let disk = bellwether_store::memory::MemoryDisk::default();
     let dir = store_dir(partition);
     let mut store =
@@ -216,19 +250,28 @@ fn changelogs(topics: &TopicNames) -> [(Stream, Topic); 2] {
     ]
 }
 
-fn contents(store: &Store) -> (Vec<Account>, Clock) {
-    let ids: Vec<_> = store.accounts().expect("readable").collect::<Result<_, _>>().expect("ids");
-    let account = |id| store.get(id).expect("readable").expect("listed");
-    (ids.iter().map(account).collect(), store.clock())
+/// Accounts and rows of cohorts, as text (a value that is missing is a NaN, which equals nothing), and the clock.
+type Known = (Vec<String>, Vec<String>, Clock);
+
+fn of_cohorts(cohorts: &Cohorts) -> Vec<String> {
+    cohorts.rows().map(|row| format!("{row:?}")).collect()
 }
 
-fn same_state(what: &str, found: &(Vec<Account>, Clock), accounts: &[Account], clock: Clock) {
-    // As text: a value that is missing is a NaN, which equals nothing.
-    let shown = |accounts: &[Account]| -> Vec<String> {
-        accounts.iter().map(|account| format!("{account:?}")).collect()
-    };
-    assert_same(what, &shown(&found.0), &shown(accounts));
-    assert_eq!(found.1, clock, "{what}: the clock");
+fn known(state: &MemoryState) -> Known {
+    let accounts = state.accounts().values().map(|account| format!("{account:?}")).collect();
+    (accounts, of_cohorts(state.known_cohorts()), state.clock())
+}
+
+fn contents(store: &Store) -> Known {
+    let ids: Vec<_> = store.accounts().expect("readable").collect::<Result<_, _>>().expect("ids");
+    let account = |id| format!("{:?}", store.get(id).expect("readable").expect("listed"));
+    (ids.iter().map(account).collect(), of_cohorts(store.known_cohorts()), store.clock())
+}
+
+fn same_state(what: &str, found: &Known, expected: &Known) {
+    assert_same(what, &found.0, &expected.0);
+    assert_same(&format!("{what}: cohorts"), &found.1, &expected.1);
+    assert_eq!(found.2, expected.2, "{what}: the clock");
 }
 
 /// Stores that workers left at the end of their changelog hold the same.
@@ -237,8 +280,7 @@ fn live_stores(
     broker: &Broker,
     topics: &TopicNames,
     partition: i32,
-    accounts: &[Account],
-    clock: Clock,
+    known: &Known,
 ) -> u64 {
     let mut compared = 0;
     for disk in world.disks() {
@@ -253,7 +295,7 @@ fn live_stores(
             store.position(stream).unwrap_or(0) > last
         });
         if is_current && world.trouble.damaged == 0 {
-            same_state("as a worker left it", &contents(&store), accounts, clock);
+            same_state("as a worker left it", &contents(&store), known);
             compared += 1;
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bellwether_core::policy::Compiled;
+use bellwether_core::policy::{Compiled, DEFAULT_TOML};
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use bellwether_engine::clock::Clock;
@@ -76,7 +76,11 @@ impl Fixed {
             events: vec!["events-a".to_owned(), "events-b".to_owned()],
             ..TopicNames::default()
         };
-        Fixed { core: Core::new(Arc::new(Compiled::default_policy())), topics }
+        // A handful of accounts has a fleet view, too.
+        let text = format!("{DEFAULT_TOML}\n").replace("accounts_min = 20", "accounts_min = 2");
+        let policy = Compiled::parse("simulated.toml", &text).expect("a good policy");
+        assert_eq!(policy.fleet.accounts_min, 2);
+        Fixed { core: Core::new(Arc::new(policy)), topics }
     }
 }
 

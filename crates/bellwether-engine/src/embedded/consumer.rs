@@ -126,6 +126,10 @@ impl EmbeddedLog {
 }
 
 impl Log for EmbeddedLog {
+    fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
     fn poll(&mut self, records_max: usize, timeout: Duration) -> Result<Poll, LogError> {
         let deadline = Instant::now() + timeout;
         loop {

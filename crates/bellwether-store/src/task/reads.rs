@@ -105,16 +105,13 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
     Ok(loaded)
 }
 
-/// Reads the days of all cohorts.
+/// Reads the rows of all cohorts.
 pub(super) fn load_cohorts(database: &Database) -> Result<Cohorts, StoreError> {
     let mut cohorts = Cohorts::default();
     for row in database.scan(ROWS, rows::COHORTS_BEGIN, Some(rows::COHORTS_END.to_vec())) {
         let (key, value) = row?;
-        let RowKey::Cohort(name, day) = RowKey::decode(&key)? else { continue };
-        cohorts.restore(&name, day, Some(rows::decode(COHORT_ROW, &value)?));
+        let RowKey::Cohort(name, key) = RowKey::decode(&key)? else { continue };
+        cohorts.restore(&name, key, Some(rows::decode_cohort(key, &value)?));
     }
     Ok(cohorts)
 }
-
-/// What the row of a cohort's day is called in errors.
-pub(super) const COHORT_ROW: &str = "a cohort row";

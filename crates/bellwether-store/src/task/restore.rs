@@ -6,7 +6,6 @@ use bellwether_core::account::{Account, Hot};
 use bellwether_core::id::AccountId;
 use bellwether_core::time::Millis;
 
-use super::reads::COHORT_ROW;
 use super::{Progress, ROWS, Store, Stream, write_row, write_timer};
 use crate::batch::Batch;
 use crate::error::StoreError;
@@ -103,9 +102,9 @@ impl Store {
                 };
                 self.clock_committed = self.clock;
             }
-            RowKey::Cohort(name, day) => {
-                let row = value.map(|value| rows::decode(COHORT_ROW, value)).transpose()?;
-                self.cohorts.restore(&name, day, row);
+            RowKey::Cohort(name, key) => {
+                let row = value.map(|value| rows::decode_cohort(key, value)).transpose()?;
+                self.cohorts.restore(&name, key, row);
             }
             RowKey::Account(id, row) => {
                 self.cache.forget(&id);

@@ -1,7 +1,7 @@
 //! The store against [`MemoryState`] and a changelog in memory, with crashes.
 
 use bellwether_core::account::{ActivityKey, SignalKey};
-use bellwether_core::cohort::{CohortDay, Cohorts, DaySum, Told};
+use bellwether_core::cohort::{CohortKey, CohortRow, Cohorts, DaySum, Told};
 use bellwether_core::event::Profile;
 use bellwether_core::history::{Activity, Older};
 use bellwether_core::state::MemoryState;
@@ -72,11 +72,11 @@ impl Changelog {
 }
 
 /// Everything that can be read of a store between two batches: accounts, timers, clock, seen ids that count with their hours.
-type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(u64, i64)>, Vec<CohortRow>);
-type CohortRow = (String, Day, CohortDay);
+type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(u64, i64)>, Vec<CohortRows>);
+type CohortRows = (String, CohortKey, CohortRow);
 
-fn cohort_rows(cohorts: &Cohorts) -> Vec<CohortRow> {
-    cohorts.rows().map(|(name, day, row)| (name.to_owned(), day, row.clone())).collect()
+fn cohort_rows(cohorts: &Cohorts) -> Vec<CohortRows> {
+    cohorts.rows().map(|(name, key, row)| (name.to_owned(), key, row)).collect()
 }
 
 fn contents(store: &mut Store, since: Millis) -> Contents {
@@ -289,8 +289,12 @@ impl Bench {
                 };
                 let name = [None, Some("smb"), Some("enterprise")][usize::from(*cohort)];
                 let day = Day(i32::from(*day));
-                self.now.cohorts().add(name, day, &told);
-                self.store().cohorts().add(name, day, &told);
+                let tell = |cohorts: &mut Cohorts| {
+                    cohorts.add(name, day, &told);
+                    cohorts.count(name, i64::from(*part), &[(SignalKey(1), f64::from(*part))]);
+                };
+                tell(self.now.cohorts());
+                tell(self.store().cohorts());
             }
             Step::Commit => self.commit(),
             Step::Discard => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::account::{Account, SignalKey};
-use bellwether_core::cohort::CohortDay;
+use bellwether_core::cohort::CohortRow;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
 use bellwether_core::time::Millis;
@@ -13,7 +13,6 @@ use bellwether_core::state::{Clock, seen_hour};
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::reads::COHORT_ROW;
 use super::{ROWS, Store};
 use crate::error::StoreError;
 use crate::format::decode;
@@ -75,8 +74,15 @@ impl Store {
                     digest.row(&key, &decode::<Clock>("the clock row", &value)?);
                     continue;
                 }
-                RowKey::Cohort(..) => {
-                    digest.row(&key, &rows::decode::<CohortDay>(COHORT_ROW, &value)?);
+                RowKey::Cohort(_, kind) => {
+                    match rows::decode_cohort(kind, &value)? {
+                        CohortRow::Day(row) => digest.row(&key, &row),
+                        CohortRow::Hour(row) => digest.row(&key, &row),
+                        CohortRow::Total(row) => digest.row(&key, &row),
+                        CohortRow::Part(row) => digest.row(&key, &row),
+                        CohortRow::Fleet(row) => digest.row(&key, &row),
+                        CohortRow::Hold(row) => digest.row(&key, &row),
+                    }
                     continue;
                 }
             };
