@@ -9,6 +9,7 @@
 //! ```
 //! A corroborated alert is supported while as many independent groups as it needs are in support; one signal does not keep it.
 //! Its refractory period ends early for evidence that began after the resolution and would be enough by itself.
+//! While the account's cohort deviates as a whole ([`crate::fleet`]), new alerts are held back, but for those that are rare even then.
 //! Corroborated evidence is one `churn_risk` alert, which takes over the single-signal alerts of its signals.
 
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ pub(crate) fn review(
     account: &mut Account,
     policy: &Compiled,
     model_version: &str,
-    at: Millis,
+    (at, held): (Millis, bool),
     found: Option<&Corroborated>,
     out: &mut Vec<Output>,
 ) -> bool {
@@ -61,7 +62,7 @@ pub(crate) fn review(
         .filter(|evidence| evidence.risk)
         .collect();
     let before = out.len();
-    let mut desk = Desk { account, policy, model_version, at, out };
+    let mut desk = Desk { account, policy, model_version, at, held, out };
     let mut assessment = desk.assess(evidence.iter());
     let alarm = found.and_then(|found| found.alarm.as_ref());
     assessment.supported |= found.is_some_and(|found| found.supported);
@@ -83,6 +84,13 @@ pub(crate) fn review(
     desk.out.len() > before
 }
 
+/// Whether a signal of the account would be alerted by itself.
+pub(crate) fn would_open(account: &Account, policy: &Compiled) -> bool {
+    let evidence = account.hot.signals.iter().filter_map(|state| state.evidence.as_ref());
+    let mut risky = evidence.filter(|evidence| evidence.risk);
+    risky.any(|evidence| evidence.z.abs() >= policy.deviation.z_alone)
+}
+
 /// The groups that an alarm rests on.
 fn heard(alarm: &Alarm) -> Assessment {
     let groups = alarm.evidence.iter().map(|item| (item.group.clone(), item.z.abs())).collect();
@@ -98,7 +106,7 @@ pub(crate) fn resolve_all(
     resolution: Resolution,
     out: &mut Vec<Output>,
 ) {
-    let mut desk = Desk { account, policy, model_version, at, out };
+    let mut desk = Desk { account, policy, model_version, at, held: false, out };
     let kinds: Vec<String> =
         desk.account.hot.alerts.iter().map(|alert| alert.kind.clone()).collect();
     for kind in kinds {
@@ -111,6 +119,8 @@ struct Desk<'a> {
     policy: &'a Compiled,
     model_version: &'a str,
     at: Millis,
+    /// Whether alerts that are not urgent are held back, because the account's cohort deviates as a whole.
+    held: bool,
     out: &'a mut Vec<Output>,
 }
 
@@ -176,7 +186,7 @@ impl Desk<'_> {
         }
         let (z_alone, z_strong) = (rules.z_alone, rules.z_strong);
         for (kind, strongest, items) in kinds {
-            if strongest >= z_alone {
+            if strongest >= z_alone && (!self.held || self.open(&kind).is_some()) {
                 let severity = if strongest >= z_strong { Severity::Medium } else { Severity::Low };
                 self.raise(&kind, severity, &items, assessment);
             }

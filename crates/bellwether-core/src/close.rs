@@ -103,6 +103,12 @@ pub(crate) fn judge_day(
     if let Some(observer) = core.observer.as_ref().filter(|_| established) {
         observer.see(&found.judged(account, at));
     }
+    if let Some(urgent) = found.held
+        && (urgent || alert::would_open(account, &core.policy))
+        && account.hot.alerts.is_empty()
+    {
+        cohorts.named(account.segment()).hold_back(day);
+    }
     finish(core, account, &found, at, out);
 }
 
@@ -118,7 +124,8 @@ fn finish(
     let model = core.scorer.version();
     match maturity(account) {
         Maturity::Established => {
-            alert::review(account, &core.policy, model, at, Some(found), &mut alerts);
+            let held = found.held.is_some();
+            alert::review(account, &core.policy, model, (at, held), Some(found), &mut alerts);
         }
         Maturity::Dormant => {
             alert::resolve_all(account, &core.policy, model, at, Resolution::Dormant, &mut alerts);

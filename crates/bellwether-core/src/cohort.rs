@@ -527,6 +527,11 @@ impl Cohorts {
         self.named(name).add(day, told);
     }
 
+    /// Whether alerts of a cohort's accounts are held back.
+    pub fn is_held(&mut self, name: Option<&str>, at: Millis) -> bool {
+        self.named(name).hold.is_some_and(|until| at < until)
+    }
+
     /// Counts something in an hour of a cohort.
     pub fn count(&mut self, name: Option<&str>, hour: i64, amounts: &[(SignalKey, f64)]) {
         self.named(name).count(hour, amounts);

@@ -24,6 +24,8 @@ pub struct Corroborated {
     pub statistics: [Option<f64>; 3],
     /// Counts expected on an average day.
     pub volume: f64,
+    /// While alerts of the cohort's accounts are held back: whether there would be an urgent one if its cohort had done as usual.
+    pub held: Option<bool>,
     day: Day,
 }
 
@@ -55,6 +57,7 @@ impl Default for Corroborated {
             supported: false,
             statistics: [None; 3],
             volume: 0.0,
+            held: None,
             day: Day(0),
         }
     }
@@ -97,20 +100,13 @@ pub fn judge(
     (day, at): (Day, Millis),
 ) -> Corroborated {
     let expected = expect(account, policy, cohorts, day);
-    let held = cohorts.named(account.segment()).hold().is_some_and(|until| at < until);
     let mut found = weigh(account, policy, &expected, day);
-    if held {
+    if cohorts.is_held(account.segment(), at) {
         let beyond = policy.fleet.beyond_hold * policy.corroboration.false_high_per_year;
         found.alarm = found.alarm.filter(|alarm| alarm.by_chance_per_year <= beyond);
-        if found.alarm.is_none()
-            && account.hot.alerts.iter().all(|open| open.severity < Severity::High)
-        {
-            let cohort = cohorts.named(account.segment());
-            let alone = against_usual(account, policy, cohort, expected, day);
-            if weigh(account, policy, &alone, day).alarm.is_some() {
-                cohort.hold_back(day);
-            }
-        }
+        let cohort = cohorts.named(account.segment());
+        let alone = against_usual(account, policy, cohort, expected, day);
+        found.held = Some(weigh(account, policy, &alone, day).alarm.is_some());
     }
     found
 }

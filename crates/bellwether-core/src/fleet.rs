@@ -13,7 +13,7 @@
 //!
 //! A period deviates where the ratio of observed to usual is further from 1 than the policy asks, and further than chance: the ratio
 //! of sums has the sampling variance `1 / weight`, and the cohort's own usual variation, learned from its other periods, on top.
-//! While a cohort deviates, and some days longer, high alerts of its accounts are held back and counted, unless they are rare even
+//! While a cohort deviates, and as long again (within a bound of the policy), high alerts of its accounts are held back and counted, unless they are rare even
 //! against the cohort.
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,8 @@ const SOURCE_HOURS: i64 = 48;
 /// this counts for, and at most.
 const NOISE_PRIOR: [f64; 2] = [0.04, 0.01];
 const NOISE_PERIODS: (f64, f64) = (20.0, 400.0);
+/// Hours after the end of a day in which its accounts are judged, at the default settings.
+const JUDGED_HOURS: i64 = 6;
 /// Expected counts below which an hour says nothing.
 const EXPECTED_MIN: f64 = 30.0;
 
@@ -506,10 +508,13 @@ impl Adder<'_> {
             Period::Hour(_) | Period::Day(_) => {}
         }
         self.review(name, state, (period, fresh, &total), &deviations, at);
-        let hold = state.open.as_ref().map(|open| {
-            let quiet = i64::from(rules.quiet_hours) * HOUR_MS;
-            open.until.plus(quiet)
+        let most = i64::from(rules.hold_hours) * HOUR_MS;
+        let held = state.open.as_ref().map(|open| {
+            let lasted = open.until.0 - open.opened_at.0;
+            open.until.plus(lasted.max(JUDGED_HOURS * HOUR_MS).min(most))
         });
+        // A hold outlasts its alert.
+        let hold = held.max(cohort.hold());
         let day = match period {
             Period::Day(day) => {
                 Some((day, DayTotal { accounts: total.accounts, signals: total.signals }))

@@ -188,11 +188,13 @@ section! {
         z_min: f64 = 5.0,
         /// Accounts below which a cohort has no fleet view (2..=1000000).
         accounts_min: u32 = 20,
-        /// Hours after the last period that deviates in which the alert stays open, and alerts of the accounts are held back (1..=336).
-        quiet_hours: u32 = 72,
-        /// An alert of an account is not held back where chance shows the like, against its cohort, only in this share of the cases of
-        /// the budget (0..=1).
-        beyond_hold: f64 = 0.05,
+        /// Hours after the last period that deviates in which the alert stays open (1..=336).
+        quiet_hours: u32 = 24,
+        /// Alerts of the accounts are held back for as long again as the cohort deviated, at most so many hours (0..=336).
+        hold_hours: u32 = 72,
+        /// An urgent alert of an account is not held back where chance shows the like, against its cohort, only in this share of the
+        /// cases of the budget (0..=1).
+        beyond_hold: f64 = 0.001,
     }
 }
 

@@ -139,6 +139,7 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check.within("fleet.z_min", fleet.z_min, 3.0, 12.0)?;
     check.within("fleet.accounts_min", fleet.accounts_min, 2.0, 1e6)?;
     check.within("fleet.quiet_hours", fleet.quiet_hours, 1.0, 336.0)?;
+    check.within("fleet.hold_hours", fleet.hold_hours, 0.0, 336.0)?;
     check.within("fleet.beyond_hold", fleet.beyond_hold, 0.0, 1.0)?;
     check.within("corroboration.shared_events", corroboration.shared_events, 0.05, 1.0)?;
     check.within("corroboration.groups_high", corroboration.groups_high, 2.0, 5.0)?;

@@ -262,7 +262,8 @@ impl Core {
         if event.occurred_at < clock.plus(-self.policy.lateness_ms()) {
             account.hot.held_until = Some(clock);
         }
-        self.respond(&mut account, &event, &matched, out);
+        let held = state.cohorts().is_held(account.segment(), event.occurred_at);
+        self.respond(&mut account, &event, &matched, held, out);
         state.put(account)?;
         Ok(Ok(Applied { signals: matched.len() as u32, days_closed, distinct_dropped }))
     }
@@ -573,6 +574,7 @@ impl Core {
         account: &mut Account,
         event: &Event,
         matched: &[usize],
+        held: bool,
         out: &mut Vec<Output>,
     ) {
         let zone = account.zone();
@@ -607,7 +609,8 @@ impl Core {
         publish::rescore(account, &self.policy);
         let mut alerts = Vec::new();
         if evidence_changed && crate::close::maturity(account) == Maturity::Established {
-            alert::review(account, &self.policy, self.scorer.version(), now, None, &mut alerts);
+            let model = self.scorer.version();
+            alert::review(account, &self.policy, model, (now, held), None, &mut alerts);
         }
         publish::publish(
             account,

@@ -200,7 +200,7 @@ fn what_happens_to_all_is_no_news_about_one() {
         events.map(day_of).collect()
     };
     assert_eq!(of(Transition::Opened), [180, 220], "{:?}", fleet.fleet_alerts);
-    assert_eq!(of(Transition::Resolved), [184, 228]);
+    assert_eq!(of(Transition::Resolved), [182, 226]);
     let first = &fleet.fleet_alerts[0];
     assert_eq!((first.account_id.as_str(), first.severity), ("*", Severity::High));
     assert_eq!(first.evidence.len(), 3);
