@@ -411,6 +411,14 @@ pub struct AlertEvent {
     pub model_version: String,
 }
 
+impl AlertEvent {
+    /// Whether it is about a cohort as a whole: `account_id` is `*` and the cohort's name then, and no account's.
+    #[must_use]
+    pub fn is_fleet(&self) -> bool {
+        self.kind == crate::policy_check::FLEET_KIND
+    }
+}
+
 /// Everything that the core publishes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {

@@ -115,7 +115,9 @@ pub(super) fn alert(event: &AlertEvent, with_account: bool, reasons_max: usize) 
                 h3 { (event.title) }
             }
             p.meta {
-                @if with_account {
+                @if event.is_fleet() {
+                    span { (event.account_name.as_deref().unwrap_or(event.account_id.as_str())) }
+                } @else if with_account {
                     a href=(account_path(&event.account_id)) {
                         (event.account_name.as_deref().unwrap_or(event.account_id.as_str()))
                     }
