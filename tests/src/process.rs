@@ -150,25 +150,17 @@ impl Bellwether {
         self.wait_until("readiness", Duration::from_secs(120), |_| ureq::get(&url).call().ok());
     }
 
-    /// Waits until it says that it is not ready.
+    /// Waits until it says that it is not ready, because of the log.
     ///
     /// # Panics
     /// If it does not within two minutes.
     pub fn wait_until_not_ready(&mut self) {
-        self.wait_until_not_ready_because("");
-    }
-
-    /// Waits until it says that it is not ready, in these words.
-    ///
-    /// # Panics
-    /// If it does not within two minutes.
-    pub fn wait_until_not_ready_because(&mut self, words: &str) {
         let url = self.url() + "/readyz";
         self.wait_until("red readiness", Duration::from_secs(120), |_| {
             let answer = ureq::get(&url).config().http_status_as_error(false).build().call();
             let mut answer = answer.expect("the server answers, however the log is");
             let said = answer.body_mut().read_to_string().expect("answers are text");
-            (answer.status() == 503 && said.contains(words)).then_some(())
+            (answer.status() == 503 && said.contains("the log")).then_some(())
         });
     }
 

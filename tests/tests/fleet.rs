@@ -36,6 +36,7 @@ fn alerts(app: &App) -> Vec<Value> {
 fn what_happens_to_all_accounts_is_one_alert() {
     let app = App::prepare("fleet", 2, "");
     feed(&app);
+    app.finish_input();
     let mut running = app.start();
     app.wait_until_done(&mut running);
     // What partitions tell each other is input, too, and may come after everything else.

@@ -72,7 +72,7 @@ fn a_cut_link_turns_readiness_red_and_loses_nothing() {
     running.wait_until_ready();
 
     proxy.set(Link::Cut);
-    running.wait_until_not_ready_because("the log has not answered");
+    running.wait_until_not_ready();
     proxy.set(Link::Up);
     app.produce_more("after");
     running.wait_until("what comes after", LIMIT, |_| app.has_more("after").then_some(()));

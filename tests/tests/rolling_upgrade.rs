@@ -74,7 +74,7 @@ fn a_rolling_restart_of_two_workers_changes_nothing() {
     let app = App::prepare_with("rolling", 2, BRITTLE, SMALL);
     let events = stories::events();
     let (before, after) = events.split_at(events.len() / 2);
-    app.produce(before);
+    app.produce_some(before);
     let mut one = start(&app, "data", Some(1));
     let mut two = start(&app, "two", Some(1));
     wait_for_share(&app, &mut one, total, 1);

@@ -24,6 +24,8 @@ const FACTOR_PRIOR_WEIGHT: f64 = 50.0;
 const VARIANCE_PRIOR_DAYS: f64 = 100.0;
 /// Weeks of accounts that say it all that weigh as much as the expectation of what weeks vary by.
 const DRIFT_PRIOR_WEEKS: f64 = 5.0;
+/// Days back from the newest of which the fleet is told again when they change.
+const UNTOLD_DAYS: i32 = 4;
 /// The lowest and the highest factor that is believed.
 const FACTOR_RANGE: (f64, f64) = (0.02, 50.0);
 
@@ -245,6 +247,18 @@ impl Cohort {
         self.hours.get(&hour)
     }
 
+    /// Days of which the fleet was not told since they changed.
+    pub(crate) fn untold_days(&self) -> impl Iterator<Item = Day> {
+        let newest = self.days.last_key_value().map_or(Day(0), |(newest, _)| *newest);
+        let recent = self.days.range(newest.plus(-UNTOLD_DAYS)..);
+        recent.filter(|(_, row)| !row.told).map(|(day, _)| *day)
+    }
+
+    /// Hours of which the fleet was not told since they changed.
+    pub(crate) fn untold_hours(&self, hours: std::ops::Range<i64>) -> impl Iterator<Item = i64> {
+        self.hours.range(hours).filter(|(_, row)| !row.told).map(|(hour, _)| *hour)
+    }
+
     /// The first hour that is kept.
     pub(crate) fn first_hour(&self) -> Option<i64> {
         self.hours.first_key_value().map(|(hour, _)| *hour)
@@ -330,9 +344,12 @@ impl Cohort {
     /// Drops the rows that are too old for anything, as of an hour.
     pub(crate) fn prune(&mut self, hour: i64) {
         let hours = self.hours.range(..hour - HOUR_ROWS).map(|(hour, _)| CohortKey::Hour(*hour));
-        let old = |period: Period| period.end_hour() < hour - PART_HOURS;
-        let parts = self.parts.keys().filter(|(period, _)| old(*period));
-        let parts = parts.map(|(period, source)| CohortKey::Part(*period, *source));
+        let kept = hour - PART_HOURS;
+        let day = Day(i32::try_from(kept.div_euclid(24)).unwrap_or(i32::MIN));
+        let hourly = self.parts.range(..(Period::Hour(kept), 0));
+        let daily = self.parts.range((Period::Day(Day(i32::MIN)), 0)..(Period::Day(day), 0));
+        let parts = hourly.chain(daily);
+        let parts = parts.map(|((period, source), _)| CohortKey::Part(*period, *source));
         let newest = self.totals.last_key_value().map_or(Day(i32::MIN), |(newest, _)| *newest);
         let kept = newest.plus(-COHORT_DAYS);
         let totals = self.totals.range(..kept).map(|(day, _)| CohortKey::Total(*day));
@@ -486,7 +503,8 @@ const DRIFT_PRIOR: f64 = 0.01;
 /// All cohorts of a partition.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cohorts {
-    cohorts: BTreeMap<String, Cohort>,
+    /// By name, ascending.
+    cohorts: Vec<(String, Cohort)>,
     /// What goes to other partitions with what changed.
     outbox: Vec<Message>,
 }
@@ -497,19 +515,37 @@ pub const COHORTS_MAX: usize = 64;
 impl Cohorts {
     /// The cohort of a name. Beyond [`COHORTS_MAX`], and without a name, the unnamed one.
     pub fn named(&mut self, name: Option<&str>) -> &mut Cohort {
-        let mut name = name.unwrap_or("");
-        if !self.cohorts.contains_key(name) {
-            // Those without rows are not there after a restart.
-            let known = self.cohorts.values().filter(|cohort| !cohort.is_empty()).count();
-            name = if known < COHORTS_MAX { name } else { "" };
+        let name = name.unwrap_or("");
+        let at = match self.find(name) {
+            Ok(at) => at,
+            Err(_) => {
+                // Those without rows are not there after a restart.
+                let known = self.cohorts.iter().filter(|(_, cohort)| !cohort.is_empty()).count();
+                self.place(if known < COHORTS_MAX { name } else { "" })
+            }
+        };
+        &mut self.cohorts[at].1
+    }
+
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.cohorts.binary_search_by(|(known, _)| known.as_str().cmp(name))
+    }
+
+    /// Where a cohort is; it is made where it is not there.
+    fn place(&mut self, name: &str) -> usize {
+        match self.find(name) {
+            Ok(at) => at,
+            Err(at) => {
+                self.cohorts.insert(at, (name.to_owned(), Cohort::default()));
+                at
+            }
         }
-        self.cohorts.entry(name.to_owned()).or_default()
     }
 
     /// A cohort that is there.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Cohort> {
-        self.cohorts.get(name)
+        self.find(name).ok().map(|at| &self.cohorts[at].1)
     }
 
     /// All of them, by name.
@@ -546,7 +582,7 @@ impl Cohorts {
 
     /// What changed stays, whatever comes: for state that is never discarded.
     pub(crate) fn keep_changes(&mut self) {
-        for cohort in self.cohorts.values_mut() {
+        for (_, cohort) in &mut self.cohorts {
             cohort.changed.clear();
         }
     }
@@ -564,29 +600,29 @@ impl Cohorts {
     /// What changed is written, and what was to be sent is sent.
     pub fn settle(&mut self) {
         self.outbox.clear();
-        for cohort in self.cohorts.values_mut() {
+        for (_, cohort) in &mut self.cohorts {
             cohort.changed.clear();
         }
-        self.cohorts.retain(|_, cohort| !cohort.is_empty());
+        self.cohorts.retain(|(_, cohort)| !cohort.is_empty());
     }
 
     /// What changed is as it was before.
     pub fn discard(&mut self) {
         self.outbox.clear();
-        for cohort in self.cohorts.values_mut() {
+        for (_, cohort) in &mut self.cohorts {
             for (key, row) in std::mem::take(&mut cohort.changed) {
                 cohort.place(key, row);
             }
         }
-        self.cohorts.retain(|_, cohort| !cohort.is_empty());
+        self.cohorts.retain(|(_, cohort)| !cohort.is_empty());
     }
 
     /// Puts a row back as a store has it: none where it has none.
     pub fn restore(&mut self, name: &str, key: CohortKey, row: Option<CohortRow>) {
-        let cohort = self.cohorts.entry(name.to_owned()).or_default();
-        cohort.place(key, row);
-        if cohort.is_empty() {
-            self.cohorts.remove(name);
+        let at = self.place(name);
+        self.cohorts[at].1.place(key, row);
+        if self.cohorts[at].1.is_empty() {
+            self.cohorts.remove(at);
         }
     }
 

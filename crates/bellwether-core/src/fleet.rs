@@ -19,7 +19,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::account::SignalKey;
-use crate::cohort::{Cohort, CohortKey, CohortRow, Cohorts, DayTotal, entry, find};
+use crate::cohort::{Cohort, CohortHour, CohortKey, CohortRow, Cohorts, DayTotal, entry, find};
 use crate::id::AccountId;
 use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
 use crate::points::Points;
@@ -51,8 +51,10 @@ const NOISE_PRIOR: [f64; 2] = [0.04, 0.01];
 const NOISE_PERIODS: (f64, f64) = (20.0, 400.0);
 /// Hours after the end of a day in which its accounts are judged, at the default settings.
 const JUDGED_HOURS: i64 = 6;
-/// Expected counts below which an hour says nothing.
+/// Expected counts below which an hour says nothing, over all partitions; one tells its own hour unless it has so many times less than
+/// its share of that.
 const EXPECTED_MIN: f64 = 30.0;
+const SPREAD: f64 = 4.0;
 
 /// An hour or a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -277,24 +279,25 @@ pub(crate) fn told_after(at: Millis) -> Millis {
     Millis((at.0 - offset).div_euclid(HOUR_MS) * HOUR_MS + HOUR_MS + offset)
 }
 
-/// What a partition tells at `at` of its cohorts: the hour before, what late events changed, and the days that accounts closed.
-pub(crate) fn tell(cohorts: &mut Cohorts, policy: &Compiled, at: Millis) -> Vec<PartRecord> {
+/// What one of so many partitions tells at `at` of its cohorts: the hour before, what late events changed, and the days that accounts
+/// closed.
+pub(crate) fn tell(cohorts: &mut Cohorts, partitions: i32, at: Millis) -> Vec<PartRecord> {
     let hour = at.0.div_euclid(HOUR_MS);
     let mut told = Vec::new();
     for (name, cohort) in cohorts.iter_mut() {
-        if cohort.first_hour().is_some() && cohort.hour(hour - 1).is_none() {
+        let mut periods: Vec<Period> = cohort.untold_days().map(Period::Day).collect();
+        periods.extend(cohort.untold_hours(hour - CORRECTED_HOURS..hour).map(Period::Hour));
+        if cohort.hour(hour - 1).is_none() {
             // An hour without a single event is what is looked for.
-            cohort.put(CohortKey::Hour(hour - 1), Some(CohortRow::Hour(Default::default())));
+            periods.push(Period::Hour(hour - 1));
         }
-        let days = hour.div_euclid(24) - CORRECTED_HOURS / 24;
-        let days = (0..=CORRECTED_HOURS / 24 + 1)
-            .filter_map(|back| i32::try_from(days + back).ok())
-            .map(|day| Period::Day(Day(day)));
-        let hours = (1..=CORRECTED_HOURS).rev().map(|back| Period::Hour(hour - back));
-        for period in days.chain(hours) {
-            if let Some(part) = part_of(cohort, policy, period, at) {
-                let cohort = name.to_owned();
-                told.push(PartRecord { cohort, period, part });
+        for period in periods {
+            let part = match period {
+                Period::Day(day) => part_of_day(cohort, day, at),
+                Period::Hour(hour) => part_of_hour(cohort, partitions, hour, at),
+            };
+            if let Some(part) = part {
+                told.push(PartRecord { cohort: name.to_owned(), period, part });
             }
         }
         cohort.prune(hour);
@@ -302,68 +305,77 @@ pub(crate) fn tell(cohorts: &mut Cohorts, policy: &Compiled, at: Millis) -> Vec<
     told
 }
 
-/// What a partition has to say of a period, if it has not said it.
-fn part_of(cohort: &mut Cohort, policy: &Compiled, period: Period, at: Millis) -> Option<Part> {
-    match period {
-        Period::Day(day) => {
-            let mut row = cohort.day(day).filter(|row| !row.told)?.clone();
-            let signals = row.signals.iter().map(|(key, sums)| {
-                let known = cohort.weeks_before(*key, day) >= WEEKS.1;
-                let comparable = if known { 1.0 } else { 0.0 };
-                let sums = Sums {
-                    weight: sums.weight,
-                    relative: sums.relative,
-                    compared: comparable * sums.relative,
-                    usual: comparable * sums.usual * sums.weight,
-                };
-                (*key, sums)
-            });
-            let part = Part {
-                at,
-                accounts: row.accounts,
-                score: row.score,
-                held_back: row.held_back,
-                signals: signals.collect(),
-            };
-            row.told = true;
-            cohort.put(CohortKey::Day(day), Some(CohortRow::Day(row)));
-            Some(part)
-        }
-        Period::Hour(hour) => {
-            let mut row = cohort.hour(hour).filter(|row| !row.told)?.clone();
-            let mut signals: Vec<(SignalKey, Sums)> = policy
-                .signals
-                .iter()
-                .zip(policy.keys())
-                .filter(|(signal, _)| is_hourly(signal))
-                .filter_map(|(_, key)| {
-                    let usual = usual_of_hour(cohort, *key, hour)?;
-                    let relative = find(&row.counts, *key).unwrap_or(0.0);
-                    Some((*key, Sums { weight: usual, relative, compared: relative, usual }))
-                })
-                .collect();
-            signals.sort_by_key(|(key, _)| *key);
-            row.told = true;
-            cohort.put(CohortKey::Hour(hour), Some(CohortRow::Hour(row)));
-            let (accounts, score) =
-                cohort.newest_day().map_or((0, (0, 0)), |(_, day)| (day.accounts, day.score));
-            (!signals.is_empty()).then_some(Part { at, accounts, score, held_back: 0, signals })
-        }
-    }
+/// What a partition has to say of a day that it has not said.
+fn part_of_day(cohort: &mut Cohort, day: Day, at: Millis) -> Option<Part> {
+    let mut row = cohort.day(day)?.clone();
+    let signals = row.signals.iter().map(|(key, sums)| {
+        let known = cohort.weeks_before(*key, day) >= WEEKS.1;
+        let comparable = if known { 1.0 } else { 0.0 };
+        let sums = Sums {
+            weight: sums.weight,
+            relative: sums.relative,
+            compared: comparable * sums.relative,
+            usual: comparable * sums.usual * sums.weight,
+        };
+        (*key, sums)
+    });
+    let part = Part {
+        at,
+        accounts: row.accounts,
+        score: row.score,
+        held_back: row.held_back,
+        signals: signals.collect(),
+    };
+    row.told = true;
+    cohort.put(CohortKey::Day(day), Some(CohortRow::Day(row)));
+    Some(part)
 }
 
-/// What the same hour of the weeks before came to; none where too few of them are known.
-fn usual_of_hour(cohort: &Cohort, key: SignalKey, hour: i64) -> Option<f64> {
-    let first = cohort.first_hour()?;
-    let mut same: Vec<f64> = (1..=WEEKS.0)
-        .map(|week| hour - week * WEEK_HOURS)
-        .filter(|hour| *hour >= first)
-        .map(|hour| cohort.hour(hour).and_then(|row| find(&row.counts, key)).unwrap_or(0.0))
-        .collect();
-    if same.len() < WEEKS.1 {
+/// What a partition has to say of an hour that it has not said; nothing of one that is usually quiet.
+fn part_of_hour(cohort: &mut Cohort, partitions: i32, hour: i64, at: Millis) -> Option<Part> {
+    let before = cohort.hour(hour).cloned();
+    let usual = usual_of_hour(cohort, hour);
+    let enough = EXPECTED_MIN / (SPREAD * f64::from(partitions.max(1)));
+    let says = usual.iter().any(|(_, usual)| *usual >= enough);
+    if before.is_some() || says {
+        let row = CohortHour { told: true, ..before.clone().unwrap_or_default() };
+        cohort.put(CohortKey::Hour(hour), Some(CohortRow::Hour(row)));
+    }
+    if !says {
         return None;
     }
-    median(&mut same)
+    let counts = before.map(|row| row.counts).unwrap_or_default();
+    let signals = usual.into_iter().map(|(key, usual)| {
+        let relative = find(&counts, key).unwrap_or(0.0);
+        (key, Sums { weight: usual, relative, compared: relative, usual })
+    });
+    let (accounts, score) =
+        cohort.newest_day().map_or((0, (0, 0)), |(_, day)| (day.accounts, day.score));
+    Some(Part { at, accounts, score, held_back: 0, signals: signals.collect() })
+}
+
+/// What the same hour of the weeks before came to, per signal; nothing where too few weeks are known.
+fn usual_of_hour(cohort: &Cohort, hour: i64) -> Vec<(SignalKey, f64)> {
+    let Some(first) = cohort.first_hour() else { return Vec::new() };
+    let weeks: Vec<Option<&CohortHour>> = (1..=WEEKS.0)
+        .map(|week| hour - week * WEEK_HOURS)
+        .filter(|hour| *hour >= first)
+        .map(|hour| cohort.hour(hour))
+        .collect();
+    if weeks.len() < WEEKS.1 {
+        return Vec::new();
+    }
+    let mut keys: Vec<SignalKey> =
+        weeks.iter().flatten().flat_map(|row| row.counts.iter().map(|(key, _)| *key)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let usual = keys.into_iter().filter_map(|key| {
+        let of =
+            |row: &Option<&CohortHour>| row.and_then(|row| find(&row.counts, key)).unwrap_or(0.0);
+        let mut same: Vec<f64> = weeks.iter().map(of).collect();
+        Some((key, median(&mut same)?)).filter(|(_, usual)| *usual > 0.0)
+    });
+    usual.collect()
 }
 
 /// Takes in what all partitions know.

@@ -32,8 +32,8 @@ pub struct Core {
     pub(crate) detector: Arc<dyn Detector>,
     pub(crate) scorer: Arc<dyn Scorer>,
     pub(crate) observer: Option<Observer>,
-    /// Whether there are other partitions, which tell each other of their cohorts.
-    shared: bool,
+    /// How many partitions there are: where there are others, they tell each other of their cohorts.
+    partitions: i32,
 }
 
 /// Sees what the scan of every closed day found, and changes nothing: for calibration and figures.
@@ -85,7 +85,7 @@ impl Core {
         detector: Arc<dyn Detector>,
         scorer: Arc<dyn Scorer>,
     ) -> Core {
-        Core { policy, detector, scorer, observer: None, shared: false }
+        Core { policy, detector, scorer, observer: None, partitions: 1 }
     }
 
     /// The same engine, observed.
@@ -98,7 +98,7 @@ impl Core {
     /// [`Input::Cohort`].
     #[must_use]
     pub fn among(self, partitions: i32) -> Core {
-        Core { shared: partitions > 1, ..self }
+        Core { partitions, ..self }
     }
 
     /// The policy in force.
@@ -405,10 +405,10 @@ impl Core {
 
     /// Says what is new of the partition's cohorts.
     fn tell(&self, cohorts: &mut Cohorts, at: Millis, out: &mut Vec<Output>) {
-        let told = fleet::tell(cohorts, &self.policy, at);
+        let told = fleet::tell(cohorts, self.partitions, at);
         self.add_up(cohorts, out, |adder, cohorts| {
             for record in told {
-                if self.shared {
+                if self.partitions > 1 {
                     cohorts.send(Message::Part(record));
                 } else {
                     adder.add(cohorts, 0, record);
@@ -430,7 +430,7 @@ impl Core {
         add(&mut adder, cohorts);
         let totals = adder.totals;
         for total in totals {
-            if self.shared {
+            if self.partitions > 1 {
                 cohorts.send(Message::Total(total));
             } else {
                 fleet::learn(cohorts, &self.policy, &total);
