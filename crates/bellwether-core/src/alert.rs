@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::corroborate::{Alarm, Assessment, Corroborated, Witnesses, assess};
-use crate::output::{AlertEvent, Evidence, Family, Output, Resolution, Severity, Transition};
+use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
 use crate::policy::{Compiled, Signal};
 use crate::policy_check::{CORROBORATED_KIND, SPIKE_KIND};
 use crate::publish::content_id;
@@ -65,12 +65,12 @@ pub(crate) fn review(
     let mut desk = Desk { account, policy, model_version, at, held, out };
     let mut assessment = desk.assess(evidence.iter());
     let alarm = found.and_then(|found| found.alarm.as_ref());
+    let rise = found.and_then(|found| found.rise.as_ref());
     assessment.supported |= found.is_some_and(|found| found.supported);
+    if let Some(rise) = rise {
+        desk.raise(SPIKE_KIND, rise.severity, &rise.evidence, &heard(rise));
+    }
     match alarm {
-        Some(alarm) if alarm.family == Family::Rise => {
-            desk.raise(SPIKE_KIND, alarm.severity, &alarm.evidence, &heard(alarm));
-            desk.singles(&evidence, &assessment);
-        }
         Some(alarm) if !desk.corroborated_rests(alarm, &evidence) => {
             let mut agreed = heard(alarm);
             agreed.supported = true;
@@ -79,8 +79,7 @@ pub(crate) fn review(
         }
         Some(_) | None => desk.singles(&evidence, &assessment),
     }
-    let spiking = alarm.is_some_and(|alarm| alarm.family == Family::Rise);
-    desk.support(&evidence, assessment.supported, spiking, found.is_some());
+    desk.support(&evidence, assessment.supported, rise.is_some(), found.is_some());
     desk.out.len() > before
 }
 
@@ -153,7 +152,9 @@ impl Desk<'_> {
             return false;
         }
         let Some(resolved_at) = self.resting_since(CORROBORATED_KIND) else { return false };
-        let resolved_on = self.account.zone().day(resolved_at);
+        // Nothing supported it in the days before, so what began in them is news, too.
+        let quiet = i32::from(self.policy.alerts.resolve_quiet_days);
+        let resolved_on = self.account.zone().day(resolved_at).plus(-quiet);
         let fresh = self.assess(evidence.iter().filter(|item| item.onset > resolved_on));
         let enough = usize::from(self.policy.corroboration.groups_high);
         alarm.onset <= resolved_on && fresh.groups.len() < enough

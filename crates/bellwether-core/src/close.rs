@@ -76,6 +76,8 @@ pub(crate) fn judge_day(
     out: &mut Vec<Output>,
 ) {
     let day = account.hot.today.plus(-1);
+    // The policy may have changed since the day was closed.
+    align_history(account, &core.policy);
     let distinct = distinct_blocks(account, &core.policy, day);
     for index in 0..account.hot.signals.len() {
         judge_signal(core, account, index, day, &distinct);
@@ -90,12 +92,15 @@ pub(crate) fn judge_day(
     } else {
         Corroborated::default()
     };
-    if let Some(alarm) = &found.alarm {
+    for alarm in found.alarm.iter().chain(&found.rise) {
         // What a signal says for itself stays; the others say what they do in the set.
         for item in &alarm.evidence {
             let known = core.policy.signals.iter().position(|signal| signal.name == item.signal);
             let state = known.and_then(|index| account.hot.signals.get_mut(index));
-            if let Some(state) = state.filter(|state| state.evidence.is_none()) {
+            let says_nothing = |state: &&mut SignalState| {
+                state.evidence.as_ref().is_none_or(|own| item.risk && !own.risk)
+            };
+            if let Some(state) = state.filter(says_nothing) {
                 state.evidence = Some(item.clone());
             }
         }
@@ -127,13 +132,15 @@ fn finish(
             let held = found.held.is_some();
             alert::review(account, &core.policy, model, (at, held), Some(found), &mut alerts);
         }
+        // It came back after the day that made it dormant.
+        Maturity::Dormant if silent_days(account, account.hot.today.plus(-1)) < 0 => {}
         Maturity::Dormant => {
             alert::resolve_all(account, &core.policy, model, at, Resolution::Dormant, &mut alerts);
             account.hot.scheduled = false;
         }
         Maturity::Learning | Maturity::Onboarding => {}
     }
-    let changed = !alerts.is_empty() || maturity(account) == Maturity::Dormant;
+    let changed = !alerts.is_empty() || !account.hot.scheduled;
     publish::publish(account, &core.policy, model, at, changed, out);
     out.append(&mut alerts);
 }
@@ -581,7 +588,7 @@ pub(crate) fn evidence(signal: &Signal, deviation: &Deviation, level: f64, day: 
 pub(crate) fn evidence_of_scan(
     signal: &Signal,
     lane: &Lane,
-    normal: Normal,
+    (normal, weekly): (Normal, Option<f64>),
     (finding, alone): (&Finding, f64),
     onset: Day,
 ) -> Evidence {
@@ -594,12 +601,20 @@ pub(crate) fn evidence_of_scan(
             measured += 1.0;
         }
     }
-    let per_week = if expect::is_count(signal) && !is_distinct(signal) { 7.0 } else { 1.0 };
-    let baseline = normal.level * per_week;
+    // In the unit of the signal: sums of a week, distinct values of a week, a measurement.
+    let baseline = match signal.aggregate {
+        Aggregate::Mean | Aggregate::Last => normal.level,
+        Aggregate::Count
+        | Aggregate::Sum
+        | Aggregate::Presence
+        | Aggregate::DistinctMembers
+        | Aggregate::DistinctFeatures => weekly.unwrap_or(normal.level * 7.0),
+    };
+    let unit = if normal.level.abs() > 1e-9 { baseline / normal.level } else { 1.0 };
     let (now, below) = match lane.law {
         Law::Normal => {
             let shift = observed / f64::max(measured, 1.0);
-            (normal.level + shift * normal.spread, shift < 0.0)
+            (baseline + shift * normal.spread * unit, shift < 0.0)
         }
         Law::Shared | Law::Own(_) if observed > expected => {
             // Two where a hundredth was expected is more, and nobody knows how much: one and one are added, as a gamma prior would.

@@ -24,6 +24,12 @@ const FACTOR_PRIOR_WEIGHT: f64 = 50.0;
 const VARIANCE_PRIOR_DAYS: f64 = 100.0;
 /// Weeks of accounts that say it all that weigh as much as the expectation of what weeks vary by.
 const DRIFT_PRIOR_WEEKS: f64 = 5.0;
+/// The weight at which a weekday counts as an ordinary day by half.
+const USUAL_PRIOR_WEIGHT: f64 = 10.0;
+/// Days after which a day is settled: late events have come, and the other accounts of the cohort have closed it.
+pub(crate) const SETTLED_DAYS: usize = 3;
+/// The share of accounts (by weight) that must have spoken again before that counts.
+const SETTLED_SHARE: f64 = 0.8;
 /// Days back from the newest of which the fleet is told again when they change.
 const UNTOLD_DAYS: i32 = 4;
 /// The lowest and the highest factor that is believed.
@@ -40,6 +46,8 @@ pub struct DaySum {
     pub accounts: u32,
     /// What the same weekday of the four weeks before came to.
     pub usual: f64,
+    /// The same sums of what accounts said once late events had come: weighted count, weight.
+    pub settled: Ratio,
     /// Squared residuals of a settled day beyond those of a Poisson count, and the squared expectations, both weighted.
     pub excess: Ratio,
 }
@@ -51,6 +59,18 @@ pub struct Ratio {
     pub sum: f64,
     /// The denominator.
     pub weight: f64,
+}
+
+impl DaySum {
+    /// What is believed of the day: what accounts say of it once late events have come, when most have. (Levels rest on days with all
+    /// their late events: to measure days by less would let a cohort shrink by itself.)
+    #[must_use]
+    pub fn believed(&self) -> Ratio {
+        if self.settled.weight >= SETTLED_SHARE * self.weight {
+            return self.settled;
+        }
+        Ratio { sum: self.relative, weight: self.weight }
+    }
 }
 
 impl Ratio {
@@ -165,6 +185,8 @@ pub struct Told {
     pub score: Option<i64>,
     /// Per signal; only `weight`, `relative` and `excess` count.
     pub signals: Vec<(SignalKey, DaySum)>,
+    /// Per signal, of the day that is settled now: weighted count, weight.
+    pub settled: Vec<(SignalKey, Ratio)>,
     /// See [`CohortDay::shared`].
     pub shared: Ratio,
     /// See [`CohortDay::drift`].
@@ -198,8 +220,9 @@ impl Cohort {
         let sums = self.days.get(&day).and_then(|row| row.sums(signal)).copied();
         let sums = sums.unwrap_or_else(|| self.before(signal, day));
         let sums = self.with_total(signal, day, sums);
-        let factor = (sums.relative + FACTOR_PRIOR_WEIGHT * sums.usual)
-            / (sums.weight + FACTOR_PRIOR_WEIGHT);
+        let believed = sums.believed();
+        let factor = (believed.sum + FACTOR_PRIOR_WEIGHT * sums.usual)
+            / (believed.weight + FACTOR_PRIOR_WEIGHT);
         let factor = factor.clamp(FACTOR_RANGE.0, FACTOR_RANGE.1);
         self.factors.entry(signal).or_default().insert(day, factor);
         factor
@@ -212,6 +235,7 @@ impl Cohort {
         found.map_or(sums, |total| DaySum {
             weight: total.weight,
             relative: total.relative,
+            settled: Ratio::default(),
             ..sums
         })
     }
@@ -353,7 +377,10 @@ impl Cohort {
         let newest = self.totals.last_key_value().map_or(Day(i32::MIN), |(newest, _)| *newest);
         let kept = newest.plus(-COHORT_DAYS);
         let totals = self.totals.range(..kept).map(|(day, _)| CohortKey::Total(*day));
-        for key in hours.chain(parts).chain(totals).collect::<Vec<_>>() {
+        // A cohort that is no more.
+        let day = Day(i32::try_from(hour.div_euclid(24)).unwrap_or(0));
+        let days = self.days.range(..day.plus(-COHORT_DAYS)).map(|(day, _)| CohortKey::Day(*day));
+        for key in hours.chain(parts).chain(totals).chain(days).collect::<Vec<_>>() {
             self.put(key, None);
         }
     }
@@ -364,9 +391,10 @@ impl Cohort {
 
     /// The factors of the same weekday in the four weeks before a day, as far as they are known.
     fn same_weekday(&self, signal: SignalKey, day: Day) -> Vec<f64> {
+        // Few accounts, or hardly any counts, say little: their days are ordinary ones.
         let raw = |day: Day| {
-            let sums = self.days.get(&day)?.sums(signal)?;
-            (sums.weight > 0.0).then(|| sums.relative / sums.weight)
+            let believed = self.days.get(&day)?.sums(signal)?.believed();
+            (believed.weight > 0.0).then(|| believed.with_prior(1.0, USUAL_PRIOR_WEIGHT))
         };
         (1..=4).filter_map(|week| raw(day.plus(-7 * week))).collect()
     }
@@ -466,6 +494,23 @@ impl Cohort {
         row.shared.merge(told.shared);
         row.drift.merge(told.drift);
         self.days.insert(day, row);
+        self.settle_day(day.plus(-(SETTLED_DAYS as i32)), &told.settled);
+    }
+
+    /// Adds what an account says of a day again.
+    fn settle_day(&mut self, day: Day, told: &[(SignalKey, Ratio)]) {
+        if told.is_empty() || !self.days.contains_key(&day) {
+            return;
+        }
+        self.touch(CohortKey::Day(day));
+        self.forget_derived(day);
+        let Some(row) = self.days.get_mut(&day) else { return };
+        row.told = false;
+        for (key, part) in told {
+            if let Ok(at) = row.signals.binary_search_by_key(key, |(known, _)| *known) {
+                row.signals[at].1.settled.merge(*part);
+            }
+        }
     }
 
     /// Notes an alert that was held back on a day.
@@ -585,6 +630,7 @@ impl Cohorts {
         for (_, cohort) in &mut self.cohorts {
             cohort.changed.clear();
         }
+        self.cohorts.retain(|(_, cohort)| !cohort.is_empty());
     }
 
     /// What goes to other partitions, with the changes.

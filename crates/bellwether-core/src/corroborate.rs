@@ -16,8 +16,10 @@ use crate::time::{Day, Millis};
 /// What the scan of a closed day found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Corroborated {
-    /// The rarest finding, if it is rare enough for an alert.
+    /// The rarest finding of risk, if it is rare enough for an alert.
     pub alarm: Option<Alarm>,
+    /// The same of rises.
+    pub rise: Option<Alarm>,
     /// Whether risk is still rare enough to keep an alert open.
     pub supported: bool,
     /// The best statistic per family; none where no set of groups passes the gate.
@@ -54,6 +56,7 @@ impl Default for Corroborated {
     fn default() -> Corroborated {
         Corroborated {
             alarm: None,
+            rise: None,
             supported: false,
             statistics: [None; 3],
             volume: 0.0,
@@ -103,10 +106,12 @@ pub fn judge(
     let mut found = weigh(account, policy, &expected, day);
     if cohorts.is_held(account.segment(), at) {
         let beyond = policy.fleet.beyond_hold * policy.corroboration.false_high_per_year;
-        found.alarm = found.alarm.filter(|alarm| alarm.by_chance_per_year <= beyond);
+        let rare = |alarm: &Alarm| alarm.by_chance_per_year <= beyond;
+        (found.alarm, found.rise) = (found.alarm.filter(rare), found.rise.filter(rare));
         let cohort = cohorts.named(account.segment());
         let alone = against_usual(account, policy, cohort, expected, day);
-        found.held = Some(weigh(account, policy, &alone, day).alarm.is_some());
+        let alone = weigh(account, policy, &alone, day);
+        found.held = Some(alone.alarm.is_some() || alone.rise.is_some());
     }
     found
 }
@@ -145,56 +150,75 @@ fn weigh(account: &Account, policy: &Compiled, expected: &Expected, day: Day) ->
     };
     let scan = scan(&expected.lanes, &scan_rules, &dependent);
     let mut found = Corroborated { volume: expected.volume, day, ..Corroborated::default() };
-    let mut rarest: Option<(f64, &Finding)> = None;
+    let mut rarest: [Option<(f64, &Finding)>; 2] = [None; 2];
     for finding in &scan.findings {
         let (family, index) = (finding.family, finding.family as usize);
         found.statistics[index] = Some(finding.statistic);
+        if rules.shares[index] <= 0.0 {
+            continue;
+        }
         let rate = by_chance(&policy.calibration, family, expected.volume, finding.statistic);
-        let rate = rate / rules.shares[index].max(1e-9) * policy.calibration.overlap;
+        let rate = rate / rules.shares[index] * policy.calibration.overlap;
         if family != Family::Rise {
             found.supported |= rate <= rules.false_high_per_year * SUPPORT_RATE;
         }
-        if rarest.is_none_or(|(rare, _)| rate < rare) {
-            rarest = Some((rate, finding));
+        let kind = &mut rarest[usize::from(family == Family::Rise)];
+        if kind.is_none_or(|(rare, _)| rate < rare) {
+            *kind = Some((rate, finding));
         }
     }
-    found.alarm = rarest
-        .filter(|(rate, _)| *rate <= rules.false_high_per_year)
-        .map(|(rate, finding)| alarm(policy, expected, &scan, finding, (rate, day)));
+    let [alarm, rise] = rarest.map(|rarest| {
+        let (rate, finding) = rarest.filter(|(rate, _)| *rate <= rules.false_high_per_year)?;
+        let facts = Facts { account, policy, expected, scan: &scan, dependent: &dependent };
+        Some(facts.alarm(finding, (rate, day)))
+    });
+    (found.alarm, found.rise) = (alarm, rise);
     found
 }
 
-fn alarm(
-    policy: &Compiled,
-    expected: &Expected,
-    scan: &Scan,
-    finding: &Finding,
-    (rate, day): (f64, Day),
-) -> Alarm {
-    let onset = day.plus(1 - i32::from(finding.window_days));
-    let mut evidence: Vec<Evidence> = Vec::new();
-    let mut key_user = false;
-    for &lane in &finding.lanes {
-        let signal = &policy.signals[expected.signals[lane]];
-        key_user |= signal.key_user;
-        let (alone, _) = scan.alone[lane];
-        evidence.push(evidence_of_scan(
-            signal,
-            &expected.lanes[lane],
-            expected.normals[lane],
-            (finding, alone),
+/// What an alarm is worded from.
+struct Facts<'a> {
+    account: &'a Account,
+    policy: &'a Compiled,
+    expected: &'a Expected,
+    scan: &'a Scan,
+    dependent: &'a dyn Fn(usize, usize) -> bool,
+}
+
+impl Facts<'_> {
+    fn alarm(&self, finding: &Finding, (rate, day): (f64, Day)) -> Alarm {
+        let Facts { account, policy, expected, scan, dependent } = *self;
+        let onset = day.plus(1 - i32::from(finding.window_days));
+        let mut evidence: Vec<Evidence> = Vec::new();
+        let mut key_user = false;
+        for &lane in &finding.lanes {
+            let signal = &policy.signals[expected.signals[lane]];
+            // Where nobody else is active, the absence of the key user is the absence of everybody.
+            let group = expected.lanes[lane].group;
+            let somebody =
+                |other: usize| expected.lanes[other].group != group && dependent(other, lane);
+            key_user |= signal.key_user && !(0..expected.lanes.len()).any(somebody);
+            let (alone, _) = scan.alone[lane];
+            let state = account.hot.signals.get(expected.signals[lane]);
+            let weekly = state.and_then(|state| state.baseline).map(|baseline| baseline.level);
+            evidence.push(evidence_of_scan(
+                signal,
+                &expected.lanes[lane],
+                (expected.normals[lane], weekly),
+                (finding, alone),
+                onset,
+            ));
+        }
+        crate::alert::strongest_first(&mut evidence);
+        let many = finding.lanes.len() >= usize::from(policy.corroboration.groups_critical);
+        let critical = finding.family != Family::Rise && (many || key_user);
+        Alarm {
+            family: finding.family,
+            severity: if critical { Severity::Critical } else { Severity::High },
+            by_chance_per_year: rate,
+            evidence,
             onset,
-        ));
-    }
-    crate::alert::strongest_first(&mut evidence);
-    let many = finding.lanes.len() >= usize::from(policy.corroboration.groups_critical);
-    let critical = finding.family != Family::Rise && (many || key_user);
-    Alarm {
-        family: finding.family,
-        severity: if critical { Severity::Critical } else { Severity::High },
-        by_chance_per_year: rate,
-        evidence,
-        onset,
+        }
     }
 }
 

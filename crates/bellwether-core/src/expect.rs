@@ -5,7 +5,7 @@
 //! shrunk toward the cohort's as far as they may be chance (James and Stein 1961, positive part).
 
 use crate::account::{Account, SignalKey, SignalState};
-use crate::cohort::{Cohort, Cohorts, DAY_VARIANCE_PRIOR, DaySum, Told};
+use crate::cohort::{Cohort, Cohorts, DAY_VARIANCE_PRIOR, DaySum, Ratio, SETTLED_DAYS, Told};
 use crate::history::{Older, RING_DAYS, Ring};
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
 use crate::scan::{Lane, Law, SCAN_DAYS};
@@ -18,8 +18,6 @@ const GUARD_DAYS: (usize, usize) = (28, 56);
 const REFERENCE_DAYS_MIN: usize = 14;
 /// Days of the short level that a cohort's day is measured by, and how many of them it needs.
 const SHORT_DAYS: (usize, usize) = (28, 7);
-/// Days after which a day is settled: the other accounts of the cohort have closed it.
-const SETTLED_DAYS: usize = 3;
 /// A count beyond so many times its expectation (and so many events) is cut: one odd day moves no level.
 const CAP: (f64, f64) = (4.0, 4.0);
 /// A week beyond so many standard deviations is a change.
@@ -70,16 +68,12 @@ pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, d
         let Some(state) = account.hot.signals.get(index) else { continue };
         let history = history_days(state, day, ring);
         let cohort = cohorts.named(name);
-        // The level, the week that tells whether the account goes its own way, and the weight rest on different days: else the errors
-        // that they share would add up, day by day, to a cohort that grows by itself.
         let Some(level) = short_level(cohort, *key, ring, day, history, 8) else { continue };
-        let Some(count) = ring.back(0).filter(|count| count.is_finite()) else { continue };
         let variance = DAY_VARIANCE_PRIOR;
-        let usual = is_usual(cohort, *key, ring, day, level);
-        let size = short_level(cohort, *key, ring, day, history, 8 + SHORT_DAYS.0).unwrap_or(level);
-        let weight = if usual { 1.0 / (1.0 + variance * size) } else { 0.0 };
-        let count = count.min(CAP.0 * level + CAP.1);
-        let level = level.max(1e-6);
+        let Some(said) = say(cohort, *key, ring, day, (history, 0)) else { continue };
+        if let Some(settled) = say(cohort, *key, ring, day, (history, SETTLED_DAYS)) {
+            told.settled.push((*key, settled));
+        }
         // Of a day on which the cohort has settled: what is left when its factor is known.
         let residual = (history > SHORT_DAYS.0 + SETTLED_DAYS)
             .then(|| {
@@ -90,8 +84,7 @@ pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, d
                 Some((expected, residual))
             })
             .flatten();
-        let mut sums =
-            DaySum { weight: weight * level, relative: weight * count, ..DaySum::default() };
+        let mut sums = DaySum { weight: said.weight, relative: said.sum, ..DaySum::default() };
         if let Some((expected, residual)) = residual {
             // As much as it can say, so that large accounts do not decide alone.
             let weight = 1.0 / (1.0 + variance * expected).powi(2);
@@ -114,6 +107,26 @@ pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, d
         }
     }
     cohorts.add(name, day, &told);
+}
+
+/// What an account says of the day `back` days ago: its count, and its level, both weighted by how much it can say.
+fn say(
+    cohort: &mut Cohort,
+    key: SignalKey,
+    ring: &Ring,
+    day: Day,
+    (history, back): (usize, usize),
+) -> Option<Ratio> {
+    // The level, the week that tells whether the account goes its own way, and the weight rest on different days: else the errors that
+    // they share would add up, day by day, to a cohort that grows by itself.
+    let level = short_level(cohort, key, ring, day, history, back + 8)?;
+    let count = ring.back(back).filter(|count| count.is_finite())?;
+    let usual = is_usual(cohort, key, ring, day, (level, back));
+    let earlier = back + 8 + SHORT_DAYS.0;
+    let size = short_level(cohort, key, ring, day, history, earlier).unwrap_or(level);
+    let weight = if usual { 1.0 / (1.0 + DAY_VARIANCE_PRIOR * size) } else { 0.0 };
+    let count = count.clamp(0.0, CAP.0 * level + CAP.1);
+    Some(Ratio { sum: weight * count, weight: weight * level.max(1e-6) })
 }
 
 /// By how much a settled week differs from the weeks before it beyond chance, relative to its expectation: (sum, weight).
@@ -168,21 +181,25 @@ fn short_level(
     let (mut count, mut exposure, mut days) = (0.0, 0.0, 0);
     for back in skip..until {
         let Some(value) = ring.back(back).filter(|value| value.is_finite()) else { continue };
-        count += value;
+        count += value.max(0.0);
         exposure += cohort.factor(key, day.plus(-(back as i32)));
         days += 1;
     }
     (days >= SHORT_DAYS.1 && exposure > 0.0).then(|| count / exposure)
 }
 
-/// Whether the week before the newest day was one like others, in the measure of the cohort's days.
-fn is_usual(cohort: &mut Cohort, key: SignalKey, ring: &Ring, day: Day, level: f64) -> bool {
+/// Whether the week before the day `before` days ago was one like others, in the measure of the cohort's days.
+fn is_usual(
+    cohort: &mut Cohort,
+    key: SignalKey,
+    ring: &Ring,
+    day: Day,
+    (level, before): (f64, usize),
+) -> bool {
     let (mut residual, mut variance) = (0.0, 0.0);
-    for back in 1_u32..=7 {
-        let Some(value) = ring.back(back as usize).filter(|value| value.is_finite()) else {
-            continue;
-        };
-        let mean = level * cohort.factor(key, day.plus(-back.cast_signed()));
+    for back in before + 1..=before + 7 {
+        let Some(value) = ring.back(back).filter(|value| value.is_finite()) else { continue };
+        let mean = level * cohort.factor(key, day.plus(-(back as i32)));
         residual += value - mean;
         variance += mean + DAY_VARIANCE_PRIOR * mean * mean;
     }
@@ -273,7 +290,7 @@ struct Reference {
 
 impl Counts<'_> {
     fn day(&self, back: usize) -> Option<f64> {
-        self.ring.back(back).filter(|value| value.is_finite())
+        self.ring.back(back).filter(|value| value.is_finite()).map(|count| count.max(0.0))
     }
 
     /// The level before a guard: none with too little reference.
@@ -379,7 +396,7 @@ impl Counts<'_> {
             let mean = level * self.factors[back] * own[(self.weekday + 7 * RING_DAYS - back) % 7];
             let mean = mean.max(1e-4);
             let scale = 1.0 / (1.0 + extra * mean);
-            observed.push(self.ring.back(back).unwrap_or(f64::NAN) * scale);
+            observed.push(self.day(back).unwrap_or(f64::NAN) * scale);
             expected.push(mean * scale);
         }
         let (found, weeks) = self.drift(level, guard, &own, variance);

@@ -49,6 +49,8 @@ const SOURCE_HOURS: i64 = 48;
 /// this counts for, and at most.
 const NOISE_PRIOR: [f64; 2] = [0.04, 0.01];
 const NOISE_PERIODS: (f64, f64) = (20.0, 400.0);
+/// Hours after the end of a period in which a correction may open an alert.
+const NEWS_HOURS: i64 = 24;
 /// Hours after the end of a day in which its accounts are judged, at the default settings.
 const JUDGED_HOURS: i64 = 6;
 /// Expected counts below which an hour says nothing, over all partitions; one tells its own hour unless it has so many times less than
@@ -311,11 +313,12 @@ fn part_of_day(cohort: &mut Cohort, day: Day, at: Millis) -> Option<Part> {
     let signals = row.signals.iter().map(|(key, sums)| {
         let known = cohort.weeks_before(*key, day) >= WEEKS.1;
         let comparable = if known { 1.0 } else { 0.0 };
+        let believed = sums.believed();
         let sums = Sums {
-            weight: sums.weight,
-            relative: sums.relative,
-            compared: comparable * sums.relative,
-            usual: comparable * sums.usual * sums.weight,
+            weight: believed.weight,
+            relative: believed.sum,
+            compared: comparable * believed.sum,
+            usual: comparable * sums.usual * believed.weight,
         };
         (*key, sums)
     });
@@ -556,6 +559,8 @@ impl Adder<'_> {
         let score = Points(i32::try_from(total.score.0 / counted).unwrap_or(0));
         match (&mut state.open, evidence.is_empty()) {
             (None, true) => {}
+            // What is told again days later is history.
+            (None, false) if !fresh && period.end().plus(NEWS_HOURS * HOUR_MS) < at => {}
             (None, false) => {
                 let account = address(name);
                 let open = OpenFleet {

@@ -210,6 +210,9 @@ fn check_signal(check: &Check<'_>, at: &str, signal: &Signal) -> Result<(), Poli
             format!("`{}` is a kind of corroborated alerts: choose another", signal.kind),
         );
     }
+    if signal.counted && signal.aggregate != Aggregate::Sum {
+        return check.fail(format!("{at}.counted"), "is for sums of counts: aggregate = \"sum\"");
+    }
     check.within(&format!("{at}.weight"), signal.weight, 0.0, 50.0)?;
     check.within(&format!("{at}.effect_full_pct"), signal.effect_full_pct, 5.0, 1000.0)?;
     check.within(&format!("{at}.spread_min"), signal.spread_min, 0.0, 1e12)?;

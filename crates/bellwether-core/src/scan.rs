@@ -148,13 +148,16 @@ pub fn scan(lanes: &[Lane], rules: &ScanRules, dependent: &dyn Fn(usize, usize) 
     let drop = table.alone(Family::Drop);
     let rise = table.alone(Family::Rise);
     let decline: Vec<f64> = (0..lanes.len()).map(|lane| table.decline(&[lane]).0).collect();
-    let best_single = [&drop, &rise]
-        .into_iter()
-        .flatten()
-        .map(|(value, _)| *value)
-        .chain(decline.iter().copied())
-        .fold(0.0, f64::max);
-    let best_decline = decline.iter().copied().fold(0.0, f64::max);
+    // What a lane does by itself explains the days of a set that it belongs to, and, by the factor that they share, those of shared
+    // counts.
+    let single = |set: &[usize], of: &dyn Fn(usize) -> f64| {
+        let shares = set.iter().any(|&lane| lanes[lane].law == Law::Shared);
+        let counts =
+            |lane: &usize| set.contains(lane) || (shares && lanes[*lane].law == Law::Shared);
+        (0..lanes.len()).filter(counts).map(of).fold(0.0, f64::max)
+    };
+    let (alone_drop, alone_rise, alone_decline) = (drop.clone(), rise.clone(), decline.clone());
+    let best = |lane: usize| alone_drop[lane].0.max(alone_rise[lane].0).max(alone_decline[lane]);
     let mut findings = Vec::new();
     for (family, strength) in [
         (Family::Drop, drop.iter().map(|alone| alone.0).collect::<Vec<_>>()),
@@ -168,8 +171,10 @@ pub fn scan(lanes: &[Lane], rules: &ScanRules, dependent: &dyn Fn(usize, usize) 
                 let mut set = speakers[..size].to_vec();
                 set.sort_unstable();
                 let (statistic, raw, window_days, ratio) = table.set(family, &set);
+                let best_single = single(&set, &best);
                 let beyond_one = if family == Family::Decline {
                     // Against the decline of one group; and one group that stopped altogether must not explain it much better.
+                    let best_decline = single(&set, &|lane| alone_decline[lane]);
                     (raw - best_decline).min(raw - best_single + DECLINE_SLACK)
                 } else {
                     raw - best_single
@@ -340,10 +345,10 @@ impl<'a> Table<'a> {
                     curve.iter().fold((0.0, 0.0), |(total, squares), (left, _)| {
                         (total + 1.0 - left, squares + (1.0 - left).powi(2))
                     });
-                let lane = &self.lanes[set[0]];
-                let reference = (lane.reference_days.1 - days.saturating_sub(56) as f64).max(14.0);
-                let drift = self.drift(set);
-                let sure = squares / (squares + total * total * (1.0 / reference + drift));
+                let beyond = days.saturating_sub(56) as f64;
+                let unsure =
+                    self.mean(set, |lane| 1.0 / (lane.reference_days.1 - beyond).max(14.0));
+                let sure = squares / (squares + total * total * (unsure + self.drift(set)));
                 if sum * sure > best.0 {
                     best = (sum * sure, days, curve.first().map_or(1.0, |(left, _)| *left));
                 }
@@ -374,12 +379,16 @@ impl<'a> Table<'a> {
 
     /// The share of the evidence of a window that is left where the level is uncertain, and drifts.
     fn sureness(&self, set: &[usize], days: f64) -> f64 {
-        let reference = self.lanes[set[0]].reference_days.0.max(1.0);
-        1.0 / (1.0 + days * (1.0 / reference + self.drift(set)))
+        let unsure = self.mean(set, |lane| 1.0 / lane.reference_days.0.max(1.0));
+        1.0 / (1.0 + days * (unsure + self.drift(set)))
     }
 
     fn drift(&self, set: &[usize]) -> f64 {
-        set.iter().map(|&lane| self.lanes[lane].drift).sum::<f64>() / set.len() as f64
+        self.mean(set, |lane| lane.drift)
+    }
+
+    fn mean(&self, set: &[usize], of: impl Fn(&Lane) -> f64) -> f64 {
+        set.iter().map(|&lane| of(&self.lanes[lane])).sum::<f64>() / set.len() as f64
     }
 }
 

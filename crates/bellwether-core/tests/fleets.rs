@@ -91,6 +91,15 @@ struct Fleet {
 
 /// Runs a fleet of which account, signal and day are expected to do `change` times what is usual there.
 fn run(days: i32, seed: u64, change: impl Fn(usize, usize, i32) -> f64) -> Fleet {
+    run_late(days, (seed, 0.0), change)
+}
+
+/// The same, where a share of the events comes a day late.
+fn run_late(
+    days: i32,
+    (seed, late): (u64, f64),
+    change: impl Fn(usize, usize, i32) -> f64,
+) -> Fleet {
     let policy = Arc::new(Compiled::parse("fleet.toml", POLICY).expect("a good policy"));
     let core = Core::new(Arc::clone(&policy));
     let mut fleet = Fleet {
@@ -104,20 +113,20 @@ fn run(days: i32, seed: u64, change: impl Fn(usize, usize, i32) -> f64) -> Fleet
         (0..ACCOUNTS).map(|_| [0; 3].map(|_| (chance.unit() * 3.4).exp())).collect();
     let weekdays = [1.2, 1.25, 1.2, 1.15, 1.0, 0.6, 0.6];
     let mut out = Vec::new();
+    let mut delayed: Vec<Event> = Vec::new();
     for day in 0..days {
+        let received = Millis(i64::from(START.plus(day).0) * DAY_MS + DAY_MS / 2);
+        let mut waiting = std::mem::take(&mut delayed);
         for (account, levels) in levels.iter().enumerate() {
             let activity = chance.activity();
             for (signal, level) in levels.iter().enumerate() {
                 let mean = level * weekdays[(day % 7) as usize] * activity;
                 let count = chance.poisson(mean * change(account, signal, day));
-                if count == 0.0 {
-                    continue;
-                }
-                let at = Millis(i64::from(START.plus(day).0) * DAY_MS + DAY_MS / 2);
-                let event = Event {
-                    id: EventId::new(&format!("{day}-{account}-{signal}")).expect("valid"),
+                let behind = if late > 0.0 { chance.poisson(count * late).min(count) } else { 0.0 };
+                let event = |id: &str, count: f64| Event {
+                    id: EventId::new(&format!("{day}-{account}-{signal}{id}")).expect("valid"),
                     account: AccountId::new(&account.to_string()).expect("valid"),
-                    occurred_at: at,
+                    occurred_at: received,
                     kind: KINDS[signal].to_owned(),
                     member: None,
                     role: None,
@@ -125,9 +134,13 @@ fn run(days: i32, seed: u64, change: impl Fn(usize, usize, i32) -> f64) -> Fleet
                     value: Some(count),
                     segment: None,
                 };
-                let Ok(verdict) = core.apply(&mut fleet.state, Input::Event(event), at, &mut out);
-                verdict.expect("admitted");
+                waiting.extend((count > behind).then(|| event("", count - behind)));
+                delayed.extend((behind > 0.0).then(|| event("-late", behind)));
             }
+        }
+        for event in waiting {
+            let Ok(verdict) = core.apply(&mut fleet.state, Input::Event(event), received, &mut out);
+            verdict.expect("admitted");
         }
         fleet.note(&mut out);
     }
@@ -185,6 +198,16 @@ fn a_fleet_to_which_nothing_happens_stays_as_it_is() {
     let alarms = fleet.alarmed.len();
     assert!(alarms <= 15, "{alarms} urgent alerts in {ACCOUNTS} account years");
     assert_eq!(fleet.fleet_alerts, []);
+}
+
+/// A day is measured by what is known of it when it is closed, and levels rest on days with all their late events.
+#[test]
+fn events_that_come_late_do_not_shrink_a_cohort() {
+    let mut fleet = run_late(400, (4, 0.1), |_, _, _| 1.0);
+    for mean in fleet.mean_factor(390) {
+        assert!((mean - 1.0).abs() < 0.15, "an average day is one: {mean}");
+    }
+    assert!(fleet.alarmed.len() <= 15, "{:?}", fleet.alarmed);
 }
 
 #[test]

@@ -188,6 +188,7 @@ fn fixtures_of_partition_rows_read_as_they_were_written() {
         relative: 110.25,
         accounts: 40,
         usual: 0.75,
+        settled: Ratio { sum: 111.0, weight: 121.0 },
         excess: Ratio { sum: -1.5, weight: 20.0 },
     };
     let signals = vec![(SignalKey(7), sums), (SignalKey(8), DaySum::default())];
