@@ -16,6 +16,7 @@ pub mod expect;
 mod forget;
 pub mod history;
 pub mod id;
+pub mod intraday;
 pub mod output;
 pub mod points;
 pub mod policy;
