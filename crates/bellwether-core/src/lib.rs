@@ -17,6 +17,7 @@ pub mod fleet;
 mod forget;
 pub mod history;
 pub mod id;
+pub mod intraday;
 pub mod output;
 pub mod points;
 pub mod policy;
