@@ -15,6 +15,7 @@ use crate::alert::OpenAlert;
 use crate::event::{OutcomeKind, Profile};
 use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
+use crate::intraday::{STATE_BYTES_MAX, Watch};
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
 use crate::streams::Streams;
@@ -144,6 +145,15 @@ pub struct Backfill {
     pub since: Millis,
 }
 
+/// A signal that is watched with every event.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Watched {
+    /// Event time of the newest sample; older ones are not looked at any more.
+    pub newest: Millis,
+    /// What the series has shown so far.
+    pub watch: Watch,
+}
+
 /// Which rows of an account a store has to write.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changed {
@@ -155,13 +165,16 @@ pub struct Changed {
     pub profile: bool,
     /// These activity rows; one that is no longer in the account is to be deleted.
     pub activity: BTreeSet<ActivityKey>,
+    /// These watched signals; one that is no longer in the account is to be deleted.
+    pub watched: BTreeSet<SignalKey>,
 }
 
 impl Changed {
     /// Whether there is anything to write.
     #[must_use]
     pub fn any(&self) -> bool {
-        self.hot || self.history || self.profile || !self.activity.is_empty()
+        let rows = !self.activity.is_empty() || !self.watched.is_empty();
+        self.hot || self.history || self.profile || rows
     }
 }
 
@@ -178,6 +191,8 @@ pub struct Account {
     pub history: History,
     /// The activity rows.
     pub activity: BTreeMap<ActivityKey, Activity>,
+    /// The rows of watched signals.
+    pub watched: BTreeMap<SignalKey, Watched>,
     /// What changed since the account was read.
     pub changed: Changed,
 }
@@ -192,6 +207,7 @@ impl Account {
             hot: Hot::default(),
             history: History::default(),
             activity: BTreeMap::new(),
+            watched: BTreeMap::new(),
             changed: Changed::default(),
         }
     }
@@ -236,6 +252,7 @@ impl Account {
         };
         let rings: usize = self.history.rings.iter().map(|(_, ring)| ring.len() * 8 + 64).sum();
         let members: usize = self.activity.keys().map(|key| ROW_BYTES + key.value.len()).sum();
+        let members = members + self.watched.len() * (ROW_BYTES + STATE_BYTES_MAX);
         let alerts = self.hot.alerts.len() * FIXED_BYTES;
         let signals: usize = self.hot.signals.iter().map(signal).sum();
         size_of::<Account>() + FIXED_BYTES + signals + rings + members + alerts

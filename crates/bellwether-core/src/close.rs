@@ -11,6 +11,7 @@ use crate::corroborate::{self, Corroborated};
 use crate::detect::{Deviation, Series, judge_absence};
 use crate::expect::{self, Normal};
 use crate::history::{Activity, DayTotals, MICROS, Older, RING_DAYS, Ring, mask};
+use crate::intraday::Verdict;
 use crate::output::{Evidence, Maturity, Output, Resolution};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
@@ -407,7 +408,7 @@ fn judge_signal(
     let streak = state.evidence.take().filter(|evidence| {
         evidence.is_run()
             && state.recent.last().is_some()
-            && day.since(evidence.onset) <= STREAK_DAYS
+            && day.since(evidence.onset) <= if signal.watched { 1 } else { STREAK_DAYS }
     });
     if state.first_day.is_none() || !judged {
         state.baseline = None;
@@ -632,6 +633,41 @@ pub(crate) fn evidence_of_scan(
     };
     let newest = onset.plus(i32::from(finding.window_days) - 1);
     Evidence { window_days: finding.window_days, ..evidence(signal, &deviation, baseline, newest) }
+}
+
+/// Words a single value of a watched signal.
+pub(crate) fn evidence_of_value(
+    signal: &Signal,
+    value: f64,
+    verdict: &Verdict,
+    day: Day,
+) -> Evidence {
+    let below = value < verdict.expected;
+    // The deviation that a normal distribution has as rarely, about.
+    let z = (2.0 * std::f64::consts::LN_10 * verdict.surprise).sqrt().min(crate::stats::Z_MAX);
+    let change_pct = (verdict.expected.abs() > signal.spread_min.max(1e-9))
+        .then(|| (value - verdict.expected) / verdict.expected.abs() * 100.0);
+    Evidence {
+        signal: signal.name.clone(),
+        category: signal.category,
+        group: signal.group.clone(),
+        observed: value,
+        baseline: verdict.expected,
+        unit: signal.unit.clone(),
+        change_pct,
+        z: if below { -z } else { z },
+        risk: below == (signal.direction == Direction::Down),
+        onset: day,
+        window_days: 0,
+        text: format!(
+            "{} {} to {} {}, where about {} is usual",
+            signal.label,
+            if below { "fell" } else { "rose" },
+            figure(value),
+            signal.unit,
+            figure(verdict.expected),
+        ),
+    }
 }
 
 /// A figure with as many digits as a person wants to read.

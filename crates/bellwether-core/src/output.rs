@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::AccountId;
+use crate::intraday::Verdict;
 use crate::points::Points;
 use crate::time::{Day, Millis};
 
@@ -409,6 +410,21 @@ pub struct AlertEvent {
     pub policy_version: String,
     /// The scorecard that was in force.
     pub model_version: String,
+}
+
+/// What a single value of a watched signal amounts to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The account.
+    pub account_id: AccountId,
+    /// The signal.
+    pub signal: String,
+    /// Event time.
+    pub at: Millis,
+    /// The value, in the signal's unit.
+    pub value: f64,
+    /// What it amounts to.
+    pub verdict: Verdict,
 }
 
 impl AlertEvent {

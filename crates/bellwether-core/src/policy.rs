@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::SignalKey;
 use crate::event::Event;
 use crate::history::RING_DAYS;
+use crate::intraday::Settings;
 use crate::output::Category;
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 
@@ -50,6 +51,9 @@ pub struct Policy {
     /// When a closed day is judged.
     #[serde(default)]
     pub close: ClosePolicy,
+    /// When a single value of a watched signal is news.
+    #[serde(default)]
+    pub watch: WatchPolicy,
     /// When a cohort as a whole deviates.
     #[serde(default)]
     pub fleet: FleetPolicy,
@@ -176,6 +180,33 @@ section! {
         settle_minutes: u32 = 60,
         /// Minutes over which the judgements of accounts are spread, by a hash of their ids (0..=720).
         spread_minutes: u32 = 120,
+    }
+}
+
+section! {
+    /// When a single value of a watched signal is news.
+    WatchPolicy {
+        /// Score from which it is, one minus the chance of the like (0.9..=0.9999999).
+        alert_score: f64 = 0.9999,
+        /// Values after a peak that are quiet unless they surpass it (0..=100000).
+        quiet_values: u32 = 100,
+        /// The same as a share of all values so far: what is news in a week is not in a year (0..=0.5).
+        quiet_share: f64 = 0.03,
+        /// First values, which are never news (20..=100000).
+        warm_up_values: u32 = 100,
+    }
+}
+
+impl WatchPolicy {
+    /// For the watch.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            alert_score: self.alert_score,
+            quiet_samples: self.quiet_values,
+            quiet_share: self.quiet_share,
+            warm_up_samples: self.warm_up_values,
+        }
     }
 }
 
@@ -371,6 +402,9 @@ pub struct Signal {
     /// Whether the values of a `sum` are numbers of things (events that were added up before they came): its days are counts.
     #[serde(default)]
     pub counted: bool,
+    /// Whether every value is judged against what the series has shown so far, within the day (`mean` and `last` only).
+    #[serde(default)]
+    pub watched: bool,
     /// Whether the absence of this signal's members is a key-user absence (`presence` only).
     #[serde(default)]
     pub key_user: bool,

@@ -134,6 +134,11 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check_calibration(check, &policy.calibration)?;
     check.within("close.settle_minutes", policy.close.settle_minutes, 0.0, 360.0)?;
     check.within("close.spread_minutes", policy.close.spread_minutes, 0.0, 720.0)?;
+    let watch = &policy.watch;
+    check.within("watch.alert_score", watch.alert_score, 0.9, 0.999_999_9)?;
+    check.within("watch.quiet_values", watch.quiet_values, 0.0, 1e5)?;
+    check.within("watch.quiet_share", watch.quiet_share, 0.0, 0.5)?;
+    check.within("watch.warm_up_values", watch.warm_up_values, 20.0, 1e5)?;
     let fleet = &policy.fleet;
     check.within("fleet.change_min_pct", fleet.change_min_pct, 10.0, 90.0)?;
     check.within("fleet.z_min", fleet.z_min, 3.0, 12.0)?;
@@ -209,6 +214,10 @@ fn check_signal(check: &Check<'_>, at: &str, signal: &Signal) -> Result<(), Poli
             format!("{at}.kind"),
             format!("`{}` is a kind of corroborated alerts: choose another", signal.kind),
         );
+    }
+    if signal.watched && !matches!(signal.aggregate, Aggregate::Mean | Aggregate::Last) {
+        return check
+            .fail(format!("{at}.watched"), "is for values: aggregate = \"mean\" or \"last\"");
     }
     if signal.counted && signal.aggregate != Aggregate::Sum {
         return check.fail(format!("{at}.counted"), "is for sums of counts: aggregate = \"sum\"");

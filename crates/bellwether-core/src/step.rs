@@ -16,7 +16,8 @@ use crate::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
 use crate::fleet::Message;
 use crate::history::{DayTotals, History, Older, mask};
 use crate::id::AccountId;
-use crate::output::{Evidence, HealthRecord, Judged, Maturity, Output, Resolution};
+use crate::intraday;
+use crate::output::{Evidence, HealthRecord, Judged, Maturity, Output, Resolution, Sample};
 use crate::points::Points;
 use crate::policy::{Compiled, Direction, Signal};
 use crate::reject::{Reason, Reject};
@@ -38,16 +39,25 @@ pub struct Core {
 
 /// Sees what the scan of every closed day found, and changes nothing: for calibration and figures.
 #[derive(Clone)]
-pub struct Observer(Arc<dyn Fn(&Judged) + Send + Sync>);
+pub struct Observer {
+    judged: Arc<dyn Fn(&Judged) + Send + Sync>,
+    sampled: Arc<dyn Fn(&Sample) + Send + Sync>,
+}
 
 impl Observer {
     /// An observer that calls this.
     pub fn new(see: impl Fn(&Judged) + Send + Sync + 'static) -> Observer {
-        Observer(Arc::new(see))
+        Observer { judged: Arc::new(see), sampled: Arc::new(|_| {}) }
+    }
+
+    /// The same, which also sees what the values of watched signals amount to.
+    #[must_use]
+    pub fn and_samples(self, see: impl Fn(&Sample) + Send + Sync + 'static) -> Observer {
+        Observer { sampled: Arc::new(see), ..self }
     }
 
     pub(crate) fn see(&self, judged: &Judged) {
-        (self.0)(judged);
+        (self.judged)(judged);
     }
 }
 
@@ -263,9 +273,43 @@ impl Core {
             account.hot.held_until = Some(clock);
         }
         let held = state.cohorts().is_held(account.segment(), event.occurred_at);
+        let matched = self.watch(&mut account, &event, matched);
         self.respond(&mut account, &event, &matched, held, out);
         state.put(account)?;
         Ok(Ok(Applied { signals: matched.len() as u32, days_closed, distinct_dropped }))
+    }
+
+    /// Lets the watches of the signals that an event feeds see its value.
+    fn watch(
+        &self,
+        account: &mut Account,
+        event: &Event,
+        matched: Vec<usize>,
+    ) -> Vec<(usize, Option<intraday::Verdict>)> {
+        let mut see = |index: usize| {
+            let signal = &self.policy.signals[index];
+            let value = event.value.filter(|_| signal.watched)?;
+            let key = self.policy.keys()[index];
+            let watched = account.watched.entry(key).or_default();
+            if event.occurred_at < watched.newest {
+                return None;
+            }
+            watched.newest = event.occurred_at;
+            account.changed.watched.insert(key);
+            let verdict =
+                watched.watch.see(event.occurred_at, value, &self.policy.watch.settings());
+            if let Some(observer) = &self.observer {
+                (observer.sampled)(&Sample {
+                    account_id: event.account.clone(),
+                    signal: signal.name.clone(),
+                    at: event.occurred_at,
+                    value,
+                    verdict,
+                });
+            }
+            Some(verdict)
+        };
+        matched.into_iter().map(|index| (index, see(index))).collect()
     }
 
     /// What can be said against an event without looking at its account.
@@ -573,7 +617,7 @@ impl Core {
         &self,
         account: &mut Account,
         event: &Event,
-        matched: &[usize],
+        matched: &[(usize, Option<intraday::Verdict>)],
         held: bool,
         out: &mut Vec<Output>,
     ) {
@@ -584,7 +628,7 @@ impl Core {
         let today = zone.day(event.occurred_at).max(account.hot.today);
         let closed = account.hot.today.plus(-1);
         let mut evidence_changed = false;
-        for &index in matched {
+        for &(index, verdict) in matched {
             let signal = &self.policy.signals[index];
             let state = &mut account.hot.signals[index];
             if is_presence(signal) {
@@ -594,7 +638,12 @@ impl Core {
                 }
                 continue;
             }
-            let found = run_of_three(signal, state, &zone, &self.policy)
+            let news = verdict.filter(|verdict| verdict.alert).zip(event.value);
+            let found = news
+                .map(|(verdict, value)| {
+                    crate::close::evidence_of_value(signal, value, &verdict, today)
+                })
+                .or_else(|| run_of_three(signal, state, &zone, &self.policy))
                 .or_else(|| self.surge(signal, state, closed, today));
             if let Some(found) = found {
                 let news = state.evidence.as_ref().is_none_or(|had| had.z.abs() < found.z.abs());
@@ -820,6 +869,8 @@ fn begin(account: &mut Account, day: Day, at: Millis) {
         }
         account.changed.activity.extend(account.activity.keys().cloned());
         account.activity.clear();
+        account.changed.watched.extend(account.watched.keys());
+        account.watched.clear();
         account.changed.history = true;
     }
     account.hot.today = day;

@@ -6,6 +6,7 @@
 //! | `A` account `00` `02` | [`History`](bellwether_core::history::History) |
 //! | `A` account `00` `03` | [`Profile`](bellwether_core::event::Profile) |
 //! | `A` account `00` `04` signal (u32, big-endian) value | [`Activity`](bellwether_core::history::Activity) |
+//! | `A` account `00` `06` signal (u32, big-endian) | [`Watched`](bellwether_core::account::Watched) |
 //! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `D` `01` cohort `00` day (i64, sortable) | [`CohortDay`](bellwether_core::cohort::CohortDay) |
@@ -40,6 +41,7 @@ const KIND_HISTORY: u8 = 2;
 const KIND_PROFILE: u8 = 3;
 const KIND_ACTIVITY: u8 = 4;
 const KIND_OLDER: u8 = 5;
+const KIND_WATCHED: u8 = 6;
 const COHORT_DAY: u8 = 1;
 const COHORT_HOUR: u8 = 2;
 const COHORT_TOTAL: u8 = 3;
@@ -69,6 +71,7 @@ pub(crate) enum AccountRow {
     Profile,
     Activity(ActivityKey),
     Older,
+    Watched(SignalKey),
 }
 
 /// A key, read.
@@ -167,6 +170,10 @@ impl AccountRow {
             AccountRow::History => key.push(KIND_HISTORY),
             AccountRow::Profile => key.push(KIND_PROFILE),
             AccountRow::Older => key.push(KIND_OLDER),
+            AccountRow::Watched(signal) => {
+                key.push(KIND_WATCHED);
+                key.extend_from_slice(&signal.0.to_be_bytes());
+            }
             AccountRow::Activity(activity) => {
                 key.push(KIND_ACTIVITY);
                 key.extend_from_slice(&activity.signal.0.to_be_bytes());
@@ -184,6 +191,7 @@ impl AccountRow {
             AccountRow::Profile => "a profile row",
             AccountRow::Activity(_) => "an activity row",
             AccountRow::Older => "a row of older history",
+            AccountRow::Watched(_) => "a row of a watched signal",
         }
     }
 
@@ -194,7 +202,8 @@ impl AccountRow {
             // Older history is history.
             AccountRow::History | AccountRow::Older => 1,
             AccountRow::Profile => 2,
-            AccountRow::Activity(_) => 3,
+            // One for each value of something, too.
+            AccountRow::Activity(_) | AccountRow::Watched(_) => 3,
         }
     }
 
@@ -204,6 +213,10 @@ impl AccountRow {
             [KIND_HISTORY] => Some(AccountRow::History),
             [KIND_PROFILE] => Some(AccountRow::Profile),
             [KIND_OLDER] => Some(AccountRow::Older),
+            [KIND_WATCHED, signal @ ..] => {
+                let signal = u32::from_be_bytes(*signal.as_array::<4>()?);
+                Some(AccountRow::Watched(SignalKey(signal)))
+            }
             [KIND_ACTIVITY, rest @ ..] => {
                 let (signal, value) = rest.split_first_chunk::<4>()?;
                 Some(AccountRow::Activity(ActivityKey {

@@ -204,6 +204,10 @@ impl Touched {
             let profile = account.and_then(|account| account.profile.as_ref());
             rows.insert(AccountRow::Profile.key(id), profile.map(rows::encode));
         }
+        for key in &self.changed.watched {
+            let row = account.and_then(|account| account.watched.get(key));
+            rows.insert(AccountRow::Watched(*key).key(id), row.map(rows::encode));
+        }
         for key in &self.changed.activity {
             let row = account.and_then(|account| account.activity.get(key));
             rows.insert(
@@ -526,6 +530,7 @@ impl State for Store {
         }
         let is_empty = !changed.any() && account == Account::new(id.clone());
         touched.changed.activity.extend(changed.activity);
+        touched.changed.watched.extend(changed.watched);
         if !touched.exists && !touched.changed.any() || touched.removed.is_some() && is_empty {
             touched.place = Place::Nowhere;
             return Ok(());
@@ -548,6 +553,8 @@ impl State for Store {
             touched.removed = Some(Rewritten::default());
             let all = account.activity.into_keys().chain(account.changed.activity);
             touched.changed.activity.extend(all);
+            let all = account.watched.into_keys().chain(account.changed.watched);
+            touched.changed.watched.extend(all);
             (touched.changed.hot, touched.changed.history) = (true, true);
             touched.changed.profile = true;
         } else {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::account::{Account, SignalKey};
+use bellwether_core::account::{Account, SignalKey, Watched};
 use bellwether_core::cohort::CohortRow;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
@@ -106,6 +106,9 @@ impl Store {
                 AccountRow::Profile => {
                     contents.profiles += 1;
                     digest.row(&key, &rows::decode::<Profile>(kind.name(), &value)?);
+                }
+                AccountRow::Watched(_) => {
+                    digest.row(&key, &rows::decode::<Watched>(kind.name(), &value)?);
                 }
                 AccountRow::Activity(_) => {
                     contents.activity_rows += 1;
