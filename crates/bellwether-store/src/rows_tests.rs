@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use bellwether_core::account::{Backfill, Hot, SignalState, StoredBaseline};
+use bellwether_core::account::{Backfill, Hot, SignalState, StoredBaseline, Watched};
 use bellwether_core::alert::OpenAlert;
 use bellwether_core::cohort::{CohortDay, CohortHour, CohortKey, DaySum, DayTotal, Ratio};
 use bellwether_core::event::{OutcomeKind, Profile};
 use bellwether_core::fleet::{FleetState, Noise, OpenFleet, Part, Period, Sums};
 use bellwether_core::history::{Activity, DayTotals, History, Older, Ring};
+use bellwether_core::intraday::Settings;
 use bellwether_core::output::{Band, Category, Evidence, Maturity, Severity, Transition};
 use bellwether_core::points::Points;
 use bellwether_core::state::Clock;
@@ -149,6 +150,12 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
     let rings = vec![(SignalKey(7), ring), (SignalKey(8), Ring::default())];
     check("history", &History { newest: Some(Day(20_526)), rings, older: Vec::new() });
     check_plain("older", &vec![(SignalKey(7), Older { sum: 1_234.5, exposure: 300.25 })]);
+    let mut watched = Watched { newest: Millis(1_772_413_200_000), ..Watched::default() };
+    for number in 0..600 {
+        let value = f64::from(number * number % 89);
+        watched.watch.see(Millis(i64::from(number) * 600_000), value, &Settings::default());
+    }
+    check_plain("watched", &watched);
     check(
         "activity",
         &Activity { newest: Day(-1), bits: u128::MAX, role: Some("admin".to_owned()) },
@@ -260,6 +267,8 @@ fn keys_keep_their_bytes() {
     assert_eq!(AccountRow::Profile.key(&id), b"Aacme\x00\x03");
     assert_eq!(AccountRow::Activity(activity).key(&id), b"Aacme\x00\x04\x01\x02\x03\x04kim");
     assert_eq!(AccountRow::Older.key(&id), b"Aacme\x00\x05");
+    let watched = AccountRow::Watched(SignalKey(0x0102_0304));
+    assert_eq!(watched.key(&id), b"Aacme\x00\x06\x01\x02\x03\x04");
     assert_eq!(CLOCK_KEY, b"C");
     let one = b"\x80\0\0\0\0\0\0\x01";
     let part = [&b"D\x04smb\x00\x01"[..], one, b"\0\0\0\x07"].concat();
@@ -338,7 +347,7 @@ proptest! {
                 prop_assert!(cohort.as_slice() >= COHORTS_BEGIN && cohort.as_slice() < COHORTS_END);
             }
         }
-        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older];
+        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Watched(SignalKey(signal))];
         for row in rows.into_iter().chain([AccountRow::Activity(activity)]) {
             let key = row.key(&id);
             prop_assert!(key.starts_with(&account_prefix(&id)) && key < account_end(&id));

@@ -98,7 +98,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             AccountRow::Older => account.history.older = rows::decode(row.name(), &value)?,
             AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
             AccountRow::Watched(signal) => {
-                account.watched.insert(signal, rows::decode(row.name(), &value)?);
+                account.watched.insert(*signal, rows::decode(row.name(), &value)?);
             }
             AccountRow::Activity(activity) => {
                 account.activity.insert(activity.clone(), decode(row.name(), &value)?);

@@ -4,6 +4,7 @@ use bellwether_core::account::{ActivityKey, SignalKey};
 use bellwether_core::cohort::{CohortKey, CohortRow, Cohorts, DaySum, Told};
 use bellwether_core::event::Profile;
 use bellwether_core::history::{Activity, Older};
+use bellwether_core::intraday::Settings;
 use bellwether_core::state::MemoryState;
 use bellwether_core::time::{Day, HOUR_MS};
 use proptest::prelude::*;
@@ -123,6 +124,17 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
         let row = Activity { newest: Day(1), bits: u128::from(number), role: None };
         account.activity.insert(key.clone(), row);
         account.changed.activity.insert(key);
+    }
+    if number.is_multiple_of(4) {
+        let signal = SignalKey(u32::from(number % 3));
+        if number.is_multiple_of(8) {
+            account.watched.remove(&signal);
+        } else {
+            let watched = account.watched.entry(signal).or_default();
+            watched.newest = Millis(i64::from(number));
+            watched.watch.see(watched.newest, f64::from(number), &Settings::default());
+        }
+        account.changed.watched.insert(signal);
     }
     if number.is_multiple_of(7) {
         account.profile = Some(profile(&account.id, number));
