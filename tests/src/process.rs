@@ -112,8 +112,9 @@ impl Bellwether {
     ///
     /// # Panics
     /// If it does not within a minute.
+    // The demo fills in years of history before it serves.
     pub fn url(&mut self) -> String {
-        self.wait_until("the server's address", Duration::from_secs(60), |process| {
+        self.wait_until("the server's address", Duration::from_secs(240), |process| {
             let said = process.stderr() + &process.stdout();
             let start = said.find("http://127.0.0.1:")?;
             // Up to the slash after the port: without it the line is not written to its end.

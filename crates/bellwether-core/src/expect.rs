@@ -4,8 +4,8 @@
 //! slow decline cannot hide in its own baseline) and, with less and less weight, on the year before those. Own weekdays are
 //! shrunk toward the cohort's as far as they may be chance (James and Stein 1961, positive part).
 
-use crate::account::{Account, SignalKey, SignalState};
-use crate::cohort::{Cohort, Cohorts, DAY_VARIANCE_PRIOR, DaySum, Ratio, SETTLED_DAYS, Told};
+use crate::account::{Account, SignalState};
+use crate::cohort::{Cohorts, DAY_VARIANCE_PRIOR, DaySum, Ratio, SETTLED_DAYS, Told};
 use crate::history::{Older, RING_DAYS, Ring};
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
 use crate::scan::{Lane, Law, SCAN_DAYS};
@@ -18,6 +18,8 @@ const GUARD_DAYS: (usize, usize) = (28, 56);
 const REFERENCE_DAYS_MIN: usize = 14;
 /// Days of the short level that a cohort's day is measured by, and how many of them it needs.
 const SHORT_DAYS: (usize, usize) = (28, 7);
+/// Days before the newest that a cohort's day is measured by: settled, a week, a level, and the level before that.
+const PAST_DAYS: usize = SETTLED_DAYS + 8 + 2 * SHORT_DAYS.0;
 /// A count beyond so many times its expectation (and so many events) is cut: one odd day moves no level.
 const CAP: (f64, f64) = (4.0, 4.0);
 /// A week beyond so many standard deviations is a change.
@@ -67,18 +69,21 @@ pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, d
         let Some((key, ring)) = account.history.rings.get(index) else { continue };
         let Some(state) = account.hot.signals.get(index) else { continue };
         let history = history_days(state, day, ring);
-        let cohort = cohorts.named(name);
-        let Some(level) = short_level(cohort, *key, ring, day, history, 8) else { continue };
+        if history < 8 + SHORT_DAYS.1 {
+            continue;
+        }
+        let factors = cohorts.named(name).factors(*key, day.plus(-1), PAST_DAYS);
+        let past = Past { ring, factors: &factors, history };
+        let (Some(level), Some(said)) = (past.short_level(8), past.say(0)) else { continue };
         let variance = DAY_VARIANCE_PRIOR;
-        let Some(said) = say(cohort, *key, ring, day, (history, 0)) else { continue };
-        if let Some(settled) = say(cohort, *key, ring, day, (history, SETTLED_DAYS)) {
+        if let Some(settled) = past.say(SETTLED_DAYS) {
             told.settled.push((*key, settled));
         }
         // Of a day on which the cohort has settled: what is left when its factor is known.
         let residual = (history > SHORT_DAYS.0 + SETTLED_DAYS)
             .then(|| {
-                let expected = level * cohort.factor(*key, day.plus(-(SETTLED_DAYS as i32)));
-                let count = ring.back(SETTLED_DAYS).filter(|count| count.is_finite())?;
+                let expected = level * past.factor(SETTLED_DAYS);
+                let count = past.count(SETTLED_DAYS)?;
                 let spread = (expected + variance * expected * expected).sqrt();
                 let residual = (count - expected).clamp(-4.0 * spread, 4.0 * spread);
                 Some((expected, residual))
@@ -92,7 +97,7 @@ pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, d
             sums.excess.add((residual * residual - expected) * weight, squares);
             settled.push((is_shared(signal), expected, residual));
         }
-        if let Some((sum, weight)) = settled_week(cohort, *key, ring, day, history) {
+        if let Some((sum, weight)) = past.settled_week() {
             told.drift.add(sum, weight);
         }
         told.signals.push((*key, sums));
@@ -109,102 +114,93 @@ pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, d
     cohorts.add(name, day, &told);
 }
 
-/// What an account says of the day `back` days ago: its count, and its level, both weighted by how much it can say.
-fn say(
-    cohort: &mut Cohort,
-    key: SignalKey,
-    ring: &Ring,
-    day: Day,
-    (history, back): (usize, usize),
-) -> Option<Ratio> {
-    // The level, the week that tells whether the account goes its own way, and the weight rest on different days: else the errors that
-    // they share would add up, day by day, to a cohort that grows by itself.
-    let level = short_level(cohort, key, ring, day, history, back + 8)?;
-    let count = ring.back(back).filter(|count| count.is_finite())?;
-    let usual = is_usual(cohort, key, ring, day, (level, back));
-    let earlier = back + 8 + SHORT_DAYS.0;
-    let size = short_level(cohort, key, ring, day, history, earlier).unwrap_or(level);
-    let weight = if usual { 1.0 / (1.0 + DAY_VARIANCE_PRIOR * size) } else { 0.0 };
-    let count = count.clamp(0.0, CAP.0 * level + CAP.1);
-    Some(Ratio { sum: weight * count, weight: weight * level.max(1e-6) })
+/// The days of a count before its newest one.
+struct Past<'a> {
+    ring: &'a Ring,
+    /// The cohort's factors of the days before the newest, newest first.
+    factors: &'a [f64],
+    history: usize,
 }
 
-/// By how much a settled week differs from the weeks before it beyond chance, relative to its expectation: (sum, weight).
-fn settled_week(
-    cohort: &mut Cohort,
-    key: SignalKey,
-    ring: &Ring,
-    day: Day,
-    history: usize,
-) -> Option<(f64, f64)> {
-    let newest = SETTLED_DAYS;
-    if history < newest + 7 + SHORT_DAYS.0 {
-        return None;
+impl Past<'_> {
+    fn factor(&self, back: usize) -> f64 {
+        back.checked_sub(1).and_then(|at| self.factors.get(at)).copied().unwrap_or(1.0)
     }
-    let level = short_level(cohort, key, ring, day, history, newest + 7)?;
-    let variance = DAY_VARIANCE_PRIOR;
-    let (mut count, mut expected, mut noise) = (0.0, 0.0, 0.0);
-    for back in newest..newest + 7 {
-        let value = ring.back(back).filter(|value| value.is_finite())?;
-        let mean = level * cohort.factor(key, day.plus(-(back as i32)));
-        count += value;
-        expected += mean;
-        noise += mean + variance * mean * mean;
+
+    fn count(&self, back: usize) -> Option<f64> {
+        self.ring.back(back).filter(|count| count.is_finite()).map(|count| count.max(0.0))
     }
-    // The level is no better known than its days allow.
-    let squared = (expected * expected).max(1e-9);
-    noise += squared * (variance + 1.0 / level.max(1e-3)) / SHORT_DAYS.0 as f64;
-    // Beyond that it is a change, and no drift.
-    let residual = count - expected;
-    if residual * residual > CHANGE_Z * CHANGE_Z * noise {
-        return None;
+
+    /// What the account says of the day `back` days ago: its count, and its level, both weighted by how much it can say.
+    fn say(&self, back: usize) -> Option<Ratio> {
+        // The level, the week that tells whether the account goes its own way, and the weight rest on different days: else the errors
+        // that they share would add up, day by day, to a cohort that grows by itself.
+        let level = self.short_level(back + 8)?;
+        let count = self.count(back)?;
+        let size = self.short_level(back + 8 + SHORT_DAYS.0).unwrap_or(level);
+        let usual = self.is_usual(level, back);
+        let weight = if usual { 1.0 / (1.0 + DAY_VARIANCE_PRIOR * size) } else { 0.0 };
+        let count = count.min(CAP.0 * level + CAP.1);
+        Some(Ratio { sum: weight * count, weight: weight * level.max(1e-6) })
     }
-    let weight = (0.01 / (0.01 + noise / squared)).powi(2);
-    Some(((residual * residual - noise) / squared * weight, weight))
+
+    /// By how much a settled week differs from the weeks before it beyond chance, relative to its expectation: (sum, weight).
+    fn settled_week(&self) -> Option<(f64, f64)> {
+        let newest = SETTLED_DAYS;
+        if self.history < newest + 7 + SHORT_DAYS.0 {
+            return None;
+        }
+        let level = self.short_level(newest + 7)?;
+        let variance = DAY_VARIANCE_PRIOR;
+        let (mut count, mut expected, mut noise) = (0.0, 0.0, 0.0);
+        for back in newest..newest + 7 {
+            let mean = level * self.factor(back);
+            count += self.count(back)?;
+            expected += mean;
+            noise += mean + variance * mean * mean;
+        }
+        // The level is no better known than its days allow.
+        let squared = (expected * expected).max(1e-9);
+        noise += squared * (variance + 1.0 / level.max(1e-3)) / SHORT_DAYS.0 as f64;
+        // Beyond that it is a change, and no drift.
+        let residual = count - expected;
+        if residual * residual > CHANGE_Z * CHANGE_Z * noise {
+            return None;
+        }
+        let weight = (0.01 / (0.01 + noise / squared)).powi(2);
+        Some(((residual * residual - noise) / squared * weight, weight))
+    }
+
+    /// The level of the four weeks before the day `skip` days ago, by the factors of their days.
+    fn short_level(&self, skip: usize) -> Option<f64> {
+        let until = (skip + SHORT_DAYS.0).min(self.history).min(self.ring.len());
+        let (mut count, mut exposure, mut days) = (0.0, 0.0, 0);
+        for back in skip..until {
+            let Some(value) = self.count(back) else { continue };
+            count += value;
+            exposure += self.factor(back);
+            days += 1;
+        }
+        (days >= SHORT_DAYS.1 && exposure > 0.0).then(|| count / exposure)
+    }
+
+    /// Whether the week before the day `before` days ago was one like others, in the measure of the cohort's days.
+    fn is_usual(&self, level: f64, before: usize) -> bool {
+        let (mut residual, mut variance) = (0.0, 0.0);
+        for back in before + 1..=before + 7 {
+            let Some(value) = self.count(back) else { continue };
+            let mean = level * self.factor(back);
+            residual += value - mean;
+            variance += mean + DAY_VARIANCE_PRIOR * mean * mean;
+        }
+        // A little over nothing is as usual as nothing.
+        residual * residual <= USUAL_Z * USUAL_Z * (variance + 1.0)
+    }
 }
 
 fn history_days(state: &SignalState, day: Day, ring: &Ring) -> usize {
     let since = state.first_day.map_or(0, |first| day.since(first) + 1);
     usize::try_from(since).unwrap_or(0).min(ring.len().max(RING_DAYS))
-}
-
-/// The level of the four weeks before the day `skip` days ago, by the factors of their days.
-fn short_level(
-    cohort: &mut Cohort,
-    key: SignalKey,
-    ring: &Ring,
-    day: Day,
-    history: usize,
-    skip: usize,
-) -> Option<f64> {
-    let until = (skip + SHORT_DAYS.0).min(history).min(ring.len());
-    let (mut count, mut exposure, mut days) = (0.0, 0.0, 0);
-    for back in skip..until {
-        let Some(value) = ring.back(back).filter(|value| value.is_finite()) else { continue };
-        count += value.max(0.0);
-        exposure += cohort.factor(key, day.plus(-(back as i32)));
-        days += 1;
-    }
-    (days >= SHORT_DAYS.1 && exposure > 0.0).then(|| count / exposure)
-}
-
-/// Whether the week before the day `before` days ago was one like others, in the measure of the cohort's days.
-fn is_usual(
-    cohort: &mut Cohort,
-    key: SignalKey,
-    ring: &Ring,
-    day: Day,
-    (level, before): (f64, usize),
-) -> bool {
-    let (mut residual, mut variance) = (0.0, 0.0);
-    for back in before + 1..=before + 7 {
-        let Some(value) = ring.back(back).filter(|value| value.is_finite()) else { continue };
-        let mean = level * cohort.factor(key, day.plus(-(back as i32)));
-        residual += value - mean;
-        variance += mean + DAY_VARIANCE_PRIOR * mean * mean;
-    }
-    // A little over nothing is as usual as nothing.
-    residual * residual <= USUAL_Z * USUAL_Z * (variance + 1.0)
 }
 
 /// The lanes of an account at the close of `day`, with the signal each stands for, and the variance of the shared factor.

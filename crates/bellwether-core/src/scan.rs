@@ -34,6 +34,9 @@ const DECLINE_RATES: [f64; 3] = [0.03, 0.05, 0.08];
 /// By how much a sudden change of a single group may explain the days better than a steady decline of several: it has many more
 /// windows to choose from.
 const DECLINE_SLACK: f64 = 1.5;
+/// What all groups together must be able to say of a family, for it to be worth a look: less than what any budget alerts or keeps up
+/// alerts for.
+const LEAST: [f64; 3] = [4.0, 4.0, 2.0];
 /// Standardised measurements are cut here: one odd day is one odd day.
 const Z_DAY_MAX: f64 = 4.0;
 
@@ -144,6 +147,10 @@ fn curve(days: usize, rate: f64) -> Vec<(f64, f64)> {
 /// Scans the last days of an account's lanes. `dependent(a, b)`: two groups rest on the same events and count once.
 #[must_use]
 pub fn scan(lanes: &[Lane], rules: &ScanRules, dependent: &dyn Fn(usize, usize) -> bool) -> Scan {
+    let worth = Family::ALL.map(|family| at_most(lanes, family) >= LEAST[family as usize]);
+    if worth == [false; 3] {
+        return Scan { findings: Vec::new(), alone: vec![(0.0, 1); lanes.len()] };
+    }
     let table = Table::new(lanes, rules);
     let drop = table.alone(Family::Drop);
     let rise = table.alone(Family::Rise);
@@ -164,6 +171,9 @@ pub fn scan(lanes: &[Lane], rules: &ScanRules, dependent: &dyn Fn(usize, usize) 
         (Family::Rise, rise.iter().map(|alone| alone.0).collect()),
         (Family::Decline, decline),
     ] {
+        if !worth[family as usize] {
+            continue;
+        }
         let speakers = speakers(lanes, &strength, dependent);
         let gate = rules.gates[family as usize];
         let found = (rules.groups_min.max(2)..=speakers.len())
@@ -192,6 +202,50 @@ pub fn scan(lanes: &[Lane], rules: &ScanRules, dependent: &dyn Fn(usize, usize) 
         findings.extend(found);
     }
     Scan { findings, alone: drop.into_iter().map(|(value, days)| (value, days as u16)).collect() }
+}
+
+/// What all groups together can say of a family at most, about: the sum of what each says of its best window if its days varied by
+/// chance alone. Most days of most accounts are settled by that, at a tenth of the work.
+fn at_most(lanes: &[Lane], family: Family) -> f64 {
+    let reach = match family {
+        Family::Drop => DROP_DAYS_MAX,
+        Family::Rise => RISE_DAYS_MAX,
+        Family::Decline => SCAN_DAYS,
+    };
+    let mut groups: Vec<(usize, f64)> = Vec::new();
+    for lane in lanes {
+        let falls = lane.falls == (family != Family::Rise);
+        let level = if family == Family::Decline { lane.old_ratio } else { 1.0 };
+        let (mut observed, mut expected, mut best) = (0.0, 0.0, 0.0_f64);
+        let shortest = if family == Family::Decline { 28 } else { 1 };
+        let windows = WINDOWS.iter().chain(&DECLINE_DAYS[1..]);
+        let mut windows = windows.skip_while(|&&window| window < shortest).peekable();
+        for day in 0..reach.min(lane.observed.len()) {
+            if let Some((count, mean)) = lane.day(day) {
+                observed += count;
+                expected += if lane.law == Law::Normal { 1.0 } else { mean * level };
+            }
+            if windows.next_if(|&&window| window == day + 1).is_none() || expected <= 0.0 {
+                continue;
+            }
+            let says = if lane.law == Law::Normal {
+                observed * observed / (2.0 * expected)
+            } else if observed > 0.0 {
+                observed * (observed / expected).ln() - (observed - expected)
+            } else {
+                expected
+            };
+            let normal = if lane.law == Law::Normal { 0.0 } else { expected };
+            if (observed < normal) == falls {
+                best = best.max(says);
+            }
+        }
+        match groups.iter_mut().find(|(group, _)| *group == lane.group) {
+            Some((_, most)) => *most = most.max(best),
+            None => groups.push((lane.group, best)),
+        }
+    }
+    groups.iter().map(|(_, most)| most).sum()
 }
 
 /// Of each group the most convinced lane, strongest first; a group that rests on the events of a stronger one is left out.
