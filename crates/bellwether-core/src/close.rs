@@ -89,7 +89,7 @@ pub(crate) fn judge_day(
     account.changed.hot = true;
     let established = maturity(account) == Maturity::Established;
     let found = if established {
-        corroborate::judge(account, &core.policy, cohorts, (day, at))
+        corroborate::judge(core, account, cohorts, (day, at))
     } else {
         Corroborated::default()
     };
@@ -590,7 +590,7 @@ pub(crate) fn evidence_of_scan(
     signal: &Signal,
     lane: &Lane,
     (normal, weekly): (Normal, Option<f64>),
-    (finding, alone): (&Finding, f64),
+    (finding, alone, dated): (&Finding, f64, Option<u16>),
     onset: Day,
 ) -> Evidence {
     let days = usize::from(finding.window_days);
@@ -625,12 +625,8 @@ pub(crate) fn evidence_of_scan(
     };
     let z = (2.0 * alone.max(0.0)).sqrt().min(crate::stats::Z_MAX) * if below { -1.0 } else { 1.0 };
     let weeks = u16::try_from(days.div_ceil(7)).unwrap_or(1);
-    let deviation = Deviation {
-        z,
-        observed: now,
-        window_weeks: weeks,
-        onset_days_ago: finding.window_days - 1,
-    };
+    let onset_days_ago = dated.unwrap_or(finding.window_days - 1);
+    let deviation = Deviation { z, observed: now, window_weeks: weeks, onset_days_ago };
     let newest = onset.plus(i32::from(finding.window_days) - 1);
     Evidence { window_days: finding.window_days, ..evidence(signal, &deviation, baseline, newest) }
 }

@@ -4,6 +4,8 @@
 //! evidence rests on the same events of this account. The groups that are convinced on their own are combined by Stouffer's
 //! method. One group alone is never more than medium. A run of single interactions warns, and convinces nobody.
 
+use bellwether_detect::Domain;
+
 use crate::account::Account;
 use crate::close::evidence_of_scan;
 use crate::cohort::{Cohort, Cohorts};
@@ -11,6 +13,7 @@ use crate::expect::{Expected, expect, is_count};
 use crate::output::{Evidence, Family, Judged, Severity};
 use crate::policy::{CalibrationPolicy, Compiled, Policy};
 use crate::scan::{Finding, Law, Scan, ScanRules, scan};
+use crate::step::Core;
 use crate::time::{Day, Millis};
 
 /// What the scan of a closed day found.
@@ -97,20 +100,21 @@ pub fn by_chance(rules: &CalibrationPolicy, family: Family, volume: f64, statist
 /// Scans the account's days up to `day`, which was just closed, for groups that changed together.
 #[must_use]
 pub fn judge(
+    core: &Core,
     account: &Account,
-    policy: &Compiled,
     cohorts: &mut Cohorts,
     (day, at): (Day, Millis),
 ) -> Corroborated {
+    let policy = &*core.policy;
     let expected = expect(account, policy, cohorts, day);
-    let mut found = weigh(account, policy, &expected, day);
+    let mut found = weigh(core, account, &expected, day);
     if cohorts.is_held(account.segment(), at) {
         let beyond = policy.fleet.beyond_hold * policy.corroboration.false_high_per_year;
         let rare = |alarm: &Alarm| alarm.by_chance_per_year <= beyond;
         (found.alarm, found.rise) = (found.alarm.filter(rare), found.rise.filter(rare));
         let cohort = cohorts.named(account.segment());
         let alone = against_usual(account, policy, cohort, expected, day);
-        let alone = weigh(account, policy, &alone, day);
+        let alone = weigh(core, account, &alone, day);
         found.held = Some(alone.alarm.is_some() || alone.rise.is_some());
     }
     found
@@ -137,7 +141,8 @@ fn against_usual(
     expected
 }
 
-fn weigh(account: &Account, policy: &Compiled, expected: &Expected, day: Day) -> Corroborated {
+fn weigh(core: &Core, account: &Account, expected: &Expected, day: Day) -> Corroborated {
+    let policy = &*core.policy;
     let rules = &policy.corroboration;
     let scan_rules = ScanRules {
         shared_variance: expected.shared_variance,
@@ -169,7 +174,7 @@ fn weigh(account: &Account, policy: &Compiled, expected: &Expected, day: Day) ->
     }
     let [alarm, rise] = rarest.map(|rarest| {
         let (rate, finding) = rarest.filter(|(rate, _)| *rate <= rules.false_high_per_year)?;
-        let facts = Facts { account, policy, expected, scan: &scan, dependent: &dependent };
+        let facts = Facts { core, account, expected, scan: &scan, dependent: &dependent };
         Some(facts.alarm(finding, (rate, day)))
     });
     (found.alarm, found.rise) = (alarm, rise);
@@ -178,8 +183,8 @@ fn weigh(account: &Account, policy: &Compiled, expected: &Expected, day: Day) ->
 
 /// What an alarm is worded from.
 struct Facts<'a> {
+    core: &'a Core,
     account: &'a Account,
-    policy: &'a Compiled,
     expected: &'a Expected,
     scan: &'a Scan,
     dependent: &'a dyn Fn(usize, usize) -> bool,
@@ -187,7 +192,8 @@ struct Facts<'a> {
 
 impl Facts<'_> {
     fn alarm(&self, finding: &Finding, (rate, day): (f64, Day)) -> Alarm {
-        let Facts { account, policy, expected, scan, dependent } = *self;
+        let Facts { core, account, expected, scan, dependent } = *self;
+        let policy = &*core.policy;
         let onset = day.plus(1 - i32::from(finding.window_days));
         let mut evidence: Vec<Evidence> = Vec::new();
         let mut key_user = false;
@@ -205,7 +211,7 @@ impl Facts<'_> {
                 signal,
                 &expected.lanes[lane],
                 (expected.normals[lane], weekly),
-                (finding, alone),
+                (finding, alone, self.dated(lane, finding)),
                 onset,
             ));
         }
@@ -219,6 +225,21 @@ impl Facts<'_> {
             evidence,
             onset,
         }
+    }
+}
+
+impl Facts<'_> {
+    /// Days since a signal changed its level for the last time, by its own days, where that is a change of the finding's kind.
+    fn dated(&self, lane: usize, finding: &Finding) -> Option<u16> {
+        if !self.core.policy.models.onset {
+            return None;
+        }
+        let (_, ring) = self.account.history.rings.get(self.expected.signals[lane])?;
+        let lane = &self.expected.lanes[lane];
+        let domain = if lane.law == Law::Normal { Domain::Real } else { Domain::NonNegative };
+        let onset = self.core.models.date_onset(domain, &ring.values()).ok()??;
+        let falls = lane.falls == (finding.family != Family::Rise);
+        ((onset.after < onset.before) == falls).then_some(onset.days_ago)
     }
 }
 

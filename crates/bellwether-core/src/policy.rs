@@ -51,6 +51,9 @@ pub struct Policy {
     /// When a closed day is judged.
     #[serde(default)]
     pub close: ClosePolicy,
+    /// Models of time series.
+    #[serde(default)]
+    pub models: ModelsPolicy,
     /// When a single value of a watched signal is news.
     #[serde(default)]
     pub watch: WatchPolicy,
@@ -180,6 +183,14 @@ section! {
         settle_minutes: u32 = 60,
         /// Minutes over which the judgements of accounts are spread, by a hash of their ids (0..=720).
         spread_minutes: u32 = 120,
+    }
+}
+
+section! {
+    /// Models of time series (augurs), each behind a guard. What one cannot say, the engine's own statistics do, and it is counted.
+    ModelsPolicy {
+        /// Whether each signal of an urgent alert is dated by a changepoint of its own days; else all by the window of the scan.
+        onset: bool = true,
     }
 }
 

@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use bellwether_detect::Guarded;
+
 use crate::account::{Account, ActivityKey, Backfill, SignalState};
 use crate::close::{context, is_unjudged, judge_day, refresh_points, roll_day, rolling_value};
 use crate::cohort::Cohorts;
@@ -35,6 +37,8 @@ pub struct Core {
     pub(crate) observer: Option<Observer>,
     /// How many partitions there are: where there are others, they tell each other of their cohorts.
     partitions: i32,
+    /// The models, with their fallbacks counted.
+    pub(crate) models: Arc<Guarded>,
 }
 
 /// Sees what the scan of every closed day found, and changes nothing: for calibration and figures.
@@ -95,7 +99,7 @@ impl Core {
         detector: Arc<dyn Detector>,
         scorer: Arc<dyn Scorer>,
     ) -> Core {
-        Core { policy, detector, scorer, observer: None, partitions: 1 }
+        Core { policy, detector, scorer, observer: None, partitions: 1, models: Arc::default() }
     }
 
     /// The same engine, observed.
@@ -109,6 +113,12 @@ impl Core {
     #[must_use]
     pub fn among(self, partitions: i32) -> Core {
         Core { partitions, ..self }
+    }
+
+    /// The models of time series, for their counters.
+    #[must_use]
+    pub fn models(&self) -> &Arc<Guarded> {
+        &self.models
     }
 
     /// The policy in force.
