@@ -77,6 +77,7 @@ impl Corroborated {
             at,
             volume: self.volume,
             statistics: self.statistics,
+            signals: Vec::new(),
         }
     }
 }

@@ -38,16 +38,33 @@ pub struct Core {
 
 /// Sees what the scan of every closed day found, and changes nothing: for calibration and figures.
 #[derive(Clone)]
-pub struct Observer(Arc<dyn Fn(&Judged) + Send + Sync>);
+pub struct Observer {
+    see: Arc<dyn Fn(&Judged) + Send + Sync>,
+    in_detail: Option<Arc<Wants>>,
+}
+
+/// Whether an account is seen in detail.
+type Wants = dyn Fn(&AccountId) -> bool + Send + Sync;
 
 impl Observer {
-    /// An observer that calls this.
+    /// An observer that calls this for every account that is established.
     pub fn new(see: impl Fn(&Judged) + Send + Sync + 'static) -> Observer {
-        Observer(Arc::new(see))
+        Observer { see: Arc::new(see), in_detail: None }
+    }
+
+    /// The same, which also sees what was expected of each signal of these accounts, from their first day on. It costs a second look at
+    /// their history.
+    #[must_use]
+    pub fn in_detail(self, wants: impl Fn(&AccountId) -> bool + Send + Sync + 'static) -> Observer {
+        Observer { in_detail: Some(Arc::new(wants)), ..self }
     }
 
     pub(crate) fn see(&self, judged: &Judged) {
-        (self.0)(judged);
+        (self.see)(judged);
+    }
+
+    pub(crate) fn wants_detail(&self, account: &AccountId) -> bool {
+        self.in_detail.as_ref().is_some_and(|wants| wants(account))
     }
 }
 
