@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::figure::{BLUE, FONT, GREY, INK, Line, VERMILLION, WIDTH, px};
 use super::tables::{number, points};
 
+/// Around words, so that no line crosses them.
+const PAPER: &str = "#fffffc";
+
 /// Shares of the lost accounts that were alerted before, against false alerts: one curve a rule.
 pub(crate) fn draw(judged: &Value) -> Markup {
     const HEIGHT: f64 = 380.0;
@@ -51,7 +54,8 @@ pub(crate) fn draw(judged: &Value) -> Markup {
             @for curve in &drawn { (curve) }
             @for (rule, x, y) in &ends {
                 @let (colour, _, width) = style(rule);
-                text x=(px(x + 10.0)) y=(px(y + 4.0)) fill=(colour) font-weight=(if width > 2.0 { "600" } else { "400" }) { (rule) }
+                text x=(px(x + 10.0)) y=(px(y + 4.0)) fill=(colour) font-weight=(if width > 2.0 { "600" } else { "400" })
+                    stroke=(PAPER) stroke-width="3" paint-order="stroke" { (rule) }
             }
         }
     }
@@ -85,7 +89,8 @@ fn curve(
         @for point in of.iter().filter(|_| ours) {
             @let (at_x, at_y) = place(point);
             circle cx=(px(at_x)) cy=(px(at_y)) r="3.4" fill=(colour) {}
-            text x=(px(at_x - 7.0)) y=(px(at_y - 7.0)) text-anchor="end" fill=(colour) font-size="11" {
+            text x=(px(at_x - 7.0)) y=(px(at_y - 7.0)) text-anchor="end" fill=(colour) font-size="11"
+                stroke=(PAPER) stroke-width="3" paint-order="stroke" {
                 "budget " (number(&point["at"]))
             }
         }

@@ -26,7 +26,7 @@ pub(crate) const USAGE_SETS: [UsageSet; 2] = [
         judged: &["openstack-silence"],
         end: "silent for 30 days",
         cut: "2013-06-01",
-        tuned: "no parameter was tuned on this set; the list of signals is the demo's, made without a judgement; reported are snapshots and alerts \
+        tuned: "no parameter was tuned on this set; the list of signals is the demo's; reported are snapshots and alerts \
                 from 2013-01-01 on",
     },
     UsageSet {

@@ -59,38 +59,33 @@ fn alerts(found: &Value, judged: &Value) -> Table {
     let empty = serde_json::Map::new();
     let curves = judged["curves"].as_object().unwrap_or(&empty);
     let rules: Vec<&String> = curves.keys().filter(|rule| !rule.starts_with(OURS)).collect();
-    let mut header: Vec<String> = [
-        "budget",
-        "false a year",
-        "lost, alerted before",
-        "median lead",
-        "risk only: false a year",
-        "lost, alerted before",
-    ]
-    .map(str::to_owned)
-    .into();
+    let mut header: Vec<String> =
+        ["high alerts", "budget", "false a year", "lost, alerted before", "median lead"]
+            .map(str::to_owned)
+            .into();
     header.extend(rules.iter().map(|rule| format!("{rule}: false a year at that recall")));
-    let mut ours: Vec<&Value> = points(judged, OURS).collect();
-    ours.sort_by(|left, right| number(&left["at"]).total_cmp(&number(&right["at"])));
-    let rows = ours.iter().map(|point| {
-        let recall = number(&point["recall"][0]);
-        let of_risk = points(judged, RISK_ONLY).find(|other| other["at"] == point["at"]);
-        let of_risk = of_risk.unwrap_or(&Value::Null);
-        let mut row = vec![
-            format!("{}", number(&point["at"])),
-            interval(&point["false"], rate),
-            interval(&point["recall"], percent),
-            point["lead_days"].as_f64().map_or("–".to_owned(), |days| format!("{days:.0} days")),
-            interval(&of_risk["false"], rate),
-            interval(&of_risk["recall"], percent),
-        ];
-        row.extend(rules.iter().map(|rule| {
-            at_recall(judged, rule, recall)
-                .map_or("–".to_owned(), |point| interval(&point["false"], rate))
-        }));
-        row
-    });
-    let (rows, first) = (rows.collect(), ours.first().copied().unwrap_or(&Value::Null));
+    let mut rows = Vec::new();
+    for (name, words) in [(OURS, "all"), (RISK_ONLY, "of risk")] {
+        let mut ours: Vec<&Value> = points(judged, name).collect();
+        ours.sort_by(|left, right| number(&left["at"]).total_cmp(&number(&right["at"])));
+        for point in ours {
+            let recall = number(&point["recall"][0]);
+            let lead = point["lead_days"].as_f64();
+            let mut row = vec![
+                words.to_owned(),
+                number(&point["at"]).to_string(),
+                interval(&point["false"], rate),
+                interval(&point["recall"], percent),
+                lead.map_or("–".to_owned(), |days| format!("{days:.0} days")),
+            ];
+            row.extend(rules.iter().map(|rule| {
+                at_recall(judged, rule, recall)
+                    .map_or("–".to_owned(), |point| interval(&point["false"], rate))
+            }));
+            rows.push(row);
+        }
+    }
+    let first = points(judged, OURS).next().unwrap_or(&Value::Null);
     Table {
         title: format!(
             "{}, {}: high alerts before an account is lost",
@@ -101,7 +96,7 @@ fn alerts(found: &Value, judged: &Value) -> Table {
         rows,
         note: format!(
             "{:.0} account-years from {} on, {} lost; an alert counts up to {} days before; in brackets 95 % of 200 resamplings of the accounts. \
-             Risk only: without the alerts of rises. The z rules need a threshold that finds as many as all alerts do.",
+             Alerts of risk are all but those of rises. The z rules need a threshold that finds as many.",
             number(&first["account_years"]),
             judged["from"].as_str().unwrap_or_default(),
             number(&first["churns"]),

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::replay::{Replay, Writers};
 
 /// Days that are shown before and after the day that a timeline is about.
-const SHOWN_DAYS: (i32, i32) = (170, 40);
+const SHOWN_DAYS: (i32, i32) = (150, 60);
 
 /// An account to be shown.
 #[derive(Debug, Clone)]
