@@ -12,7 +12,7 @@ use crate::detect::{Deviation, Series, judge_absence};
 use crate::expect::{self, Normal};
 use crate::history::{Activity, DayTotals, MICROS, Older, RING_DAYS, Ring, mask};
 use crate::intraday::Verdict;
-use crate::output::{Evidence, Maturity, Output, Resolution};
+use crate::output::{Evidence, Judged, Maturity, Output, Resolution};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
 use crate::scan::{Finding, Lane, Law};
@@ -106,8 +106,15 @@ pub(crate) fn judge_day(
             }
         }
     }
-    if let Some(observer) = core.observer.as_ref().filter(|_| established) {
-        observer.see(&found.judged(account, at));
+    if let Some(observer) = &core.observer {
+        let in_detail = observer.wants_detail(&account.id);
+        if established || in_detail {
+            let mut judged = Judged { day, ..found.judged(account, at) };
+            if in_detail {
+                judged.signals = expect::signal_days(account, &core.policy, cohorts, day);
+            }
+            observer.see(&judged);
+        }
     }
     if let Some(urgent) = found.held
         && (urgent || alert::would_open(account, &core.policy))

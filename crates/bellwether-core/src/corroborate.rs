@@ -80,6 +80,7 @@ impl Corroborated {
             at,
             volume: self.volume,
             statistics: self.statistics,
+            signals: Vec::new(),
         }
     }
 }

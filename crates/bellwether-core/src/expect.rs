@@ -7,9 +7,10 @@
 use crate::account::{Account, SignalState};
 use crate::cohort::{Cohorts, DAY_VARIANCE_PRIOR, DaySum, Ratio, SETTLED_DAYS, Told};
 use crate::history::{Older, RING_DAYS, Ring};
+use crate::output::{ExpectedDay, SignalDay};
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
 use crate::scan::{Lane, Law, SCAN_DAYS};
-use crate::stats::winsorised;
+use crate::stats::{count_range, winsorised};
 use crate::time::Day;
 
 /// Days between the reference and today: for changes of some weeks, and for slow ones.
@@ -24,6 +25,8 @@ const PAST_DAYS: usize = SETTLED_DAYS + 8 + 2 * SHORT_DAYS.0;
 const CAP: (f64, f64) = (4.0, 4.0);
 /// A week beyond so many standard deviations is a change.
 const CHANGE_Z: f64 = 3.5;
+/// Within so many standard deviations lie 95 in 100 days.
+const WITHIN_Z: f64 = 1.96;
 /// A week within so many standard deviations is one like others.
 const USUAL_Z: f64 = 2.5;
 
@@ -265,6 +268,53 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         expected.normals.push(normal);
     }
     expected
+}
+
+/// What every signal brought on `day`, the account's newest closed one, and what was to be expected of it. For figures.
+#[must_use]
+pub fn signal_days(
+    account: &Account,
+    policy: &Compiled,
+    cohorts: &mut Cohorts,
+    day: Day,
+) -> Vec<SignalDay> {
+    let expected = expect(account, policy, cohorts, day);
+    let cohort = cohorts.named(account.segment());
+    let mut days: Vec<SignalDay> = (0..policy.signals.len())
+        .map(|index| {
+            let ring = account.history.rings.get(index).map(|(_, ring)| ring);
+            let value = ring.and_then(|ring| ring.back(0)).unwrap_or(f64::NAN);
+            SignalDay { value, expected: None }
+        })
+        .collect();
+    for ((lane, normal), &index) in
+        expected.lanes.iter().zip(&expected.normals).zip(&expected.signals)
+    {
+        let own = cohort.day_variance(policy.keys()[index]);
+        days[index].expected = lane.expected.first().map(|&scaled| match lane.law {
+            Law::Normal => {
+                let reach = WITHIN_Z * normal.spread;
+                let (low, high) = (normal.level - reach, normal.level + reach);
+                ExpectedDay { mean: normal.level, variance: normal.spread.powi(2), low, high }
+            }
+            Law::Own(variance) => counted(scaled, variance),
+            Law::Shared => {
+                // Undoes the scale of `Counts::lane`.
+                let extra = (own - expected.shared_variance).max(0.0);
+                counted(
+                    scaled / (1.0 - extra * scaled).max(1e-6),
+                    own.max(expected.shared_variance),
+                )
+            }
+        });
+    }
+    days
+}
+
+fn counted(mean: f64, variance: f64) -> ExpectedDay {
+    let variance = mean + variance * mean * mean;
+    let (low, high) = count_range(mean, variance, WITHIN_Z);
+    ExpectedDay { mean, variance, low, high }
 }
 
 /// The days of a count.

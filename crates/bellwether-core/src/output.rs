@@ -463,6 +463,30 @@ pub struct Judged {
     pub volume: f64,
     /// The best statistic per family, in the order of [`Family::ALL`]; none where no set of groups passes the gate.
     pub statistics: [Option<f64>; 3],
+    /// Every signal of the policy, in its order; empty for accounts that the observer does not want in detail.
+    pub signals: Vec<SignalDay>,
+}
+
+/// What a signal brought on a day, and what was to be expected of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SignalDay {
+    /// The day's value, in the signal's unit; NaN where nothing was measured.
+    pub value: f64,
+    /// None with too little reference.
+    pub expected: Option<ExpectedDay>,
+}
+
+/// The values that are to be expected of a day, in the signal's unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExpectedDay {
+    /// The mean.
+    pub mean: f64,
+    /// The variance of such days.
+    pub variance: f64,
+    /// The range of 95 in 100 such days.
+    pub low: f64,
+    /// As `low`.
+    pub high: f64,
 }
 
 impl Output {

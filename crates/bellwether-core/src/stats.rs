@@ -102,6 +102,28 @@ pub fn count_z(x: f64, mean: f64, variance: f64) -> f64 {
     (z / dispersion.min(1.0).sqrt()).clamp(-Z_MAX, Z_MAX)
 }
 
+/// The least and the largest count that lie within `z` standard deviations of the mean, by [`count_z`].
+#[must_use]
+pub fn count_range(mean: f64, variance: f64, z: f64) -> (f64, f64) {
+    // `count_z` rises with the count: the first count at which it is beyond a limit, by bisection.
+    let first_beyond = |limit: f64| {
+        let (mut within, mut beyond) = (-1.0, mean + 20.0 * variance.max(mean).sqrt() + 20.0);
+        for _ in 0..64 {
+            if beyond - within <= 1.5 {
+                break;
+            }
+            let middle = f64::floor((within + beyond) / 2.0);
+            if count_z(middle, mean, variance) < limit {
+                within = middle;
+            } else {
+                beyond = middle;
+            }
+        }
+        beyond.floor()
+    };
+    (first_beyond(-z), (first_beyond(z) - 1.0).max(0.0))
+}
+
 /// Walks the probabilities of a negative binomial: `p(x + 1) / p(x)`.
 fn ratio(x: f64, mean: f64, dispersion: f64) -> f64 {
     if dispersion <= 1.0 + 1e-9 {
@@ -170,6 +192,20 @@ mod tests {
         near(count_z(0.0, 5.0, 5.0), normal_quantile(3.369e-3), 1e-3);
         // Negative binomial, mean 10, variance 30 (size 5): P(X <= 1) - P(X = 1)/2 = 0.004115 + 0.013717/2 (R: dnbinom).
         near(count_z(1.0, 10.0, 30.0), normal_quantile(0.004_115 + 0.013_717 / 2.0), 1e-3);
+    }
+
+    #[test]
+    fn a_range_holds_the_counts_that_are_within_it() {
+        for (mean, variance) in [(0.01, 0.01), (0.3, 0.9), (20.0, 60.0), (150.0, 800.0), (5e3, 2e4)]
+        {
+            let (low, high) = count_range(mean, variance, 1.96);
+            assert!(low <= mean && mean <= high + 1.0, "{low} {mean} {high}");
+            assert!(low < 1.0 || count_z(low - 1.0, mean, variance) < -1.96);
+            assert!(count_z(high, mean, variance) < 1.96);
+            assert!(count_z(high + 1.0, mean, variance) >= 1.96);
+        }
+        let (low, high) = count_range(1e17, 1e30, 1.96);
+        assert!(low.is_finite() && high.is_finite());
     }
 
     #[test]

@@ -46,12 +46,16 @@ pub struct Core {
 pub struct Observer {
     judged: Arc<dyn Fn(&Judged) + Send + Sync>,
     sampled: Arc<dyn Fn(&Sample) + Send + Sync>,
+    in_detail: Option<Arc<Wants>>,
 }
 
+/// Whether an account is seen in detail.
+type Wants = dyn Fn(&AccountId) -> bool + Send + Sync;
+
 impl Observer {
-    /// An observer that calls this.
+    /// An observer that calls this for every account that is established.
     pub fn new(see: impl Fn(&Judged) + Send + Sync + 'static) -> Observer {
-        Observer { judged: Arc::new(see), sampled: Arc::new(|_| {}) }
+        Observer { judged: Arc::new(see), sampled: Arc::new(|_| {}), in_detail: None }
     }
 
     /// The same, which also sees what the values of watched signals amount to.
@@ -60,8 +64,19 @@ impl Observer {
         Observer { sampled: Arc::new(see), ..self }
     }
 
+    /// The same, which also sees what was expected of each signal of these accounts, from their first day on. It costs a second look at
+    /// their history.
+    #[must_use]
+    pub fn in_detail(self, wants: impl Fn(&AccountId) -> bool + Send + Sync + 'static) -> Observer {
+        Observer { in_detail: Some(Arc::new(wants)), ..self }
+    }
+
     pub(crate) fn see(&self, judged: &Judged) {
         (self.judged)(judged);
+    }
+
+    pub(crate) fn wants_detail(&self, account: &AccountId) -> bool {
+        self.in_detail.as_ref().is_some_and(|wants| wants(account))
     }
 }
 

@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Measure how often chance alone would alert, on accounts to which nothing happens, and print the policy's `[calibration]`
     Calibrate(CalibrateArgs),
+    /// Judge the engine by replay on the data of the evaluation kit: CSV, JSON, figures
+    Evaluate(EvaluateArgs),
     /// Explain the score of an account, line by line
     Explain(ExplainArgs),
     /// Print the configuration in force, secrets masked
@@ -371,6 +373,59 @@ pub(crate) struct CalibrateArgs {
     /// Count days from this date on, when accounts have history
     #[arg(long, value_name = "DATE")]
     pub(crate) from: Option<String>,
+}
+
+/// `evaluate`
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    /// What to judge on
+    #[arg(value_enum, required_unless_present = "results")]
+    pub(crate) set: Option<SetName>,
+
+    /// Directory of the evaluation kit: referee.py, power.py, data/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) kit: Option<PathBuf>,
+
+    /// Directory for what is found; results of other sets in it stay
+    #[arg(long, value_name = "DIR", default_value = "evaluation")]
+    pub(crate) out: PathBuf,
+
+    /// Python 3.11 or later with the packages of the kit's requirements.txt
+    #[arg(long, value_name = "FILE", default_value = "python3")]
+    pub(crate) python: PathBuf,
+
+    /// Seeds of the synthetic fleets
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "4,5,6")]
+    pub(crate) seeds: Vec<u32>,
+
+    /// Budgets of false high alerts per account and year at which alerts are judged, beside the policy's
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0.02,0.5,2,10")]
+    pub(crate) budgets: Vec<f64>,
+
+    /// Accounts of each set whose timelines are drawn
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(..=60))]
+    pub(crate) figures: u16,
+
+    /// Write the tables into this file, between its markers `evaluation:begin` and `evaluation:end`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) readme: Option<PathBuf>,
+
+    /// Judge nothing: only print, and write into --readme, what an earlier run found
+    #[arg(long, value_name = "JSON", conflicts_with = "set")]
+    pub(crate) results: Option<PathBuf>,
+}
+
+/// The sets of the evaluation kit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SetName {
+    /// Commits of companies to an open-source project
+    Openstack,
+    /// Clicks of students in courses
+    Oulad,
+    /// Synthetic fleets with a known truth
+    Power,
+    /// All of these
+    All,
 }
 
 /// `explain`

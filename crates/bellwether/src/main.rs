@@ -7,6 +7,7 @@ mod config;
 mod data_dir;
 mod demo;
 mod dlq;
+mod evaluate;
 mod explain;
 mod forget;
 mod memory;
@@ -75,6 +76,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Policy { .. }
         | Command::Replay(_)
         | Command::Calibrate(_)
+        | Command::Evaluate(_)
         | Command::Explain(_)
         | Command::Config
         | Command::Version => "warn".to_owned(),
@@ -119,6 +121,9 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         }
         Command::Calibrate(args) => {
             calibrate::run(args, &policies::load(config.policy.as_deref())?, json)?
+        }
+        Command::Evaluate(args) => {
+            evaluate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
         Command::Explain(args) => return explain::run(args, &config, json),
         Command::Config => print_config(&config, json)?,

@@ -23,7 +23,7 @@ use crate::show;
 use crate::usage::wrong;
 
 /// What a replay found.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Clone, Serialize)]
 pub(crate) struct Summary {
     policy_version: String,
     model_version: String,
@@ -41,7 +41,7 @@ pub(crate) struct Summary {
 }
 
 /// The CSV files that a replay writes.
-struct Writers {
+pub(crate) struct Writers {
     scores: Option<csv::Writer<BufWriter<File>>>,
     alerts: Option<csv::Writer<BufWriter<File>>>,
     /// Alerts that have a row of high severity already.
@@ -69,19 +69,9 @@ pub(crate) fn run(args: &ReplayArgs, policy: Compiled, json: bool) -> Result<()>
             Some(findings)
         }
     };
-    let mut replay = Replay {
-        state: MemoryState::default(),
-        out: Vec::new(),
-        writers: Writers::create(args)?,
-        summary: Summary {
-            policy_version: core.policy().version().to_owned(),
-            model_version: core.model_version().to_owned(),
-            ..Summary::default()
-        },
-        now: Millis(bellwether_engine::clock::now_ms()),
-        outcomes: read_outcomes(args, cut)?,
-        core,
-    };
+    let writers = Writers::create(args.scores.as_deref(), args.alerts.as_deref())?;
+    let mut replay = Replay::new(core, writers);
+    replay.outcomes = read_outcomes(args, cut)?;
     if let Some(path) = &args.profiles {
         for profile in files::open_profiles(path)? {
             let profile = profile.with_context(|| path.display().to_string())?;
@@ -118,7 +108,8 @@ fn read_outcomes(args: &ReplayArgs, cut: Option<Millis>) -> Result<std::vec::Int
     Ok(outcomes.into_iter())
 }
 
-struct Replay {
+/// The core over files.
+pub(crate) struct Replay {
     core: Core,
     /// When the replay was started.
     now: Millis,
@@ -127,10 +118,39 @@ struct Replay {
     writers: Writers,
     summary: Summary,
     outcomes: std::vec::IntoIter<Outcome>,
+    /// Sees every output that makes a row.
+    watch: Option<Box<Watch>>,
 }
 
+type Watch = dyn FnMut(&Output);
+
 impl Replay {
-    fn file(&mut self, path: &Path, cut: Option<Millis>, quiet: bool) -> Result<()> {
+    pub(crate) fn new(core: Core, writers: Writers) -> Replay {
+        Replay {
+            state: MemoryState::default(),
+            out: Vec::new(),
+            writers,
+            summary: Summary {
+                policy_version: core.policy().version().to_owned(),
+                model_version: core.model_version().to_owned(),
+                ..Summary::default()
+            },
+            now: Millis(bellwether_engine::clock::now_ms()),
+            outcomes: Vec::new().into_iter(),
+            watch: None,
+            core,
+        }
+    }
+
+    pub(crate) fn watched(self, watch: impl FnMut(&Output) + 'static) -> Replay {
+        Replay { watch: Some(Box::new(watch)), ..self }
+    }
+
+    pub(crate) fn summary(self) -> Summary {
+        self.summary
+    }
+
+    pub(crate) fn file(&mut self, path: &Path, cut: Option<Millis>, quiet: bool) -> Result<()> {
         let events = files::open(path)?;
         let progress = events.progress();
         let bar =
@@ -175,7 +195,7 @@ impl Replay {
     }
 
     /// Time passes up to the cut, or to the last event.
-    fn finish(&mut self, cut: Option<Millis>) -> Result<()> {
+    pub(crate) fn finish(&mut self, cut: Option<Millis>) -> Result<()> {
         let end = cut.or(self.state.clock().newest);
         if let Some(end) = end {
             self.outcomes_before(end)?;
@@ -221,7 +241,10 @@ impl Replay {
                 }
                 Output::Alert(_) | Output::Health(_) | Output::Forgotten(_) => {}
             }
-            self.writers.write(&output)?;
+            let written = self.writers.write(&output)?;
+            if let Some(watch) = self.watch.as_mut().filter(|_| written) {
+                watch(&output);
+            }
         }
         Ok(())
     }
@@ -290,7 +313,7 @@ fn seen(account: &Account) -> bool {
 }
 
 impl Writers {
-    fn create(args: &ReplayArgs) -> Result<Writers> {
+    pub(crate) fn create(scores: Option<&Path>, alerts: Option<&Path>) -> Result<Writers> {
         let open = |path: Option<&Path>,
                     header: &[&str]|
          -> Result<Option<csv::Writer<BufWriter<File>>>> {
@@ -302,18 +325,15 @@ impl Writers {
             Ok(Some(writer))
         };
         Ok(Writers {
-            scores: open(args.scores.as_deref(), &["account_id", "at", "score"])?,
-            alerts: open(
-                args.alerts.as_deref(),
-                &["account_id", "at", "kind", "severity", "signals"],
-            )?,
+            scores: open(scores, &["account_id", "at", "score"])?,
+            alerts: open(alerts, &["account_id", "at", "kind", "severity", "signals"])?,
             urgent: BTreeSet::new(),
         })
     }
 
     /// Writes a record. A score at time t knows the event at t, so its row is dated a millisecond later: whoever asks for the
-    /// score known at t must not see it.
-    fn write(&mut self, output: &Output) -> Result<()> {
+    /// score known at t must not see it. Returns whether it is one that makes a row.
+    fn write(&mut self, output: &Output) -> Result<bool> {
         let news = matches!(output, Output::Alert(event) if self.is_news(event));
         match (output, &mut self.scores, &mut self.alerts) {
             (Output::ScoreChanged(change), Some(scores), _) => {
@@ -337,7 +357,7 @@ impl Writers {
             }
             _ => {}
         }
-        Ok(())
+        Ok(news || matches!(output, Output::ScoreChanged(_)))
     }
 
     /// One row when an alert opens, and one when it becomes urgent: what would have been sent to a person.
