@@ -234,10 +234,11 @@ fn months(days: Days, top: f64, bottom: f64) -> Markup {
 
 /// The name and the unit of a panel.
 fn title(label: &str, unit: &str, y: f64) -> Markup {
-    // A long label is cut rather than written over the picture.
-    let label: String = label.chars().take(24).collect();
+    // A long label is written smaller, and cut rather than written over the picture.
+    let label: String = label.chars().take(28).collect();
+    let size = if label.chars().count() > 22 { "11" } else { "13" };
     html! {
-        text x="0" y=(px(y + 12.0)) font-size="13" { (label) }
+        text x="0" y=(px(y + 12.0)) font-size=(size) { (label) }
         text x="0" y=(px(y + 27.0)) fill=(GREY) { (unit) }
     }
 }
