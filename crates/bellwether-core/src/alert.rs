@@ -127,10 +127,6 @@ struct Desk<'a> {
 struct Known<'a>(&'a Account, &'a Compiled);
 
 impl Witnesses for Known<'_> {
-    fn is_key_user(&self, signal: &str) -> bool {
-        self.1.signals.iter().any(|known| known.key_user && known.name == signal)
-    }
-
     fn shared(&self, left: &str, right: &str) -> f64 {
         let index = |name: &str| self.1.signals.iter().position(|signal| signal.name == name);
         match (index(left), index(right)) {

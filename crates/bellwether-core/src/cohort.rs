@@ -217,9 +217,7 @@ impl Cohort {
         if let Some(known) = self.factors.get(&signal).and_then(|days| days.get(&day)) {
             return *known;
         }
-        let sums = self.days.get(&day).and_then(|row| row.sums(signal)).copied();
-        let sums = sums.unwrap_or_else(|| self.before(signal, day));
-        let sums = self.with_total(signal, day, sums);
+        let sums = self.known(signal, day);
         let believed = sums.believed();
         let factor = (believed.sum + FACTOR_PRIOR_WEIGHT * sums.usual)
             / (believed.weight + FACTOR_PRIOR_WEIGHT);
@@ -228,8 +226,10 @@ impl Cohort {
         factor
     }
 
-    /// A day as all partitions know it, where they know more than this one.
-    fn with_total(&self, signal: SignalKey, day: Day, sums: DaySum) -> DaySum {
+    /// What is known of a day: by all partitions, where they know more than this one.
+    fn known(&self, signal: SignalKey, day: Day) -> DaySum {
+        let sums = self.days.get(&day).and_then(|row| row.sums(signal)).copied();
+        let sums = sums.unwrap_or_else(|| self.before(signal, day));
         let total = self.totals.get(&day).filter(|total| total.accounts > sums.accounts);
         let found = total.and_then(|total| find(&total.signals, signal));
         found.map_or(sums, |total| DaySum {
@@ -243,8 +243,7 @@ impl Cohort {
     /// What the same weekday of the four weeks before a day came to.
     #[must_use]
     pub fn usual(&self, signal: SignalKey, day: Day) -> f64 {
-        let known = self.days.get(&day).and_then(|row| row.sums(signal)).copied();
-        self.with_total(signal, day, known.unwrap_or_else(|| self.before(signal, day))).usual
+        self.known(signal, day).usual
     }
 
     /// Until when alerts of its accounts are held back.
@@ -460,12 +459,6 @@ impl Cohort {
         })
     }
 
-    /// Accounts that added to a day of a signal.
-    #[must_use]
-    pub fn accounts(&self, signal: SignalKey, day: Day) -> u32 {
-        self.days.get(&day).and_then(|row| row.sums(signal)).map_or(0, |sums| sums.accounts)
-    }
-
     fn add(&mut self, day: Day, told: &Told) {
         self.touch(CohortKey::Day(day));
         self.forget_derived(day);
@@ -585,12 +578,6 @@ impl Cohorts {
                 at
             }
         }
-    }
-
-    /// A cohort that is there.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Cohort> {
-        self.find(name).ok().map(|at| &self.cohorts[at].1)
     }
 
     /// All of them, by name.

@@ -255,9 +255,6 @@ pub struct Assessment {
 
 /// What is to be known of signals, by name.
 pub trait Witnesses {
-    /// Whether a signal stands for a key user's presence.
-    fn is_key_user(&self, signal: &str) -> bool;
-
     /// The share of events that two signals have in common, 0..=1.
     fn shared(&self, left: &str, right: &str) -> f64;
 }
@@ -267,8 +264,6 @@ struct Group<'e> {
     name: &'e str,
     z: f64,
     items: Vec<&'e Evidence>,
-    /// It holds a key user's absence that is nobody else's evidence.
-    key_user: bool,
 }
 
 /// Weighs the risk evidence.
@@ -296,16 +291,14 @@ fn independent<'e>(
     let mut groups: Vec<Group<'e>> = Vec::new();
     let counts = |item: &&&'e Evidence| item.risk && !item.is_run() && item.z.abs() >= z_min;
     for item in evidence.iter().filter(counts) {
-        let key_user = witnesses.is_key_user(&item.signal);
         match groups.iter_mut().find(|group| group.name == item.group) {
             Some(group) => {
                 group.z = group.z.max(item.z.abs());
                 group.items.push(item);
-                group.key_user |= key_user;
             }
             None => {
                 let (name, z) = (item.group.as_str(), item.z.abs());
-                groups.push(Group { name, z, items: vec![item], key_user });
+                groups.push(Group { name, z, items: vec![item] });
             }
         }
     }
@@ -313,7 +306,7 @@ fn independent<'e>(
         .sort_by(|left, right| right.z.total_cmp(&left.z).then_with(|| left.name.cmp(right.name)));
     let mut chosen: Vec<Group<'e>> = Vec::new();
     for group in groups {
-        let same_events = |other: &&mut Group<'e>| {
+        let same_events = |other: &Group<'e>| {
             let pairs = other
                 .items
                 .iter()
@@ -322,9 +315,8 @@ fn independent<'e>(
                 .into_iter()
                 .all(|(left, right)| witnesses.shared(&left.signal, &right.signal) >= shared_events)
         };
-        match chosen.iter_mut().find(same_events) {
-            Some(other) => other.key_user = false,
-            None => chosen.push(group),
+        if !chosen.iter().any(same_events) {
+            chosen.push(group);
         }
     }
     chosen
@@ -359,10 +351,6 @@ mod tests {
     struct ByName;
 
     impl Witnesses for ByName {
-        fn is_key_user(&self, signal: &str) -> bool {
-            signal.ends_with("admin")
-        }
-
         fn shared(&self, left: &str, right: &str) -> f64 {
             let alike = left.split('-').next() == right.split('-').next();
             if alike { 0.8 } else { 0.1 }

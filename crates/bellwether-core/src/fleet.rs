@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::SignalKey;
 use crate::cohort::{Cohort, CohortHour, CohortKey, CohortRow, Cohorts, DayTotal, entry, find};
+use crate::expect::is_count;
 use crate::id::AccountId;
 use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
 use crate::points::Points;
@@ -249,15 +250,7 @@ struct Deviation {
 
 /// Whether events of a signal are counted by the hour.
 fn is_hourly(signal: &Signal) -> bool {
-    match signal.aggregate {
-        Aggregate::Count => true,
-        Aggregate::Sum => signal.counted,
-        Aggregate::Mean
-        | Aggregate::Last
-        | Aggregate::DistinctMembers
-        | Aggregate::DistinctFeatures
-        | Aggregate::Presence => false,
-    }
+    is_count(signal) && matches!(signal.aggregate, Aggregate::Count | Aggregate::Sum)
 }
 
 /// What an event adds to its hour, by signal.

@@ -137,9 +137,6 @@ impl TopicSpec {
         if let Some(bytes) = self.record_bytes_max {
             settings.insert("max.message.bytes", bytes.to_string());
         }
-        if let Some(tombstones_ms) = self.tombstones_ms {
-            settings.insert("delete.retention.ms", tombstones_ms.to_string());
-        }
         if self.stamped_by_broker {
             settings.insert("message.timestamp.type", "LogAppendTime".to_owned());
         }
