@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::alert::OpenAlert;
+use crate::chance::Own;
 use crate::event::{OutcomeKind, Profile};
 use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
@@ -165,6 +166,8 @@ pub struct Changed {
     pub profile: bool,
     /// These activity rows; one that is no longer in the account is to be deleted.
     pub activity: BTreeSet<ActivityKey>,
+    /// The row of its own findings.
+    pub own: bool,
     /// These watched signals; one that is no longer in the account is to be deleted.
     pub watched: BTreeSet<SignalKey>,
 }
@@ -174,7 +177,7 @@ impl Changed {
     #[must_use]
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
-        self.hot || self.history || self.profile || rows
+        self.hot || self.history || self.profile || self.own || rows
     }
 }
 
@@ -193,6 +196,8 @@ pub struct Account {
     pub activity: BTreeMap<ActivityKey, Activity>,
     /// The rows of watched signals.
     pub watched: BTreeMap<SignalKey, Watched>,
+    /// Its own findings, once it was judged.
+    pub own: Option<Own>,
     /// What changed since the account was read.
     pub changed: Changed,
 }
@@ -208,6 +213,7 @@ impl Account {
             history: History::default(),
             activity: BTreeMap::new(),
             watched: BTreeMap::new(),
+            own: None,
             changed: Changed::default(),
         }
     }

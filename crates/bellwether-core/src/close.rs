@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::account::{Account, ActivityKey, SignalKey, SignalState};
+use crate::chance::Own;
 use crate::cohort::Cohorts;
 use crate::corroborate::{self, Corroborated};
 use crate::detect::{Deviation, Series, judge_absence};
@@ -115,6 +116,12 @@ pub(crate) fn judge_day(
             }
             observer.see(&judged);
         }
+    }
+    if established && found.held.is_none() && core.policy.calibration.learn {
+        let cohort = cohorts.named(account.segment());
+        let mut own = account.own.unwrap_or_else(|| Own::since(day));
+        cohort.pass(&core.policy, &mut own, found.passed, day);
+        account.changed.own |= account.own.replace(own) != Some(own);
     }
     if let Some(urgent) = found.held
         && (urgent || alert::would_open(account, &core.policy))

@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::account::SignalKey;
+use crate::chance::{self, Own, Passed, Tails, Tally};
 use crate::fleet::{FleetState, HOUR_ROWS, Message, PART_HOURS, Part, Period, Sums};
 use crate::history::RING_DAYS;
+use crate::policy::Compiled;
 use crate::time::{Day, Millis};
 
 /// Days of a cohort that are kept: as long as an account's closed days, and a margin for accounts in other time zones.
@@ -150,6 +152,8 @@ pub enum CohortKey {
     Fleet,
     /// Until when alerts of its accounts are held back.
     Hold,
+    /// The findings of the partition's accounts in a period of four weeks, counted since 1970.
+    Chance(i64),
 }
 
 /// A row of a cohort.
@@ -167,6 +171,8 @@ pub enum CohortRow {
     Fleet(Box<FleetState>),
     /// See [`CohortKey::Hold`].
     Hold(Millis),
+    /// See [`CohortKey::Chance`].
+    Chance(Tally),
 }
 
 /// What days and weeks of a cohort vary by.
@@ -202,6 +208,9 @@ pub struct Cohort {
     parts: BTreeMap<(Period, u32), Part>,
     fleet: Option<Box<FleetState>>,
     hold: Option<Millis>,
+    chances: BTreeMap<i64, Tally>,
+    /// How rare findings are in a period, by a calibration: as last asked for.
+    tails: Option<((i64, u64), Tails)>,
     /// The factors, as far as they were asked for since they last changed.
     factors: BTreeMap<SignalKey, BTreeMap<Day, f64>>,
     variation: Option<Variation>,
@@ -310,6 +319,7 @@ impl Cohort {
             }
             CohortKey::Fleet => self.fleet.clone().map(CohortRow::Fleet),
             CohortKey::Hold => self.hold.map(CohortRow::Hold),
+            CohortKey::Chance(period) => self.chances.get(&period).cloned().map(CohortRow::Chance),
         }
     }
 
@@ -321,7 +331,8 @@ impl Cohort {
         let parts = self.parts.keys().map(|(period, source)| CohortKey::Part(*period, *source));
         let fleet = self.fleet.iter().map(|_| CohortKey::Fleet);
         let hold = self.hold.iter().map(|_| CohortKey::Hold);
-        days.chain(hours).chain(totals).chain(parts).chain(fleet).chain(hold)
+        let chances = self.chances.keys().map(|period| CohortKey::Chance(*period));
+        days.chain(hours).chain(totals).chain(parts).chain(fleet).chain(hold).chain(chances)
     }
 
     /// Notes that a row is going to change.
@@ -342,6 +353,9 @@ impl Cohort {
         if let CohortKey::Day(day) | CohortKey::Total(day) = key {
             self.forget_derived(day);
         }
+        if let CohortKey::Chance(_) = key {
+            self.tails = None;
+        }
         match (key, row) {
             (CohortKey::Day(day), Some(CohortRow::Day(row))) => drop(self.days.insert(day, row)),
             (CohortKey::Hour(hour), Some(CohortRow::Hour(row))) => {
@@ -355,12 +369,16 @@ impl Cohort {
             }
             (CohortKey::Fleet, Some(CohortRow::Fleet(row))) => self.fleet = Some(row),
             (CohortKey::Hold, Some(CohortRow::Hold(until))) => self.hold = Some(until),
+            (CohortKey::Chance(period), Some(CohortRow::Chance(row))) => {
+                drop(self.chances.insert(period, row));
+            }
             (CohortKey::Day(day), _) => drop(self.days.remove(&day)),
             (CohortKey::Hour(hour), _) => drop(self.hours.remove(&hour)),
             (CohortKey::Total(day), _) => drop(self.totals.remove(&day)),
             (CohortKey::Part(period, source), _) => drop(self.parts.remove(&(period, source))),
             (CohortKey::Fleet, _) => self.fleet = None,
             (CohortKey::Hold, _) => self.hold = None,
+            (CohortKey::Chance(period), _) => drop(self.chances.remove(&period)),
         }
     }
 
@@ -379,7 +397,10 @@ impl Cohort {
         // A cohort that is no more.
         let day = Day(i32::try_from(hour.div_euclid(24)).unwrap_or(0));
         let days = self.days.range(..day.plus(-COHORT_DAYS)).map(|(day, _)| CohortKey::Day(*day));
-        for key in hours.chain(parts).chain(totals).chain(days).collect::<Vec<_>>() {
+        let kept = chance::oldest(chance::period(day));
+        let chances = self.chances.range(..kept).map(|(period, _)| CohortKey::Chance(*period));
+        let old = hours.chain(parts).chain(totals).chain(days).chain(chances);
+        for key in old.collect::<Vec<_>>() {
             self.put(key, None);
         }
     }
@@ -503,6 +524,32 @@ impl Cohort {
             if let Ok(at) = row.signals.binary_search_by_key(key, |(known, _)| *known) {
                 row.signals[at].1.settled.merge(*part);
             }
+        }
+    }
+
+    /// How rare findings are on a day, by those of the periods before its own.
+    pub(crate) fn tails(&mut self, policy: &Compiled, day: Day) -> &Tails {
+        let now = (chance::period(day), policy.findings());
+        let known = self.tails.take().filter(|(asked, _)| *asked == now);
+        let tails = known.map(|(_, tails)| tails).unwrap_or_else(|| {
+            let before = self.chances.range(chance::oldest(now.0)..now.0).map(|(_, tally)| tally);
+            Tails::of(before.filter(|tally| tally.findings == now.1), &policy.calibration)
+        });
+        &self.tails.insert((now, tails)).1
+    }
+
+    /// Counts what an account shows on a day.
+    pub(crate) fn pass(&mut self, policy: &Compiled, own: &mut Own, passed: Passed, day: Day) {
+        let period = chance::period(day);
+        self.touch(CohortKey::Chance(period));
+        let tally = self.chances.entry(period).or_default();
+        if tally.findings != policy.findings() {
+            *tally = Tally { findings: policy.findings(), ..Tally::default() };
+        }
+        tally.add(own, passed, day);
+        // A day that comes late is known from now on.
+        if self.tails.as_ref().is_some_and(|((asked, _), _)| *asked > period) {
+            self.tails = None;
         }
     }
 

@@ -7,6 +7,7 @@
 use bellwether_detect::Domain;
 
 use crate::account::Account;
+use crate::chance::{self, Passed, Tails};
 use crate::close::evidence_of_scan;
 use crate::cohort::{Cohort, Cohorts};
 use crate::expect::{Expected, expect, is_count};
@@ -29,6 +30,8 @@ pub struct Corroborated {
     pub statistics: [Option<f64>; 3],
     /// Counts expected on an average day.
     pub volume: f64,
+    /// How rare the findings are by the policy's calibration.
+    pub passed: Passed,
     /// While alerts of the cohort's accounts are held back: whether there would be an urgent one if its cohort had done as usual.
     pub held: Option<bool>,
     day: Day,
@@ -63,6 +66,7 @@ impl Default for Corroborated {
             supported: false,
             statistics: [None; 3],
             volume: 0.0,
+            passed: Passed::default(),
             held: None,
             day: Day(0),
         }
@@ -85,7 +89,7 @@ impl Corroborated {
     }
 }
 
-/// How often an account of this volume shows a statistic of this family by chance, per year.
+/// How often an account of this volume shows a statistic of this family by chance, per year, by the policy's calibration.
 #[must_use]
 pub fn by_chance(rules: &CalibrationPolicy, family: Family, volume: f64, statistic: f64) -> f64 {
     let rows = match family {
@@ -93,9 +97,15 @@ pub fn by_chance(rules: &CalibrationPolicy, family: Family, volume: f64, statist
         Family::Rise => &rules.rise,
         Family::Decline => &rules.decline,
     };
-    let row = rules.volumes.iter().take_while(|&&edge| edge <= volume).count();
+    let row = volume_row(rules, volume);
     let [intercept, slope] = rows.get(row).or(rows.last()).copied().unwrap_or([0.0, 1.0]);
     (intercept - slope * statistic).exp()
+}
+
+/// The row of the calibration for accounts of a volume.
+#[must_use]
+pub fn volume_row(rules: &CalibrationPolicy, volume: f64) -> usize {
+    rules.volumes.iter().take_while(|&&edge| edge <= volume).count()
 }
 
 /// Scans the account's days up to `day`, which was just closed, for groups that changed together.
@@ -108,14 +118,20 @@ pub fn judge(
 ) -> Corroborated {
     let policy = &*core.policy;
     let expected = expect(account, policy, cohorts, day);
-    let mut found = weigh(core, account, &expected, day);
+    let learns = policy.calibration.learn;
+    let tails = if learns {
+        cohorts.named(account.segment()).tails(policy, day).clone()
+    } else {
+        Tails::default()
+    };
+    let mut found = weigh(core, account, (&expected, &tails), day);
     if cohorts.is_held(account.segment(), at) {
         let beyond = policy.fleet.beyond_hold * policy.corroboration.false_high_per_year;
         let rare = |alarm: &Alarm| alarm.by_chance_per_year <= beyond;
         (found.alarm, found.rise) = (found.alarm.filter(rare), found.rise.filter(rare));
         let cohort = cohorts.named(account.segment());
         let alone = against_usual(account, policy, cohort, expected, day);
-        let alone = weigh(core, account, &alone, day);
+        let alone = weigh(core, account, (&alone, &tails), day);
         found.held = Some(alone.alarm.is_some() || alone.rise.is_some());
     }
     found
@@ -142,7 +158,12 @@ fn against_usual(
     expected
 }
 
-fn weigh(core: &Core, account: &Account, expected: &Expected, day: Day) -> Corroborated {
+fn weigh(
+    core: &Core,
+    account: &Account,
+    (expected, tails): (&Expected, &Tails),
+    day: Day,
+) -> Corroborated {
     let policy = &*core.policy;
     let rules = &policy.corroboration;
     let scan_rules = ScanRules {
@@ -156,14 +177,19 @@ fn weigh(core: &Core, account: &Account, expected: &Expected, day: Day) -> Corro
     };
     let scan = scan(&expected.lanes, &scan_rules, &dependent);
     let mut found = Corroborated { volume: expected.volume, day, ..Corroborated::default() };
+    found.passed.volume = volume_row(&policy.calibration, expected.volume);
     let mut rarest: [Option<(f64, &Finding)>; 2] = [None; 2];
     for finding in &scan.findings {
         let (family, index) = (finding.family, finding.family as usize);
         found.statistics[index] = Some(finding.statistic);
+        let nominal = by_chance(&policy.calibration, family, expected.volume, finding.statistic);
+        found.passed.levels[index] = chance::level(nominal);
+        let tail = tails.get(found.passed.volume, family);
+        let own = account.own.filter(|_| policy.calibration.learn);
+        let rate = tail.rate(nominal) * own.map_or(1.0, |own| own.excess(family, &tail, day));
         if rules.shares[index] <= 0.0 {
             continue;
         }
-        let rate = by_chance(&policy.calibration, family, expected.volume, finding.statistic);
         let rate = rate / rules.shares[index] * policy.calibration.overlap;
         if family != Family::Rise {
             found.supported |= rate <= rules.false_high_per_year * SUPPORT_RATE;

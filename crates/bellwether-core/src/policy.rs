@@ -254,6 +254,12 @@ section! {
         decline: Vec<[f64; 2]> = vec![[2.046, 1.245], [1.449, 0.960], [1.326, 0.960], [1.627, 1.115]],
         /// By how much fewer alerts there are than families find one by one, because they find the same (0.5..=1).
         overlap: f64 = 0.941,
+        /// Whether a cohort's own findings correct the rows above, month by month.
+        learn: bool = true,
+        /// Years of accounts that weigh as much as those rows (1..=10000).
+        prior_years: f64 = 50.0,
+        /// Accounts that really change, as a share of all in a year, at most: their findings are no chance (0..=2).
+        real_per_year: f64 = 0.25,
     }
 }
 
@@ -478,6 +484,7 @@ fn one_of(patterns: &[String], text: Option<&str>) -> bool {
 pub struct Compiled {
     policy: Policy,
     version: String,
+    findings: u64,
     keys: Vec<SignalKey>,
 }
 
@@ -492,6 +499,18 @@ impl fmt::Display for Compiled {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {}", self.policy.name, self.version)
     }
+}
+
+fn findings(policy: &Policy) -> u64 {
+    let (rules, chance) = (&policy.corroboration, &policy.calibration);
+    let said = (
+        &policy.signals,
+        (&chance.volumes, &chance.drop, &chance.rise, &chance.decline),
+        (rules.beyond_one, rules.shared_events, rules.groups_high),
+    );
+    // What is a policy can be written, as its version shows.
+    let text = serde_json::to_string(&said).unwrap_or_default();
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
 
 impl Compiled {
@@ -517,7 +536,9 @@ impl Compiled {
             message: error.to_string(),
         })?;
         let hash = xxhash_rust::xxh3::xxh3_128(canonical.as_bytes());
-        Ok(Compiled { policy, version: format!("{hash:032x}")[..12].to_owned(), keys })
+        let version = format!("{hash:032x}")[..12].to_owned();
+        let findings = findings(&policy);
+        Ok(Compiled { policy, version, findings, keys })
     }
 
     /// The default policy.
@@ -536,6 +557,12 @@ impl Compiled {
         policy.name = format!("{} + {}", policy.name, more.name);
         policy.signals.extend(more.signals.iter().cloned());
         Compiled::check(file, policy)
+    }
+
+    /// A hash of what decides which findings there are, and how rare they are called. Counts of findings are of use as long as it stays.
+    #[must_use]
+    pub fn findings(&self) -> u64 {
+        self.findings
     }
 
     /// The version: 12 hexadecimal digits of a hash (XXH3-128) of the complete policy.

@@ -176,7 +176,9 @@ fn check_calibration(check: &Check<'_>, rules: &CalibrationPolicy) -> Result<(),
             check.within(&format!("{key} (b)"), *slope, 0.05, 5.0)?;
         }
     }
-    check.within("calibration.overlap", rules.overlap, 0.5, 1.0)
+    check.within("calibration.overlap", rules.overlap, 0.5, 1.0)?;
+    check.within("calibration.prior_years", rules.prior_years, 1.0, 10_000.0)?;
+    check.within("calibration.real_per_year", rules.real_per_year, 0.0, 2.0)
 }
 
 fn check_score(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {

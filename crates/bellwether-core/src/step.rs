@@ -896,6 +896,8 @@ fn begin(account: &mut Account, day: Day, at: Millis) {
         account.activity.clear();
         account.changed.watched.extend(account.watched.keys());
         account.watched.clear();
+        account.own = None;
+        account.changed.own = true;
         account.changed.history = true;
     }
     account.hot.today = day;

@@ -8,6 +8,7 @@
 //! | `A` account `00` `04` signal (u32, big-endian) value | [`Activity`](bellwether_core::history::Activity) |
 //! | `A` account `00` `06` signal (u32, big-endian) | [`Watched`](bellwether_core::account::Watched) |
 //! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
+//! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `D` `01` cohort `00` day (i64, sortable) | [`CohortDay`](bellwether_core::cohort::CohortDay) |
 //! | `D` `02` cohort `00` hour (i64, sortable) | [`CohortHour`](bellwether_core::cohort::CohortHour) |
@@ -15,6 +16,7 @@
 //! | `D` `04` cohort `00` hour or day (`00` or `01`, i64, sortable) partition (u32, big-endian) | [`Part`](bellwether_core::fleet::Part) |
 //! | `D` `05` cohort `00` | [`FleetState`](bellwether_core::fleet::FleetState) |
 //! | `D` `06` cohort `00` | until when alerts are held back |
+//! | `D` `07` cohort `00` period (i64, sortable) | [`Tally`](bellwether_core::chance::Tally) |
 //!
 //! Identifiers hold no control characters, so `00` ends one safely, and no account's rows lie between another's.
 //! **Key bytes never change meaning**; a new kind of row gets a new byte. A value is a version byte and postcard, or for some kinds a
@@ -42,12 +44,14 @@ const KIND_PROFILE: u8 = 3;
 const KIND_ACTIVITY: u8 = 4;
 const KIND_OLDER: u8 = 5;
 const KIND_WATCHED: u8 = 6;
+const KIND_OWN: u8 = 0x10;
 const COHORT_DAY: u8 = 1;
 const COHORT_HOUR: u8 = 2;
 const COHORT_TOTAL: u8 = 3;
 const COHORT_PART: u8 = 4;
 const COHORT_FLEET: u8 = 5;
 const COHORT_HOLD: u8 = 6;
+const COHORT_CHANCE: u8 = 7;
 const PERIOD_HOUR: u8 = 0;
 const PERIOD_DAY: u8 = 1;
 
@@ -72,6 +76,7 @@ pub(crate) enum AccountRow {
     Activity(ActivityKey),
     Older,
     Watched(SignalKey),
+    Own,
 }
 
 /// A key, read.
@@ -100,6 +105,7 @@ pub(crate) fn cohort_key(name: &str, key: CohortKey) -> Vec<u8> {
         }
         CohortKey::Fleet => (COHORT_FLEET, Vec::new()),
         CohortKey::Hold => (COHORT_HOLD, Vec::new()),
+        CohortKey::Chance(period) => (COHORT_CHANCE, sortable(period).to_vec()),
     };
     let mut bytes = vec![TAG_COHORT, kind];
     bytes.extend_from_slice(name.as_bytes());
@@ -110,7 +116,7 @@ pub(crate) fn cohort_key(name: &str, key: CohortKey) -> Vec<u8> {
 
 fn read_cohort_key(kind: u8, rest: &[u8]) -> Option<(String, CohortKey)> {
     let length = match kind {
-        COHORT_DAY | COHORT_HOUR | COHORT_TOTAL => 8,
+        COHORT_DAY | COHORT_HOUR | COHORT_TOTAL | COHORT_CHANCE => 8,
         COHORT_PART => 13,
         COHORT_FLEET | COHORT_HOLD => 0,
         _ => return None,
@@ -132,6 +138,7 @@ fn read_cohort_key(kind: u8, rest: &[u8]) -> Option<(String, CohortKey)> {
             };
             CohortKey::Part(period, u32::from_be_bytes(*rest.last_chunk::<4>()?))
         }
+        COHORT_CHANCE => CohortKey::Chance(number(rest)?),
         COHORT_FLEET => CohortKey::Fleet,
         _ => CohortKey::Hold,
     };
@@ -147,6 +154,7 @@ pub(crate) fn encode_cohort(row: &CohortRow) -> Vec<u8> {
         CohortRow::Part(row) => encode(row),
         CohortRow::Fleet(row) => encode(row),
         CohortRow::Hold(row) => encode(row),
+        CohortRow::Chance(row) => encode(row),
     }
 }
 
@@ -159,6 +167,7 @@ pub(crate) fn decode_cohort(key: CohortKey, value: &[u8]) -> Result<CohortRow, S
         CohortKey::Part(..) => CohortRow::Part(decode("a row of a partition's sums", value)?),
         CohortKey::Fleet => CohortRow::Fleet(decode("a row of a cohort as a whole", value)?),
         CohortKey::Hold => CohortRow::Hold(decode("a row of held back alerts", value)?),
+        CohortKey::Chance(_) => CohortRow::Chance(decode("a row of a cohort's findings", value)?),
     })
 }
 
@@ -170,6 +179,7 @@ impl AccountRow {
             AccountRow::History => key.push(KIND_HISTORY),
             AccountRow::Profile => key.push(KIND_PROFILE),
             AccountRow::Older => key.push(KIND_OLDER),
+            AccountRow::Own => key.push(KIND_OWN),
             AccountRow::Watched(signal) => {
                 key.push(KIND_WATCHED);
                 key.extend_from_slice(&signal.0.to_be_bytes());
@@ -192,6 +202,7 @@ impl AccountRow {
             AccountRow::Activity(_) => "an activity row",
             AccountRow::Older => "a row of older history",
             AccountRow::Watched(_) => "a row of a watched signal",
+            AccountRow::Own => "a row of own findings",
         }
     }
 
@@ -200,7 +211,7 @@ impl AccountRow {
         match self {
             AccountRow::Hot => 0,
             // Older history is history.
-            AccountRow::History | AccountRow::Older => 1,
+            AccountRow::History | AccountRow::Older | AccountRow::Own => 1,
             AccountRow::Profile => 2,
             // One for each value of something, too.
             AccountRow::Activity(_) | AccountRow::Watched(_) => 3,
@@ -213,6 +224,7 @@ impl AccountRow {
             [KIND_HISTORY] => Some(AccountRow::History),
             [KIND_PROFILE] => Some(AccountRow::Profile),
             [KIND_OLDER] => Some(AccountRow::Older),
+            [KIND_OWN] => Some(AccountRow::Own),
             [KIND_WATCHED, signal @ ..] => {
                 let signal = u32::from_be_bytes(*signal.as_array::<4>()?);
                 Some(AccountRow::Watched(SignalKey(signal)))

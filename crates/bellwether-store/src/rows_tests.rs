@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use bellwether_core::account::{Backfill, Hot, SignalState, StoredBaseline, Watched};
 use bellwether_core::alert::OpenAlert;
+use bellwether_core::chance::{Own, Tally, VolumeTally};
 use bellwether_core::cohort::{CohortDay, CohortHour, CohortKey, DaySum, DayTotal, Ratio};
 use bellwether_core::event::{OutcomeKind, Profile};
 use bellwether_core::fleet::{FleetState, Noise, OpenFleet, Part, Period, Sums};
@@ -156,6 +157,8 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         watched.watch.see(Millis(i64::from(number) * 600_000), value, &Settings::default());
     }
     check_plain("watched", &watched);
+    let last = [Some((Day(20_470), 3)), None, Some((Day(20_400), 1))];
+    check_plain("own", &Own { since: Day(20_000), over: [1, 0, 300], last });
     check(
         "activity",
         &Activity { newest: Day(-1), bits: u128::MAX, role: Some("admin".to_owned()) },
@@ -254,6 +257,9 @@ fn fixtures_of_partition_rows_read_as_they_were_written() {
         open: Some(open),
     };
     check_plain("fleet", &state);
+    let passed = [[4, 2, 1, 0], [0; 4], [300, 0, 0, 0]];
+    let volumes = vec![VolumeTally::default(), VolumeTally { days: 3_650, passed }];
+    check_plain("chance", &Tally { findings: 0xFEED_BEEF, volumes });
     let hours = vec![(-1, vec![1, 2]), (492_312, vec![0, u64::MAX])];
     check("seen", &SeenRecord { hours });
 }
@@ -269,6 +275,7 @@ fn keys_keep_their_bytes() {
     assert_eq!(AccountRow::Older.key(&id), b"Aacme\x00\x05");
     let watched = AccountRow::Watched(SignalKey(0x0102_0304));
     assert_eq!(watched.key(&id), b"Aacme\x00\x06\x01\x02\x03\x04");
+    assert_eq!(AccountRow::Own.key(&id), b"Aacme\x00\x10");
     assert_eq!(CLOCK_KEY, b"C");
     let one = b"\x80\0\0\0\0\0\0\x01";
     let part = [&b"D\x04smb\x00\x01"[..], one, b"\0\0\0\x07"].concat();
@@ -279,6 +286,7 @@ fn keys_keep_their_bytes() {
         (CohortKey::Part(Period::Day(Day(1)), 7), part),
         (CohortKey::Fleet, b"D\x05smb\x00".to_vec()),
         (CohortKey::Hold, b"D\x06smb\x00".to_vec()),
+        (CohortKey::Chance(1), [&b"D\x07smb\x00"[..], one].concat()),
     ] {
         assert_eq!(cohort_key("smb", key), bytes);
     }
@@ -338,6 +346,7 @@ proptest! {
             CohortKey::Part(Period::Day(day), signal),
             CohortKey::Fleet,
             CohortKey::Hold,
+            CohortKey::Chance(hour),
         ] {
             // Names of cohorts are people's own text.
             for name in [other.as_str(), &activity.value] {
@@ -347,7 +356,7 @@ proptest! {
                 prop_assert!(cohort.as_slice() >= COHORTS_BEGIN && cohort.as_slice() < COHORTS_END);
             }
         }
-        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Watched(SignalKey(signal))];
+        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Watched(SignalKey(signal))];
         for row in rows.into_iter().chain([AccountRow::Activity(activity)]) {
             let key = row.key(&id);
             prop_assert!(key.starts_with(&account_prefix(&id)) && key < account_end(&id));

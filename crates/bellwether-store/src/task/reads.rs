@@ -97,6 +97,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             }
             AccountRow::Older => account.history.older = rows::decode(row.name(), &value)?,
             AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
+            AccountRow::Own => account.own = Some(rows::decode(row.name(), &value)?),
             AccountRow::Watched(signal) => {
                 account.watched.insert(*signal, rows::decode(row.name(), &value)?);
             }

@@ -1,6 +1,7 @@
 //! The store against [`MemoryState`] and a changelog in memory, with crashes.
 
 use bellwether_core::account::{ActivityKey, SignalKey};
+use bellwether_core::chance::Own;
 use bellwether_core::cohort::{CohortKey, CohortRow, Cohorts, DaySum, Told};
 use bellwether_core::event::Profile;
 use bellwether_core::history::{Activity, Older};
@@ -135,6 +136,10 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
             watched.watch.see(watched.newest, f64::from(number), &Settings::default());
         }
         account.changed.watched.insert(signal);
+    }
+    if number.is_multiple_of(6) {
+        account.own = (!number.is_multiple_of(12)).then(|| Own::since(Day(i32::from(number))));
+        account.changed.own = true;
     }
     if number.is_multiple_of(7) {
         account.profile = Some(profile(&account.id, number));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::account::{Account, SignalKey, Watched};
+use bellwether_core::chance::Own;
 use bellwether_core::cohort::CohortRow;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
@@ -78,8 +79,10 @@ impl Store {
                     match rows::decode_cohort(kind, &value)? {
                         CohortRow::Day(row) => digest.row(&key, &row),
                         CohortRow::Hour(row) => digest.row(&key, &row),
-                        // What other partitions told, which a second run hears earlier or later.
-                        CohortRow::Total(_)
+                        // What other partitions told, which a second run hears earlier or later, and what is counted but
+                        // where alerts are held back, which they tell.
+                        CohortRow::Chance(_)
+                        | CohortRow::Total(_)
                         | CohortRow::Part(_)
                         | CohortRow::Fleet(_)
                         | CohortRow::Hold(_) => {}
@@ -107,6 +110,7 @@ impl Store {
                     contents.profiles += 1;
                     digest.row(&key, &rows::decode::<Profile>(kind.name(), &value)?);
                 }
+                AccountRow::Own => drop(rows::decode::<Own>(kind.name(), &value)?),
                 AccountRow::Watched(_) => {
                     digest.row(&key, &rows::decode::<Watched>(kind.name(), &value)?);
                 }

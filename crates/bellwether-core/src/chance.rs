@@ -1,0 +1,364 @@
+//! How rare findings are in a cohort: the policy's calibration, corrected by what the cohort's own accounts show.
+//!
+//! The calibration of a policy is measured on accounts to which nothing happens. Accounts of another business rest, burst and return in
+//! ways of their own, so their findings are counted as they come: per four weeks, volume and family, how often accounts passed each of
+//! four rates ([`LEVELS`]), one episode at a time. From the counts of the months that are over follows what the rates really are
+//! (shrunk to the policy's by a gamma prior; to rarer findings by the slope of the tail, as in peaks over threshold, Pickands 1975).
+//! Accounts that really change are no chance: as many as the policy expects are taken out. An account that had more such findings of
+//! its own before than its cohort has them more often (gamma-Poisson).
+
+use serde::{Deserialize, Serialize};
+
+use crate::output::Family;
+use crate::policy::CalibrationPolicy;
+use crate::time::Day;
+
+/// Findings a year, by the policy's calibration, at which the findings of a cohort are counted.
+pub const LEVELS: [f64; 4] = [0.5, 0.16, 0.05, 0.016];
+/// Days of a period: what is counted in it says something in the next one.
+const PERIOD_DAYS: i32 = 28;
+/// Periods that are kept: two years.
+const PERIODS: i64 = 26;
+/// Days from the first passing of a level in which further ones belong to it: an alert, and the quiet that follows it.
+const EPISODE_DAYS: i32 = 56;
+/// Slopes of the tail that are believed, relative to the policy's.
+const SLOPES: (f64, f64) = (0.15, 1.0);
+/// Findings that an account's own past needs to weigh as much as its cohort's.
+const OWN_PRIOR: f64 = 1.0;
+const DAYS_PER_YEAR: f64 = 365.25;
+
+/// The period of a day.
+#[must_use]
+pub fn period(day: Day) -> i64 {
+    i64::from(day.0.div_euclid(PERIOD_DAYS))
+}
+
+/// The first period that is still of use in a period.
+#[must_use]
+pub fn oldest(period: i64) -> i64 {
+    period - PERIODS
+}
+
+/// How many levels a finding passes that is this rare by the policy's calibration.
+#[must_use]
+pub fn level(nominal: f64) -> u8 {
+    LEVELS.iter().take_while(|&&level| nominal <= level).count() as u8
+}
+
+/// What an account shows on a day, per family: levels passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Passed {
+    /// The row of its volume in the calibration.
+    pub volume: usize,
+    /// Levels passed, by family.
+    pub levels: [u8; 3],
+}
+
+/// An account's own findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Own {
+    /// The first day that counted.
+    pub since: Day,
+    /// Episodes that are over, by family.
+    pub over: [u16; 3],
+    /// The last episode: its first day, and the levels that it passed.
+    pub last: [Option<(Day, u8)>; 3],
+}
+
+/// The findings of a cohort in a period.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tally {
+    /// What the levels refer to: [`Compiled::findings`](crate::policy::Compiled::findings).
+    pub findings: u64,
+    /// By row of the calibration.
+    pub volumes: Vec<VolumeTally>,
+}
+
+/// The findings of accounts of one volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VolumeTally {
+    /// Days of accounts that were judged.
+    pub days: u64,
+    /// Episodes that passed a level, by family.
+    pub passed: [[u32; LEVELS.len()]; 3],
+}
+
+impl Tally {
+    /// Adds an account's day: its episodes that pass a level now, which its own record follows.
+    pub fn add(&mut self, own: &mut Own, passed: Passed, day: Day) {
+        if self.volumes.len() <= passed.volume {
+            self.volumes.resize(passed.volume + 1, VolumeTally::default());
+        }
+        let tally = &mut self.volumes[passed.volume];
+        tally.days += 1;
+        for (family, &levels) in passed.levels.iter().enumerate() {
+            let last = &mut own.last[family];
+            let open = last.filter(|(since, _)| day.since(*since) < EPISODE_DAYS);
+            let before = open.map_or(0, |(_, before)| before);
+            if levels <= before {
+                continue;
+            }
+            if open.is_none() && last.is_some() {
+                own.over[family] = own.over[family].saturating_add(1);
+            }
+            *last = Some((open.map_or(day, |(since, _)| since), levels));
+            for count in &mut tally.passed[family][usize::from(before)..usize::from(levels)] {
+                *count += 1;
+            }
+        }
+    }
+
+    fn merge(&mut self, other: &Tally) {
+        if self.volumes.len() < other.volumes.len() {
+            self.volumes.resize(other.volumes.len(), VolumeTally::default());
+        }
+        for (tally, other) in self.volumes.iter_mut().zip(&other.volumes) {
+            tally.days += other.days;
+            for (counts, other) in tally.passed.iter_mut().zip(&other.passed) {
+                counts.iter_mut().zip(other).for_each(|(count, other)| *count += other);
+            }
+        }
+    }
+}
+
+impl Own {
+    /// An account of which nothing was found yet.
+    #[must_use]
+    pub fn since(day: Day) -> Own {
+        Own { since: day, ..Own::default() }
+    }
+
+    /// By how much more often than its cohort's the account's findings come: episodes that are over against those to be expected.
+    #[must_use]
+    pub fn excess(&self, family: Family, tail: &Tail, day: Day) -> f64 {
+        let years = f64::from(day.since(self.since).max(0)) / DAYS_PER_YEAR;
+        let mut over = f64::from(self.over[family as usize]);
+        // One that is still going on may be what is judged now.
+        if self.last[family as usize].is_some_and(|(since, _)| day.since(since) >= EPISODE_DAYS) {
+            over += 1.0;
+        }
+        (over + OWN_PRIOR) / (tail.rate(LEVELS[0]) * years + OWN_PRIOR)
+    }
+}
+
+/// The rates of one family and volume as they are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tail {
+    /// Logarithms of the rates at [`LEVELS`], falling.
+    logs: [f64; LEVELS.len()],
+    /// How the logarithm of the rate follows that of the policy's, below the rarest level.
+    slope: f64,
+}
+
+impl Tail {
+    /// The policy's calibration as it stands.
+    pub const NOMINAL: Tail = Tail {
+        logs: [
+            -0.693_147_180_559_945_3,
+            -1.832_581_463_748_31,
+            -2.995_732_273_553_991,
+            -4.135_166_556_742_356,
+        ],
+        slope: 1.0,
+    };
+
+    /// Findings a year of those that come so often by the policy's calibration.
+    #[must_use]
+    pub fn rate(&self, nominal: f64) -> f64 {
+        let last = LEVELS.len() - 1;
+        let log = nominal.max(f64::MIN_POSITIVE).ln();
+        let level = |index: usize| LEVELS[index].ln();
+        if nominal >= LEVELS[0] {
+            return (self.logs[0] + log - level(0)).exp();
+        }
+        if nominal <= LEVELS[last] {
+            return (self.logs[last] + self.slope * (log - level(last))).exp();
+        }
+        let above = (0..last).rfind(|&index| nominal <= LEVELS[index]).unwrap_or(0);
+        let share = (log - level(above)) / (level(above + 1) - level(above));
+        (self.logs[above] + share * (self.logs[above + 1] - self.logs[above])).exp()
+    }
+
+    /// The rates behind counts: expected ones weigh `prior` years. Findings that real changes explain are taken out, at most
+    /// `real` a year.
+    fn of(
+        passed: &[u32; LEVELS.len()],
+        years: f64,
+        expected: &[f64; LEVELS.len()],
+        (prior, real): (f64, f64),
+    ) -> Tail {
+        let rarest = LEVELS.len() - 1;
+        let beyond = f64::from(passed[rarest]) / years.max(1e-9) - LEVELS[rarest];
+        let changed = beyond.clamp(0.0, real) * years;
+        let mut rates = [0.0; LEVELS.len()];
+        let mut most = f64::INFINITY;
+        for ((rate, &count), &expected) in rates.iter_mut().zip(passed).zip(expected) {
+            let count = (f64::from(count) - changed).max(0.0);
+            // A rarer level is passed less often, whatever was counted.
+            most = ((count + expected * prior) / (years + prior)).min(most);
+            *rate = most;
+        }
+        let logs = rates.map(f64::ln);
+        let slope = (logs[1] - logs[rarest]) / (LEVELS[1].ln() - LEVELS[rarest].ln());
+        Tail { logs, slope: slope.clamp(SLOPES.0, SLOPES.1) }
+    }
+
+    fn rates(&self) -> [f64; LEVELS.len()] {
+        self.logs.map(f64::exp)
+    }
+}
+
+/// The tails of a cohort, per row of the calibration and family.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tails(Vec<[Tail; 3]>);
+
+impl Tails {
+    /// The tails behind the tallies of a cohort.
+    pub fn of<'a>(tallies: impl Iterator<Item = &'a Tally>, rules: &CalibrationPolicy) -> Tails {
+        let mut sum = Tally::default();
+        tallies.for_each(|tally| sum.merge(tally));
+        let years = |tally: &VolumeTally| tally.days as f64 / DAYS_PER_YEAR;
+        let weights = (rules.prior_years, rules.real_per_year);
+        let total: f64 = sum.volumes.iter().map(years).sum();
+        let common: [Tail; 3] = std::array::from_fn(|family| {
+            let mut passed = [0; LEVELS.len()];
+            for tally in &sum.volumes {
+                passed.iter_mut().zip(tally.passed[family]).for_each(|(sum, count)| *sum += count);
+            }
+            Tail::of(&passed, total, &LEVELS, weights)
+        });
+        let volumes = sum.volumes.iter().map(|tally| {
+            std::array::from_fn(|family| {
+                Tail::of(&tally.passed[family], years(tally), &common[family].rates(), weights)
+            })
+        });
+        Tails(volumes.collect())
+    }
+
+    /// The tail of a family for accounts of a volume.
+    #[must_use]
+    pub fn get(&self, volume: usize, family: Family) -> Tail {
+        self.0.get(volume).map_or(Tail::NOMINAL, |tails| tails[family as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RULES: (f64, f64) = (50.0, 0.25);
+
+    fn rules() -> CalibrationPolicy {
+        CalibrationPolicy {
+            prior_years: RULES.0,
+            real_per_year: RULES.1,
+            ..CalibrationPolicy::default()
+        }
+    }
+
+    /// A cohort that was watched for 400 account years, with findings of one family and volume at these rates.
+    fn tail(rates: [f64; 4]) -> Tail {
+        let passed = rates.map(|rate| (rate * 400.0).round() as u32);
+        let volume = VolumeTally { days: 146_100, passed: [passed, [0; 4], [0; 4]] };
+        let tally = Tally { findings: 0, volumes: vec![volume] };
+        Tails::of([tally].iter(), &rules()).get(0, Family::Drop)
+    }
+
+    #[test]
+    fn without_counts_the_calibration_stands_as_it_is() {
+        for tail in [Tail::NOMINAL, Tails::of([].iter(), &rules()).get(3, Family::Rise)] {
+            for nominal in [1e-9, 1e-3, 0.016, 0.03, 0.1, 0.5, 2.0] {
+                assert!((tail.rate(nominal) / nominal - 1.0).abs() < 1e-9, "{nominal}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cohort_like_the_calibration_changes_hardly_anything() {
+        let tail = tail(LEVELS);
+        for nominal in [0.002, 0.016, 0.1, 0.5] {
+            assert!((tail.rate(nominal) / nominal).ln().abs() < 0.15, "{nominal}");
+        }
+    }
+
+    #[test]
+    fn where_findings_are_common_rarer_ones_are_asked_for() {
+        let tail = tail([3.0, 1.8, 1.2, 0.8]);
+        assert!(tail.rate(0.05) > 0.7, "what was rare elsewhere comes nearly every year here");
+        // The tail is heavy: even far beyond what was counted, more than the calibration says.
+        assert!(tail.rate(1e-4) > 100.0 * 1e-4, "{}", tail.rate(1e-4));
+        assert!(tail.rate(1e-8) < 0.1, "and there are findings that are rare");
+    }
+
+    #[test]
+    fn accounts_that_really_change_make_no_finding_common() {
+        let changed = tail(LEVELS.map(|level| level + 0.2));
+        for nominal in [0.002, 0.016, 0.1, 0.5] {
+            assert!(
+                (changed.rate(nominal) / nominal).ln().abs() < 0.7,
+                "{nominal}: {}",
+                changed.rate(nominal)
+            );
+        }
+    }
+
+    #[test]
+    fn a_volume_of_which_little_is_known_follows_its_cohort() {
+        let known = VolumeTally { days: 146_100, passed: [[1_200, 720, 480, 320], [0; 4], [0; 4]] };
+        let new = VolumeTally { days: 10, ..VolumeTally::default() };
+        let tally = Tally { findings: 0, volumes: vec![known, new] };
+        let tails = Tails::of([tally].iter(), &rules());
+        let [known, new] = [0, 1].map(|volume| tails.get(volume, Family::Drop).rate(0.05));
+        assert!((new / known).ln().abs() < 0.2, "{new} against {known}");
+    }
+
+    fn passed(levels: u8) -> Passed {
+        Passed { volume: 0, levels: [levels, 0, 0] }
+    }
+
+    #[test]
+    fn an_episode_passes_a_level_once() {
+        let (mut tally, mut own) = (Tally::default(), Own::since(Day(0)));
+        for (day, levels) in [(1, 1), (2, 1), (3, 3), (9, 2), (40, 3)] {
+            tally.add(&mut own, passed(levels), Day(day));
+        }
+        assert_eq!(tally.volumes[0].passed[0], [1, 1, 1, 0]);
+        assert_eq!((own.last[0], own.over[0]), (Some((Day(1), 3)), 0));
+        tally.add(&mut own, passed(2), Day(57));
+        assert_eq!(tally.volumes[0].passed[0], [2, 2, 1, 0], "eight weeks later it is another one");
+        assert_eq!((own.last[0], own.over[0]), (Some((Day(57), 2)), 1));
+        assert_eq!(tally.volumes[0].days, 6);
+    }
+
+    #[test]
+    fn an_account_that_often_had_findings_has_them_more_often() {
+        let excess = |own: &Own, day| own.excess(Family::Drop, &Tail::NOMINAL, Day(day));
+        let quiet = Own::since(Day(0));
+        assert!((excess(&quiet, 0) - 1.0).abs() < 1e-9, "nothing is known yet");
+        assert!(excess(&quiet, 1_461) < 0.4, "four years without any");
+        let restless = Own { over: [4, 0, 0], ..quiet };
+        assert!(excess(&restless, 730) > 2.0);
+        let now = Own { last: [Some((Day(700), 4)), None, None], ..quiet };
+        assert!(
+            (excess(&now, 720) - excess(&quiet, 720)).abs() < 1e-9,
+            "what is going on is no past"
+        );
+        assert!(excess(&now, 760) > excess(&quiet, 760));
+    }
+
+    proptest! {
+        #[test]
+        fn rarer_by_the_calibration_is_never_more_frequent(
+            counts in prop::array::uniform4(0_u32..5_000), days in 0_u64..2_000_000,
+            left in 1e-12..10.0_f64, right in 1e-12..10.0_f64
+        ) {
+            let volume = VolumeTally { days, passed: [counts; 3] };
+            let tails = Tails::of([Tally { findings: 0, volumes: vec![volume] }].iter(), &rules());
+            let tail = tails.get(0, Family::Rise);
+            let (rare, often) = (tail.rate(left.min(right)), tail.rate(left.max(right)));
+            prop_assert!(rare.is_finite() && rare > 0.0 && often.is_finite());
+            prop_assert!(rare <= often * (1.0 + 1e-9), "{rare} {often}");
+        }
+    }
+}
