@@ -24,7 +24,7 @@ const EPISODE_DAYS: i32 = 56;
 /// Slopes of the tail that are believed, relative to the policy's.
 const SLOPES: (f64, f64) = (0.15, 1.0);
 /// Findings that an account's own past needs to weigh as much as its cohort's.
-const OWN_PRIOR: f64 = 1.0;
+const OWN_PRIOR: f64 = 2.0;
 const DAYS_PER_YEAR: f64 = 365.25;
 
 /// The period of a day.
@@ -128,7 +128,8 @@ impl Own {
         Own { since: day, ..Own::default() }
     }
 
-    /// By how much more often than its cohort's the account's findings come: episodes that are over against those to be expected.
+    /// By how much more often than its cohort's the account's findings come, 1 or more: episodes that are over against those to be
+    /// expected. That there were none yet is no promise.
     #[must_use]
     pub fn excess(&self, family: Family, tail: &Tail, day: Day) -> f64 {
         let years = f64::from(day.since(self.since).max(0)) / DAYS_PER_YEAR;
@@ -137,7 +138,7 @@ impl Own {
         if self.last[family as usize].is_some_and(|(since, _)| day.since(since) >= EPISODE_DAYS) {
             over += 1.0;
         }
-        (over + OWN_PRIOR) / (tail.rate(LEVELS[0]) * years + OWN_PRIOR)
+        ((over + OWN_PRIOR) / (tail.rate(LEVELS[0]) * years + OWN_PRIOR)).max(1.0)
     }
 }
 
@@ -187,18 +188,20 @@ impl Tail {
         expected: &[f64; LEVELS.len()],
         (prior, real): (f64, f64),
     ) -> Tail {
-        let rarest = LEVELS.len() - 1;
-        let beyond = f64::from(passed[rarest]) / years.max(1e-9) - LEVELS[rarest];
-        let changed = beyond.clamp(0.0, real) * years;
         let mut rates = [0.0; LEVELS.len()];
         let mut most = f64::INFINITY;
-        for ((rate, &count), &expected) in rates.iter_mut().zip(passed).zip(expected) {
-            let count = (f64::from(count) - changed).max(0.0);
-            // A rarer level is passed less often, whatever was counted.
+        for (index, rate) in rates.iter_mut().enumerate() {
+            let nominal = LEVELS[index] * years;
+            // What chance alone may bring is not taken for changes.
+            let beyond = f64::from(passed[index]) - nominal - (nominal + 1.0).sqrt();
+            let count = f64::from(passed[index]) - beyond.clamp(0.0, real * years);
+            let expected = expected[index];
+            // A rarer level is passed less often, and none less often than by the policy: a quiet year is no promise.
             most = ((count + expected * prior) / (years + prior)).min(most);
-            *rate = most;
+            *rate = most.max(LEVELS[index]);
         }
         let logs = rates.map(f64::ln);
+        let rarest = LEVELS.len() - 1;
         let slope = (logs[1] - logs[rarest]) / (LEVELS[1].ln() - LEVELS[rarest].ln());
         Tail { logs, slope: slope.clamp(SLOPES.0, SLOPES.1) }
     }
@@ -247,7 +250,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RULES: (f64, f64) = (50.0, 0.25);
+    const RULES: (f64, f64) = (100.0, 0.25);
 
     fn rules() -> CalibrationPolicy {
         CalibrationPolicy {
@@ -336,15 +339,13 @@ mod tests {
         let excess = |own: &Own, day| own.excess(Family::Drop, &Tail::NOMINAL, Day(day));
         let quiet = Own::since(Day(0));
         assert!((excess(&quiet, 0) - 1.0).abs() < 1e-9, "nothing is known yet");
-        assert!(excess(&quiet, 1_461) < 0.4, "four years without any");
+        assert!((excess(&quiet, 1_461) - 1.0).abs() < 1e-9, "years without any are no promise");
         let restless = Own { over: [4, 0, 0], ..quiet };
-        assert!(excess(&restless, 730) > 2.0);
-        let now = Own { last: [Some((Day(700), 4)), None, None], ..quiet };
-        assert!(
-            (excess(&now, 720) - excess(&quiet, 720)).abs() < 1e-9,
-            "what is going on is no past"
-        );
-        assert!(excess(&now, 760) > excess(&quiet, 760));
+        assert!(excess(&restless, 730) > 1.8 && excess(&restless, 3_650) < excess(&restless, 730));
+        let now = Own { last: [Some((Day(700), 4)), None, None], ..restless };
+        let same = (excess(&now, 720) / excess(&restless, 720)).ln();
+        assert!(same.abs() < 1e-9, "what is going on is no past");
+        assert!(excess(&now, 760) > excess(&restless, 760));
     }
 
     proptest! {

@@ -257,7 +257,7 @@ section! {
         /// Whether a cohort's own findings correct the rows above, month by month.
         learn: bool = true,
         /// Years of accounts that weigh as much as those rows (1..=10000).
-        prior_years: f64 = 50.0,
+        prior_years: f64 = 100.0,
         /// Accounts that really change, as a share of all in a year, at most: their findings are no chance (0..=2).
         real_per_year: f64 = 0.25,
     }

@@ -175,6 +175,11 @@ impl Fleet {
         keys.iter().map(|key| mean(cohort.factors(*key, START.plus(until), 28))).collect()
     }
 
+    /// Alerts, not accounts.
+    fn alarmed_between(&self, from: i32, to: i32) -> usize {
+        self.alarmed.iter().filter(|(_, day)| (from..to).contains(day)).count()
+    }
+
     fn alarmed_within(&self, from: i32, to: i32) -> usize {
         let accounts: BTreeSet<usize> = self
             .alarmed
@@ -268,4 +273,23 @@ fn what_happens_to_one_is_found_and_one_signal_alone_is_not_urgent() {
     assert!(found(0..12, 230) >= 9, "{:?}", fleet.alarmed);
     assert!(found(12..24, 208) <= 1, "{:?}", fleet.alarmed);
     assert!(found(24..ACCOUNTS, 260) <= 3, "{:?}", fleet.alarmed);
+}
+
+/// Accounts that burst and rest by nature: what would be news elsewhere is none there, once their cohort is known.
+#[test]
+fn a_restless_cohort_is_known_to_be_restless() {
+    // Every account does three times as much, or a third, for some days of every two months, at times of its own.
+    let change = |account: usize, signal: usize, day: i32| {
+        let phase = (day + account as i32 * 23) % 61;
+        let round = (day + account as i32 * 23) / 61;
+        match (phase, (account as i32 + round) % 2) {
+            (0..6, 0) if signal < 2 => 3.0,
+            (0..10, 1) if signal < 2 => 0.33,
+            _ => 1.0,
+        }
+    };
+    let fleet = run(500, 5, change);
+    let (first, last) = (fleet.alarmed_between(60, 200), fleet.alarmed_between(360, 500));
+    assert!(first > 20, "{first} alerts before the cohort is known");
+    assert!(last * 2 < first, "{last} alerts once it is, after {first}");
 }
