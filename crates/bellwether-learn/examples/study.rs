@@ -14,10 +14,11 @@ use std::io::{BufReader, BufWriter, Write};
 use bellwether_core::id::AccountId;
 use bellwether_core::time::{DAY_MS, Day, Millis};
 use bellwether_learn::calibrate::Calibration;
+use bellwether_learn::challenger::{Boosting, Challenger};
 use bellwether_learn::example::{Example, Stay, split};
 use bellwether_learn::feature::{Activity, MEMBER_WINDOW_DAYS, standard};
-use bellwether_learn::fit::{FitOptions, Model, fit};
-use bellwether_learn::measure::{Cadence, Judged};
+use bellwether_learn::fit::{FitOptions, Model, fit, probability};
+use bellwether_learn::measure::{Cadence, Judged, auc, average_precision};
 use bellwether_learn::resample::{Judging, judge, judge_cohorts};
 use bellwether_learn::scorecard::Scorecard;
 
@@ -56,6 +57,8 @@ fn main() -> Result<(), Fail> {
     print_model(&model);
     let card = Scorecard { model, doubling: DOUBLING, calibration: Calibration::default() };
     print_worth(&card, &split.test, &arguments);
+    let ranks = Boosting::default().rank(&split.train, &split.test)?;
+    print_challenger(&ranks, &split.test);
     if let Some(path) = &arguments.scores {
         write_scores(path, &card, &split.test)?;
     }
@@ -265,6 +268,23 @@ fn print_worth(card: &Scorecard, test: &[&Example], arguments: &Arguments) {
     for (cohort, worth) in judge_cohorts(&judged, &cohorts, &judging) {
         println!("{cohort}: auc {:?} accuracy {:?}", worth.auc, worth.accuracy);
     }
+}
+
+fn print_challenger(ranks: &[f64], test: &[&Example]) {
+    let judged = ranks.iter().zip(test).map(|(&rank, example)| Judged {
+        rank,
+        risk: probability(rank),
+        left_after_ms: example.left_after_ms,
+        account: 0,
+        at_ms: example.at.0,
+    });
+    let judged: Vec<Judged> = judged.collect();
+    let weights = vec![1.0; judged.len()];
+    println!(
+        "challenger: auc {:?} pr-auc {:?}",
+        auc(&judged, &weights),
+        average_precision(&judged, &weights)
+    );
 }
 
 fn write_scores(path: &str, card: &Scorecard, test: &[&Example]) -> Result<(), Fail> {

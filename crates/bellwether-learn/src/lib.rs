@@ -7,6 +7,7 @@
 //! - Deliberately absent: topics, files, policies and alerts.
 
 pub mod calibrate;
+pub mod challenger;
 pub mod example;
 pub mod feature;
 pub mod fit;
