@@ -1,0 +1,61 @@
+//! The scorecard: a fitted model as points that add up to the last hundredth.
+//!
+//! `score = 50 + one line per feature + clipping`, all integers of a hundredth of a point, so lines sum exactly to the
+//! score and their differences exactly to its change. 50 is the base odds of the account's cohort at its maturity;
+//! every `doubling` points below it double the odds of leaving. A line is one rounding of a monotone function of its
+//! own reading: worse readings never raise a score, not even by a hundredth.
+
+use bellwether_core::points::Points;
+use serde::{Deserialize, Serialize};
+
+use crate::calibrate::Calibration;
+use crate::feature::Role;
+use crate::fit::{Model, probability};
+
+/// A model with its scale and calibration: all that scoring needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scorecard {
+    /// The fitted weights.
+    pub model: Model,
+    /// Points that double the odds, above 0.
+    pub doubling: f64,
+    /// From the model's log-odds to those seen on the hold-out.
+    pub calibration: Calibration,
+}
+
+/// Score of the base odds.
+pub const BASE: Points = Points(5_000);
+
+/// A score and what it is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// 0 to 100 points, higher is healthier.
+    pub score: Points,
+    /// One per feature of role [`Role::Score`], in the order of the features.
+    pub lines: Vec<Points>,
+    /// What the ends of the scale took: `score - BASE - sum of lines`.
+    pub clipping: Points,
+    /// Calibrated probability of leaving within the horizon.
+    pub risk: f64,
+}
+
+impl Scorecard {
+    /// Names of the lines of a score.
+    pub fn line_names(&self) -> impl Iterator<Item = &str> {
+        let scored = self.model.features.iter().filter(|feature| feature.role == Role::Score);
+        scored.map(|feature| feature.name.as_str())
+    }
+
+    /// Scores an account of a cohort by its readings; NaN is missing.
+    #[must_use]
+    pub fn score(&self, cohort: &str, readings: &[f64]) -> Scored {
+        let odds = self.model.log_odds(cohort, readings);
+        let per_log_odds = self.doubling / std::f64::consts::LN_2;
+        let lines: Vec<Points> =
+            odds.features.iter().map(|moved| Points::from_f64(-moved * per_log_odds)).collect();
+        let raw = BASE + lines.iter().copied().sum();
+        let score = raw.clamp(Points::SCORE_MIN, Points::SCORE_MAX);
+        let risk = probability(self.calibration.apply(odds.total()));
+        Scored { score, lines, clipping: score - raw, risk }
+    }
+}
