@@ -204,6 +204,10 @@ impl Touched {
             let profile = account.and_then(|account| account.profile.as_ref());
             rows.insert(AccountRow::Profile.key(id), profile.map(rows::encode));
         }
+        if self.changed.masked {
+            let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
+            rows.insert(AccountRow::Masked.key(id), masked.map(rows::encode));
+        }
         for key in &self.changed.watched {
             let row = account.and_then(|account| account.watched.get(key));
             rows.insert(AccountRow::Watched(*key).key(id), row.map(rows::encode));
@@ -442,6 +446,9 @@ impl Store {
         for (name, key, row) in self.cohorts.changed() {
             rows.insert(rows::cohort_key(name, key), row.as_ref().map(rows::encode_cohort));
         }
+        for (id, entry) in self.cohorts.calendar().changed() {
+            rows.insert(rows::calendar_key(id), entry.map(rows::encode));
+        }
         let state =
             rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });
         let seen = self.seen.staged().map(|record| Change {
@@ -524,6 +531,7 @@ impl State for Store {
         touched.changed.hot |= changed.hot;
         touched.changed.history |= changed.history;
         touched.changed.profile |= changed.profile;
+        touched.changed.masked |= changed.masked;
         if let Some(rewritten) = &mut touched.removed {
             rewritten.hot |= changed.hot;
             rewritten.history |= changed.history;
@@ -556,7 +564,7 @@ impl State for Store {
             let all = account.watched.into_keys().chain(account.changed.watched);
             touched.changed.watched.extend(all);
             (touched.changed.hot, touched.changed.history) = (true, true);
-            touched.changed.profile = true;
+            (touched.changed.profile, touched.changed.masked) = (true, true);
         } else {
             touched.changed = Changed::default();
         }
