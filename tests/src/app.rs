@@ -102,6 +102,7 @@ impl App {
         let topics = [
             "profiles",
             "outcomes",
+            "calendar",
             "score_changed",
             "score_current",
             "alerts",

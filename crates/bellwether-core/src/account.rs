@@ -4,6 +4,7 @@
 //! - [`History`]: closed days; rewritten at day close.
 //! - [`Activity`] rows: one per distinct member or feature of a signal; a row changes at most once a day.
 //! - the profile, as it arrived.
+//! - what of the calendar concerns it; rewritten when that changes.
 //!
 //! Rows are plain values. [`Changed`] says which of them a store has to write.
 
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::alert::OpenAlert;
+use crate::calendar::{Span, masked_days};
 use crate::chance::Own;
 use crate::event::{OutcomeKind, Profile};
 use crate::history::{Activity, DayTotals, History};
@@ -164,6 +166,8 @@ pub struct Changed {
     pub history: bool,
     /// The profile row.
     pub profile: bool,
+    /// The row of what the calendar masks.
+    pub masked: bool,
     /// These activity rows; one that is no longer in the account is to be deleted.
     pub activity: BTreeSet<ActivityKey>,
     /// The row of its own findings.
@@ -177,7 +181,7 @@ impl Changed {
     #[must_use]
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
-        self.hot || self.history || self.profile || self.own || rows
+        self.hot || self.history || self.profile || self.masked || self.own || rows
     }
 }
 
@@ -192,6 +196,8 @@ pub struct Account {
     pub hot: Hot,
     /// The history row.
     pub history: History,
+    /// What of the calendar concerns it, as of its last day close or judgement: rising.
+    pub masked: Vec<Span>,
     /// The activity rows.
     pub activity: BTreeMap<ActivityKey, Activity>,
     /// The rows of watched signals.
@@ -211,6 +217,7 @@ impl Account {
             profile: None,
             hot: Hot::default(),
             history: History::default(),
+            masked: Vec::new(),
             activity: BTreeMap::new(),
             watched: BTreeMap::new(),
             own: None,
@@ -237,6 +244,18 @@ impl Account {
             .or(self.hot.segment.as_deref())
     }
 
+    /// The masked days as bits seen from `day`: bit 0 is `day`, bit d the d-th day before it.
+    #[must_use]
+    pub fn masked_days(&self, day: Day) -> u128 {
+        masked_days(&self.masked, day)
+    }
+
+    /// Whether nothing is measured on a day.
+    #[must_use]
+    pub fn is_masked(&self, day: Day) -> bool {
+        self.masked.iter().any(|span| span.holds(day))
+    }
+
     /// A name to show.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -259,6 +278,7 @@ impl Account {
         let rings: usize = self.history.rings.iter().map(|(_, ring)| ring.len() * 8 + 64).sum();
         let members: usize = self.activity.keys().map(|key| ROW_BYTES + key.value.len()).sum();
         let members = members + self.watched.len() * (ROW_BYTES + STATE_BYTES_MAX);
+        let members = members + self.masked.len() * ROW_BYTES;
         let alerts = self.hot.alerts.len() * FIXED_BYTES;
         let signals: usize = self.hot.signals.iter().map(signal).sum();
         size_of::<Account>() + FIXED_BYTES + signals + rings + members + alerts

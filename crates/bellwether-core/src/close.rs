@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::account::{Account, ActivityKey, SignalKey, SignalState};
+use crate::calendar::{WEEK_MASKED_MAX, carried, carried_values, without};
 use crate::chance::Own;
 use crate::cohort::Cohorts;
 use crate::corroborate::{self, Corroborated};
@@ -29,16 +30,19 @@ const STREAK_DAYS: i32 = 14;
 /// when the cohort has closed the day, too.
 pub(crate) fn roll_day(core: &Core, account: &mut Account, cohorts: &mut Cohorts) {
     let day = account.hot.today;
+    cohorts.calendar().tell(account, day);
     align_history(account, &core.policy);
     roll_history(account, &core.policy, cohorts, day);
     prune_activity(account, day);
     account.hot.streams.fade();
     account.hot.maturity = Some(judge_maturity(account, &core.policy, day));
     expect::contribute(account, &core.policy, cohorts, day);
-    let distinct = distinct_blocks(account, &core.policy, day);
+    let (distinct, masked) =
+        (distinct_blocks(account, &core.policy, day), account.masked_days(day));
     for (index, signal) in core.policy.signals.iter().enumerate() {
         let Some((_, ring)) = account.history.rings.get(index) else { continue };
-        let (daily, blocks) = (ring.values(), distinct.get(&index));
+        let daily = unmasked(signal, ring, masked);
+        let blocks = distinct.get(&index);
         let newest = blocks.and_then(|(weeks, _)| weeks.first().copied());
         set_window(
             signal,
@@ -78,6 +82,7 @@ pub(crate) fn judge_day(
     out: &mut Vec<Output>,
 ) {
     let day = account.hot.today.plus(-1);
+    cohorts.calendar().tell(account, day);
     // The policy may have changed since the day was closed.
     align_history(account, &core.policy);
     let distinct = distinct_blocks(account, &core.policy, day);
@@ -256,8 +261,10 @@ fn roll_history(account: &mut Account, policy: &Compiled, cohorts: &mut Cohorts,
             match back {
                 None => {
                     let oldest = ring.roll(value).filter(|value| value.is_finite());
-                    if let Some(count) = oldest.filter(|_| expect::is_count(signal)) {
-                        let gone = at.plus(-(RING_DAYS as i32));
+                    let gone = at.plus(-(RING_DAYS as i32));
+                    let counts = expect::is_count(signal)
+                        && !account.masked.iter().any(|span| span.holds(gone));
+                    if let Some(count) = oldest.filter(|_| counts) {
                         let factor = cohorts.named(segment.as_deref()).factor(*key, gone);
                         add_older(older, *key, count, factor);
                     }
@@ -361,12 +368,13 @@ type DistinctBlocks = BTreeMap<usize, (Vec<f64>, f64)>;
 
 fn distinct_blocks(account: &Account, policy: &Compiled, day: Day) -> DistinctBlocks {
     let weeks = history_days(account) / 7;
+    let masked = account.masked_days(day);
     let mut blocks = BTreeMap::new();
     for (index, _) in policy.signals.iter().enumerate().filter(|(_, signal)| is_distinct(signal)) {
         let mut counts = vec![0.0; weeks];
         let mut recent = 0.0;
         for row in rows(&account.activity, policy.keys()[index]) {
-            let bits = row.seen_from(day);
+            let bits = carried(row.seen_from(day), masked);
             for (week, count) in counts.iter_mut().enumerate() {
                 if bits >> (7 * week) & mask(7) != 0 {
                     *count += 1.0;
@@ -379,6 +387,26 @@ fn distinct_blocks(account: &Account, policy: &Compiled, day: Day) -> DistinctBl
         blocks.insert(index, (counts, recent));
     }
     blocks
+}
+
+/// The daily values of a signal, oldest first, as far as a whole week is made of them: a masked day of what adds up is as the same weekday
+/// of the week before.
+fn unmasked(signal: &Signal, ring: &Ring, masked: u128) -> Vec<f64> {
+    let mut daily = ring.values();
+    if counts_from_zero(signal) {
+        return carried_values(daily, masked);
+    }
+    blank(&mut daily, masked);
+    daily
+}
+
+/// On masked days nothing was measured.
+fn blank(daily: &mut [f64], masked: u128) {
+    for (back, value) in daily.iter_mut().rev().enumerate().take(RING_DAYS) {
+        if masked >> back & 1 == 1 {
+            *value = f64::NAN;
+        }
+    }
 }
 
 /// The weekly values of a signal, newest first.
@@ -414,10 +442,18 @@ fn judge_signal(
     }
     let judged = maturity(account) != Maturity::Learning;
     let Some((_, ring)) = account.history.rings.get(index) else { return };
-    let daily = ring.values();
-    let weekly = distinct
-        .get(&index)
-        .map_or_else(|| weekly_values(signal, &daily), |(weeks, _)| weeks.clone());
+    let masked = account.masked_days(day);
+    let mut weekly = distinct.get(&index).map_or_else(
+        || weekly_values(signal, &unmasked(signal, ring, masked)),
+        |(weeks, _)| weeks.clone(),
+    );
+    for (week, value) in weekly.iter_mut().enumerate().take(RING_DAYS / 7) {
+        if (masked >> (7 * week) & mask(7)).count_ones() > WEEK_MASKED_MAX {
+            *value = f64::NAN;
+        }
+    }
+    let mut daily = ring.values();
+    blank(&mut daily, masked);
     let state = &mut account.hot.signals[index];
     let streak = state.evidence.take().filter(|evidence| {
         evidence.is_run()
@@ -530,10 +566,13 @@ fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
     // Who came back since the day ended is not absent.
     let back = rows(&account.activity, key).any(|row| row.newest > day);
     let learning = maturity(account) == Maturity::Learning;
+    let (present, left_out) = without(bits, account.masked_days(day));
     let state = &mut account.hot.signals[index];
     let history =
         state.first_day.map_or(0, |first| u32::try_from(day.since(first) + 1).unwrap_or(0));
-    let absence = judge_absence(bits, history, &core.policy).filter(|_| !learning);
+    let measured = history - (left_out & mask(history)).count_ones();
+    let days = u16::try_from(bits.trailing_zeros()).unwrap_or(0);
+    let absence = judge_absence(present, measured, &core.policy).filter(|_| !learning);
     state.observed = state.first_day.map(|_| f64::from((bits & mask(7)).count_ones()));
     state.baseline = absence.map(|absence| crate::account::StoredBaseline {
         level: absence.days_per_week,
@@ -554,13 +593,13 @@ fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
             change_pct: Some(-100.0),
             z: absence.z,
             risk: true,
-            onset: day.plus(1 - i32::from(absence.days)),
-            window_days: absence.days,
+            onset: day.plus(1 - i32::from(days)),
+            window_days: days,
             text: format!(
                 "no {} for {} days, since {} (normally {:.1} days a week)",
                 signal.label,
-                absence.days,
-                day.plus(1 - i32::from(absence.days)),
+                days,
+                day.plus(1 - i32::from(days)),
                 absence.days_per_week
             ),
         });
@@ -691,7 +730,7 @@ fn figure(value: f64) -> String {
 
 /// Sets the lines that are no signals, as of `day`.
 pub(crate) fn context(core: &Core, account: &mut Account, day: Day) {
-    let bits = account.hot.activity.seen_from(day);
+    let (bits, _) = without(account.hot.activity.seen_from(day), account.masked_days(day));
     let tenure = tenure_days(account, day);
     // Whoever was never active by these events is not silent: nothing is known (missing is not zero).
     let quiet = if account.hot.activity.bits == 0 { 0.0 } else { f64::from(bits.trailing_zeros()) };
@@ -707,7 +746,7 @@ pub(crate) fn context(core: &Core, account: &mut Account, day: Day) {
 /// What a context line measured, for the explanation: the `index` is that of `CONTEXT_LINES`.
 pub(crate) fn context_value(account: &Account, index: usize) -> Option<f64> {
     let day = account.hot.today.plus(-1).max(account.hot.activity.newest);
-    let bits = account.hot.activity.seen_from(day);
+    let (bits, _) = without(account.hot.activity.seen_from(day), account.masked_days(day));
     match index {
         0 => (account.hot.activity.bits != 0).then(|| f64::from(bits.trailing_zeros())),
         1 => Some(f64::from((bits & mask(28)).count_ones())),

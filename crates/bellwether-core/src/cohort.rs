@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::account::SignalKey;
+use crate::calendar::Calendar;
 use crate::chance::{self, Own, Passed, Tails, Tally};
 use crate::fleet::{FleetState, HOUR_ROWS, Message, PART_HOURS, Part, Period, Sums};
 use crate::history::RING_DAYS;
@@ -585,13 +586,14 @@ impl Cohort {
 /// Variance of an account's weekly level about its long one, before anything was measured: levels of real accounts drift.
 const DRIFT_PRIOR: f64 = 0.01;
 
-/// All cohorts of a partition.
+/// All cohorts of a partition, and what else is not of one account.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Cohorts {
     /// By name, ascending.
     cohorts: Vec<(String, Cohort)>,
     /// What goes to other partitions with what changed.
     outbox: Vec<Message>,
+    calendar: Calendar,
 }
 
 /// Cohorts that a partition tells apart; accounts of further ones belong to the unnamed one.
@@ -610,6 +612,17 @@ impl Cohorts {
             }
         };
         &mut self.cohorts[at].1
+    }
+
+    /// The calendar, which is the same for all cohorts.
+    #[must_use]
+    pub fn calendar(&self) -> &Calendar {
+        &self.calendar
+    }
+
+    /// See [`Cohorts::calendar`].
+    pub fn calendar_mut(&mut self) -> &mut Calendar {
+        &mut self.calendar
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
@@ -661,6 +674,7 @@ impl Cohorts {
 
     /// What changed stays, whatever comes: for state that is never discarded.
     pub(crate) fn keep_changes(&mut self) {
+        self.calendar.settle();
         for (_, cohort) in &mut self.cohorts {
             cohort.changed.clear();
         }
@@ -680,6 +694,7 @@ impl Cohorts {
     /// What changed is written, and what was to be sent is sent.
     pub fn settle(&mut self) {
         self.outbox.clear();
+        self.calendar.settle();
         for (_, cohort) in &mut self.cohorts {
             cohort.changed.clear();
         }
@@ -689,6 +704,7 @@ impl Cohorts {
     /// What changed is as it was before.
     pub fn discard(&mut self) {
         self.outbox.clear();
+        self.calendar.discard();
         for (_, cohort) in &mut self.cohorts {
             for (key, row) in std::mem::take(&mut cohort.changed) {
                 cohort.place(key, row);

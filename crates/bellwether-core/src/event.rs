@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::Entry;
 use crate::fleet::Message;
 use crate::id::{AccountId, EventId, MemberId};
 use crate::time::{Day, Millis};
@@ -116,7 +117,14 @@ pub enum Input {
     Outcome(Outcome),
     /// Everything that is known of an account is to be deleted.
     Forget(AccountId),
-    /// What a partition says of a cohort.
+    /// An entry of the calendar.
+    Calendar {
+        /// Its id; a later entry with it replaces it.
+        id: EventId,
+        /// None: it is removed.
+        entry: Option<Entry>,
+    },
+    /// What a partition says of a cohort, or of the calendar.
     Cohort {
         /// The partition.
         source: u32,

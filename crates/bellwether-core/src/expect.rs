@@ -64,6 +64,7 @@ fn is_shared(signal: &Signal) -> bool {
 /// What a day of an account adds to its cohort: counts over the short level.
 pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: Day) {
     let name = account.segment();
+    let masked = account.masked_days(day);
     let mut settled: Vec<(bool, f64, f64)> = Vec::new();
     let score = account.hot.published_score.map(|score| i64::from(score.0));
     let mut told = Told { score, ..Told::default() };
@@ -76,8 +77,10 @@ pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, d
             continue;
         }
         let factors = cohorts.named(name).factors(*key, day.plus(-1), PAST_DAYS);
-        let past = Past { ring, factors: &factors, history };
-        let (Some(level), Some(said)) = (past.short_level(8), past.say(0)) else { continue };
+        let past = Past { ring, factors: &factors, history, masked };
+        let Some(level) = past.short_level(8) else { continue };
+        // Of a masked day nothing, with no weight.
+        let said = past.say(0).unwrap_or_default();
         let variance = DAY_VARIANCE_PRIOR;
         if let Some(settled) = past.say(SETTLED_DAYS) {
             told.settled.push((*key, settled));
@@ -123,6 +126,8 @@ struct Past<'a> {
     /// The cohort's factors of the days before the newest, newest first.
     factors: &'a [f64],
     history: usize,
+    /// Days on which nothing is measured, newest in bit 0.
+    masked: u128,
 }
 
 impl Past<'_> {
@@ -131,7 +136,7 @@ impl Past<'_> {
     }
 
     fn count(&self, back: usize) -> Option<f64> {
-        self.ring.back(back).filter(|count| count.is_finite()).map(|count| count.max(0.0))
+        measured(self.ring, self.masked, back).map(|count| count.max(0.0))
     }
 
     /// What the account says of the day `back` days ago: its count, and its level, both weighted by how much it can say.
@@ -201,6 +206,11 @@ impl Past<'_> {
     }
 }
 
+/// The value of a day, where something was measured.
+fn measured(ring: &Ring, masked: u128, back: usize) -> Option<f64> {
+    ring.back(back).filter(|value| value.is_finite() && (back >= 128 || masked >> back & 1 == 0))
+}
+
 fn history_days(state: &SignalState, day: Day, ring: &Ring) -> usize {
     let since = state.first_day.map_or(0, |first| day.since(first) + 1);
     usize::try_from(since).unwrap_or(0).min(ring.len().max(RING_DAYS))
@@ -232,6 +242,7 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         shared_variance: variation.shared.max(1e-4),
         volume: 0.0,
     };
+    let masked = account.masked_days(day);
     let mut groups: Vec<&str> = Vec::new();
     for (index, signal) in policy.signals.iter().enumerate() {
         let (Some((key, ring)), Some(state)) =
@@ -252,12 +263,13 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         });
         let prepared = if is_count(signal) {
             let factors = cohort.factors(*key, day, ring.len());
-            let series = Counts { ring, factors: &factors, weekday: day.weekday(), history, older };
+            let weekday = day.weekday();
+            let series = Counts { ring, factors: &factors, weekday, history, older, masked };
             let own = cohort.day_variance(*key);
             let law = if is_shared(signal) { Law::Shared } else { Law::Own(own) };
             series.lane(group, signal, law, (own, variation.shared, variation.drift))
         } else {
-            measurements(ring, history, group, signal, policy)
+            measurements(ring, history, masked, group, signal, policy)
         };
         let Some((lane, normal)) = prepared else { continue };
         if is_count(signal) {
@@ -326,6 +338,8 @@ struct Counts<'a> {
     weekday: usize,
     history: usize,
     older: Older,
+    /// Days on which nothing is measured, newest in bit 0.
+    masked: u128,
 }
 
 /// Sums over a reference.
@@ -336,7 +350,7 @@ struct Reference {
 
 impl Counts<'_> {
     fn day(&self, back: usize) -> Option<f64> {
-        self.ring.back(back).filter(|value| value.is_finite()).map(|count| count.max(0.0))
+        measured(self.ring, self.masked, back).map(|count| count.max(0.0))
     }
 
     /// The level before a guard: none with too little reference.
@@ -469,15 +483,15 @@ impl Counts<'_> {
 fn measurements(
     ring: &Ring,
     history: usize,
+    masked: u128,
     group: usize,
     signal: &Signal,
     policy: &Compiled,
 ) -> Option<(Lane, Normal)> {
     let reach = history.min(ring.len());
     let guard = GUARD_DAYS.0.min(history / 3).max(1);
-    let reference: Vec<f64> = (guard..reach)
-        .filter_map(|back| ring.back(back).filter(|value| value.is_finite()))
-        .collect();
+    let reference: Vec<f64> =
+        (guard..reach).filter_map(|back| measured(ring, masked, back)).collect();
     let days = reference.len() as f64;
     if reference.len() < REFERENCE_DAYS_MIN {
         return None;
@@ -491,7 +505,7 @@ fn measurements(
         .step_by(7)
         .filter_map(|from| {
             let week: Vec<f64> = (from..(from + 7).min(reach))
-                .filter_map(|back| ring.back(back).filter(|value| value.is_finite()))
+                .filter_map(|back| measured(ring, masked, back))
                 .collect();
             (!week.is_empty()).then(|| {
                 let mean = week.iter().sum::<f64>() / week.len() as f64;
@@ -502,7 +516,7 @@ fn measurements(
     let drift = (weeks.iter().sum::<f64>() / weeks.len().max(1) as f64).max(0.0);
     let spread = variance.sqrt();
     let observed: Vec<f64> = (0..ring.len().min(SCAN_DAYS).min(history))
-        .map(|back| ring.back(back).map_or(f64::NAN, |value| (value - level) / spread))
+        .map(|back| measured(ring, masked, back).map_or(f64::NAN, |value| (value - level) / spread))
         .collect();
     let lane = Lane {
         group,

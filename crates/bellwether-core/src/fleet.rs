@@ -19,9 +19,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::account::SignalKey;
+use crate::calendar::{Entry, Span};
 use crate::cohort::{Cohort, CohortHour, CohortKey, CohortRow, Cohorts, DayTotal, entry, find};
 use crate::expect::is_count;
-use crate::id::AccountId;
+use crate::id::{AccountId, EventId};
 use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
@@ -38,6 +39,8 @@ pub(crate) const CORRECTED_HOURS: i64 = 72;
 /// Weeks whose same hour says what is usual, and how many of them it needs.
 const WEEKS: (i64, usize) = (4, 3);
 const WEEK_HOURS: i64 = 7 * 24;
+/// Hours by which days begin before those of UTC at most, and end after them.
+const ZONE_HOURS: (i64, i64) = (14, 12);
 /// Hours that a partition keeps.
 pub(crate) const HOUR_ROWS: i64 = WEEKS.0 * WEEK_HOURS + CORRECTED_HOURS;
 /// Hours for which parts are kept where they are added up.
@@ -168,15 +171,18 @@ pub enum Message {
     Part(PartRecord),
     /// To all partitions.
     Total(TotalRecord),
+    /// To all partitions: an entry of the calendar, or that there is none any more.
+    Calendar(EventId, Option<Entry>),
 }
 
 impl Message {
-    /// The cohort that it is about; empty for accounts without one.
+    /// What it is about: a cohort (empty for accounts without one), or an entry of the calendar.
     #[must_use]
-    pub fn cohort(&self) -> &str {
+    pub fn key(&self) -> &str {
         match self {
             Message::Part(record) => &record.cohort,
             Message::Total(record) => &record.cohort,
+            Message::Calendar(id, _) => id.as_str(),
         }
     }
 }
@@ -279,6 +285,7 @@ pub(crate) fn told_after(at: Millis) -> Millis {
 pub(crate) fn tell(cohorts: &mut Cohorts, partitions: i32, at: Millis) -> Vec<PartRecord> {
     let hour = at.0.div_euclid(HOUR_MS);
     let mut told = Vec::new();
+    let masked = masked_for_all(cohorts, hour);
     for (name, cohort) in cohorts.iter_mut() {
         let mut periods: Vec<Period> = cohort.untold_days().map(Period::Day).collect();
         periods.extend(cohort.untold_hours(hour - CORRECTED_HOURS..hour).map(Period::Hour));
@@ -288,6 +295,7 @@ pub(crate) fn tell(cohorts: &mut Cohorts, partitions: i32, at: Millis) -> Vec<Pa
         }
         for period in periods {
             let part = match period {
+                Period::Hour(hour) if masked.iter().any(|span| is_within(span, hour)) => None,
                 Period::Day(day) => part_of_day(cohort, day, at),
                 Period::Hour(hour) => part_of_hour(cohort, partitions, hour, at),
             };
@@ -298,6 +306,20 @@ pub(crate) fn tell(cohorts: &mut Cohorts, partitions: i32, at: Millis) -> Vec<Pa
         cohort.prune(hour);
     }
     told
+}
+
+/// What the calendar masks for all accounts around the hours that are told.
+fn masked_for_all(cohorts: &Cohorts, hour: i64) -> Vec<Span> {
+    let day = |hour: i64| Day(i32::try_from(hour.div_euclid(24)).unwrap_or(0));
+    cohorts
+        .calendar()
+        .for_all((day(hour - CORRECTED_HOURS - ZONE_HOURS.1), day(hour + ZONE_HOURS.0)))
+}
+
+/// Whether it is a masked day somewhere in an hour of UTC.
+fn is_within(span: &Span, hour: i64) -> bool {
+    let (from, to) = (i64::from(span.from.0) * 24, (i64::from(span.to.0) + 1) * 24);
+    (from - ZONE_HOURS.0..to + ZONE_HOURS.1).contains(&hour)
 }
 
 /// What a partition has to say of a day that it has not said.

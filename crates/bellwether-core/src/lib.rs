@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod alert;
+pub mod calendar;
 pub mod chance;
 pub mod close;
 pub mod cohort;

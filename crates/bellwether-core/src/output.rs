@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::Span;
 use crate::id::AccountId;
 use crate::intraday::Verdict;
 use crate::points::Points;
@@ -242,6 +243,8 @@ pub struct HealthRecord {
     pub sub_scores: Vec<SubScore>,
     /// What deviates now.
     pub evidence: Vec<Evidence>,
+    /// Days on which nothing is measured, by the calendar: of the last months, and of the next days.
+    pub masked: Vec<Span>,
     /// Ids of the alerts that are open.
     pub open_alerts: Vec<String>,
     /// Event time of the account's last event.

@@ -210,6 +210,7 @@ pub fn health_record(
         contributions: contributions(account, policy),
         sub_scores: sub_scores_of(account, policy),
         evidence,
+        masked: account.masked.clone(),
         open_alerts: hot.alerts.iter().map(|alert| alert.id.clone()).collect(),
         last_event_at: hot.last_event_at,
         policy_version: policy.version().to_owned(),

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use bellwether_detect::Guarded;
 
 use crate::account::{Account, ActivityKey, Backfill, SignalState};
+use crate::calendar::Entry;
 use crate::close::{context, is_unjudged, judge_day, refresh_points, roll_day, rolling_value};
 use crate::cohort::Cohorts;
 use crate::detect::{Detector, Deviation, RobustDetector};
 use crate::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
 use crate::fleet::Message;
 use crate::history::{DayTotals, History, Older, mask};
-use crate::id::AccountId;
+use crate::id::{AccountId, EventId};
 use crate::intraday;
 use crate::output::{Evidence, HealthRecord, Judged, Maturity, Output, Resolution, Sample};
 use crate::points::Points;
@@ -209,8 +210,12 @@ impl Core {
                         adder.add(cohorts, source, record);
                     }),
                     Message::Total(total) => fleet::learn(cohorts, &self.policy, &total),
+                    Message::Calendar(id, entry) => cohorts.calendar_mut().set(&id, entry),
                 }
                 Ok(Ok(Applied::default()))
+            }
+            Input::Calendar { id, entry } => {
+                Ok(self.calendar(state.cohorts(), id, entry).map(|()| Applied::default()))
             }
             Input::Tick => {
                 let days_closed = self.advance(state, received_at, out)?;
@@ -304,6 +309,25 @@ impl Core {
         Ok(Ok(Applied { signals: matched.len() as u32, days_closed, distinct_dropped }))
     }
 
+    /// Every partition keeps the whole calendar: accounts are found by their ids only where they are, and regions everywhere.
+    fn calendar(
+        &self,
+        cohorts: &mut Cohorts,
+        id: EventId,
+        entry: Option<Entry>,
+    ) -> Result<(), Reject> {
+        if let Some(entry) = &entry {
+            let room = cohorts.calendar().has_room(&id, entry);
+            room.map_err(|full| Reject::new(Reason::OutOfRange, full.to_string()))?;
+        }
+        if self.partitions > 1 {
+            cohorts.send(Message::Calendar(id, entry));
+        } else {
+            cohorts.calendar_mut().set(&id, entry);
+        }
+        Ok(())
+    }
+
     /// Lets the watches of the signals that an event feeds see its value.
     fn watch(
         &self,
@@ -311,9 +335,10 @@ impl Core {
         event: &Event,
         matched: Vec<usize>,
     ) -> Vec<(usize, Option<intraday::Verdict>)> {
+        let masked = account.is_masked(account.zone().day(event.occurred_at));
         let mut see = |index: usize| {
             let signal = &self.policy.signals[index];
-            let value = event.value.filter(|_| signal.watched)?;
+            let value = event.value.filter(|_| signal.watched && !masked)?;
             let key = self.policy.keys()[index];
             let watched = account.watched.entry(key).or_default();
             if event.occurred_at < watched.newest {
@@ -652,6 +677,7 @@ impl Core {
             account.hot.last_event_at.map_or(event.occurred_at, |at| at.max(event.occurred_at));
         let today = zone.day(event.occurred_at).max(account.hot.today);
         let closed = account.hot.today.plus(-1);
+        let masked = account.is_masked(zone.day(event.occurred_at));
         let mut evidence_changed = false;
         for &(index, verdict) in matched {
             let signal = &self.policy.signals[index];
@@ -670,7 +696,7 @@ impl Core {
                 })
                 .or_else(|| run_of_three(signal, state, &zone, &self.policy))
                 .or_else(|| self.surge(signal, state, closed, today));
-            if let Some(found) = found {
+            if let Some(found) = found.filter(|_| !masked) {
                 let news = state.evidence.as_ref().is_none_or(|had| had.z.abs() < found.z.abs());
                 if news {
                     state.evidence = Some(found);

@@ -510,6 +510,7 @@ mod tests {
             contributions: Vec::new(),
             sub_scores: Vec::new(),
             evidence: Vec::new(),
+            masked: Vec::new(),
             open_alerts: Vec::new(),
             last_event_at: None,
             policy_version: String::new(),

@@ -41,6 +41,8 @@ pub struct TopicNames {
     pub profiles: String,
     /// Input: outcomes and alert feedback.
     pub outcomes: String,
+    /// Input: the calendar.
+    pub calendar: String,
     /// Output: movements of scores.
     pub score_changed: String,
     /// Output: the latest health record of each account.
@@ -65,6 +67,7 @@ impl Default for TopicNames {
             events: vec!["usage.events.v1".to_owned()],
             profiles: "account.profiles.v1".to_owned(),
             outcomes: "account.outcomes.v1".to_owned(),
+            calendar: "account.calendar.v1".to_owned(),
             score_changed: "health.score-changed.v1".to_owned(),
             score_current: "health.score-current.v1".to_owned(),
             alerts: "health.alerts.v1".to_owned(),
@@ -171,6 +174,7 @@ impl TopicNames {
             spec(&self.profiles, "account profiles", true, compact, None),
             // Keyed by account: compaction would keep one record of each account and lose the feedback before it.
             spec(&self.outcomes, "outcomes and alert feedback", true, delete, Some(-1)),
+            spec(&self.calendar, "the calendar", true, compact, None),
             spec(&self.score_changed, "score movements", false, delete, Some(90 * DAY_MS)),
             spec(&self.score_current, "the latest health record per account", false, compact, None),
             spec(&self.alerts, "alerts", false, delete, Some(730 * DAY_MS)),

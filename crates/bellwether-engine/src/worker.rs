@@ -678,6 +678,7 @@ impl Worker {
                     Input::Event(event) => Some(event.kind.clone()),
                     Input::Profile(_)
                     | Input::Outcome(_)
+                    | Input::Calendar { .. }
                     | Input::Forget(_)
                     | Input::Cohort { .. }
                     | Input::Tick => None,
@@ -738,6 +739,10 @@ impl Worker {
         }
         if topic == topics.outcomes {
             return self.decoder.outcome(key, payload).map(Input::Outcome);
+        }
+        if topic == topics.calendar {
+            let entry = self.decoder.calendar(key, payload);
+            return entry.map(|(id, entry)| Input::Calendar { id, entry });
         }
         self.decoder.event(key, payload).map(Input::Event)
     }
@@ -844,13 +849,13 @@ impl Worker {
         let cohort_stats: Topic = topics.cohort_stats.as_str().into();
         let Some(task) = self.tasks.get_mut(&partition) else { return Ok(()) };
         for message in task.store.known_cohorts().outbox() {
-            let key = message.cohort().as_bytes().to_vec();
+            let key = message.key().as_bytes().to_vec();
             let to = match message {
                 Message::Part(_) => {
                     let adds_up = partition_of(&key, self.partitions);
                     adds_up..adds_up + 1
                 }
-                Message::Total(_) => 0..self.partitions,
+                Message::Total(_) | Message::Calendar(..) => 0..self.partitions,
             };
             let source = u32::try_from(partition).unwrap_or(0);
             let payload = cohort_stats::encode(source, message);
@@ -1043,7 +1048,8 @@ impl TopicNames {
     /// The topics that workers read, co-partitioned.
     #[must_use]
     pub fn inputs(&self) -> Vec<String> {
-        let others = [&self.profiles, &self.outcomes, &self.ticks, &self.cohort_stats];
+        let others =
+            [&self.profiles, &self.outcomes, &self.calendar, &self.ticks, &self.cohort_stats];
         self.events.iter().chain(others).cloned().collect()
     }
 }

@@ -1,4 +1,4 @@
-//! `DELETE /v1/accounts/{id}`, and `POST /v1/events`, `/v1/profiles`, `/v1/outcomes`: one JSON object, a JSON array of them, or one per line. The body is cut into
+//! `DELETE /v1/accounts/{id}`, `DELETE /v1/calendar/{id}`, and `POST /v1/events`, `/v1/profiles`, `/v1/outcomes`, `/v1/calendar`: one JSON object, a JSON array of them, or one per line. The body is cut into
 //! items here; what an item has to look like is the business of the [`Ingest`].
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use bellwether_core::id::AccountId;
+use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::reject::Reject;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -33,6 +33,8 @@ pub enum Feed {
     Profiles,
     /// Outcomes and alert feedback (`schemas/outcome.avsc`).
     Outcomes,
+    /// Entries of the calendar (`schemas/calendar-entry.avsc`).
+    Calendar,
 }
 
 /// Takes input into the log.
@@ -42,6 +44,9 @@ pub trait Ingest: Send + Sync {
 
     /// Appends durably that an account is to be deleted. May block.
     fn forget(&self, account: &AccountId) -> Result<(), IngestError>;
+
+    /// Appends durably that an entry of the calendar is to be removed. May block.
+    fn unmask(&self, entry: &EventId) -> Result<(), IngestError>;
 }
 
 /// What became of the items of a request.
@@ -105,6 +110,28 @@ pub(crate) async fn outcomes(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     take(&state, Feed::Outcomes, body).await
+}
+
+/// `POST /v1/calendar`.
+pub(crate) async fn calendar(
+    State(state): State<AppState>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    take(&state, Feed::Calendar, body).await
+}
+
+/// `DELETE /v1/calendar/{id}`: accepted, and done as soon as the workers get to it.
+pub(crate) async fn unmask(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path(text) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let id = EventId::new(&text).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let ingest = taker(&state)?;
+    let entry = id.clone();
+    append(move || ingest.unmask(&entry)).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"entry_id": id.as_str(), "accepted": true})))
+        .into_response())
 }
 
 /// `DELETE /v1/accounts/{id}`: accepted, and done as soon as the workers get to it.

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bellwether_core::id::AccountId;
+use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::{Band, Output, Severity, Transition};
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_server::{BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, Rejected};
@@ -21,6 +21,11 @@ struct Collector {
 impl Ingest for Collector {
     fn forget(&self, account: &AccountId) -> Result<(), IngestError> {
         self.taken.lock().expect("no test panics with it").push(format!("delete {account}"));
+        Ok(())
+    }
+
+    fn unmask(&self, entry: &EventId) -> Result<(), IngestError> {
+        self.taken.lock().expect("no test panics with it").push(format!("unmask {entry}"));
         Ok(())
     }
 
@@ -230,6 +235,9 @@ fn an_account_is_deleted_on_request_and_not_by_foreign_pages() {
     assert_eq!(server.send("DELETE", "/v1/accounts/a", &foreign, "").status, 403);
     assert_eq!(server.send("DELETE", "/v1/accounts/a%0Ab", &[], "").status, 400);
     assert_eq!(*collector.taken.lock().expect("no test panics with it"), ["delete a b/c"]);
+    let answer = server.send("DELETE", "/v1/calendar/xmas%202026", &[], "");
+    assert_eq!((answer.status, answer.json()["entry_id"].as_str()), (202, Some("xmas 2026")));
+    assert_eq!(collector.taken.lock().expect("no test panics with it")[1], "unmask xmas 2026");
     let closed = Server::start(None);
     assert_eq!(closed.send("DELETE", "/v1/accounts/a", &[], "").status, 404);
 }

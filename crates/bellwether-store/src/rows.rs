@@ -7,9 +7,11 @@
 //! | `A` account `00` `03` | [`Profile`](bellwether_core::event::Profile) |
 //! | `A` account `00` `04` signal (u32, big-endian) value | [`Activity`](bellwether_core::history::Activity) |
 //! | `A` account `00` `06` signal (u32, big-endian) | [`Watched`](bellwether_core::account::Watched) |
+//! | `A` account `00` `08` | what of the calendar concerns the account: [`Span`](bellwether_core::calendar::Span)s |
 //! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
 //! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
+//! | `E` entry id | [`Entry`](bellwether_core::calendar::Entry) of the calendar |
 //! | `D` `01` cohort `00` day (i64, sortable) | [`CohortDay`](bellwether_core::cohort::CohortDay) |
 //! | `D` `02` cohort `00` hour (i64, sortable) | [`CohortHour`](bellwether_core::cohort::CohortHour) |
 //! | `D` `03` cohort `00` day (i64, sortable) | [`DayTotal`](bellwether_core::cohort::DayTotal) |
@@ -25,7 +27,7 @@
 use bellwether_core::account::{ActivityKey, SignalKey};
 use bellwether_core::cohort::{CohortKey, CohortRow};
 use bellwether_core::fleet::Period;
-use bellwether_core::id::AccountId;
+use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::time::Day;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,7 @@ pub(crate) const VALUE_VERSION: u8 = 1;
 const TAG_ACCOUNT: u8 = b'A';
 const TAG_CLOCK: u8 = b'C';
 const TAG_COHORT: u8 = b'D';
+const TAG_CALENDAR: u8 = b'E';
 const TERMINATOR: u8 = 0;
 const KIND_HOT: u8 = 1;
 const KIND_HISTORY: u8 = 2;
@@ -45,6 +48,7 @@ const KIND_ACTIVITY: u8 = 4;
 const KIND_OLDER: u8 = 5;
 const KIND_WATCHED: u8 = 6;
 const KIND_OWN: u8 = 0x10;
+const KIND_MASKED: u8 = 8;
 const COHORT_DAY: u8 = 1;
 const COHORT_HOUR: u8 = 2;
 const COHORT_TOTAL: u8 = 3;
@@ -67,6 +71,11 @@ pub(crate) const COHORTS_BEGIN: &[u8] = &[TAG_COHORT];
 /// See [`COHORTS_BEGIN`].
 pub(crate) const COHORTS_END: &[u8] = &[TAG_COHORT + 1];
 
+/// Where entries of the calendar begin, and end (exclusive).
+pub(crate) const CALENDAR_BEGIN: &[u8] = &[TAG_CALENDAR];
+/// See [`CALENDAR_BEGIN`].
+pub(crate) const CALENDAR_END: &[u8] = &[TAG_CALENDAR + 1];
+
 /// Which row of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AccountRow {
@@ -77,6 +86,7 @@ pub(crate) enum AccountRow {
     Older,
     Watched(SignalKey),
     Own,
+    Masked,
 }
 
 /// A key, read.
@@ -85,6 +95,12 @@ pub(crate) enum RowKey {
     Clock,
     Account(AccountId, AccountRow),
     Cohort(String, CohortKey),
+    Calendar(EventId),
+}
+
+/// The key of an entry of the calendar.
+pub(crate) fn calendar_key(id: &EventId) -> Vec<u8> {
+    [CALENDAR_BEGIN, id.as_str().as_bytes()].concat()
 }
 
 /// The key of a cohort's row. The kind comes first, so that the length of what follows the name is known, whatever the name holds.
@@ -180,6 +196,7 @@ impl AccountRow {
             AccountRow::Profile => key.push(KIND_PROFILE),
             AccountRow::Older => key.push(KIND_OLDER),
             AccountRow::Own => key.push(KIND_OWN),
+            AccountRow::Masked => key.push(KIND_MASKED),
             AccountRow::Watched(signal) => {
                 key.push(KIND_WATCHED);
                 key.extend_from_slice(&signal.0.to_be_bytes());
@@ -203,6 +220,7 @@ impl AccountRow {
             AccountRow::Older => "a row of older history",
             AccountRow::Watched(_) => "a row of a watched signal",
             AccountRow::Own => "a row of own findings",
+            AccountRow::Masked => "a row of masked days",
         }
     }
 
@@ -212,7 +230,7 @@ impl AccountRow {
             AccountRow::Hot => 0,
             // Older history is history.
             AccountRow::History | AccountRow::Older | AccountRow::Own => 1,
-            AccountRow::Profile => 2,
+            AccountRow::Profile | AccountRow::Masked => 2,
             // One for each value of something, too.
             AccountRow::Activity(_) | AccountRow::Watched(_) => 3,
         }
@@ -225,6 +243,7 @@ impl AccountRow {
             [KIND_PROFILE] => Some(AccountRow::Profile),
             [KIND_OLDER] => Some(AccountRow::Older),
             [KIND_OWN] => Some(AccountRow::Own),
+            [KIND_MASKED] => Some(AccountRow::Masked),
             [KIND_WATCHED, signal @ ..] => {
                 let signal = u32::from_be_bytes(*signal.as_array::<4>()?);
                 Some(AccountRow::Watched(SignalKey(signal)))
@@ -245,6 +264,10 @@ impl RowKey {
     pub(crate) fn decode(key: &[u8]) -> Result<RowKey, StoreError> {
         let read = || match key {
             [TAG_CLOCK] => Some(RowKey::Clock),
+            [TAG_CALENDAR, id @ ..] => {
+                let id = std::str::from_utf8(id).ok()?;
+                Some(RowKey::Calendar(EventId::new(id).ok()?))
+            }
             [TAG_COHORT, kind, rest @ ..] => {
                 let (name, key) = read_cohort_key(*kind, rest)?;
                 Some(RowKey::Cohort(name, key))

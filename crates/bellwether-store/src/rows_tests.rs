@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use bellwether_core::account::{Backfill, Hot, SignalState, StoredBaseline, Watched};
 use bellwether_core::alert::OpenAlert;
+use bellwether_core::calendar::{Entry, Scope, Span};
 use bellwether_core::chance::{Own, Tally, VolumeTally};
 use bellwether_core::cohort::{CohortDay, CohortHour, CohortKey, DaySum, DayTotal, Ratio};
 use bellwether_core::event::{OutcomeKind, Profile};
@@ -151,6 +152,13 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
     let rings = vec![(SignalKey(7), ring), (SignalKey(8), Ring::default())];
     check("history", &History { newest: Some(Day(20_526)), rings, older: Vec::new() });
     check_plain("older", &vec![(SignalKey(7), Older { sum: 1_234.5, exposure: 300.25 })]);
+    let holiday = Span {
+        from: Day(20_447),
+        to: Day(20_453),
+        kind: "holiday".to_owned(),
+        note: Some("Christmas".to_owned()),
+    };
+    check_plain("masked", &vec![holiday]);
     let mut watched = Watched { newest: Millis(1_772_413_200_000), ..Watched::default() };
     for number in 0..600 {
         let value = f64::from(number * number % 89);
@@ -215,6 +223,11 @@ fn fixtures_of_partition_rows_read_as_they_were_written() {
             drift,
         },
     );
+    let entry = Entry {
+        scope: Scope::Region("DE-BY".to_owned()),
+        span: Span { from: Day(-1), to: Day(7), kind: "incident".to_owned(), note: None },
+    };
+    check_plain("calendar", &entry);
     check_plain("hour", &CohortHour { told: false, counts: vec![(SignalKey(7), 12.5)] });
     let compared = Sums { weight: 120.5, relative: 110.25, compared: 100.0, usual: 99.5 };
     let signals = vec![(SignalKey(7), compared)];
@@ -276,6 +289,8 @@ fn keys_keep_their_bytes() {
     let watched = AccountRow::Watched(SignalKey(0x0102_0304));
     assert_eq!(watched.key(&id), b"Aacme\x00\x06\x01\x02\x03\x04");
     assert_eq!(AccountRow::Own.key(&id), b"Aacme\x00\x10");
+    assert_eq!(AccountRow::Masked.key(&id), b"Aacme\x00\x08");
+    assert_eq!(calendar_key(&EventId::new("xmas").expect("an identifier")), b"Exmas");
     assert_eq!(CLOCK_KEY, b"C");
     let one = b"\x80\0\0\0\0\0\0\x01";
     let part = [&b"D\x04smb\x00\x01"[..], one, b"\0\0\0\x07"].concat();
@@ -324,6 +339,8 @@ fn damaged_bytes_are_an_error_and_never_a_panic() {
         b"X",
         b"D",
         b"Dsmb\0\0",
+        b"E",
+        b"E\xff",
     ] {
         assert!(matches!(RowKey::decode(key), Err(StoreError::Corrupt(_))), "{key:?}");
     }
@@ -356,7 +373,7 @@ proptest! {
                 prop_assert!(cohort.as_slice() >= COHORTS_BEGIN && cohort.as_slice() < COHORTS_END);
             }
         }
-        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Watched(SignalKey(signal))];
+        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Watched(SignalKey(signal)), AccountRow::Masked];
         for row in rows.into_iter().chain([AccountRow::Activity(activity)]) {
             let key = row.key(&id);
             prop_assert!(key.starts_with(&account_prefix(&id)) && key < account_end(&id));

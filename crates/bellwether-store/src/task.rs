@@ -208,6 +208,10 @@ impl Touched {
             let own = account.and_then(|account| account.own.as_ref());
             rows.insert(AccountRow::Own.key(id), own.map(rows::encode));
         }
+        if self.changed.masked {
+            let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
+            rows.insert(AccountRow::Masked.key(id), masked.map(rows::encode));
+        }
         for key in &self.changed.watched {
             let row = account.and_then(|account| account.watched.get(key));
             rows.insert(AccountRow::Watched(*key).key(id), row.map(rows::encode));
@@ -446,6 +450,9 @@ impl Store {
         for (name, key, row) in self.cohorts.changed() {
             rows.insert(rows::cohort_key(name, key), row.as_ref().map(rows::encode_cohort));
         }
+        for (id, entry) in self.cohorts.calendar().changed() {
+            rows.insert(rows::calendar_key(id), entry.map(rows::encode));
+        }
         let state =
             rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });
         let seen = self.seen.staged().map(|record| Change {
@@ -529,6 +536,7 @@ impl State for Store {
         touched.changed.history |= changed.history;
         touched.changed.profile |= changed.profile;
         touched.changed.own |= changed.own;
+        touched.changed.masked |= changed.masked;
         if let Some(rewritten) = &mut touched.removed {
             rewritten.hot |= changed.hot;
             rewritten.history |= changed.history;
@@ -562,6 +570,7 @@ impl State for Store {
             touched.changed.watched.extend(all);
             (touched.changed.hot, touched.changed.history) = (true, true);
             (touched.changed.profile, touched.changed.own) = (true, true);
+            touched.changed.masked = true;
         } else {
             touched.changed = Changed::default();
         }

@@ -42,8 +42,10 @@ pub fn decode(payload: Option<&[u8]>) -> Result<Input, DecodeError> {
 mod tests {
     use super::*;
     use bellwether_core::account::SignalKey;
+    use bellwether_core::calendar::{Entry, Scope, Span};
     use bellwether_core::cohort::DayTotal;
     use bellwether_core::fleet::{Part, PartRecord, Period, Sums, TotalRecord};
+    use bellwether_core::id::EventId;
     use bellwether_core::time::{Day, Millis};
 
     #[test]
@@ -58,10 +60,14 @@ mod tests {
             signals: signals.clone(),
         };
         let day = Some((Day(3), DayTotal { accounts: 9, signals }));
+        let span = Span { from: Day(-3), to: Day(9), kind: "incident".to_owned(), note: None };
+        let entry = Entry { scope: Scope::Region("DE".to_owned()), span };
         let cohort = "a \"cohort\"\n".to_owned();
         for message in [
             Message::Part(PartRecord { cohort: cohort.clone(), period: Period::Hour(-3), part }),
             Message::Total(TotalRecord { cohort, hold: Some(Millis(9)), day }),
+            Message::Calendar(EventId::new("e").expect("an id"), None),
+            Message::Calendar(EventId::new("e").expect("an id"), Some(entry)),
         ] {
             let read = decode(Some(&encode(6, &message))).expect("what was written");
             assert_eq!(read, Input::Cohort { source: 6, message: Box::new(message) });

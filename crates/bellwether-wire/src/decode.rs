@@ -15,15 +15,18 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::types::Value;
 use apache_avro::{Schema, from_value};
+use bellwether_core::calendar::Entry;
 use bellwether_core::event::{Event, Outcome, Profile};
-use bellwether_core::id::AccountId;
+use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::Output;
 use bellwether_core::reject::{Reason, Reject};
 use schema_registry_converter::schema_registry_common::SchemaType;
 use serde::de::DeserializeOwned;
 
 use crate::encode::OutputKind;
-use crate::input::{EventRecord, OutcomeRecord, ProfileRecord, account_id};
+use crate::input::{
+    CalendarRecord, EventRecord, OutcomeRecord, ProfileRecord, account_id, event_id,
+};
 use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::schema::{self, Contract};
@@ -146,15 +149,25 @@ impl Decoder {
     /// # Errors
     /// A typed reject where the key is no account id.
     pub fn deletion(key: Option<&[u8]>) -> Result<AccountId, DecodeError> {
-        let empty = || Reject::new(Reason::Empty, "the record has neither key nor payload");
-        let key = key.ok_or_else(empty)?;
-        let text = key_text(key).ok_or_else(|| {
-            Reject::new(
-                Reason::InvalidId,
-                "the key of a tombstone names its account, this is no text",
-            )
-        })?;
-        Ok(account_id(&unquoted(&text).unwrap_or(text))?)
+        Ok(account_id(&deleted(key)?)?)
+    }
+
+    /// Decodes an entry of the calendar (`schemas/calendar-entry.avsc`); a tombstone removes that of its key.
+    ///
+    /// # Errors
+    /// As [`Decoder::event`].
+    pub fn calendar(
+        &mut self,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+    ) -> Result<(EventId, Option<Entry>), DecodeError> {
+        if payload.is_none() {
+            return Ok((event_id("key", &deleted(key)?)?, None));
+        }
+        let record: CalendarRecord = self.record(&schema::CALENDAR_ENTRY, payload)?;
+        let (id, entry) = record.check()?;
+        check_key(key, id.as_str())?;
+        Ok((id, Some(entry)))
     }
 
     /// Decodes an outcome (`schemas/outcome.avsc`).
@@ -467,8 +480,8 @@ fn malformed(detail: &str) -> Reject {
     Reject::new(Reason::Malformed, detail)
 }
 
-/// Records of an account must meet in one partition, so a key that names another account is an error of the producer. Accepted are the
-/// account id as plain text, as a JSON string, and as an Avro string in the Confluent wire format. A key that is no text is not checked.
+/// Records of an account (or entry) must meet in one partition, so a key that names another one is an error of the producer. Accepted are
+/// the id as plain text, as a JSON string, and as an Avro string in the Confluent wire format. A key that is no text is not checked.
 fn check_key(key: Option<&[u8]>, account: &str) -> Result<(), Reject> {
     let Some(key) = key else { return Ok(()) };
     if key == account.as_bytes() {
@@ -478,11 +491,22 @@ fn check_key(key: Option<&[u8]>, account: &str) -> Result<(), Reject> {
     if named == account || unquoted(&named).as_deref() == Some(account) {
         return Ok(());
     }
-    let detail = format!(
-        "the key is {:?}, the record is of account {account:?}",
-        crate::scalar::cut(&named, 64)
-    );
+    let detail =
+        format!("the key is {:?}, the record is of {account:?}", crate::scalar::cut(&named, 64));
     Err(Reject::new(Reason::KeyMismatch, detail))
+}
+
+/// What a tombstone deletes.
+fn deleted(key: Option<&[u8]>) -> Result<String, Reject> {
+    let empty = || Reject::new(Reason::Empty, "the record has neither key nor payload");
+    let key = key.ok_or_else(empty)?;
+    let text = key_text(key).ok_or_else(|| {
+        Reject::new(
+            Reason::InvalidId,
+            "the key of a tombstone names what it deletes, this is no text",
+        )
+    })?;
+    Ok(unquoted(&text).unwrap_or(text))
 }
 
 /// A key as text: an Avro string in the Confluent wire format, or plain UTF-8; none where it is neither.

@@ -1,4 +1,4 @@
-//! Files of events, profiles and outcomes, for replay.
+//! Files of events, profiles, outcomes and calendar entries, for replay.
 //!
 //! Formats go by the file's ending: `.csv`, `.ndjson` / `.jsonl` / `.json` (one object a line), each plain or with `.gz`, and `.avro`
 //! (container files). Columns and fields are those of `schemas/*.avsc`, or the aliases of the evaluation files (`user_id`,
@@ -19,13 +19,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use apache_avro::Reader;
+use bellwether_core::calendar::Entry;
 use bellwether_core::event::{Event, Outcome, Profile};
+use bellwether_core::id::EventId;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::Millis;
 use flate2::read::MultiGzDecoder;
 
 use crate::decode::{check_resolves, from_written, json, limit_allocations};
-use crate::input::{EventRecord, OutcomeRecord, ProfileRecord, invalid};
+use crate::input::{CalendarRecord, EventRecord, OutcomeRecord, ProfileRecord, invalid};
 use crate::scalar::InstantMs;
 use crate::schema;
 use crate::sentiment::Sentiment;
@@ -174,10 +176,30 @@ pub fn open(path: &Path) -> Result<Records<Event>, OpenError> {
 /// # Errors
 /// The file cannot be opened, or its ending names another format.
 pub fn open_profiles(path: &Path) -> Result<Records<Profile>, OpenError> {
+    json_only(path, ProfileRecord::check)
+}
+
+/// Opens a file of calendar entries: JSON lines with the fields of `schemas/calendar-entry.avsc`.
+///
+/// # Errors
+/// The file cannot be opened, or its ending names another format.
+pub fn open_calendar(path: &Path) -> Result<Records<(EventId, Entry)>, OpenError> {
+    json_only(path, CalendarRecord::check)
+}
+
+/// Opens a file that can only be JSON lines.
+fn json_only<R, T>(
+    path: &Path,
+    check: impl Fn(R) -> Result<T, Reject> + Send + 'static,
+) -> Result<Records<T>, OpenError>
+where
+    R: serde::de::DeserializeOwned,
+    T: 'static,
+{
     let source = Source::open(path)?;
     let progress = source.progress.clone();
     match source.format {
-        Format::Json => Ok(Records { items: json_items(source, ProfileRecord::check), progress }),
+        Format::Json => Ok(Records { items: json_items(source, check), progress }),
         Format::Csv | Format::Avro => Err(OpenError::Format {
             path: path.to_owned(),
             allowed: ".ndjson, .jsonl or .json, or one of these and .gz",

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::calendar::{ENTRY_DAYS_MAX, Entry, Scope, Span};
 use bellwether_core::event::{Event, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
 use bellwether_core::id::{AccountId, EventId, ID_BYTES_MAX, IdError, MemberId};
 use bellwether_core::reject::{Reason, Reject};
@@ -18,6 +19,8 @@ use crate::sentiment::Sentiment;
 const ENTITLEMENTS_MAX: usize = 64;
 /// Bytes of a remark that are kept.
 const NOTE_BYTES_MAX: usize = 4096;
+/// The same for a remark that is published with every record of an account.
+const REMARK_BYTES_MAX: usize = 256;
 /// Events whose text is read for its sentiment.
 const SENTIMENT_PREFIX: &str = "support.";
 
@@ -155,6 +158,59 @@ impl OutcomeRecord {
     }
 }
 
+/// `calendar-entry.avsc`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename = "CalendarEntry")]
+pub(crate) struct CalendarRecord {
+    pub(crate) entry_id: String,
+    scope: String,
+    #[serde(default)]
+    key: Option<String>,
+    from: IsoDay,
+    to: IsoDay,
+    kind: String,
+    #[serde(default)]
+    note: Option<String>,
+}
+
+impl CalendarRecord {
+    pub(crate) fn check(self) -> Result<(EventId, Entry), Reject> {
+        let key = optional("key", self.key)?;
+        let scope = match (self.scope.as_str(), key) {
+            ("account", Some(key)) => {
+                Scope::Account(AccountId::new(&key).map_err(|error| invalid_id("key", error))?)
+            }
+            ("region", Some(key)) => Scope::Region(key),
+            ("all", None) => Scope::All,
+            ("all", Some(_)) => return Err(invalid("key must be null where scope is `all`")),
+            ("account" | "region", None) => {
+                return Err(invalid(format!("key must name the {}", self.scope)));
+            }
+            (scope, _) => {
+                let scope = cut(scope, 64);
+                return Err(invalid(format!(
+                    "scope is {scope:?}; allowed are `account`, `region`, `all`"
+                )));
+            }
+        };
+        let (from, to) = (date("from", self.from)?, date("to", self.to)?);
+        let days = to.since(from) + 1;
+        if !(1..=ENTRY_DAYS_MAX).contains(&days) {
+            let detail =
+                format!("from {from} to {to} are {days} days; allowed are 1 to {ENTRY_DAYS_MAX}");
+            return Err(Reject::new(Reason::OutOfRange, detail));
+        }
+        let note = self.note.filter(|note| !note.is_empty());
+        let span = Span {
+            from,
+            to,
+            kind: required("kind", self.kind)?,
+            note: note.map(|note| cut(&note, REMARK_BYTES_MAX).to_owned()),
+        };
+        Ok((event_id("entry_id", &self.entry_id)?, Entry { scope, span }))
+    }
+}
+
 /// Reads one word of a closed list.
 pub(crate) fn word<T: DeserializeOwned>(field: &str, text: &str) -> Result<T, Reject> {
     let deserializer: StrDeserializer<'_, WordError> = text.into_deserializer();
@@ -169,7 +225,7 @@ pub(crate) fn account_id(text: &str) -> Result<AccountId, Reject> {
     AccountId::new(text).map_err(|error| invalid_id("account_id", error))
 }
 
-fn event_id(field: &str, text: &str) -> Result<EventId, Reject> {
+pub(crate) fn event_id(field: &str, text: &str) -> Result<EventId, Reject> {
     EventId::new(text).map_err(|error| invalid_id(field, error))
 }
 

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use bellwether_core::calendar::Span;
 use bellwether_core::output::{
     AlertEvent, Contribution, Evidence, HealthRecord, Movement, ScoreChanged, SubScore,
 };
@@ -68,6 +69,8 @@ pub(crate) struct ScoreCurrentRecord<'a> {
     contributions: Vec<ContributionRecord<'a>>,
     sub_scores: Vec<SubScoreRecord<'a>>,
     evidence: Vec<EvidenceRecord<'a>>,
+    #[serde(default)]
+    masked: Vec<MaskedRecord<'a>>,
     open_alerts: Vec<Text<'a>>,
     last_event_at: Option<InstantMs>,
     policy_version: Text<'a>,
@@ -100,6 +103,15 @@ struct EvidenceRecord<'a> {
     onset: IsoDay,
     window_days: i32,
     text: Text<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "Masked")]
+struct MaskedRecord<'a> {
+    from: IsoDay,
+    to: IsoDay,
+    kind: Text<'a>,
+    note: Option<Text<'a>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -172,6 +184,17 @@ impl From<&SubScore> for SubScoreRecord<'_> {
     }
 }
 
+impl<'a> From<&'a Span> for MaskedRecord<'a> {
+    fn from(span: &'a Span) -> Self {
+        MaskedRecord {
+            from: IsoDay(span.from),
+            to: IsoDay(span.to),
+            kind: text(&span.kind),
+            note: span.note.as_deref().map(text),
+        }
+    }
+}
+
 impl<'a> From<&'a HealthRecord> for ScoreCurrentRecord<'a> {
     fn from(record: &'a HealthRecord) -> Self {
         ScoreCurrentRecord {
@@ -187,6 +210,7 @@ impl<'a> From<&'a HealthRecord> for ScoreCurrentRecord<'a> {
             contributions: record.contributions.iter().map(ContributionRecord::from).collect(),
             sub_scores: record.sub_scores.iter().map(SubScoreRecord::from).collect(),
             evidence: record.evidence.iter().map(EvidenceRecord::from).collect(),
+            masked: record.masked.iter().map(MaskedRecord::from).collect(),
             open_alerts: record.open_alerts.iter().map(|id| text(id)).collect(),
             last_event_at: record.last_event_at.map(InstantMs),
             policy_version: text(&record.policy_version),
@@ -308,6 +332,17 @@ impl SubScoreRecord<'_> {
     }
 }
 
+impl MaskedRecord<'_> {
+    fn check(self) -> Span {
+        Span {
+            from: self.from.0,
+            to: self.to.0,
+            kind: self.kind.into_owned(),
+            note: self.note.map(Cow::into_owned),
+        }
+    }
+}
+
 impl ScoreCurrentRecord<'_> {
     pub(crate) fn check(self) -> Result<HealthRecord, Reject> {
         Ok(HealthRecord {
@@ -334,6 +369,7 @@ impl ScoreCurrentRecord<'_> {
                 .into_iter()
                 .map(EvidenceRecord::check)
                 .collect::<Result<_, _>>()?,
+            masked: self.masked.into_iter().map(MaskedRecord::check).collect(),
             open_alerts: self.open_alerts.into_iter().map(Cow::into_owned).collect(),
             last_event_at: self.last_event_at.map(|at| at.0),
             policy_version: self.policy_version.into_owned(),

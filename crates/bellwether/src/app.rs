@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use bellwether_core::id::AccountId;
+use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::policy::Compiled;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::step::Core;
@@ -470,6 +470,20 @@ impl EmbeddedIngest {
         appended.map(drop)
     }
 
+    /// Appends a record without a value.
+    fn delete(&self, topic: &str, key: &str) -> Result<(), IngestError> {
+        let key = key.as_bytes().to_vec();
+        let tombstone = Append {
+            topic: topic.into(),
+            partition: partition_of(&key, self.partitions),
+            key: Some(key),
+            payload: None,
+            headers: Vec::new(),
+            timestamp_ms: Some(now_ms()),
+        };
+        self.append(&[tombstone])
+    }
+
     /// Completes and checks one item. Types that feed no signal are told.
     fn prepare(
         &self,
@@ -480,7 +494,7 @@ impl EmbeddedIngest {
         let now = now_ms();
         let payload = if feed == Feed::Events { complete(&body, now)? } else { body };
         let decoded = self.decode(feed, &payload, unmatched);
-        let (topic, account, at) = decoded.map_err(|error| match error {
+        let (topic, key, at) = decoded.map_err(|error| match error {
             DecodeError::Reject(reject) => reject,
             DecodeError::RegistryUnavailable(detail) => Reject::new(Reason::UnknownSchema, detail),
         })?;
@@ -488,7 +502,7 @@ impl EmbeddedIngest {
             let detail = format!("its time is {at}, which lies ahead of the server's clock");
             return Err(Reject::new(Reason::Future, detail));
         }
-        let key = account.as_str().as_bytes().to_vec();
+        let key = key.into_bytes();
         Ok(Append {
             topic: topic.as_str().into(),
             partition: partition_of(&key, self.partitions),
@@ -499,13 +513,13 @@ impl EmbeddedIngest {
         })
     }
 
-    /// Where an item goes, whose it is and when it happened.
+    /// Where an item goes, its key (whose it is) and when it happened.
     fn decode(
         &self,
         feed: Feed,
         payload: &[u8],
         unmatched: &mut BTreeSet<String>,
-    ) -> Result<(&String, AccountId, Millis), DecodeError> {
+    ) -> Result<(&String, String, Millis), DecodeError> {
         let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
         match feed {
             Feed::Events => {
@@ -515,15 +529,20 @@ impl EmbeddedIngest {
                 }
                 // There is at least one: it was looked up at the start.
                 let topic = self.topics.events.first().unwrap_or(&self.topics.profiles);
-                Ok((topic, event.account, event.occurred_at))
+                Ok((topic, event.account.into(), event.occurred_at))
             }
             Feed::Profiles => {
                 let profile = decoder.profile(None, Some(payload))?;
-                Ok((&self.topics.profiles, profile.account, profile.as_of))
+                Ok((&self.topics.profiles, profile.account.into(), profile.as_of))
             }
             Feed::Outcomes => {
                 let outcome = decoder.outcome(None, Some(payload))?;
-                Ok((&self.topics.outcomes, outcome.account, outcome.occurred_at))
+                Ok((&self.topics.outcomes, outcome.account.into(), outcome.occurred_at))
+            }
+            Feed::Calendar => {
+                let (id, _) = decoder.calendar(None, Some(payload))?;
+                // Days may lie ahead: it is known from now on.
+                Ok((&self.topics.calendar, id.into(), Millis(now_ms())))
             }
         }
     }
@@ -552,16 +571,11 @@ fn complete(body: &[u8], now: i64) -> Result<Vec<u8>, Reject> {
 
 impl Ingest for EmbeddedIngest {
     fn forget(&self, account: &AccountId) -> Result<(), IngestError> {
-        let key = account.as_str().as_bytes().to_vec();
-        let tombstone = Append {
-            topic: self.topics.profiles.as_str().into(),
-            partition: partition_of(&key, self.partitions),
-            key: Some(key),
-            payload: None,
-            headers: Vec::new(),
-            timestamp_ms: Some(now_ms()),
-        };
-        self.append(&[tombstone])
+        self.delete(&self.topics.profiles, account.as_str())
+    }
+
+    fn unmask(&self, entry: &EventId) -> Result<(), IngestError> {
+        self.delete(&self.topics.calendar, entry.as_str())
     }
 
     fn ingest(&self, feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {

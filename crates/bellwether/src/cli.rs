@@ -346,6 +346,10 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) outcomes: Option<PathBuf>,
 
+    /// Calendar entries, one JSON object a line; all of them are known from the start
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calendar: Option<PathBuf>,
+
     /// Write every score change: account_id, at, score
     #[arg(long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,

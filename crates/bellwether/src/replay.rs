@@ -79,6 +79,12 @@ pub(crate) fn run(args: &ReplayArgs, policy: Compiled, json: bool) -> Result<()>
             replay.apply(Input::Profile(profile), at)?;
         }
     }
+    if let Some(path) = &args.calendar {
+        for entry in files::open_calendar(path)? {
+            let (id, entry) = entry.with_context(|| path.display().to_string())?;
+            replay.apply(Input::Calendar { id, entry: Some(entry) }, Millis(0))?;
+        }
+    }
     for path in &args.files {
         replay.file(path, cut, json)?;
     }

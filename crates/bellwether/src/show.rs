@@ -176,5 +176,8 @@ pub(crate) fn explanation(record: &HealthRecord) -> String {
             item.z
         ));
     }
+    for span in &record.masked {
+        text.push_str(&format!("  not measured: {}\n", plain(&span.to_string())));
+    }
     text
 }

@@ -168,10 +168,10 @@ impl Expected {
                 let payload = cohort_stats::encode(partition.cast_unsigned(), message);
                 let to = match message {
                     Message::Part(_) => {
-                        let adds_up = partition_of(message.cohort().as_bytes(), partitions);
+                        let adds_up = partition_of(message.key().as_bytes(), partitions);
                         adds_up..adds_up + 1
                     }
-                    Message::Total(_) => 0..partitions,
+                    Message::Total(_) | Message::Calendar(..) => 0..partitions,
                 };
                 found.told += 1;
                 for to in to {
@@ -215,6 +215,8 @@ fn decode(decoder: &mut Decoder, topics: &TopicNames, record: &Record) -> Result
         decoder.profile(key, payload).map(Input::Profile)
     } else if topic == topics.outcomes {
         decoder.outcome(key, payload).map(Input::Outcome)
+    } else if topic == topics.calendar {
+        decoder.calendar(key, payload).map(|(id, entry)| Input::Calendar { id, entry })
     } else {
         decoder.event(key, payload).map(Input::Event)
     };

@@ -32,7 +32,7 @@ impl AccountIds<'_> {
         let Some(key) = key else { return Ok(None) };
         match RowKey::decode(&key)? {
             RowKey::Account(id, _) => Ok(Some(id)),
-            RowKey::Clock | RowKey::Cohort(..) => Ok(None),
+            RowKey::Clock | RowKey::Cohort(..) | RowKey::Calendar(_) => Ok(None),
         }
     }
 }
@@ -96,6 +96,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
                 account.history = History { older, ..decode(row.name(), &value)? };
             }
             AccountRow::Older => account.history.older = rows::decode(row.name(), &value)?,
+            AccountRow::Masked => account.masked = rows::decode(row.name(), &value)?,
             AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
             AccountRow::Own => account.own = Some(rows::decode(row.name(), &value)?),
             AccountRow::Watched(signal) => {
@@ -109,13 +110,19 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
     Ok(loaded)
 }
 
-/// Reads the rows of all cohorts.
+/// Reads the rows of all cohorts, and the calendar.
 pub(super) fn load_cohorts(database: &Database) -> Result<Cohorts, StoreError> {
     let mut cohorts = Cohorts::default();
     for row in database.scan(ROWS, rows::COHORTS_BEGIN, Some(rows::COHORTS_END.to_vec())) {
         let (key, value) = row?;
         let RowKey::Cohort(name, key) = RowKey::decode(&key)? else { continue };
         cohorts.restore(&name, key, Some(rows::decode_cohort(key, &value)?));
+    }
+    for row in database.scan(ROWS, rows::CALENDAR_BEGIN, Some(rows::CALENDAR_END.to_vec())) {
+        let (key, value) = row?;
+        let RowKey::Calendar(id) = RowKey::decode(&key)? else { continue };
+        let entry = rows::decode("an entry of the calendar", &value)?;
+        cohorts.calendar_mut().place(&id, Some(entry));
     }
     Ok(cohorts)
 }

@@ -106,6 +106,10 @@ impl Store {
                 let row = value.map(|value| rows::decode_cohort(key, value)).transpose()?;
                 self.cohorts.restore(&name, key, row);
             }
+            RowKey::Calendar(id) => {
+                let entry = value.map(|value| rows::decode("an entry of the calendar", value));
+                self.cohorts.calendar_mut().place(&id, entry.transpose()?);
+            }
             RowKey::Account(id, row) => {
                 self.cache.forget(&id);
                 if row == AccountRow::Hot {
@@ -160,9 +164,11 @@ impl Store {
 /// Whether the format of a value is one that this version reads.
 fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
     match row {
-        AccountRow::Profile | AccountRow::Older | AccountRow::Watched(_) | AccountRow::Own => {
-            body(row.name(), value).map(drop)
-        }
+        AccountRow::Profile
+        | AccountRow::Older
+        | AccountRow::Watched(_)
+        | AccountRow::Masked
+        | AccountRow::Own => body(row.name(), value).map(drop),
         AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) => {
             version(row.name(), value).map(drop)
         }

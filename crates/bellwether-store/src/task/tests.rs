@@ -1,10 +1,12 @@
 //! The store against [`MemoryState`] and a changelog in memory, with crashes.
 
 use bellwether_core::account::{ActivityKey, SignalKey};
+use bellwether_core::calendar::{Entry, Scope, Span};
 use bellwether_core::chance::Own;
 use bellwether_core::cohort::{CohortKey, CohortRow, Cohorts, DaySum, Told};
 use bellwether_core::event::Profile;
 use bellwether_core::history::{Activity, Older};
+use bellwether_core::id::EventId;
 use bellwether_core::intraday::Settings;
 use bellwether_core::state::MemoryState;
 use bellwether_core::time::{Day, HOUR_MS};
@@ -74,11 +76,14 @@ impl Changelog {
 }
 
 /// Everything that can be read of a store between two batches: accounts, timers, clock, seen ids that count with their hours.
-type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(u64, i64)>, Vec<CohortRows>);
-type CohortRows = (String, CohortKey, CohortRow);
+type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(u64, i64)>, CohortRows);
+type CohortRows = (Vec<(String, CohortKey, CohortRow)>, Vec<(EventId, Entry)>);
 
-fn cohort_rows(cohorts: &Cohorts) -> Vec<CohortRows> {
-    cohorts.rows().map(|(name, key, row)| (name.to_owned(), key, row)).collect()
+/// The rows of all cohorts, and the calendar.
+fn cohort_rows(cohorts: &Cohorts) -> CohortRows {
+    let rows = cohorts.rows().map(|(name, key, row)| (name.to_owned(), key, row)).collect();
+    let entries = cohorts.calendar().entries();
+    (rows, entries.map(|(id, entry)| (id.clone(), entry.clone())).collect())
 }
 
 fn contents(store: &mut Store, since: Millis) -> Contents {
@@ -141,10 +146,19 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
         account.own = (!number.is_multiple_of(12)).then(|| Own::since(Day(i32::from(number))));
         account.changed.own = true;
     }
+    if number.is_multiple_of(11) {
+        let days = i32::from(number / 20);
+        account.masked = (0..days).map(span).collect();
+        account.changed.masked = true;
+    }
     if number.is_multiple_of(7) {
         account.profile = Some(profile(&account.id, number));
         account.changed.profile = true;
     }
+}
+
+fn span(day: i32) -> Span {
+    Span { from: Day(day), to: Day(day + 1), kind: "holiday".to_owned(), note: None }
 }
 
 fn profile(id: &AccountId, number: u8) -> Profile {
@@ -309,6 +323,9 @@ impl Bench {
                 let tell = |cohorts: &mut Cohorts| {
                     cohorts.add(name, day, &told);
                     cohorts.count(name, i64::from(*part), &[(SignalKey(1), f64::from(*part))]);
+                    let entry = EventId::new(&format!("e{}", part % 5)).expect("an id");
+                    let of = Entry { scope: Scope::All, span: span(day.0) };
+                    cohorts.calendar_mut().set(&entry, (part % 3 > 0).then_some(of));
                 };
                 tell(self.now.cohorts());
                 tell(self.store().cohorts());
@@ -628,7 +645,7 @@ fn a_removed_account_leaves_no_row() {
     for reborn in [false, true] {
         let mut bench = Bench::new();
         let (gone, other) = (account_id(0), account_id(1));
-        for number in [6, 7, 10, 14] {
+        for number in [6, 7, 10, 14, 22] {
             bench.change(&gone, |account| edit(account, number, Some(5)));
             bench.change(&other, |account| edit(account, number, Some(6)));
         }
@@ -647,7 +664,9 @@ fn a_removed_account_leaves_no_row() {
             let keys = rows.map(|row| RowKey::decode(&row.expect("readable").0).expect("a key"));
             keys.map(|key| match key {
                 RowKey::Account(_, row) => row,
-                RowKey::Clock | RowKey::Cohort(..) => panic!("among an account's rows"),
+                RowKey::Clock | RowKey::Cohort(..) | RowKey::Calendar(_) => {
+                    panic!("among an account's rows")
+                }
             })
             .collect()
         };

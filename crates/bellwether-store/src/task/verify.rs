@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::account::{Account, SignalKey, Watched};
+use bellwether_core::calendar::{Entry, Span};
 use bellwether_core::chance::Own;
 use bellwether_core::cohort::CohortRow;
 use bellwether_core::history::{Activity, History, Older};
@@ -75,6 +76,10 @@ impl Store {
                     digest.row(&key, &decode::<Clock>("the clock row", &value)?);
                     continue;
                 }
+                RowKey::Calendar(_) => {
+                    digest.row(&key, &rows::decode::<Entry>("an entry of the calendar", &value)?);
+                    continue;
+                }
                 RowKey::Cohort(_, kind) => {
                     match rows::decode_cohort(kind, &value)? {
                         CohortRow::Day(row) => digest.row(&key, &row),
@@ -111,6 +116,9 @@ impl Store {
                     digest.row(&key, &rows::decode::<Profile>(kind.name(), &value)?);
                 }
                 AccountRow::Own => drop(rows::decode::<Own>(kind.name(), &value)?),
+                AccountRow::Masked => {
+                    digest.row(&key, &rows::decode::<Vec<Span>>(kind.name(), &value)?);
+                }
                 AccountRow::Watched(_) => {
                     digest.row(&key, &rows::decode::<Watched>(kind.name(), &value)?);
                 }

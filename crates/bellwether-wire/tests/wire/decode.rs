@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use apache_avro::Schema;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
+use bellwether_core::calendar::Scope;
 use bellwether_core::event::{Event, OutcomeKind};
 use bellwether_core::reject::Reason;
 use bellwether_core::time::Millis;
@@ -175,6 +176,49 @@ fn profiles_and_outcomes_are_read_and_checked() {
     let odd_kind = br#"{"outcome_id":"o1","account_id":"acme","occurred_at":0,"kind":"vanished"}"#;
     let error = plain().outcome(None, Some(odd_kind)).expect_err("no such kind");
     assert!(error.to_string().contains("`churned`"), "names what is allowed: {error}");
+}
+
+#[test]
+fn calendar_entries_are_read_checked_and_removed() {
+    let read = |key: Option<&[u8]>, text: &str| plain().calendar(key, Some(text.as_bytes()));
+    let holiday = r#"{"entry_id":"xmas","scope":"region","key":"DE-BY","from":"2026-12-24","to":"2026-12-26","kind":"holiday","note":"Christmas"}"#;
+    let (id, entry) = read(Some(b"xmas"), holiday).expect("good");
+    let entry = entry.expect("an entry");
+    assert_eq!((id.as_str(), entry.scope), ("xmas", Scope::Region("DE-BY".to_owned())));
+    assert_eq!(entry.span.to_string(), "2026-12-24 to 2026-12-26 (holiday, Christmas)");
+    assert_eq!(reason(read(Some(b"other"), holiday)), Reason::KeyMismatch);
+    for (from, to, reject) in [
+        (r#""region","key":"DE-BY""#, r#""galaxy","key":"DE-BY""#, Reason::InvalidField),
+        (r#","key":"DE-BY""#, "", Reason::InvalidField),
+        (r#""region""#, r#""all""#, Reason::InvalidField),
+        ("2026-12-26", "2026-12-23", Reason::OutOfRange),
+        ("2026-12-26", "2027-12-25", Reason::OutOfRange),
+        (r#""holiday""#, r#""""#, Reason::InvalidField),
+    ] {
+        assert_eq!(reason(read(None, &holiday.replace(from, to))), reject, "{from} as {to}");
+    }
+    let removed = plain().calendar(Some(b"xmas"), None).expect("a tombstone");
+    assert_eq!(removed, (id, None));
+    assert_eq!(reason(plain().calendar(None, None)), Reason::Empty);
+}
+
+#[test]
+fn calendar_entries_are_read_from_avro() {
+    let registry = FakeRegistry::start().with_schema(9, schema::CALENDAR_ENTRY.text());
+    let fields = [
+        ("entry_id", text("outage")),
+        ("scope", text("all")),
+        ("key", nullable(None)),
+        ("from", Value::Date(20_447)),
+        ("to", Value::Date(20_447)),
+        ("kind", text("incident")),
+        ("note", nullable(None)),
+    ];
+    let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let bytes = framed(9, schema::CALENDAR_ENTRY.schema(), fields);
+    let read = with_registry(&registry).calendar(Some(b"outage"), Some(&bytes)).expect("good");
+    let entry = read.1.expect("an entry");
+    assert_eq!((entry.scope, entry.span.from.0, entry.span.to.0), (Scope::All, 20_447, 20_447));
 }
 
 // ------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 //! Outputs as consumers see them, and read back.
 
+use bellwether_core::calendar::Span;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
     AlertEvent, Band, Category, Contribution, Evidence, HealthRecord, Maturity, Movement, Output,
@@ -87,6 +88,12 @@ fn outputs() -> Vec<Output> {
             }],
             sub_scores: sub_scores(),
             evidence: vec![evidence(full.then_some(-37.8))],
+            masked: vec![Span {
+                from: Day(20_447),
+                to: Day(20_453),
+                kind: "holiday".to_owned(),
+                note: full.then(|| "Christmas".to_owned()),
+            }],
             open_alerts: vec!["a1".to_owned(), "a2".to_owned()],
             last_event_at: full.then_some(Millis(5)),
             policy_version: "p1".to_owned(),
