@@ -15,6 +15,8 @@ pub struct Series<'a> {
     pub daily: &'a [f64],
     /// Weekday (0 = Monday) of the last day.
     pub last_weekday: usize,
+    /// Days that are no part of what is normal: bit 0 is the last day, bit d the d-th before it.
+    pub held: u128,
     /// Values of whole seven-day blocks, newest first, in the signal's unit. NaN: nothing was measured.
     pub weekly: &'a [f64],
 }
@@ -65,7 +67,7 @@ struct Reference {
 impl Detector for RobustDetector {
     fn judge(&self, signal: &Signal, series: Series<'_>, policy: &Policy) -> Judgement {
         let guard = guard_weeks(series.weekly.len(), policy);
-        let Some(reference) = reference(signal, series.weekly, guard, policy) else {
+        let Some(reference) = reference(signal, series, guard, policy) else {
             return Judgement::default();
         };
         let baseline = StoredBaseline {
@@ -102,12 +104,21 @@ fn guard_weeks(history_weeks: usize, policy: &Policy) -> usize {
     (history_weeks / 3).clamp(1, usize::from(policy.baseline.guard_weeks))
 }
 
-fn reference(signal: &Signal, weekly: &[f64], guard: usize, policy: &Policy) -> Option<Reference> {
-    let weeks: Vec<f64> = weekly
+fn reference(
+    signal: &Signal,
+    series: Series<'_>,
+    guard: usize,
+    policy: &Policy,
+) -> Option<Reference> {
+    let is_free = |week: usize| series.held.checked_shr(7 * week as u32).unwrap_or(0) & 0x7f == 0;
+    let weeks: Vec<f64> = series
+        .weekly
         .iter()
+        .enumerate()
         .skip(guard)
+        .filter(|(week, _)| is_free(*week))
         .take(usize::from(policy.baseline.reference_weeks))
-        .copied()
+        .map(|(_, value)| *value)
         .filter(|value| value.is_finite())
         .collect();
     if weeks.len() < usize::from(policy.baseline.reference_weeks_min) {
@@ -328,7 +339,11 @@ mod tests {
         let policy = Compiled::default_policy();
         let signal = policy.signals.iter().find(|signal| signal.name == name).expect("a signal");
         let weekly = weekly(daily);
-        RobustDetector.judge(signal, Series { daily, last_weekday: 6, weekly: &weekly }, &policy)
+        RobustDetector.judge(
+            signal,
+            Series { daily, last_weekday: 6, weekly: &weekly, held: 0 },
+            &policy,
+        )
     }
 
     fn weeks(per_week: f64, weeks: usize) -> Vec<f64> {

@@ -24,6 +24,7 @@ pub mod points;
 pub mod policy;
 mod policy_check;
 pub mod publish;
+pub mod rebaseline;
 pub mod reject;
 pub mod scan;
 pub mod score;

@@ -83,6 +83,7 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check.within("baseline.reference_weeks", baseline.reference_weeks, 4.0, 14.0)?;
     check.within("baseline.reference_weeks_min", baseline.reference_weeks_min, 2.0, 8.0)?;
     check.within("baseline.guard_weeks", baseline.guard_weeks, 1.0, 8.0)?;
+    check.within("baseline.rebaseline_days", baseline.rebaseline_days, 42.0, 120.0)?;
     check.within("baseline.variation_prior", baseline.variation_prior, 0.01, 1.0)?;
     check.within("baseline.variation_prior_weeks", baseline.variation_prior_weeks, 0.0, 52.0)?;
     if baseline.reference_weeks + baseline.guard_weeks > HISTORY_WEEKS_MAX {

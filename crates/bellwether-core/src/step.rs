@@ -922,6 +922,8 @@ fn begin(account: &mut Account, day: Day, at: Millis) {
         account.activity.clear();
         account.changed.watched.extend(account.watched.keys());
         account.watched.clear();
+        account.changed.changes |= !account.changes.is_empty();
+        account.changes.clear();
         account.changed.history = true;
     }
     account.hot.today = day;

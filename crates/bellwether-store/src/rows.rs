@@ -8,6 +8,7 @@
 //! | `A` account `00` `04` signal (u32, big-endian) value | [`Activity`](bellwether_core::history::Activity) |
 //! | `A` account `00` `06` signal (u32, big-endian) | [`Watched`](bellwether_core::account::Watched) |
 //! | `A` account `00` `08` | what of the calendar concerns the account: [`Span`](bellwether_core::calendar::Span)s |
+//! | `A` account `00` `09` | changes of level: [`Change`](bellwether_core::rebaseline::Change)s |
 //! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `E` entry id | [`Entry`](bellwether_core::calendar::Entry) of the calendar |
@@ -46,6 +47,7 @@ const KIND_ACTIVITY: u8 = 4;
 const KIND_OLDER: u8 = 5;
 const KIND_WATCHED: u8 = 6;
 const KIND_MASKED: u8 = 8;
+const KIND_CHANGES: u8 = 9;
 const COHORT_DAY: u8 = 1;
 const COHORT_HOUR: u8 = 2;
 const COHORT_TOTAL: u8 = 3;
@@ -82,6 +84,7 @@ pub(crate) enum AccountRow {
     Older,
     Watched(SignalKey),
     Masked,
+    Changes,
 }
 
 /// A key, read.
@@ -187,6 +190,7 @@ impl AccountRow {
             AccountRow::Profile => key.push(KIND_PROFILE),
             AccountRow::Older => key.push(KIND_OLDER),
             AccountRow::Masked => key.push(KIND_MASKED),
+            AccountRow::Changes => key.push(KIND_CHANGES),
             AccountRow::Watched(signal) => {
                 key.push(KIND_WATCHED);
                 key.extend_from_slice(&signal.0.to_be_bytes());
@@ -210,6 +214,7 @@ impl AccountRow {
             AccountRow::Older => "a row of older history",
             AccountRow::Watched(_) => "a row of a watched signal",
             AccountRow::Masked => "a row of masked days",
+            AccountRow::Changes => "a row of changes of level",
         }
     }
 
@@ -218,7 +223,7 @@ impl AccountRow {
         match self {
             AccountRow::Hot => 0,
             // Older history is history.
-            AccountRow::History | AccountRow::Older => 1,
+            AccountRow::History | AccountRow::Older | AccountRow::Changes => 1,
             AccountRow::Profile | AccountRow::Masked => 2,
             // One for each value of something, too.
             AccountRow::Activity(_) | AccountRow::Watched(_) => 3,
@@ -232,6 +237,7 @@ impl AccountRow {
             [KIND_PROFILE] => Some(AccountRow::Profile),
             [KIND_OLDER] => Some(AccountRow::Older),
             [KIND_MASKED] => Some(AccountRow::Masked),
+            [KIND_CHANGES] => Some(AccountRow::Changes),
             [KIND_WATCHED, signal @ ..] => {
                 let signal = u32::from_be_bytes(*signal.as_array::<4>()?);
                 Some(AccountRow::Watched(SignalKey(signal)))

@@ -164,9 +164,11 @@ impl Store {
 /// Whether the format of a value is one that this version reads.
 fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
     match row {
-        AccountRow::Profile | AccountRow::Older | AccountRow::Watched(_) | AccountRow::Masked => {
-            body(row.name(), value).map(drop)
-        }
+        AccountRow::Profile
+        | AccountRow::Older
+        | AccountRow::Watched(_)
+        | AccountRow::Masked
+        | AccountRow::Changes => body(row.name(), value).map(drop),
         AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) => {
             version(row.name(), value).map(drop)
         }
