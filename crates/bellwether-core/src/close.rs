@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::absence::{judge_absence, quiet_evidence};
 use crate::account::{Account, ActivityKey, SignalKey, SignalState};
 use crate::calendar::{WEEK_MASKED_MAX, carried, carried_values, without};
 use crate::cohort::Cohorts;
 use crate::corroborate::{self, Corroborated};
-use crate::detect::{Deviation, Series, judge_absence};
+use crate::detect::{Deviation, Series};
 use crate::expect::{self, Normal};
 use crate::history::{Activity, DayTotals, MICROS, Older, RING_DAYS, Ring, mask};
 use crate::intraday::Verdict;
@@ -460,6 +461,8 @@ fn judge_signal(
             *value = f64::NAN;
         }
     }
+    let quiet = (is_distinct(signal) && judged && signal.direction == Direction::Down)
+        .then(|| quiet_evidence(account, (signal, policy.keys()[index]), policy, day));
     let mut daily = ring.values();
     blank(&mut daily, silent);
     if let Some(since) = account.normal_since(key) {
@@ -488,12 +491,24 @@ fn judge_signal(
         .deviation
         .zip(judgement.baseline)
         .map(|(deviation, baseline)| evidence(signal, &deviation, baseline.level, day));
+    let found = with_quiet(found, quiet.flatten());
     state.evidence = match (found, streak) {
         (Some(found), Some(streak)) if streak.z.abs() > found.z.abs() => Some(streak),
         (Some(found), _) => Some(found),
         (None, streak) => streak,
     };
     refresh_points(core, signal, state, day);
+}
+
+/// What a signal says with what its members say one by one: the surer of the two speaks, and who went quiet is named.
+fn with_quiet(found: Option<Evidence>, quiet: Option<Evidence>) -> Option<Evidence> {
+    match (found, quiet) {
+        (Some(found), Some(quiet)) if found.risk && found.z.abs() >= quiet.z.abs() => {
+            let text = format!("{}; {}", found.text, quiet.text);
+            Some(Evidence { text, ..found })
+        }
+        (found, quiet) => quiet.or(found),
+    }
 }
 
 /// Stores what the rolling seven-day value needs until the next close.

@@ -5,6 +5,7 @@
 //! - The same inputs in the same order give the same outputs, to the last bit.
 //! - Deliberately absent: Kafka, RocksDB, Avro, HTTP.
 
+pub mod absence;
 pub mod account;
 pub mod alert;
 pub mod calendar;

@@ -174,6 +174,8 @@ section! {
         absence_days_min: u16 = 5,
         /// Days by which an absence must exceed the longest one in the reference (0..=60).
         absence_beyond_days: u16 = 2,
+        /// Share of members (or features) that leave in a year whatever the account does (0..=5): so many are no news.
+        turnover_per_year: f64 = 0.2,
     }
 }
 

@@ -113,6 +113,7 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check.within("deviation.change_min_pct", deviation.change_min_pct, 0.0, 90.0)?;
     check.within("deviation.absence_days_min", deviation.absence_days_min, 2.0, 60.0)?;
     check.within("deviation.absence_beyond_days", deviation.absence_beyond_days, 0.0, 60.0)?;
+    check.within("deviation.turnover_per_year", deviation.turnover_per_year, 0.0, 5.0)?;
     let corroboration = &policy.corroboration;
     check.within("corroboration.z_group", corroboration.z_group, 1.0, 6.0)?;
     check.within(
