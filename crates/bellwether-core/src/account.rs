@@ -4,7 +4,7 @@
 //! - [`History`]: closed days; rewritten at day close.
 //! - [`Activity`] rows: one per distinct member or feature of a signal; a row changes at most once a day.
 //! - the profile, as it arrived.
-//! - what of the calendar concerns it; rewritten when that changes.
+//! - what of the calendar concerns it, and changes of level; rewritten when they change.
 //!
 //! Rows are plain values. [`Changed`] says which of them a store has to write.
 
@@ -21,6 +21,7 @@ use crate::id::AccountId;
 use crate::intraday::{STATE_BYTES_MAX, Watch};
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
+use crate::rebaseline::Change;
 use crate::streams::Streams;
 use crate::time::{Day, Millis, Zone};
 
@@ -166,6 +167,8 @@ pub struct Changed {
     pub history: bool,
     /// The profile row.
     pub profile: bool,
+    /// The row of changes of level.
+    pub changes: bool,
     /// The row of what the calendar masks.
     pub masked: bool,
     /// These activity rows; one that is no longer in the account is to be deleted.
@@ -181,7 +184,8 @@ impl Changed {
     #[must_use]
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
-        self.hot || self.history || self.profile || self.masked || self.own || rows
+        let derived = self.masked || self.changes || self.own;
+        self.hot || self.history || self.profile || derived || rows
     }
 }
 
@@ -198,6 +202,8 @@ pub struct Account {
     pub history: History,
     /// What of the calendar concerns it, as of its last day close or judgement: rising.
     pub masked: Vec<Span>,
+    /// Changes of level, as they were found.
+    pub changes: Vec<Change>,
     /// The activity rows.
     pub activity: BTreeMap<ActivityKey, Activity>,
     /// The rows of watched signals.
@@ -218,6 +224,7 @@ impl Account {
             hot: Hot::default(),
             history: History::default(),
             masked: Vec::new(),
+            changes: Vec::new(),
             activity: BTreeMap::new(),
             watched: BTreeMap::new(),
             own: None,
@@ -278,7 +285,7 @@ impl Account {
         let rings: usize = self.history.rings.iter().map(|(_, ring)| ring.len() * 8 + 64).sum();
         let members: usize = self.activity.keys().map(|key| ROW_BYTES + key.value.len()).sum();
         let members = members + self.watched.len() * (ROW_BYTES + STATE_BYTES_MAX);
-        let members = members + self.masked.len() * ROW_BYTES;
+        let members = members + (self.masked.len() + self.changes.len()) * ROW_BYTES;
         let alerts = self.hot.alerts.len() * FIXED_BYTES;
         let signals: usize = self.hot.signals.iter().map(signal).sum();
         size_of::<Account>() + FIXED_BYTES + signals + rings + members + alerts

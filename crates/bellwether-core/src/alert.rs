@@ -113,6 +113,21 @@ pub(crate) fn resolve_all(
     }
 }
 
+/// Ends alerts of these kinds whose signals have a new normal.
+pub(crate) fn rebaselined(
+    account: &mut Account,
+    policy: &Compiled,
+    model_version: &str,
+    at: Millis,
+    kinds: &[String],
+    out: &mut Vec<Output>,
+) {
+    let mut desk = Desk { account, policy, model_version, at, held: false, out };
+    for kind in kinds {
+        desk.resolve(kind, Resolution::Rebaselined);
+    }
+}
+
 struct Desk<'a> {
     account: &'a mut Account,
     policy: &'a Compiled,
@@ -448,7 +463,12 @@ fn title(
 ) -> String {
     let kind = alert.kind.replace('_', " ");
     if let (Transition::Resolved, Some(resolution)) = (transition, resolution) {
-        return format!("{kind}: {}", resolution.as_str());
+        let said = if resolution == Resolution::Rebaselined {
+            "rebaselined, what was found is what is normal now"
+        } else {
+            resolution.as_str()
+        };
+        return format!("{kind}: {said}");
     }
     let summary: Vec<String> = evidence.iter().take(5).map(short).collect();
     format!("{kind}: {}", summary.join(", "))

@@ -5,23 +5,25 @@
 
 use std::collections::BTreeMap;
 
+use crate::absence::{judge_absence, quiet_evidence};
 use crate::account::{Account, ActivityKey, SignalKey, SignalState};
 use crate::calendar::{WEEK_MASKED_MAX, carried, carried_values, without};
 use crate::chance::Own;
 use crate::cohort::Cohorts;
 use crate::corroborate::{self, Corroborated};
-use crate::detect::{Deviation, Series, judge_absence};
+use crate::detect::{Deviation, Series};
 use crate::expect::{self, Normal};
 use crate::history::{Activity, DayTotals, MICROS, Older, RING_DAYS, Ring, mask};
 use crate::intraday::Verdict;
 use crate::output::{Evidence, Judged, Maturity, Output, Resolution};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
+use crate::rebaseline::Change;
 use crate::scan::{Finding, Lane, Law};
 use crate::score::{Context, Reading, is_presence};
 use crate::step::Core;
 use crate::time::{Day, MINUTE_MS, Millis};
-use crate::{alert, publish};
+use crate::{alert, publish, rebaseline};
 
 /// Days after its last interaction for which a run of interactions still counts.
 const STREAK_DAYS: i32 = 14;
@@ -83,6 +85,7 @@ pub(crate) fn judge_day(
 ) {
     let day = account.hot.today.plus(-1);
     cohorts.calendar().tell(account, day);
+    let settled = rebaseline::settle(account, &core.policy, day);
     // The policy may have changed since the day was closed.
     align_history(account, &core.policy);
     let distinct = distinct_blocks(account, &core.policy, day);
@@ -128,24 +131,28 @@ pub(crate) fn judge_day(
         cohort.pass(&core.policy, &mut own, found.passed, day);
         account.changed.own |= account.own.replace(own) != Some(own);
     }
+    let mut alerts = Vec::new();
     if let Some(urgent) = found.held
         && (urgent || alert::would_open(account, &core.policy))
         && account.hot.alerts.is_empty()
     {
         cohorts.named(account.segment()).hold_back(day);
     }
-    finish(core, account, &found, at, out);
+    if settled {
+        rebaseline::resolve(account, &core.policy, core.scorer.version(), at, &mut alerts);
+    }
+    finish(core, account, (&found, at), alerts, out);
+    rebaseline::follow(account, &core.policy, day);
 }
 
 /// Reviews the alerts after a close, publishes, and lets a dormant account go.
 fn finish(
     core: &Core,
     account: &mut Account,
-    found: &Corroborated,
-    at: Millis,
+    (found, at): (&Corroborated, Millis),
+    mut alerts: Vec<Output>,
     out: &mut Vec<Output>,
 ) {
-    let mut alerts = Vec::new();
     let model = core.scorer.version();
     match maturity(account) {
         Maturity::Established => {
@@ -263,6 +270,7 @@ fn roll_history(account: &mut Account, policy: &Compiled, cohorts: &mut Cohorts,
                     let oldest = ring.roll(value).filter(|value| value.is_finite());
                     let gone = at.plus(-(RING_DAYS as i32));
                     let counts = expect::is_count(signal)
+                        && !is_held(&account.changes, *key, gone)
                         && !account.masked.iter().any(|span| span.holds(gone));
                     if let Some(count) = oldest.filter(|_| counts) {
                         let factor = cohorts.named(segment.as_deref()).factor(*key, gone);
@@ -279,6 +287,11 @@ fn roll_history(account: &mut Account, policy: &Compiled, cohorts: &mut Cohorts,
         state.open.retain(|(open, _)| *open > keep_from);
     }
     account.history.newest = Some(day);
+}
+
+/// Whether a day is no part of what is normal for a signal.
+fn is_held(changes: &[Change], key: SignalKey, day: Day) -> bool {
+    changes.iter().any(|change| change.signal == key && change.leaves_out(day))
 }
 
 fn add_older(older: &mut Vec<(SignalKey, Older)>, key: SignalKey, count: f64, factor: f64) {
@@ -447,13 +460,24 @@ fn judge_signal(
         || weekly_values(signal, &unmasked(signal, ring, masked)),
         |(weeks, _)| weeks.clone(),
     );
+    let key = policy.keys()[index];
+    let (held, over) = account.days_left_out(key, day);
+    let silent = masked | over;
     for (week, value) in weekly.iter_mut().enumerate().take(RING_DAYS / 7) {
-        if (masked >> (7 * week) & mask(7)).count_ones() > WEEK_MASKED_MAX {
+        if (silent >> (7 * week) & mask(7)).count_ones() > WEEK_MASKED_MAX {
             *value = f64::NAN;
         }
     }
+    let quiet = (is_distinct(signal) && judged && signal.direction == Direction::Down)
+        .then(|| quiet_evidence(account, (signal, policy.keys()[index]), policy, day));
     let mut daily = ring.values();
-    blank(&mut daily, masked);
+    blank(&mut daily, silent);
+    if let Some(since) = account.normal_since(key) {
+        // Nothing counts that came before.
+        let days = usize::try_from(day.since(since) + 1).unwrap_or(0);
+        weekly.truncate(days / 7);
+        daily.drain(..daily.len().saturating_sub(days));
+    }
     let state = &mut account.hot.signals[index];
     let streak = state.evidence.take().filter(|evidence| {
         evidence.is_run()
@@ -467,19 +491,31 @@ fn judge_signal(
         state.evidence = streak;
         return;
     }
-    let series = Series { daily: &daily, last_weekday: day.weekday(), weekly: &weekly };
+    let series = Series { daily: &daily, last_weekday: day.weekday(), weekly: &weekly, held };
     let judgement = core.detector.judge(signal, series, policy);
     state.baseline = judgement.baseline;
     let found = judgement
         .deviation
         .zip(judgement.baseline)
         .map(|(deviation, baseline)| evidence(signal, &deviation, baseline.level, day));
+    let found = with_quiet(found, quiet.flatten());
     state.evidence = match (found, streak) {
         (Some(found), Some(streak)) if streak.z.abs() > found.z.abs() => Some(streak),
         (Some(found), _) => Some(found),
         (None, streak) => streak,
     };
     refresh_points(core, signal, state, day);
+}
+
+/// What a signal says with what its members say one by one: the surer of the two speaks, and who went quiet is named.
+fn with_quiet(found: Option<Evidence>, quiet: Option<Evidence>) -> Option<Evidence> {
+    match (found, quiet) {
+        (Some(found), Some(quiet)) if found.risk && found.z.abs() >= quiet.z.abs() => {
+            let text = format!("{}; {}", found.text, quiet.text);
+            Some(Evidence { text, ..found })
+        }
+        (found, quiet) => quiet.or(found),
+    }
 }
 
 /// Stores what the rolling seven-day value needs until the next close.

@@ -6,7 +6,7 @@
 
 use crate::account::StoredBaseline;
 use crate::policy::{Aggregate, Policy, Signal};
-use crate::stats::{Z_MAX, count_z, normal_quantile, winsorised};
+use crate::stats::{Z_MAX, count_z, winsorised};
 
 /// The history of one signal at a day close.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +15,8 @@ pub struct Series<'a> {
     pub daily: &'a [f64],
     /// Weekday (0 = Monday) of the last day.
     pub last_weekday: usize,
+    /// Days that are no part of what is normal: bit 0 is the last day, bit d the d-th before it.
+    pub held: u128,
     /// Values of whole seven-day blocks, newest first, in the signal's unit. NaN: nothing was measured.
     pub weekly: &'a [f64],
 }
@@ -65,7 +67,7 @@ struct Reference {
 impl Detector for RobustDetector {
     fn judge(&self, signal: &Signal, series: Series<'_>, policy: &Policy) -> Judgement {
         let guard = guard_weeks(series.weekly.len(), policy);
-        let Some(reference) = reference(signal, series.weekly, guard, policy) else {
+        let Some(reference) = reference(signal, series, guard, policy) else {
             return Judgement::default();
         };
         let baseline = StoredBaseline {
@@ -102,12 +104,21 @@ fn guard_weeks(history_weeks: usize, policy: &Policy) -> usize {
     (history_weeks / 3).clamp(1, usize::from(policy.baseline.guard_weeks))
 }
 
-fn reference(signal: &Signal, weekly: &[f64], guard: usize, policy: &Policy) -> Option<Reference> {
-    let weeks: Vec<f64> = weekly
+fn reference(
+    signal: &Signal,
+    series: Series<'_>,
+    guard: usize,
+    policy: &Policy,
+) -> Option<Reference> {
+    let is_free = |week: usize| series.held.checked_shr(7 * week as u32).unwrap_or(0) & 0x7f == 0;
+    let weeks: Vec<f64> = series
+        .weekly
         .iter()
+        .enumerate()
         .skip(guard)
+        .filter(|(week, _)| is_free(*week))
         .take(usize::from(policy.baseline.reference_weeks))
-        .copied()
+        .map(|(_, value)| *value)
         .filter(|value| value.is_finite())
         .collect();
     if weeks.len() < usize::from(policy.baseline.reference_weeks_min) {
@@ -264,57 +275,6 @@ fn expected_days(signal: &Signal, series: Series<'_>, guard: usize, level: f64) 
     vec![level; days]
 }
 
-/// An absence: how long, how unusual, and how often there was presence before.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Absence {
-    /// Days since the last presence.
-    pub days: u16,
-    /// Standardised deviation (negative: below normal), by the chance of so long a gap at the account's own rate.
-    pub z: f64,
-    /// Days with presence in a normal week.
-    pub days_per_week: f64,
-    /// Whether it is long enough to count.
-    pub counts: bool,
-}
-
-/// Days of history, and of presence in them, below which an absence says nothing.
-const PRESENCE_HISTORY_DAYS_MIN: u32 = 21;
-const PRESENCE_DAYS_MIN: u32 = 6;
-
-/// Judges the days since something was last there. `bits`: bit 0 is the day that closes; `history_days`: days since
-/// it was first seen, that day included. None with too little history.
-#[must_use]
-pub fn judge_absence(bits: u128, history_days: u32, policy: &Policy) -> Option<Absence> {
-    let gap = bits.trailing_zeros();
-    let history = history_days.min(128).checked_sub(gap)?;
-    let before = bits.checked_shr(gap)?;
-    let present = before.count_ones();
-    if history < PRESENCE_HISTORY_DAYS_MIN || present < PRESENCE_DAYS_MIN {
-        return None;
-    }
-    // The newest day of presence is there by construction: it says nothing about the rate.
-    let rate = ((f64::from(present) - 0.5) / f64::from(history)).clamp(0.005, 0.97);
-    let survival = (1.0 - rate).powf(f64::from(gap));
-    let z = normal_quantile(survival).clamp(-Z_MAX, 0.0);
-    let counts = gap >= u32::from(policy.deviation.absence_days_min)
-        && gap >= longest_gap(before) + u32::from(policy.deviation.absence_beyond_days);
-    Some(Absence { days: gap as u16, z, days_per_week: rate * 7.0, counts })
-}
-
-/// The longest run of zeros between two ones.
-fn longest_gap(bits: u128) -> u32 {
-    let mut longest = 0;
-    let mut rest = bits;
-    while rest != 0 {
-        rest >>= rest.trailing_zeros();
-        rest = rest.checked_shr(rest.trailing_ones()).unwrap_or(0);
-        if rest != 0 {
-            longest = longest.max(rest.trailing_zeros());
-        }
-    }
-    longest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,7 +288,11 @@ mod tests {
         let policy = Compiled::default_policy();
         let signal = policy.signals.iter().find(|signal| signal.name == name).expect("a signal");
         let weekly = weekly(daily);
-        RobustDetector.judge(signal, Series { daily, last_weekday: 6, weekly: &weekly }, &policy)
+        RobustDetector.judge(
+            signal,
+            Series { daily, last_weekday: 6, weekly: &weekly, held: 0 },
+            &policy,
+        )
     }
 
     fn weeks(per_week: f64, weeks: usize) -> Vec<f64> {
@@ -361,21 +325,5 @@ mod tests {
         let steady = judge("logins", &weeks(8.0, 12));
         assert!(fallen.deviation.is_some_and(|deviation| deviation.z < -3.0), "{fallen:?}");
         assert_eq!(steady.deviation, None);
-    }
-
-    #[test]
-    fn absence_is_measured_against_the_members_own_gaps() {
-        let policy = Compiled::default_policy();
-        let daily_for_eight_weeks = crate::history::mask(56);
-        let absent = judge_absence(daily_for_eight_weeks << 14, 70, &policy).expect("history");
-        assert!(absent.counts && absent.days == 14 && absent.z < -4.0, "{absent:?}");
-        let weekend = judge_absence(daily_for_eight_weeks << 2, 58, &policy).expect("history");
-        assert!(!weekend.counts);
-        // Somebody who comes once in two weeks is not missed after nine days.
-        let rare = (0..9).fold(0u128, |bits, visit| bits | 1 << (visit * 14));
-        let rare = judge_absence(rare << 9, 128, &policy).expect("history");
-        assert!(!rare.counts, "{rare:?}");
-        assert_eq!(judge_absence(1, 5, &policy), None);
-        assert_eq!(longest_gap(0b1000_1001), 3);
     }
 }

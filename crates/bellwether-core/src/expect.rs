@@ -255,6 +255,12 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
             continue;
         }
         let history = history_days(state, day, ring);
+        // Once a change is what is normal, nothing counts that came before.
+        let history = account.normal_since(*key).map_or(history, |since| {
+            history.min(usize::try_from(day.since(since) + 1).unwrap_or(0))
+        });
+        let (held, over) = account.days_left_out(*key, day);
+        let masked = masked | over;
         let older = account.history.older.iter().find(|(known, _)| known == key);
         let older = older.map(|(_, older)| *older).unwrap_or_default();
         let group = groups.iter().position(|known| *known == signal.group).unwrap_or_else(|| {
@@ -264,12 +270,12 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         let prepared = if is_count(signal) {
             let factors = cohort.factors(*key, day, ring.len());
             let weekday = day.weekday();
-            let series = Counts { ring, factors: &factors, weekday, history, older, masked };
+            let series = Counts { ring, factors: &factors, weekday, history, older, masked, held };
             let own = cohort.day_variance(*key);
             let law = if is_shared(signal) { Law::Shared } else { Law::Own(own) };
             series.lane(group, signal, law, (own, variation.shared, variation.drift))
         } else {
-            measurements(ring, history, masked, group, signal, policy)
+            measurements(ring, history, (masked, held), group, signal, policy)
         };
         let Some((lane, normal)) = prepared else { continue };
         if is_count(signal) {
@@ -340,6 +346,8 @@ struct Counts<'a> {
     older: Older,
     /// Days on which nothing is measured, newest in bit 0.
     masked: u128,
+    /// Days that are no part of what is normal.
+    held: u128,
 }
 
 /// Sums over a reference.
@@ -353,13 +361,18 @@ impl Counts<'_> {
         measured(self.ring, self.masked, back).map(|count| count.max(0.0))
     }
 
+    /// A day that may tell what is normal.
+    fn normal_day(&self, back: usize) -> Option<f64> {
+        measured(self.ring, self.masked | self.held, back).map(|count| count.max(0.0))
+    }
+
     /// The level before a guard: none with too little reference.
     fn reference(&self, guard: usize) -> Option<Reference> {
         let reach = self.history.min(self.ring.len());
         let sums = |cap: f64| {
             let (mut count, mut exposure, mut days) = (0.0, 0.0, 0.0);
             for back in guard..reach {
-                let Some(value) = self.day(back) else { continue };
+                let Some(value) = self.normal_day(back) else { continue };
                 count += value.min(cap * self.factors[back] + CAP.1);
                 exposure += self.factors[back];
                 days += 1.0;
@@ -381,7 +394,7 @@ impl Counts<'_> {
     fn weekdays(&self, level: f64, guard: usize, variance: f64) -> [f64; 7] {
         let (mut count, mut exposure, mut days) = ([0.0; 7], [0.0; 7], [0.0; 7]);
         for back in guard..self.history.min(self.ring.len()) {
-            let Some(value) = self.day(back) else { continue };
+            let Some(value) = self.normal_day(back) else { continue };
             let weekday = (self.weekday + 7 * RING_DAYS - back) % 7;
             count[weekday] += value.min(CAP.0 * level * self.factors[back] + CAP.1);
             exposure[weekday] += self.factors[back];
@@ -419,7 +432,7 @@ impl Counts<'_> {
                 for day in back..back + 7 {
                     let weekday = (self.weekday + 7 * RING_DAYS - day) % 7;
                     let mean = level * self.factors[day] * own[weekday];
-                    count += self.day(day).unwrap_or(mean);
+                    count += self.normal_day(day).unwrap_or(mean);
                     expected += mean;
                     noise += mean + variance * mean * mean;
                 }
@@ -483,7 +496,7 @@ impl Counts<'_> {
 fn measurements(
     ring: &Ring,
     history: usize,
-    masked: u128,
+    (masked, held): (u128, u128),
     group: usize,
     signal: &Signal,
     policy: &Compiled,
@@ -491,7 +504,7 @@ fn measurements(
     let reach = history.min(ring.len());
     let guard = GUARD_DAYS.0.min(history / 3).max(1);
     let reference: Vec<f64> =
-        (guard..reach).filter_map(|back| measured(ring, masked, back)).collect();
+        (guard..reach).filter_map(|back| measured(ring, masked | held, back)).collect();
     let days = reference.len() as f64;
     if reference.len() < REFERENCE_DAYS_MIN {
         return None;
@@ -505,7 +518,7 @@ fn measurements(
         .step_by(7)
         .filter_map(|from| {
             let week: Vec<f64> = (from..(from + 7).min(reach))
-                .filter_map(|back| measured(ring, masked, back))
+                .filter_map(|back| measured(ring, masked | held, back))
                 .collect();
             (!week.is_empty()).then(|| {
                 let mean = week.iter().sum::<f64>() / week.len() as f64;

@@ -5,6 +5,7 @@
 //! - The same inputs in the same order give the same outputs, to the last bit.
 //! - Deliberately absent: Kafka, RocksDB, Avro, HTTP.
 
+pub mod absence;
 pub mod account;
 pub mod alert;
 pub mod calendar;
@@ -25,6 +26,7 @@ pub mod points;
 pub mod policy;
 mod policy_check;
 pub mod publish;
+pub mod rebaseline;
 pub mod reject;
 pub mod scan;
 pub mod score;

@@ -245,6 +245,8 @@ pub struct HealthRecord {
     pub evidence: Vec<Evidence>,
     /// Days on which nothing is measured, by the calendar: of the last months, and of the next days.
     pub masked: Vec<Span>,
+    /// Signals whose normal is a new one: a change that lasted.
+    pub rebaselined: Vec<Rebaselined>,
     /// Ids of the alerts that are open.
     pub open_alerts: Vec<String>,
     /// Event time of the account's last event.
@@ -253,6 +255,29 @@ pub struct HealthRecord {
     pub policy_version: String,
     /// The scorecard that was in force.
     pub model_version: String,
+}
+
+/// A signal whose normal is a new one, because a change lasted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rebaselined {
+    /// The signal.
+    pub signal: String,
+    /// The first day of what is normal now.
+    pub since: Day,
+    /// What was normal before, in the signal's unit.
+    pub before: f64,
+    /// What is normal now, in the same unit.
+    pub now: f64,
+    /// The unit of both.
+    pub unit: String,
+}
+
+impl std::fmt::Display for Rebaselined {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Rebaselined { signal, since, before, now, unit } = self;
+        let signal = signal.replace('_', " ");
+        write!(formatter, "{signal}: {now:.1} {unit} are normal since {since}, not {before:.1}")
+    }
 }
 
 /// How urgent an alert is.

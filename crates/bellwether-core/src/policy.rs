@@ -148,6 +148,8 @@ section! {
         /// Weeks between the reference and today (1..=8), so that a slow decline cannot hide in its own baseline. A
         /// young account has a third of its history as guard, at least one week.
         guard_weeks: u16 = 4,
+        /// Days after which a change of level that lasts is what is normal (42..=120).
+        rebaseline_days: u16 = 84,
         /// Weekly variation that is expected before an account has shown its own, as a share of its level (0.01..=1).
         variation_prior: f64 = 0.15,
         /// Weeks of own history that weigh as much as that expectation (0..=52).
@@ -172,6 +174,8 @@ section! {
         absence_days_min: u16 = 5,
         /// Days by which an absence must exceed the longest one in the reference (0..=60).
         absence_beyond_days: u16 = 2,
+        /// Share of members (or features) that leave in a year whatever the account does (0..=5): so many are no news.
+        turnover_per_year: f64 = 0.2,
     }
 }
 

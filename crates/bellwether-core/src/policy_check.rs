@@ -83,6 +83,7 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check.within("baseline.reference_weeks", baseline.reference_weeks, 4.0, 14.0)?;
     check.within("baseline.reference_weeks_min", baseline.reference_weeks_min, 2.0, 8.0)?;
     check.within("baseline.guard_weeks", baseline.guard_weeks, 1.0, 8.0)?;
+    check.within("baseline.rebaseline_days", baseline.rebaseline_days, 42.0, 120.0)?;
     check.within("baseline.variation_prior", baseline.variation_prior, 0.01, 1.0)?;
     check.within("baseline.variation_prior_weeks", baseline.variation_prior_weeks, 0.0, 52.0)?;
     if baseline.reference_weeks + baseline.guard_weeks > HISTORY_WEEKS_MAX {
@@ -112,6 +113,7 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check.within("deviation.change_min_pct", deviation.change_min_pct, 0.0, 90.0)?;
     check.within("deviation.absence_days_min", deviation.absence_days_min, 2.0, 60.0)?;
     check.within("deviation.absence_beyond_days", deviation.absence_beyond_days, 0.0, 60.0)?;
+    check.within("deviation.turnover_per_year", deviation.turnover_per_year, 0.0, 5.0)?;
     let corroboration = &policy.corroboration;
     check.within("corroboration.z_group", corroboration.z_group, 1.0, 6.0)?;
     check.within(

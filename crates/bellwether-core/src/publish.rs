@@ -211,6 +211,7 @@ pub fn health_record(
         sub_scores: sub_scores_of(account, policy),
         evidence,
         masked: account.masked.clone(),
+        rebaselined: crate::rebaseline::rebaselined(account, policy),
         open_alerts: hot.alerts.iter().map(|alert| alert.id.clone()).collect(),
         last_event_at: hot.last_event_at,
         policy_version: policy.version().to_owned(),

@@ -50,7 +50,7 @@ pub trait Scorer: std::fmt::Debug + Send + Sync {
     /// Points of one signal.
     fn signal(&self, signal: &Signal, reading: &Reading, policy: &Policy) -> Points;
 
-    /// Points of an absence, for signals of presence; `z` as in [`crate::detect::Absence`].
+    /// Points of an absence, for signals of presence; `z` as in [`crate::absence::Absence`].
     fn absence(&self, signal: &Signal, z: f64) -> Points;
 
     /// Points of recency, frequency and tenure.

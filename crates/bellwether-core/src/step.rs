@@ -924,6 +924,8 @@ fn begin(account: &mut Account, day: Day, at: Millis) {
         account.watched.clear();
         account.own = None;
         account.changed.own = true;
+        account.changed.changes |= !account.changes.is_empty();
+        account.changes.clear();
         account.changed.history = true;
     }
     account.hot.today = day;

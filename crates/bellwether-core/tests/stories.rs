@@ -322,6 +322,35 @@ fn one_kind_of_event_never_makes_a_high_alert() {
     }
 }
 
+/// Half of a team stays away for two weeks (the last day of which is not judged yet), and the others do their work: who it is, is said. One of a team of twenty is no news.
+#[test]
+fn members_who_went_quiet_are_named() {
+    let team = |size: i32, gone: i32| {
+        history(112, move |day, today| {
+            let away = if day < 98 { 0 } else { gone };
+            for n in 0..40 {
+                let member = away + n % (size - away);
+                let event = today.add("login", 400 + 10 * i64::from(n));
+                event.member =
+                    Some(bellwether_core::id::MemberId::new(&format!("m{member}")).expect("valid"));
+                event.role = (member == 0).then(|| "admin".to_owned());
+            }
+        })
+    };
+    let run = team(8, 4);
+    let members = |run: &Run| {
+        let account = &run.state.accounts()[&AccountId::new("x").expect("valid")];
+        let evidence = run.core.record(account.clone()).expect("a record").evidence;
+        let of_members = evidence.iter().filter(|item| item.signal == "active_members");
+        of_members.map(|item| item.text.clone()).collect::<Vec<_>>().join("")
+    };
+    let text = members(&run);
+    let named = "4 of 8 regular members went quiet, each for longer than ever: m0 (admin, 13 days), m1 (13 days), \
+                 m2 (13 days), m3 (13 days)";
+    assert!(text.contains(named), "{text}");
+    assert_eq!(members(&team(20, 1)), "");
+}
+
 #[test]
 fn what_was_always_so_confirms_nothing() {
     let run = history(112, |day, today| {

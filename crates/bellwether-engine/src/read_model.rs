@@ -511,6 +511,7 @@ mod tests {
             sub_scores: Vec::new(),
             evidence: Vec::new(),
             masked: Vec::new(),
+            rebaselined: Vec::new(),
             open_alerts: Vec::new(),
             last_event_at: None,
             policy_version: String::new(),

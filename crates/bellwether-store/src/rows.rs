@@ -8,6 +8,7 @@
 //! | `A` account `00` `04` signal (u32, big-endian) value | [`Activity`](bellwether_core::history::Activity) |
 //! | `A` account `00` `06` signal (u32, big-endian) | [`Watched`](bellwether_core::account::Watched) |
 //! | `A` account `00` `08` | what of the calendar concerns the account: [`Span`](bellwether_core::calendar::Span)s |
+//! | `A` account `00` `09` | changes of level: [`Change`](bellwether_core::rebaseline::Change)s |
 //! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
 //! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
@@ -49,6 +50,7 @@ const KIND_OLDER: u8 = 5;
 const KIND_WATCHED: u8 = 6;
 const KIND_OWN: u8 = 0x10;
 const KIND_MASKED: u8 = 8;
+const KIND_CHANGES: u8 = 9;
 const COHORT_DAY: u8 = 1;
 const COHORT_HOUR: u8 = 2;
 const COHORT_TOTAL: u8 = 3;
@@ -87,6 +89,7 @@ pub(crate) enum AccountRow {
     Watched(SignalKey),
     Own,
     Masked,
+    Changes,
 }
 
 /// A key, read.
@@ -197,6 +200,7 @@ impl AccountRow {
             AccountRow::Older => key.push(KIND_OLDER),
             AccountRow::Own => key.push(KIND_OWN),
             AccountRow::Masked => key.push(KIND_MASKED),
+            AccountRow::Changes => key.push(KIND_CHANGES),
             AccountRow::Watched(signal) => {
                 key.push(KIND_WATCHED);
                 key.extend_from_slice(&signal.0.to_be_bytes());
@@ -221,6 +225,7 @@ impl AccountRow {
             AccountRow::Watched(_) => "a row of a watched signal",
             AccountRow::Own => "a row of own findings",
             AccountRow::Masked => "a row of masked days",
+            AccountRow::Changes => "a row of changes of level",
         }
     }
 
@@ -229,7 +234,7 @@ impl AccountRow {
         match self {
             AccountRow::Hot => 0,
             // Older history is history.
-            AccountRow::History | AccountRow::Older | AccountRow::Own => 1,
+            AccountRow::History | AccountRow::Older | AccountRow::Changes | AccountRow::Own => 1,
             AccountRow::Profile | AccountRow::Masked => 2,
             // One for each value of something, too.
             AccountRow::Activity(_) | AccountRow::Watched(_) => 3,
@@ -244,6 +249,7 @@ impl AccountRow {
             [KIND_OLDER] => Some(AccountRow::Older),
             [KIND_OWN] => Some(AccountRow::Own),
             [KIND_MASKED] => Some(AccountRow::Masked),
+            [KIND_CHANGES] => Some(AccountRow::Changes),
             [KIND_WATCHED, signal @ ..] => {
                 let signal = u32::from_be_bytes(*signal.as_array::<4>()?);
                 Some(AccountRow::Watched(SignalKey(signal)))

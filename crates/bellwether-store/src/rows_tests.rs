@@ -18,6 +18,7 @@ use bellwether_core::history::{Activity, DayTotals, History, Older, Ring};
 use bellwether_core::intraday::Settings;
 use bellwether_core::output::{Band, Category, Evidence, Maturity, Severity, Transition};
 use bellwether_core::points::Points;
+use bellwether_core::rebaseline::{Change, Stage};
 use bellwether_core::state::Clock;
 use bellwether_core::streams::Streams;
 use bellwether_core::time::{Day, Millis};
@@ -158,6 +159,19 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         kind: "holiday".to_owned(),
         note: Some("Christmas".to_owned()),
     };
+    let changes = [Stage::Followed, Stage::Over(Day(20_460)), Stage::Normal(Day(20_531))];
+    let changes = changes.map(|stage| Change {
+        signal: SignalKey(7),
+        since: Day(20_447),
+        found: Day(20_449),
+        before: 450.5,
+        after: 280.0,
+        risk: true,
+        held: true,
+        days_back: 3,
+        stage,
+    });
+    check_plain("changes", &changes.to_vec());
     check_plain("masked", &vec![holiday]);
     let mut watched = Watched { newest: Millis(1_772_413_200_000), ..Watched::default() };
     for number in 0..600 {
@@ -290,6 +304,7 @@ fn keys_keep_their_bytes() {
     assert_eq!(watched.key(&id), b"Aacme\x00\x06\x01\x02\x03\x04");
     assert_eq!(AccountRow::Own.key(&id), b"Aacme\x00\x10");
     assert_eq!(AccountRow::Masked.key(&id), b"Aacme\x00\x08");
+    assert_eq!(AccountRow::Changes.key(&id), b"Aacme\x00\x09");
     assert_eq!(calendar_key(&EventId::new("xmas").expect("an identifier")), b"Exmas");
     assert_eq!(CLOCK_KEY, b"C");
     let one = b"\x80\0\0\0\0\0\0\x01";
@@ -373,7 +388,7 @@ proptest! {
                 prop_assert!(cohort.as_slice() >= COHORTS_BEGIN && cohort.as_slice() < COHORTS_END);
             }
         }
-        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Watched(SignalKey(signal)), AccountRow::Masked];
+        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Watched(SignalKey(signal)), AccountRow::Masked, AccountRow::Changes];
         for row in rows.into_iter().chain([AccountRow::Activity(activity)]) {
             let key = row.key(&id);
             prop_assert!(key.starts_with(&account_prefix(&id)) && key < account_end(&id));

@@ -212,6 +212,10 @@ impl Touched {
             let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
             rows.insert(AccountRow::Masked.key(id), masked.map(rows::encode));
         }
+        if self.changed.changes {
+            let changes = account.map(|account| &account.changes).filter(|all| !all.is_empty());
+            rows.insert(AccountRow::Changes.key(id), changes.map(rows::encode));
+        }
         for key in &self.changed.watched {
             let row = account.and_then(|account| account.watched.get(key));
             rows.insert(AccountRow::Watched(*key).key(id), row.map(rows::encode));
@@ -537,6 +541,7 @@ impl State for Store {
         touched.changed.profile |= changed.profile;
         touched.changed.own |= changed.own;
         touched.changed.masked |= changed.masked;
+        touched.changed.changes |= changed.changes;
         if let Some(rewritten) = &mut touched.removed {
             rewritten.hot |= changed.hot;
             rewritten.history |= changed.history;
@@ -571,6 +576,7 @@ impl State for Store {
             (touched.changed.hot, touched.changed.history) = (true, true);
             (touched.changed.profile, touched.changed.own) = (true, true);
             touched.changed.masked = true;
+            touched.changed.changes = true;
         } else {
             touched.changed = Changed::default();
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bellwether_core::calendar::Span;
 use bellwether_core::output::{
-    AlertEvent, Contribution, Evidence, HealthRecord, Movement, ScoreChanged, SubScore,
+    AlertEvent, Contribution, Evidence, HealthRecord, Movement, Rebaselined, ScoreChanged, SubScore,
 };
 use bellwether_core::points::Points;
 use bellwether_core::reject::Reject;
@@ -71,6 +71,8 @@ pub(crate) struct ScoreCurrentRecord<'a> {
     evidence: Vec<EvidenceRecord<'a>>,
     #[serde(default)]
     masked: Vec<MaskedRecord<'a>>,
+    #[serde(default)]
+    rebaselined: Vec<RebaselinedRecord<'a>>,
     open_alerts: Vec<Text<'a>>,
     last_event_at: Option<InstantMs>,
     policy_version: Text<'a>,
@@ -112,6 +114,16 @@ struct MaskedRecord<'a> {
     to: IsoDay,
     kind: Text<'a>,
     note: Option<Text<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "Rebaselined")]
+struct RebaselinedRecord<'a> {
+    signal: Text<'a>,
+    since: IsoDay,
+    before: f64,
+    now: f64,
+    unit: Text<'a>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -195,6 +207,18 @@ impl<'a> From<&'a Span> for MaskedRecord<'a> {
     }
 }
 
+impl<'a> From<&'a Rebaselined> for RebaselinedRecord<'a> {
+    fn from(new: &'a Rebaselined) -> Self {
+        RebaselinedRecord {
+            signal: text(&new.signal),
+            since: IsoDay(new.since),
+            before: new.before,
+            now: new.now,
+            unit: text(&new.unit),
+        }
+    }
+}
+
 impl<'a> From<&'a HealthRecord> for ScoreCurrentRecord<'a> {
     fn from(record: &'a HealthRecord) -> Self {
         ScoreCurrentRecord {
@@ -211,6 +235,7 @@ impl<'a> From<&'a HealthRecord> for ScoreCurrentRecord<'a> {
             sub_scores: record.sub_scores.iter().map(SubScoreRecord::from).collect(),
             evidence: record.evidence.iter().map(EvidenceRecord::from).collect(),
             masked: record.masked.iter().map(MaskedRecord::from).collect(),
+            rebaselined: record.rebaselined.iter().map(RebaselinedRecord::from).collect(),
             open_alerts: record.open_alerts.iter().map(|id| text(id)).collect(),
             last_event_at: record.last_event_at.map(InstantMs),
             policy_version: text(&record.policy_version),
@@ -343,6 +368,18 @@ impl MaskedRecord<'_> {
     }
 }
 
+impl RebaselinedRecord<'_> {
+    fn check(self) -> Rebaselined {
+        Rebaselined {
+            signal: self.signal.into_owned(),
+            since: self.since.0,
+            before: self.before,
+            now: self.now,
+            unit: self.unit.into_owned(),
+        }
+    }
+}
+
 impl ScoreCurrentRecord<'_> {
     pub(crate) fn check(self) -> Result<HealthRecord, Reject> {
         Ok(HealthRecord {
@@ -370,6 +407,7 @@ impl ScoreCurrentRecord<'_> {
                 .map(EvidenceRecord::check)
                 .collect::<Result<_, _>>()?,
             masked: self.masked.into_iter().map(MaskedRecord::check).collect(),
+            rebaselined: self.rebaselined.into_iter().map(RebaselinedRecord::check).collect(),
             open_alerts: self.open_alerts.into_iter().map(Cow::into_owned).collect(),
             last_event_at: self.last_event_at.map(|at| at.0),
             policy_version: self.policy_version.into_owned(),

@@ -176,6 +176,9 @@ pub(crate) fn explanation(record: &HealthRecord) -> String {
             item.z
         ));
     }
+    for new in &record.rebaselined {
+        text.push_str(&format!("  new normal: {}\n", plain(&new.to_string())));
+    }
     for span in &record.masked {
         text.push_str(&format!("  not measured: {}\n", plain(&span.to_string())));
     }

@@ -65,6 +65,7 @@ fn content((view, alerts): &AccountStory, try_it: Option<&Markup>) -> Markup {
                         p.quiet { "Nothing: every signal is within this account's own normal." }
                     }
                     @for item in &record.evidence { (evidence(item)) }
+                    @for new in &record.rebaselined { p.quiet { (new) } }
                     @for span in &record.masked { p.quiet { "Not measured: " (span) } }
                 }
             }

@@ -196,6 +196,7 @@ pub(crate) fn health(id: &str, name: Option<&str>, score: i32, band: Band) -> Ou
         }],
         evidence: vec![evidence()],
         masked: Vec::new(),
+        rebaselined: Vec::new(),
         open_alerts: Vec::new(),
         last_event_at: Some(Millis(1_772_323_200_000)),
         policy_version: "p1".to_owned(),

@@ -168,7 +168,8 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
         | AccountRow::Older
         | AccountRow::Watched(_)
         | AccountRow::Masked
-        | AccountRow::Own => body(row.name(), value).map(drop),
+        | AccountRow::Own
+        | AccountRow::Changes => body(row.name(), value).map(drop),
         AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) => {
             version(row.name(), value).map(drop)
         }

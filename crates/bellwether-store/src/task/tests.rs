@@ -8,6 +8,7 @@ use bellwether_core::event::Profile;
 use bellwether_core::history::{Activity, Older};
 use bellwether_core::id::EventId;
 use bellwether_core::intraday::Settings;
+use bellwether_core::rebaseline::{Change as LevelChange, Stage};
 use bellwether_core::state::MemoryState;
 use bellwether_core::time::{Day, HOUR_MS};
 use proptest::prelude::*;
@@ -150,6 +151,8 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
         let days = i32::from(number / 20);
         account.masked = (0..days).map(span).collect();
         account.changed.masked = true;
+        account.changes = (0..days).map(change).collect();
+        account.changed.changes = true;
     }
     if number.is_multiple_of(7) {
         account.profile = Some(profile(&account.id, number));
@@ -159,6 +162,13 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
 
 fn span(day: i32) -> Span {
     Span { from: Day(day), to: Day(day + 1), kind: "holiday".to_owned(), note: None }
+}
+
+fn change(day: i32) -> LevelChange {
+    let (signal, stage) = (SignalKey(1), Stage::Over(Day(day)));
+    let (since, found) = (Day(day - 9), Day(day - 8));
+    let (before, after, risk, held) = (2.0, 1.0, true, true);
+    LevelChange { signal, since, found, before, after, risk, held, days_back: 7, stage }
 }
 
 fn profile(id: &AccountId, number: u8) -> Profile {

@@ -8,6 +8,7 @@ use bellwether_core::chance::Own;
 use bellwether_core::cohort::CohortRow;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
+use bellwether_core::rebaseline::Change;
 use bellwether_core::time::Millis;
 
 use bellwether_core::event::Profile;
@@ -118,6 +119,9 @@ impl Store {
                 AccountRow::Own => drop(rows::decode::<Own>(kind.name(), &value)?),
                 AccountRow::Masked => {
                     digest.row(&key, &rows::decode::<Vec<Span>>(kind.name(), &value)?);
+                }
+                AccountRow::Changes => {
+                    digest.row(&key, &rows::decode::<Vec<Change>>(kind.name(), &value)?);
                 }
                 AccountRow::Watched(_) => {
                     digest.row(&key, &rows::decode::<Watched>(kind.name(), &value)?);

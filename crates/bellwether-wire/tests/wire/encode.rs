@@ -4,7 +4,7 @@ use bellwether_core::calendar::Span;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
     AlertEvent, Band, Category, Contribution, Evidence, HealthRecord, Maturity, Movement, Output,
-    Resolution, ScoreChanged, Severity, SubScore, Transition,
+    Rebaselined, Resolution, ScoreChanged, Severity, SubScore, Transition,
 };
 use bellwether_core::points::Points;
 use bellwether_core::reject::{Reason, Reject};
@@ -93,6 +93,13 @@ fn outputs() -> Vec<Output> {
                 to: Day(20_453),
                 kind: "holiday".to_owned(),
                 note: full.then(|| "Christmas".to_owned()),
+            }],
+            rebaselined: vec![Rebaselined {
+                signal: "logins".to_owned(),
+                since: Day(20_447),
+                before: 450.1,
+                now: 280.0,
+                unit: "logins/week".to_owned(),
             }],
             open_alerts: vec!["a1".to_owned(), "a2".to_owned()],
             last_event_at: full.then_some(Millis(5)),
