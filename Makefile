@@ -52,14 +52,14 @@ hot-account: ## Measure what other accounts wait beside one with most of the tra
 	cargo build -p bellwether --locked
 	cargo test -p bellwether-tests --locked --test hot_account -- --ignored --nocapture
 
-# KIT: directory of the evaluation kit, which is no part of this repository. SET: openstack, oulad, power or all. PYTHON: one with the packages
+# KIT: directory of the evaluation kit, which is no part of this repository. SET: openstack, oulad, nab, power, calibration, ablation or all. PYTHON: one with the packages
 # of the kit's requirements.txt. OUT: where scores, alerts, figures and report.html go.
 KIT ?=
 SET ?= all
 PYTHON ?= python3
 OUT ?= $(CARGO_TARGET_DIR)/evaluation
 .PHONY: evaluate
-evaluate: ## Judge the engine on the evaluation kit (KIT=DIR, PYTHON=…, SET=…, OUT=DIR), and renew the README's tables (an hour)
+evaluate: ## Judge the engine on the evaluation kit (KIT=DIR, PYTHON=…, SET=…, OUT=DIR), and renew the README's tables (three hours)
 	cargo build -p bellwether --locked
 	"$(BELLWETHER)" evaluate "$(SET)" $(if $(KIT),--kit "$(KIT)") --python "$(PYTHON)" --out "$(OUT)" --readme README.md $(ARGS)
 	cp "$(OUT)/evaluation.json" benches/results/evaluation.json

@@ -32,7 +32,7 @@
 //! # Constants
 //! One set for all series, chosen on 41 of the Numenta Anomaly Benchmark, never for one of them; each sits on a plateau: with all
 //! others drawn at random about their values, halving or doubling one costs the standard score (66 of 100) 3.3 points at most, for
-//! most of them less than 1.5. Scores of the full set move by as much from noise alone. `examples/nab.rs` repeats it.
+//! most of them less than 1.5. Scores of the full set move by as much from noise alone. `bellwether evaluate nab` repeats it.
 //!
 //! # Deliberately absent
 //! A model of several signals (see [`crate::scan`]), a weekday factor (no measurable gain here; days are the day engine's), labels.

@@ -34,8 +34,9 @@ const DAYS_PER_YEAR: f64 = 365.25;
 
 /// What was found of one account on one day.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    account: usize,
+pub(crate) struct Seen {
+    /// Its number, in the order of [`Days::names`].
+    pub(crate) account: usize,
     day: Day,
     volume: f64,
     statistics: [Option<f64>; 3],
@@ -43,14 +44,14 @@ struct Seen {
 
 /// The days of all fleets.
 #[derive(Debug, Default)]
-struct Days {
+pub(crate) struct Days {
     accounts: usize,
     known: HashMap<String, usize>,
     seen: Vec<Seen>,
 }
 
 impl Days {
-    fn see(&mut self, judged: &Judged, from: Option<Day>) {
+    pub(crate) fn see(&mut self, judged: &Judged, from: Option<Day>) {
         if from.is_some_and(|from| judged.day < from) {
             return;
         }
@@ -67,12 +68,26 @@ impl Days {
         });
     }
 
-    /// Alerts where `alarms` says so, each followed by rest; and the years watched. Per volume.
-    fn count(&self, volumes: &[f64], rest: i32, alarms: impl Fn(&Seen) -> bool) -> Vec<(f64, f64)> {
-        let mut rates = vec![(0.0, 0.0); volumes.len() + 1];
+    /// Accounts of the last fleet by their numbers, which begin at 0 in the first.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let mut names: Vec<(usize, &str)> =
+            self.known.iter().map(|(name, &number)| (number, name.as_str())).collect();
+        names.sort_unstable();
+        names.into_iter().map(|(_, name)| name)
+    }
+
+    /// Alerts where `alarms` says so, each followed by rest; and the years watched. Per group, of so many.
+    pub(crate) fn count(
+        &self,
+        groups: usize,
+        group: impl Fn(&Seen) -> usize,
+        rest: i32,
+        alarms: impl Fn(&Seen) -> bool,
+    ) -> Vec<(f64, f64)> {
+        let mut rates = vec![(0.0, 0.0); groups];
         let mut last: Vec<Option<Day>> = vec![None; self.accounts];
         for seen in &self.seen {
-            let rate = &mut rates[row(volumes, seen.volume)];
+            let rate = &mut rates[group(seen)];
             rate.1 += 1.0 / DAYS_PER_YEAR;
             let rests = last[seen.account].is_some_and(|at| seen.day.since(at) < rest);
             if !rests && alarms(seen) {
@@ -84,8 +99,16 @@ impl Days {
     }
 }
 
-fn row(volumes: &[f64], volume: f64) -> usize {
-    volumes.iter().take_while(|&&edge| edge <= volume).count()
+/// Groups by volume.
+fn row(volumes: &[f64]) -> impl Fn(&Seen) -> usize {
+    |seen| volumes.iter().take_while(|&&edge| edge <= seen.volume).count()
+}
+
+/// Days for which an account is quiet about chance findings after one, about.
+pub(crate) fn rest_days(policy: &Compiled) -> i32 {
+    i32::from(policy.alerts.refractory_days)
+        + i32::from(policy.alerts.resolve_quiet_days)
+        + OPEN_DAYS
 }
 
 /// Runs the command.
@@ -102,9 +125,7 @@ pub(crate) fn run(args: &CalibrateArgs, policy: &Compiled, json: bool) -> Result
         replay(path, policy, from, &days, json)?;
     }
     let days = days.lock().unwrap_or_else(PoisonError::into_inner);
-    let rest = i32::from(policy.alerts.refractory_days)
-        + i32::from(policy.alerts.resolve_quiet_days)
-        + OPEN_DAYS;
+    let rest = rest_days(policy);
     let mut rules = policy.calibration.clone();
     for family in Family::ALL {
         let fitted = fit(&days, &rules.volumes, family, rest)?;
@@ -166,7 +187,7 @@ fn fit(days: &Days, volumes: &[f64], family: Family, rest: i32) -> Result<Vec<[f
         let threshold = step as f64 * STEP;
         let above =
             |seen: &Seen| seen.statistics[family as usize].is_some_and(|value| value > threshold);
-        let counts = days.count(volumes, rest, above);
+        let counts = days.count(volumes.len() + 1, row(volumes), rest, above);
         let (alerts, years) =
             counts.iter().fold((0.0, 0.0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
         let note = |points: &mut Vec<(f64, f64)>, alerts: f64, years: f64| {
@@ -216,14 +237,24 @@ fn alerts(
     budget: f64,
     rest: i32,
 ) -> Vec<(f64, f64)> {
+    let alarms = would_alert(policy, rules, budget);
+    days.count(rules.volumes.len() + 1, row(&rules.volumes), rest, alarms)
+}
+
+/// Whether a day's statistics are an alert at a budget.
+pub(crate) fn would_alert(
+    policy: &Compiled,
+    rules: &CalibrationPolicy,
+    budget: f64,
+) -> impl Fn(&Seen) -> bool {
     let shares = policy.corroboration.shares;
-    days.count(&rules.volumes, rest, |seen| {
+    move |seen| {
         Family::ALL.iter().any(|&family| {
             let Some(value) = seen.statistics[family as usize] else { return false };
             let rate = by_chance(rules, family, seen.volume, value);
             rate / shares[family as usize].max(1e-9) * rules.overlap <= budget
         })
-    })
+    }
 }
 
 fn total(counts: &[(f64, f64)]) -> f64 {
@@ -326,7 +357,7 @@ mod tests {
     #[test]
     fn an_alert_is_followed_by_rest() {
         let days = days(|_, day| if day % 100 < 10 { 20.0 } else { 0.0 });
-        let counts = days.count(&[10.0], 56, |seen| seen.statistics[0] > Some(5.0));
+        let counts = days.count(2, row(&[10.0]), 56, |seen| seen.statistics[0] > Some(5.0));
         let (alerts, years) = counts[0];
         assert_eq!(alerts, 800.0, "one per account and spell");
         assert!((years - 100.0 * 730.0 / 365.25).abs() < 1e-6, "{years}");

@@ -386,7 +386,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(value_enum, required_unless_present = "results")]
     pub(crate) set: Option<SetName>,
 
-    /// Directory of the evaluation kit: referee.py, power.py, data/
+    /// Directory of the evaluation kit: referee.py, power.py, nab_score.py, data/
     #[arg(long, value_name = "DIR")]
     pub(crate) kit: Option<PathBuf>,
 
@@ -405,6 +405,10 @@ pub(crate) struct EvaluateArgs {
     /// Budgets of false high alerts per account and year at which alerts are judged, beside the policy's
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0.02,0.5,2,10")]
     pub(crate) budgets: Vec<f64>,
+
+    /// Of the ablation: only pieces whose words hold this, beside the engine as it is
+    #[arg(long, value_name = "WORDS")]
+    pub(crate) only: Option<String>,
 
     /// Accounts of each set whose timelines are drawn
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(..=60))]
@@ -428,6 +432,12 @@ pub(crate) enum SetName {
     Oulad,
     /// Synthetic fleets with a known truth
     Power,
+    /// Series of the Numenta Anomaly Benchmark, judged within the day
+    Nab,
+    /// Whether the budget of false alerts is kept, on fleets to which nothing happens
+    Calibration,
+    /// What each piece of the engine brings: the first seed's fleets, the usage sets and NAB with it switched off
+    Ablation,
     /// All of these
     All,
 }

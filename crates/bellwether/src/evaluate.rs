@@ -4,13 +4,18 @@
 //! collects what was found: per set `scores.csv`, `alerts.csv` and timelines of accounts, over all sets `evaluation.json` and
 //! `report.html`. Everything in `evaluation.json` beside `machine` is a function of the kit, the policy and the seeds.
 //!
-//! Deliberately absent: any parameter that is fitted here, and NAB, which has a command line of its own to come (a set more in
-//! [`sets`], and an arm more in [`run`]).
+//! Deliberately absent: any parameter that is fitted here.
 
+mod ablation;
+mod budget;
+mod calibration;
 mod curves;
+mod family;
 mod figure;
 mod kit;
+mod nab;
 mod report;
+mod results;
 mod sets;
 mod tables;
 mod timeline;
@@ -21,6 +26,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use bellwether_core::output::Output;
 use bellwether_core::policy::Compiled;
 use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
@@ -29,6 +35,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{EvaluateArgs, SetName};
 use crate::replay::{Replay, Writers};
 use crate::usage::wrong;
+use family::Families;
 use kit::{Kit, text};
 use sets::{SCENARIOS, USAGE_SETS, UsageSet};
 use timeline::Subject;
@@ -36,7 +43,7 @@ use timeline::Subject;
 /// Runs the command.
 pub(crate) fn run(args: &EvaluateArgs, base: &Compiled, json: bool) -> Result<()> {
     if let Some(results) = &args.results {
-        return finish(&read(results)?, args.readme.as_deref(), json);
+        return finish(&results::read(results)?, args.readme.as_deref(), json);
     }
     let kit = Kit::open(args)?;
     if args.seeds.is_empty() || args.budgets.iter().any(|budget| !budget.is_finite()) {
@@ -44,24 +51,25 @@ pub(crate) fn run(args: &EvaluateArgs, base: &Compiled, json: bool) -> Result<()
     }
     fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let results = args.out.join("evaluation.json");
-    let mut found = if results.exists() { read(&results)? } else { json!({}) };
+    let mut found = if results.exists() { results::read(&results)? } else { json!({}) };
     let work = Work { args, base, kit: &kit, quiet: json };
-    for set in &USAGE_SETS {
-        let wanted = match args.set {
-            Some(SetName::Openstack) => set.name == "openstack",
-            Some(SetName::Oulad) => set.name == "oulad",
-            Some(SetName::All) | None => true,
-            Some(SetName::Power) => false,
-        };
-        if wanted {
-            found[set.name] = work.timed(|| work.usage_set(set))?;
-            write(&results, &found)?;
-        }
+    let wanted = |set: SetName| args.set == Some(set) || args.set == Some(SetName::All);
+    for set in USAGE_SETS.iter().filter(|set| wanted(set.which)) {
+        found[set.name] = work.timed(|| work.usage_set(set))?;
+        results::write(&results, &found)?;
     }
-    if matches!(args.set, Some(SetName::Power | SetName::All)) {
-        found["power"] = work.timed(|| work.power())?;
-        write(&results, &found)?;
+    type Judge<'w> = fn(&Work<'w>) -> Result<Value>;
+    let others: [(SetName, &str, Judge<'_>); 4] = [
+        (SetName::Nab, "nab", Work::nab),
+        (SetName::Power, "power", Work::power),
+        (SetName::Calibration, "calibration", Work::calibration),
+        (SetName::Ablation, "ablation", Work::ablation),
+    ];
+    for (_, name, judge) in others.into_iter().filter(|(set, ..)| wanted(*set)) {
+        found[name] = work.timed(|| judge(&work))?;
+        results::write(&results, &found)?;
     }
+    report::figures(&found, &args.out)?;
     let report = args.out.join("report.html");
     fs::write(&report, report::page(&found, &args.out)?)
         .with_context(|| report.display().to_string())?;
@@ -70,17 +78,6 @@ pub(crate) fn run(args: &EvaluateArgs, base: &Compiled, json: bool) -> Result<()
         println!("\n{}\n{}", results.display(), report.display());
     }
     Ok(())
-}
-
-fn read(path: &Path) -> Result<Value> {
-    let name = || path.display().to_string();
-    let text = fs::read_to_string(path).with_context(name)?;
-    serde_json::from_str(&text).with_context(name)
-}
-
-fn write(path: &Path, found: &Value) -> Result<()> {
-    let text = serde_json::to_string_pretty(found)? + "\n";
-    fs::write(path, text).with_context(|| path.display().to_string())
 }
 
 /// Prints the tables, and writes them into a file with markers.
@@ -103,6 +100,14 @@ fn finish(found: &Value, readme: Option<&Path>, json: bool) -> Result<()> {
     fs::write(path, text).with_context(|| path.display().to_string())
 }
 
+/// Which events are replayed where scores are wanted.
+#[derive(Debug, Clone, Copy)]
+enum Scores<'a> {
+    All,
+    /// Those before a date.
+    Before(&'a str),
+}
+
 /// What a run works with.
 struct Work<'a> {
     args: &'a EvaluateArgs,
@@ -117,13 +122,12 @@ impl Work<'_> {
         let started = Instant::now();
         let mut found = judge()?;
         found["bellwether"] = env!("CARGO_PKG_VERSION").into();
-        found["machine"] = json!({
-            "cpu": cpu_model(),
-            "cores": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            "python": self.kit.versions()?,
-            "seconds": started.elapsed().as_secs(),
-        });
-        Ok(found)
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        found["machine"]["cpu"] = cpu_model().into();
+        found["machine"]["cores"] = cores.into();
+        found["machine"]["python"] = self.kit.versions()?.into();
+        found["machine"]["seconds"] = started.elapsed().as_secs().into();
+        Ok(results::rounded(found))
     }
 
     fn dir(&self, parts: &[&str]) -> Result<PathBuf> {
@@ -132,18 +136,37 @@ impl Work<'_> {
         Ok(dir)
     }
 
-    /// Replays a file, and writes its scores and alerts into a directory.
+    /// Replays a file, and writes its alerts, their families, and its scores if asked to, into a directory.
     fn replay(
         &self,
         policy: &Compiled,
         events: &Path,
         dir: &Path,
-        cut: Option<&str>,
+        scores: Option<Scores<'_>>,
     ) -> Result<Value> {
-        let writers =
-            Writers::create(Some(&dir.join("scores.csv")), Some(&dir.join("alerts.csv")))?;
-        let mut replay = Replay::new(Core::new(Arc::new(policy.clone())), writers);
-        let cut = cut.and_then(Millis::parse);
+        let families = Families::default();
+        let core = Core::new(Arc::new(policy.clone())).observed(families.observer());
+        let summary = self.run(core, families.watch(policy), events, dir, scores)?;
+        families.write(&dir.join("families.csv"))?;
+        Ok(summary)
+    }
+
+    /// Replays a file through a core.
+    fn run(
+        &self,
+        core: Core,
+        watch: impl FnMut(&Output) + 'static,
+        events: &Path,
+        dir: &Path,
+        scores: Option<Scores<'_>>,
+    ) -> Result<Value> {
+        let file = scores.map(|_| dir.join("scores.csv"));
+        let writers = Writers::create(file.as_deref(), Some(&dir.join("alerts.csv")))?;
+        let mut replay = Replay::new(core, writers).watched(watch);
+        let cut = match scores {
+            Some(Scores::Before(cut)) => Millis::parse(cut),
+            Some(Scores::All) | None => None,
+        };
         replay.file(events, cut, self.quiet)?;
         replay.finish(cut)?;
         let mut summary = serde_json::to_value(replay.summary())?;
@@ -158,9 +181,9 @@ impl Work<'_> {
         let events = self.kit.events(set.name);
         self.say(&format!("{}: {}", set.name, set.title));
         let dir = self.dir(&[set.name])?;
-        let summary = self.replay(&policy, &events, &dir, None)?;
+        let summary = self.replay(&policy, &events, &dir, Some(Scores::All))?;
         let cut_dir = self.dir(&[set.name, "cut"])?;
-        self.replay(&policy, &events, &cut_dir, Some(set.cut))?;
+        self.replay(&policy, &events, &cut_dir, Some(Scores::Before(set.cut)))?;
         let own = policy.corroboration.false_high_per_year;
         let mut alerts = Map::new();
         for &budget in self.args.budgets.iter().chain([&own]) {
@@ -239,41 +262,40 @@ impl Work<'_> {
         Ok(drawn)
     }
 
+    /// Generates fleets of a seed, and says where.
+    fn fleets(&self, set: &str, seed: u32, scenarios: &[&str]) -> Result<PathBuf> {
+        let dir = self.dir(&[set, &seed.to_string()])?;
+        let (seed, out) = (seed.to_string(), text(&dir));
+        let arguments = ["generate", "--seed", &seed, "--out", &out, "--scenarios"];
+        self.kit.power(&[&arguments, scenarios].concat())?;
+        Ok(dir)
+    }
+
     fn power(&self) -> Result<Value> {
         let policy = sets::power_policy(self.base)?;
         let mut scenarios = Map::new();
         for &seed in &self.args.seeds {
-            let dir = self.dir(&["power", &seed.to_string()])?;
             self.say(&format!("power, seed {seed}: {} fleets", SCENARIOS.len()));
-            self.kit.power(&["generate", "--seed", &seed.to_string(), "--out", &text(&dir)])?;
+            let dir = self.fleets("power", seed, &SCENARIOS)?;
             for scenario in SCENARIOS {
                 let dir = dir.join(scenario);
-                self.replay(&policy, &dir.join("events.csv.gz"), &dir, None)?;
-                let (truth, alerts) = (dir.join("truth.csv"), dir.join("alerts.csv"));
-                let json = dir.join("judged.json");
-                let (truth, alerts) = (text(&truth), text(&alerts));
-                self.kit.power(&[
-                    "judge",
-                    "--truth",
-                    &truth,
-                    "--alerts",
-                    &alerts,
-                    "--json",
-                    &text(&json),
-                ])?;
+                let (judged, _) = self.fleet(&policy, &dir, &dir)?;
                 let entry = scenarios.entry(scenario).or_insert_with(|| json!({}));
-                entry[seed.to_string()] = read(&json)?;
+                entry[seed.to_string()] = judged;
             }
         }
-        let seen: Vec<&u32> =
-            self.args.seeds.iter().filter(|seed| sets::SEEN_SEEDS.contains(seed)).collect();
         let reference = self.kit.judge(&json!({"do": "reference", "seeds": self.args.seeds}))?;
         Ok(json!({
             "title": "Synthetic fleets with a known truth", "tuned": sets::POWER_TUNED, "policy": policy.name,
             "policy_version": policy.version(), "budget": policy.corroboration.false_high_per_year, "seeds": self.args.seeds,
-            "seeds_seen_in_development": seen, "scenarios": scenarios, "reference": reference,
+            "seeds_seen_in_development": self.seen_seeds(), "scenarios": scenarios, "reference": reference,
             "files_sha256": self.kit.hashes(&["power.py", "referee.py"])?, "figures": self.power_figures(&policy)?,
         }))
+    }
+
+    fn seen_seeds(&self) -> Vec<u32> {
+        let seeds = self.args.seeds.iter().copied();
+        seeds.filter(|seed| sets::SEEN_SEEDS.contains(seed)).collect()
     }
 
     fn power_figures(&self, policy: &Compiled) -> Result<Vec<Value>> {

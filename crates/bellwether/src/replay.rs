@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bellwether_core::account::Account;
-use bellwether_core::event::{Input, Outcome};
+use bellwether_core::event::{Event, Input, Outcome};
 use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
 use bellwether_core::policy::Compiled;
 use bellwether_core::state::{MemoryState, State};
@@ -167,12 +167,7 @@ impl Replay {
             }
             match event {
                 Ok(event) if cut.is_some_and(|cut| event.occurred_at >= cut) => {}
-                Ok(event) => {
-                    self.outcomes_before(event.occurred_at)?;
-                    // As if received when it happened, and at the latest now: what lies ahead is rejected, as in a live stream.
-                    let at = event.occurred_at.min(self.now);
-                    self.apply(Input::Event(event), at)?;
-                }
+                Ok(event) => self.event(event)?,
                 Err(error) if error.is_last => {
                     bail!("{}: {error}; the summary would be that of a part", path.display())
                 }
@@ -187,6 +182,13 @@ impl Replay {
         }
         bar.finish_and_clear();
         Ok(())
+    }
+
+    /// An event, as if received when it happened, and at the latest now: what lies ahead is rejected, as in a live stream.
+    pub(crate) fn event(&mut self, event: Event) -> Result<()> {
+        self.outcomes_before(event.occurred_at)?;
+        let at = event.occurred_at.min(self.now);
+        self.apply(Input::Event(event), at)
     }
 
     /// Outcomes become known in the order of time, before the first event that follows them.

@@ -3,11 +3,8 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::figure::{BLUE, FONT, GREY, INK, Line, VERMILLION, WIDTH, px};
+use super::figure::{BLUE, FONT, GREY, INK, Line, PAPER, VERMILLION, WIDTH, px};
 use super::tables::{number, points};
-
-/// Around words, so that no line crosses them.
-const PAPER: &str = "#fffffc";
 
 /// Shares of the lost accounts that were alerted before, against false alerts: one curve a rule.
 pub(crate) fn draw(judged: &Value) -> Markup {

@@ -15,6 +15,8 @@ const GREEN: &str = "#009e73";
 const ORANGE: &str = "#b97400";
 pub(crate) const INK: &str = "#222";
 pub(crate) const GREY: &str = "#767676";
+/// Around words, so that no line crosses them.
+pub(crate) const PAPER: &str = "#fffffc";
 pub(crate) const FONT: &str =
     "'Gill Sans', 'Gill Sans MT', 'Liberation Sans', 'Helvetica Neue', Arial, sans-serif";
 
@@ -196,7 +198,7 @@ impl Label {
                 path d=(flag) stroke=(self.colour) fill=(if urgent { self.colour } else { "#fff" }) {}
             }
             text x=(px(self.x + if self.severity.is_some() { 13.0 } else { 4.0 } * side)) y=(px(y + 8.5)) fill=(self.colour)
-                text-anchor=(if side < 0.0 { "end" } else { "start" })
+                text-anchor=(if side < 0.0 { "end" } else { "start" }) stroke=(PAPER) stroke-width="3" paint-order="stroke"
                 font-weight=(if urgent { "600" } else { "400" }) { (self.words) }
         }
     }
@@ -314,6 +316,7 @@ fn panel(timeline: &Timeline, index: usize, days: Days, flags: &[&Flag], top: f6
         values.to(days.x(*day), week.value.map(y));
         means.to(days.x(*day), week.expected.map(|band| y(band[1])));
     }
+    let is_empty = shown.iter().all(|(_, seen)| !seen.value.is_finite() || seen.value == 0.0);
     let spans = flags.iter().filter(|flag| !flag.is_fleet).flat_map(|flag| {
         let own = flag.evidence.iter().filter(|(signal, _)| *signal == index);
         own.map(|(_, onset)| {
@@ -326,6 +329,9 @@ fn panel(timeline: &Timeline, index: usize, days: Days, flags: &[&Flag], top: f6
         line x1=(LEFT) x2=(WIDTH - RIGHT) y1=(px(top + PANEL)) y2=(px(top + PANEL)) stroke="#bbb" stroke-width="0.8" {}
         text x=(LEFT - 6.0) y=(px(top + 8.0)) text-anchor="end" fill=(GREY) { (figure(top_value)) }
         text x=(LEFT - 6.0) y=(px(top + PANEL + 1.0)) text-anchor="end" fill=(GREY) { "0" }
+        @if is_empty {
+            text x=((LEFT + WIDTH - RIGHT) / 2.0) y=(px(top + PANEL / 2.0)) text-anchor="middle" fill=(GREY) { "nothing on these days" }
+        }
         path d=(means.0) fill="none" stroke=(BLUE) stroke-width="1.3" stroke-dasharray="5 2.5" {}
         @for (day, seen) in shown.iter().filter(|(_, seen)| seen.value.is_finite()) {
             (dot(days.x(*day), y(seen.value), seen, signal))

@@ -27,14 +27,14 @@ impl Kit {
     pub(crate) fn open(args: &EvaluateArgs) -> Result<Kit> {
         let Some(dir) = &args.kit else {
             wrong!(
-                "--kit is missing: the directory of the evaluation kit (referee.py, anchors.py, power.py and data/), which is no part of this \
-                 repository; give it by --kit DIR or `make evaluate KIT=DIR`"
+                "--kit is missing: the directory of the evaluation kit (referee.py, anchors.py, power.py, nab_score.py and data/), which is no \
+                 part of this repository; give it by --kit DIR or `make evaluate KIT=DIR`"
             )
         };
-        for part in ["referee.py", "anchors.py", "power.py", "data"] {
+        for part in ["referee.py", "anchors.py", "power.py", "nab_score.py", "data"] {
             if !dir.join(part).exists() {
                 wrong!(
-                    "--kit is {}, in which there is no {part}; an evaluation kit holds referee.py, anchors.py, power.py and data/",
+                    "--kit is {}, in which there is no {part}; an evaluation kit holds referee.py, anchors.py, power.py, nab_score.py and data/",
                     dir.display()
                 )
             }
@@ -94,6 +94,27 @@ impl Kit {
         self.dir.join(format!("data/{set}_dev_outcomes.csv.gz"))
     }
 
+    /// The series of NAB, as `folder/name.csv`, sorted.
+    pub(crate) fn nab_series(&self) -> Result<Vec<String>> {
+        let root = self.dir.join("data/nab/data");
+        let mut names = Vec::new();
+        for folder in entries(&root)? {
+            for file in entries(&root.join(&folder))? {
+                let name = file.strip_suffix(".gz").unwrap_or(&file);
+                if name.ends_with(".csv") {
+                    names.push(format!("{folder}/{name}"));
+                }
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// A series of NAB, gzipped.
+    pub(crate) fn nab_file(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("data/nab/data/{name}.gz"))
+    }
+
     /// SHA-256 of files of the kit, by their names in it.
     pub(crate) fn hashes(&self, names: &[&str]) -> Result<serde_json::Map<String, Value>> {
         let files: Vec<String> =
@@ -101,6 +122,13 @@ impl Kit {
         let found = self.judge(&serde_json::json!({"do": "hashes", "files": files}))?;
         let named = names.iter().zip(&files);
         Ok(named.map(|(name, file)| ((*name).to_owned(), found[file].clone())).collect())
+    }
+
+    /// One SHA-256 over the bytes of files of the kit, one after the other, under a name for all of them.
+    pub(crate) fn combined_hash(&self, name: &str, files: &[String]) -> Result<Value> {
+        let files: Vec<String> = files.iter().map(|name| text(&self.dir.join(name))).collect();
+        let found = self.judge(&serde_json::json!({"do": "hashes", "files": files, "as": name}))?;
+        Ok(serde_json::json!({name: found[name]}))
     }
 
     /// Asks the glue.
@@ -153,6 +181,13 @@ impl Kit {
         let output = Command::new(&self.python).args(["-c", script]).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
+}
+
+/// Names in a directory.
+fn entries(dir: &Path) -> Result<Vec<String>> {
+    let listed = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    let names = listed.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    names.collect()
 }
 
 fn last_line(text: &[u8]) -> Option<String> {

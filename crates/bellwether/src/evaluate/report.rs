@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
-use super::{curves, figure, tables};
+use super::{budget, curves, figure, tables};
 
 /// The page for what was found; timelines are read from the files beside it.
 pub(crate) fn page(found: &Value, out: &Path) -> Result<String> {
@@ -40,6 +40,24 @@ pub(crate) fn page(found: &Value, out: &Path) -> Result<String> {
     Ok(page.into_string())
 }
 
+/// Writes the figures that are drawn from the results: what alerts find against false ones, and the budget that was kept.
+pub(crate) fn figures(found: &Value, out: &Path) -> Result<()> {
+    for (name, set) in tables::sets(found) {
+        for judged in set["judged"].as_array().into_iter().flatten() {
+            let kind = judged["kind"].as_str().unwrap_or_default();
+            save(&out.join(name).join(format!("curve-{kind}.svg")), curves::draw(judged))?;
+        }
+        if name == "calibration" {
+            save(&out.join(name).join("calibration.svg"), budget::draw(set))?;
+        }
+    }
+    Ok(())
+}
+
+fn save(path: &Path, svg: Markup) -> Result<()> {
+    fs::write(path, svg.into_string()).with_context(|| path.display().to_string())
+}
+
 fn section(name: &str, set: &Value, out: &Path) -> Result<Markup> {
     let mut drawings = Vec::new();
     for figure in set["figures"].as_array().into_iter().flatten() {
@@ -54,6 +72,7 @@ fn section(name: &str, set: &Value, out: &Path) -> Result<Markup> {
             @for (index, table) in tables::of(name, set).iter().enumerate() {
                 @if !table.title.is_empty() { h3 { (table.title) } }
                 @if let Some(judged) = judged.get(index) { figure { (curves::draw(judged)) } }
+                @if name == "calibration" { figure { (budget::draw(set)) } }
                 (self::table(table))
             }
             p.small { (tables::provenance(set)) }

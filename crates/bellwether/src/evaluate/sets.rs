@@ -3,10 +3,13 @@
 use anyhow::Result;
 use bellwether_core::policy::{Compiled, Policy};
 
+use crate::cli::SetName;
+
 /// A set with real events and known outcomes.
 #[derive(Debug)]
 pub(crate) struct UsageSet {
     pub(crate) name: &'static str,
+    pub(crate) which: SetName,
     pub(crate) title: &'static str,
     signals: &'static str,
     /// What is judged, by the names of the kit's anchors.
@@ -21,6 +24,7 @@ pub(crate) struct UsageSet {
 pub(crate) const USAGE_SETS: [UsageSet; 2] = [
     UsageSet {
         name: "openstack",
+        which: SetName::Openstack,
         title: "OpenStack: companies that commit",
         signals: include_str!("../../policies/eval/openstack.toml"),
         judged: &["openstack-silence"],
@@ -31,6 +35,7 @@ pub(crate) const USAGE_SETS: [UsageSet; 2] = [
     },
     UsageSet {
         name: "oulad",
+        which: SetName::Oulad,
         title: "OULAD: students in courses",
         signals: include_str!("../../policies/eval/oulad.toml"),
         judged: &["oulad-silence", "oulad-withdrawal"],
@@ -41,6 +46,11 @@ pub(crate) const USAGE_SETS: [UsageSet; 2] = [
     },
 ];
 
+/// The signal of the Numenta Anomaly Benchmark.
+const NAB: &str = include_str!("../../policies/eval/nab.toml");
+pub(crate) const NAB_TITLE: &str = "Numenta Anomaly Benchmark: values judged within the day";
+pub(crate) const NAB_TUNED: &str = "the constants of the intraday detector, one set for all series, were chosen on these same series, never for one of them: \
+                                    this is no test on unseen data; the threshold is the best one over all series, as the benchmark takes it";
 /// Signals of the synthetic fleets.
 const POWER: &str = include_str!("../../policies/eval/power.toml");
 /// Scenarios of the synthetic fleets, in the order in which they are reported.
@@ -66,6 +76,10 @@ impl UsageSet {
     pub(crate) fn policy(&self, base: &Compiled) -> Result<Compiled> {
         with_signals_of(base, self.name, self.signals)
     }
+}
+
+pub(crate) fn nab_policy(base: &Compiled) -> Result<Compiled> {
+    with_signals_of(base, "nab", NAB)
 }
 
 pub(crate) fn power_policy(base: &Compiled) -> Result<Compiled> {
@@ -100,6 +114,7 @@ mod tests {
             .map(|set| (set.policy(&base).expect("the policy is valid"), set.signals))
             .collect();
         policies.push((power_policy(&base).expect("the policy is valid"), POWER));
+        policies.push((nab_policy(&base).expect("the policy is valid"), NAB));
         for (policy, text) in policies {
             let expected = Policy {
                 name: base.name.clone(),

@@ -166,11 +166,44 @@ pub(crate) struct OutcomeRow {
 
 /// A row of a truth file of the kit's synthetic fleets.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct TruthRow {
+struct TruthRow {
     account_id: String,
     judged_from: String,
     change_at: Option<String>,
     judged_until: String,
+    mean_per_day: f64,
+}
+
+/// What is true of an account of a synthetic fleet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Truth {
+    pub(crate) id: String,
+    pub(crate) judged_from: Millis,
+    pub(crate) judged_until: Millis,
+    pub(crate) change_at: Option<Millis>,
+    /// Events a day, before anything changes.
+    pub(crate) mean_per_day: f64,
+}
+
+impl Truth {
+    /// Years in which it is judged.
+    pub(crate) fn years(&self) -> f64 {
+        (self.judged_until.0 - self.judged_from.0) as f64 / (365.25 * DAY_MS as f64)
+    }
+}
+
+/// Reads a truth file.
+pub(crate) fn truths(path: &Path) -> Result<Vec<Truth>> {
+    let truths = rows::<TruthRow>(path)?.into_iter().map(|row| {
+        Ok(Truth {
+            id: row.account_id,
+            judged_from: at(&row.judged_from)?,
+            judged_until: at(&row.judged_until)?,
+            change_at: row.change_at.as_deref().map(at).transpose()?,
+            mean_per_day: row.mean_per_day,
+        })
+    });
+    truths.collect()
 }
 
 /// A row of alerts.csv.
@@ -203,9 +236,9 @@ fn day(at: Millis) -> Day {
 }
 
 /// The urgent alerts of each account: when, and of which kind.
-type Urgent = BTreeMap<String, Vec<(Millis, String)>>;
+pub(crate) type Urgent = BTreeMap<String, Vec<(Millis, String)>>;
 
-fn urgent(path: &Path) -> Result<Urgent> {
+pub(crate) fn urgent(path: &Path) -> Result<Urgent> {
     let mut urgent = Urgent::new();
     for row in rows::<AlertRow>(path)? {
         if matches!(row.severity.as_str(), "high" | "critical") {
@@ -331,11 +364,11 @@ pub(crate) fn of_truth(
 ) -> Result<Option<Subject>> {
     let urgent = urgent(alerts)?;
     let mut fitting = Vec::new();
-    for row in rows::<TruthRow>(truth)? {
-        let changed = row.change_at.as_deref().map(at).transpose()?;
-        let (from, until) = (changed.unwrap_or(at(&row.judged_from)?), at(&row.judged_until)?);
+    for row in truths(truth)? {
+        let changed = row.change_at;
+        let (from, until) = (changed.unwrap_or(row.judged_from), row.judged_until);
         let none = Vec::new();
-        let mut alerts = urgent.get(&row.account_id).unwrap_or(&none).iter();
+        let mut alerts = urgent.get(&row.id).unwrap_or(&none).iter();
         let alert = alerts.find(|(at, _)| *at > from && *at < until.min(from.plus(56 * DAY_MS)));
         let about = match (wanted, changed, alert) {
             (Wanted::Found, Some(changed), Some(_)) | (Wanted::Missed, Some(changed), None) => {
@@ -345,7 +378,7 @@ pub(crate) fn of_truth(
             _ => continue,
         };
         fitting.push(Subject {
-            account: row.account_id,
+            account: row.id,
             caption: words.to_owned(),
             outcome: changed.map(|at| (day(at), "change begins")),
             about: day(about),
