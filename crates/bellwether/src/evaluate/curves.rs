@@ -32,6 +32,12 @@ pub(crate) fn draw(judged: &Value) -> Markup {
         .flatten()
         .map(|(rule, _)| curve(judged, rule, style(rule), &x, &y))
         .collect();
+    let mut random = Line::default();
+    for step in 0..=100 {
+        let rate = RATES.0 * (RATES.1 / RATES.0).powf(f64::from(step) / 100.0);
+        let share = 1.0 - (-rate * number(&judged["horizon_days"]) / 365.25).exp();
+        random.to(x(rate), Some(y(share)).filter(|_| share <= top));
+    }
     let ends = ends(judged, &x, &y);
     let grid = (0..=10).map(|tenth| f64::from(tenth) / 10.0).filter(|share| *share <= top + 1e-9);
     html! {
@@ -48,6 +54,8 @@ pub(crate) fn draw(judged: &Value) -> Markup {
             line x1=(FROM.0) x2=(TO.0) y1=(TO.1) y2=(TO.1) stroke="#999" {}
             text x=(TO.0) y=(TO.1 + 38.0) text-anchor="end" { "false high alerts per account and year (logarithmic)" }
             text x="0" y="10" { "lost accounts that were alerted before" }
+            path d=(random.0) fill="none" stroke="#c4c2b8" stroke-width="5" {}
+            text x=(FROM.0 + 4.0) y=(TO.1 - 12.0) fill=(GREY) { "grey band: as many alerts at random" }
             @for curve in &drawn { (curve) }
             @for (rule, x, y) in &ends {
                 @let (colour, _, width) = style(rule);

@@ -267,7 +267,9 @@ struct Week {
 /// The week that ends with each day.
 fn weeks(signal: &Shown, days: &[(Day, SignalDay)]) -> Vec<Week> {
     let weeks = (0..days.len()).map(|end| {
-        let Some(week) = (end + 1).checked_sub(7).and_then(|begin| days.get(begin..=end)) else {
+        let week = (end + 1).checked_sub(7).and_then(|begin| days.get(begin..=end));
+        // While an account rests, its days are not closed: what lies on both sides is no week.
+        let Some(week) = week.filter(|week| week[6].0.since(week[0].0) == 6) else {
             return Week { value: None, expected: None };
         };
         let values: Vec<f64> =
