@@ -251,7 +251,7 @@ impl AccountRow {
             [KIND_MASKED] => Some(AccountRow::Masked),
             [KIND_CHANGES] => Some(AccountRow::Changes),
             [KIND_WATCHED, signal @ ..] => {
-                let signal = u32::from_be_bytes(*signal.as_array::<4>()?);
+                let signal = u32::from_be_bytes(signal.try_into().ok()?);
                 Some(AccountRow::Watched(SignalKey(signal)))
             }
             [KIND_ACTIVITY, rest @ ..] => {
