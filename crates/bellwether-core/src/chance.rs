@@ -155,7 +155,7 @@ impl Tail {
     /// The policy's calibration as it stands.
     pub const NOMINAL: Tail = Tail {
         logs: [
-            -0.693_147_180_559_945_3,
+            -std::f64::consts::LN_2,
             -1.832_581_463_748_31,
             -2.995_732_273_553_991,
             -4.135_166_556_742_356,
