@@ -74,7 +74,7 @@ impl Run {
         verdict.expect("admitted");
         let alerts = out.into_iter().filter_map(|output| match output {
             Output::Alert(event) => Some(*event),
-            _ => None,
+            Output::ScoreChanged(_) | Output::Health(_) | Output::Forgotten(_) => None,
         });
         self.alerts.extend(alerts);
     }
