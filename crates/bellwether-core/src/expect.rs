@@ -19,8 +19,6 @@ const GUARD_DAYS: (usize, usize) = (28, 56);
 const REFERENCE_DAYS_MIN: usize = 14;
 /// Days of the short level that a cohort's day is measured by, and how many of them it needs.
 const SHORT_DAYS: (usize, usize) = (28, 7);
-/// Days before the newest that a cohort's day is measured by: settled, a week, a level, and the level before that.
-const PAST_DAYS: usize = SETTLED_DAYS + 8 + 2 * SHORT_DAYS.0;
 /// A count beyond so many times its expectation (and so many events) is cut: one odd day moves no level.
 const CAP: (f64, f64) = (4.0, 4.0);
 /// A week beyond so many standard deviations is a change.
@@ -29,6 +27,10 @@ const CHANGE_Z: f64 = 3.5;
 const WITHIN_Z: f64 = 1.96;
 /// A week within so many standard deviations is one like others.
 const USUAL_Z: f64 = 2.5;
+/// Up to so many standard deviations from its former level an account speaks for its cohort in full, and from so many on hardly.
+const OWN_WAY_Z: (f64, f64) = (0.5, 2.0);
+/// What it says then still counts by so much: where all accounts wander, the cohort must not fall silent.
+const OWN_WAY_SHARE: f64 = 0.1;
 
 /// What is normal for one signal of an account.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,8 +78,9 @@ pub fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, d
         if history < 8 + SHORT_DAYS.1 {
             continue;
         }
-        let factors = cohorts.named(name).factors(*key, day.plus(-1), PAST_DAYS);
-        let past = Past { ring, factors: &factors, history, masked };
+        let factors = cohorts.named(name).factors(*key, day.plus(-1), ring.len());
+        let older = account.history.older(*key);
+        let past = Past { ring, factors: &factors, history, older, masked };
         let Some(level) = past.short_level(8) else { continue };
         // Of a masked day nothing, with no weight.
         let said = past.say(0).unwrap_or_default();
@@ -126,6 +129,7 @@ struct Past<'a> {
     /// The cohort's factors of the days before the newest, newest first.
     factors: &'a [f64],
     history: usize,
+    older: Older,
     /// Days on which nothing is measured, newest in bit 0.
     masked: u128,
 }
@@ -148,6 +152,7 @@ impl Past<'_> {
         let size = self.short_level(back + 8 + SHORT_DAYS.0).unwrap_or(level);
         let usual = self.is_usual(level, back);
         let weight = if usual { 1.0 / (1.0 + DAY_VARIANCE_PRIOR * size) } else { 0.0 };
+        let weight = weight * self.own_way(level, back + 8);
         let count = count.min(CAP.0 * level + CAP.1);
         Some(Ratio { sum: weight * count, weight: weight * level.max(1e-6) })
     }
@@ -190,6 +195,28 @@ impl Past<'_> {
             days += 1;
         }
         (days >= SHORT_DAYS.1 && exposure > 0.0).then(|| count / exposure)
+    }
+
+    /// How much an account says of its cohort, by how far its `level` of the four weeks before the day `skip` days ago is from the one
+    /// before the eight weeks before: 1 where that is chance. Accounts that decline one by one would be taken for their cohort
+    /// (at a fifth of them, it hid half of the others' declines); a descending weight is how M-estimators bound that (Hampel 1974).
+    fn own_way(&self, level: f64, skip: usize) -> f64 {
+        let reach = self.history.min(self.ring.len());
+        let (mut count, mut exposure) = (f64::from(self.older.sum), f64::from(self.older.exposure));
+        for back in skip + 2 * SHORT_DAYS.0..reach {
+            let Some(value) = self.count(back) else { continue };
+            count += value;
+            exposure += self.factor(back);
+        }
+        if exposure < SHORT_DAYS.0 as f64 {
+            return 1.0;
+        }
+        let former = (count + 0.5) / exposure;
+        let day = DAY_VARIANCE_PRIOR + 1.0 / former;
+        let days = SHORT_DAYS.0 as f64;
+        let variance = former * former * (day / days + day / exposure) + days.powi(-2);
+        let z = (level - former).abs() / variance.sqrt();
+        ((OWN_WAY_Z.1 - z) / (OWN_WAY_Z.1 - OWN_WAY_Z.0)).clamp(OWN_WAY_SHARE, 1.0)
     }
 
     /// Whether the week before the day `before` days ago was one like others, in the measure of the cohort's days.
@@ -261,8 +288,7 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         });
         let (held, over) = account.days_left_out(*key, day);
         let masked = masked | over;
-        let older = account.history.older.iter().find(|(known, _)| known == key);
-        let older = older.map(|(_, older)| *older).unwrap_or_default();
+        let older = account.history.older(*key);
         let group = groups.iter().position(|known| *known == signal.group).unwrap_or_else(|| {
             groups.push(&signal.group);
             groups.len() - 1

@@ -139,6 +139,15 @@ pub struct History {
     pub older: Vec<(SignalKey, Older)>,
 }
 
+impl History {
+    /// What came before the ring of a signal.
+    #[must_use]
+    pub fn older(&self, key: SignalKey) -> Older {
+        let found = self.older.iter().find(|(known, _)| *known == key);
+        found.map(|(_, older)| *older).unwrap_or_default()
+    }
+}
+
 /// The days before a ring in two numbers: each day weighs half as much as one that is [`OLDER_HALF_LIFE_DAYS`] younger.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Older {

@@ -11,6 +11,8 @@
 //! [`Family::Drop`] (toward risk, up to eight weeks), [`Family::Rise`] (away from it, up to a week), [`Family::Decline`] (toward
 //! risk at a steady rate, over eight to twelve weeks).
 
+use std::cell::OnceCell;
+
 use crate::output::Family;
 
 /// Days that a scan looks at, at most.
@@ -34,8 +36,8 @@ const DECLINE_RATES: [f64; 3] = [0.03, 0.05, 0.08];
 /// By how much a sudden change of a single group may explain the days better than a steady decline of several: it has many more
 /// windows to choose from.
 const DECLINE_SLACK: f64 = 1.5;
-/// What all groups together must be able to say of a family, for it to be worth a look: less than what any budget alerts or keeps up
-/// alerts for.
+/// The least statistic of a family that is told, and what all groups together must be able to say for it to be worth a look: less than
+/// what any budget alerts or keeps up alerts for.
 const LEAST: [f64; 3] = [4.0, 4.0, 2.0];
 /// Standardised measurements are cut here: one odd day is one odd day.
 const Z_DAY_MAX: f64 = 4.0;
@@ -105,7 +107,7 @@ pub struct Finding {
 pub struct Scan {
     /// The best set of two groups or more, per family that could be tested and has one that passes the gate.
     pub findings: Vec<Finding>,
-    /// Per lane: its log-likelihood ratio alone toward risk, best over windows, with that window in days.
+    /// Per lane: its log-likelihood ratio alone toward risk, best over windows, with that window in days; of no meaning without findings.
     pub alone: Vec<(f64, u16)>,
 }
 
@@ -152,46 +154,24 @@ pub fn scan(lanes: &[Lane], rules: &ScanRules, dependent: &dyn Fn(usize, usize) 
         return Scan { findings: Vec::new(), alone: vec![(0.0, 1); lanes.len()] };
     }
     let table = Table::new(lanes, rules);
-    let drop = table.alone(Family::Drop);
-    let rise = table.alone(Family::Rise);
-    let decline: Vec<f64> = (0..lanes.len()).map(|lane| table.decline(&[lane]).0).collect();
-    // What a lane does by itself explains the days of a set that it belongs to, and, by the factor that they share, those of shared
-    // counts.
-    let single = |set: &[usize], of: &dyn Fn(usize) -> f64| {
-        let shares = set.iter().any(|&lane| lanes[lane].law == Law::Shared);
-        let counts =
-            |lane: &usize| set.contains(lane) || (shares && lanes[*lane].law == Law::Shared);
-        (0..lanes.len()).filter(counts).map(of).fold(0.0, f64::max)
-    };
-    let (alone_drop, alone_rise, alone_decline) = (drop.clone(), rise.clone(), decline.clone());
-    let best = |lane: usize| alone_drop[lane].0.max(alone_rise[lane].0).max(alone_decline[lane]);
+    let alone = Alone { table: &table, known: Default::default() };
     let mut findings = Vec::new();
-    for (family, strength) in [
-        (Family::Drop, drop.iter().map(|alone| alone.0).collect::<Vec<_>>()),
-        (Family::Rise, rise.iter().map(|alone| alone.0).collect()),
-        (Family::Decline, decline),
-    ] {
-        if !worth[family as usize] {
-            continue;
-        }
+    for family in Family::ALL.into_iter().filter(|&family| worth[family as usize]) {
+        let strength: Vec<f64> = alone.of(family).iter().map(|alone| alone.0).collect();
         let speakers = speakers(lanes, &strength, dependent);
-        let gate = rules.gates[family as usize];
         let found = (rules.groups_min.max(2)..=speakers.len())
             .filter_map(|size| {
                 let mut set = speakers[..size].to_vec();
                 set.sort_unstable();
                 let (statistic, raw, window_days, ratio) = table.set(family, &set);
-                let best_single = single(&set, &best);
-                let beyond_one = if family == Family::Decline {
-                    // Against the decline of one group; and one group that stopped altogether must not explain it much better.
-                    let best_decline = single(&set, &|lane| alone_decline[lane]);
-                    (raw - best_decline).min(raw - best_single + DECLINE_SLACK)
-                } else {
-                    raw - best_single
-                };
-                (beyond_one >= gate).then(|| Finding {
+                let statistic = statistic - choose(speakers.len(), size).ln();
+                if statistic < LEAST[family as usize] {
+                    return None;
+                }
+                let beyond_one = alone.beyond_one(family, &set, raw);
+                (beyond_one >= rules.gates[family as usize]).then(|| Finding {
                     family,
-                    statistic: statistic - choose(speakers.len(), size).ln(),
+                    statistic,
                     beyond_one,
                     lanes: speakers[..size].to_vec(),
                     window_days: window_days as u16,
@@ -201,7 +181,54 @@ pub fn scan(lanes: &[Lane], rules: &ScanRules, dependent: &dyn Fn(usize, usize) 
             .max_by(|left, right| left.statistic.total_cmp(&right.statistic));
         findings.extend(found);
     }
-    Scan { findings, alone: drop.into_iter().map(|(value, days)| (value, days as u16)).collect() }
+    if findings.is_empty() {
+        return Scan { findings, alone: vec![(0.0, 1); lanes.len()] };
+    }
+    let drop = alone.of(Family::Drop).iter().map(|&(value, days)| (value, days as u16)).collect();
+    Scan { findings, alone: drop }
+}
+
+/// What each lane says alone, per family: reckoned where it is asked for, which it seldom is.
+struct Alone<'a> {
+    table: &'a Table<'a>,
+    known: [OnceCell<Vec<(f64, usize)>>; 3],
+}
+
+impl Alone<'_> {
+    /// Every lane alone: (log-likelihood ratio, days).
+    fn of(&self, family: Family) -> &[(f64, usize)] {
+        self.known[family as usize].get_or_init(|| {
+            (0..self.table.lanes.len())
+                .map(|lane| {
+                    let (_, raw, days, _) = self.table.set(family, &[lane]);
+                    (raw, days)
+                })
+                .collect()
+        })
+    }
+
+    /// By how much a set explains the days better than the best single lane.
+    fn beyond_one(&self, family: Family, set: &[usize], raw: f64) -> f64 {
+        let any = |lane: usize| Family::ALL.map(|family| self.of(family)[lane].0);
+        let best = |lane: usize| any(lane).into_iter().fold(f64::NEG_INFINITY, f64::max);
+        let best = raw - self.single(set, best);
+        if family != Family::Decline {
+            return best;
+        }
+        // Against the decline of one group; and one group that stopped altogether must not explain it much better.
+        let decline = self.of(Family::Decline);
+        (raw - self.single(set, |lane| decline[lane].0)).min(best + DECLINE_SLACK)
+    }
+
+    /// What a lane does by itself explains the days of a set that it belongs to, and, by the factor that they share, those of shared
+    /// counts.
+    fn single(&self, set: &[usize], of: impl Fn(usize) -> f64) -> f64 {
+        let lanes = self.table.lanes;
+        let shares = set.iter().any(|&lane| lanes[lane].law == Law::Shared);
+        let counts =
+            |lane: &usize| set.contains(lane) || (shares && lanes[*lane].law == Law::Shared);
+        (0..lanes.len()).filter(counts).map(of).fold(0.0, f64::max)
+    }
 }
 
 /// What all groups together can say of a family at most, about: the sum of what each says of its best window if its days varied by
@@ -421,16 +448,6 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Every lane alone, in one family: (log-likelihood ratio, days).
-    fn alone(&self, family: Family) -> Vec<(f64, usize)> {
-        (0..self.lanes.len())
-            .map(|lane| {
-                let (_, raw, days, _) = self.constant(family, &[lane]);
-                (raw, days)
-            })
-            .collect()
-    }
-
     /// The share of the evidence of a window that is left where the level is uncertain, and drifts.
     fn sureness(&self, set: &[usize], days: f64) -> f64 {
         let unsure = self.mean(set, |lane| 1.0 / lane.reference_days.0.max(1.0));
@@ -517,10 +534,12 @@ mod tests {
     #[test]
     fn one_group_that_stops_is_no_finding_however_sure() {
         let stopped = lane(0, 50.0, |ago| if ago < 5 { 0.0 } else { 50.0 });
-        let lanes = [stopped, steady(1), steady(2)];
+        let lanes = [stopped.clone(), steady(1), steady(2)];
         assert_eq!(scan(&lanes, &RULES, &|_, _| false).findings, []);
-        let alone = scan(&lanes, &RULES, &|_, _| false).alone[0];
-        assert!(alone.0 > 10.0 && alone.1 == 5, "{alone:?}");
+        let agrees = lane(1, 10.0, |ago| if ago < 5 { 0.0 } else { 10.0 });
+        let scan = scan(&[stopped, agrees, steady(2)], &RULES, &|_, _| false);
+        assert_eq!(scan.findings[0].lanes, [0, 1]);
+        assert!(scan.alone[0].0 > 10.0 && scan.alone[0].1 == 5, "{:?}", scan.alone);
     }
 
     #[test]
