@@ -2,6 +2,7 @@
 //!
 //! - [`Hot`]: open days, stored baselines, contributions, evidence, alerts; rewritten by every event.
 //! - [`History`]: closed days; rewritten at day close.
+//! - [`Forecast`]: what is expected of the open day; rewritten when the day before is judged, and when the day goes beyond it.
 //! - [`Activity`] rows: one per distinct member or feature of a signal; a row changes at most once a day.
 //! - the profile, as it arrived.
 //!
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::OpenAlert;
 use crate::event::{OutcomeKind, Profile};
+use crate::forecast::{Forecast, Limits};
 use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
 use crate::intraday::{STATE_BYTES_MAX, Watch};
@@ -163,6 +165,8 @@ pub struct Changed {
     pub history: bool,
     /// The profile row.
     pub profile: bool,
+    /// The forecast row; without limits it is to be deleted.
+    pub forecast: bool,
     /// These activity rows; one that is no longer in the account is to be deleted.
     pub activity: BTreeSet<ActivityKey>,
     /// These watched signals; one that is no longer in the account is to be deleted.
@@ -174,7 +178,7 @@ impl Changed {
     #[must_use]
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
-        self.hot || self.history || self.profile || rows
+        self.hot || self.history || self.profile || self.forecast || rows
     }
 }
 
@@ -189,6 +193,8 @@ pub struct Account {
     pub hot: Hot,
     /// The history row.
     pub history: History,
+    /// The forecast row: what is expected of the open day.
+    pub forecast: Forecast,
     /// The activity rows.
     pub activity: BTreeMap<ActivityKey, Activity>,
     /// The rows of watched signals.
@@ -206,6 +212,7 @@ impl Account {
             profile: None,
             hot: Hot::default(),
             history: History::default(),
+            forecast: Forecast::default(),
             activity: BTreeMap::new(),
             watched: BTreeMap::new(),
             changed: Changed::default(),
@@ -255,7 +262,8 @@ impl Account {
         let members = members + self.watched.len() * (ROW_BYTES + STATE_BYTES_MAX);
         let alerts = self.hot.alerts.len() * FIXED_BYTES;
         let signals: usize = self.hot.signals.iter().map(signal).sum();
-        size_of::<Account>() + FIXED_BYTES + signals + rings + members + alerts
+        let forecast = self.forecast.limits.len() * size_of::<(SignalKey, Limits)>();
+        size_of::<Account>() + FIXED_BYTES + signals + forecast + rings + members + alerts
     }
 
     /// When the account's timer is due, if it waits for one.

@@ -9,7 +9,7 @@ use bellwether_detect::Domain;
 use crate::account::Account;
 use crate::close::evidence_of_scan;
 use crate::cohort::{Cohort, Cohorts};
-use crate::expect::{Expected, expect, is_count};
+use crate::expect::{Expected, is_count};
 use crate::output::{Evidence, Family, Judged, Severity};
 use crate::policy::{CalibrationPolicy, Compiled, Policy};
 use crate::scan::{Finding, Law, Scan, ScanRules, scan};
@@ -98,16 +98,16 @@ pub fn by_chance(rules: &CalibrationPolicy, family: Family, volume: f64, statist
     (intercept - slope * statistic).exp()
 }
 
-/// Scans the account's days up to `day`, which was just closed, for groups that changed together.
+/// Scans the account's days up to `day`, the newest of its history, for groups that changed together. `expected`: of that day.
 #[must_use]
 pub fn judge(
     core: &Core,
     account: &Account,
     cohorts: &mut Cohorts,
+    expected: Expected,
     (day, at): (Day, Millis),
 ) -> Corroborated {
     let policy = &*core.policy;
-    let expected = expect(account, policy, cohorts, day);
     let mut found = weigh(core, account, &expected, day);
     if cohorts.is_held(account.segment(), at) {
         let beyond = policy.fleet.beyond_hold * policy.corroboration.false_high_per_year;

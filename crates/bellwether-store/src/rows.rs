@@ -7,6 +7,7 @@
 //! | `A` account `00` `03` | [`Profile`](bellwether_core::event::Profile) |
 //! | `A` account `00` `04` signal (u32, big-endian) value | [`Activity`](bellwether_core::history::Activity) |
 //! | `A` account `00` `06` signal (u32, big-endian) | [`Watched`](bellwether_core::account::Watched) |
+//! | `A` account `00` `07` | [`Forecast`](bellwether_core::forecast::Forecast) |
 //! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `D` `01` cohort `00` day (i64, sortable) | [`CohortDay`](bellwether_core::cohort::CohortDay) |
@@ -42,6 +43,7 @@ const KIND_PROFILE: u8 = 3;
 const KIND_ACTIVITY: u8 = 4;
 const KIND_OLDER: u8 = 5;
 const KIND_WATCHED: u8 = 6;
+const KIND_FORECAST: u8 = 7;
 const COHORT_DAY: u8 = 1;
 const COHORT_HOUR: u8 = 2;
 const COHORT_TOTAL: u8 = 3;
@@ -72,6 +74,7 @@ pub(crate) enum AccountRow {
     Activity(ActivityKey),
     Older,
     Watched(SignalKey),
+    Forecast,
 }
 
 /// A key, read.
@@ -170,6 +173,7 @@ impl AccountRow {
             AccountRow::History => key.push(KIND_HISTORY),
             AccountRow::Profile => key.push(KIND_PROFILE),
             AccountRow::Older => key.push(KIND_OLDER),
+            AccountRow::Forecast => key.push(KIND_FORECAST),
             AccountRow::Watched(signal) => {
                 key.push(KIND_WATCHED);
                 key.extend_from_slice(&signal.0.to_be_bytes());
@@ -192,6 +196,7 @@ impl AccountRow {
             AccountRow::Activity(_) => "an activity row",
             AccountRow::Older => "a row of older history",
             AccountRow::Watched(_) => "a row of a watched signal",
+            AccountRow::Forecast => "a forecast row",
         }
     }
 
@@ -199,8 +204,8 @@ impl AccountRow {
     pub(crate) fn place(&self) -> usize {
         match self {
             AccountRow::Hot => 0,
-            // Older history is history.
-            AccountRow::History | AccountRow::Older => 1,
+            // Older history is history, and a forecast is made of it.
+            AccountRow::History | AccountRow::Older | AccountRow::Forecast => 1,
             AccountRow::Profile => 2,
             // One for each value of something, too.
             AccountRow::Activity(_) | AccountRow::Watched(_) => 3,
@@ -213,6 +218,7 @@ impl AccountRow {
             [KIND_HISTORY] => Some(AccountRow::History),
             [KIND_PROFILE] => Some(AccountRow::Profile),
             [KIND_OLDER] => Some(AccountRow::Older),
+            [KIND_FORECAST] => Some(AccountRow::Forecast),
             [KIND_WATCHED, signal @ ..] => {
                 let signal = u32::from_be_bytes(*signal.as_array::<4>()?);
                 Some(AccountRow::Watched(SignalKey(signal)))

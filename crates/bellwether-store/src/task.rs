@@ -204,6 +204,11 @@ impl Touched {
             let profile = account.and_then(|account| account.profile.as_ref());
             rows.insert(AccountRow::Profile.key(id), profile.map(rows::encode));
         }
+        if self.changed.forecast {
+            let forecast = account.map(|account| &account.forecast);
+            let forecast = forecast.filter(|forecast| !forecast.limits.is_empty());
+            rows.insert(AccountRow::Forecast.key(id), forecast.map(rows::encode));
+        }
         for key in &self.changed.watched {
             let row = account.and_then(|account| account.watched.get(key));
             rows.insert(AccountRow::Watched(*key).key(id), row.map(rows::encode));
@@ -524,6 +529,7 @@ impl State for Store {
         touched.changed.hot |= changed.hot;
         touched.changed.history |= changed.history;
         touched.changed.profile |= changed.profile;
+        touched.changed.forecast |= changed.forecast;
         if let Some(rewritten) = &mut touched.removed {
             rewritten.hot |= changed.hot;
             rewritten.history |= changed.history;
@@ -556,7 +562,7 @@ impl State for Store {
             let all = account.watched.into_keys().chain(account.changed.watched);
             touched.changed.watched.extend(all);
             (touched.changed.hot, touched.changed.history) = (true, true);
-            touched.changed.profile = true;
+            (touched.changed.profile, touched.changed.forecast) = (true, true);
         } else {
             touched.changed = Changed::default();
         }

@@ -96,6 +96,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
                 account.history = History { older, ..decode(row.name(), &value)? };
             }
             AccountRow::Older => account.history.older = rows::decode(row.name(), &value)?,
+            AccountRow::Forecast => account.forecast = rows::decode(row.name(), &value)?,
             AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
             AccountRow::Watched(signal) => {
                 account.watched.insert(*signal, rows::decode(row.name(), &value)?);

@@ -160,7 +160,7 @@ impl Store {
 /// Whether the format of a value is one that this version reads.
 fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
     match row {
-        AccountRow::Profile | AccountRow::Older | AccountRow::Watched(_) => {
+        AccountRow::Profile | AccountRow::Older | AccountRow::Forecast | AccountRow::Watched(_) => {
             body(row.name(), value).map(drop)
         }
         AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) => {
