@@ -3,6 +3,7 @@
 mod app;
 mod calibrate;
 mod cli;
+mod cohorts;
 mod config;
 mod data_dir;
 mod demo;
@@ -76,6 +77,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Policy { .. }
         | Command::Replay(_)
         | Command::Calibrate(_)
+        | Command::Cohorts(_)
         | Command::Evaluate(_)
         | Command::Explain(_)
         | Command::Config
@@ -128,6 +130,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Calibrate(args) => {
             calibrate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
+        Command::Cohorts(args) => return cohorts::run(args, &config, json),
         Command::Evaluate(args) => {
             evaluate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
