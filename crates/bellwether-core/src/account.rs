@@ -2,6 +2,7 @@
 //!
 //! - [`Hot`]: open days, stored baselines, contributions, evidence, alerts; rewritten by every event.
 //! - [`History`]: closed days; rewritten at day close.
+//! - [`Forecast`]: what is expected of the open day; rewritten when the day before is judged, and when the day goes beyond it.
 //! - [`Activity`] rows: one per distinct member or feature of a signal; a row changes at most once a day.
 //! - the profile, as it arrived.
 //! - what of the calendar concerns it, and changes of level; rewritten when they change.
@@ -16,6 +17,7 @@ use crate::alert::OpenAlert;
 use crate::calendar::{Span, masked_days};
 use crate::chance::Own;
 use crate::event::{OutcomeKind, Profile};
+use crate::forecast::{Forecast, Limits};
 use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
 use crate::intraday::{STATE_BYTES_MAX, Watch};
@@ -171,6 +173,8 @@ pub struct Changed {
     pub changes: bool,
     /// The row of what the calendar masks.
     pub masked: bool,
+    /// The forecast row; without limits it is to be deleted.
+    pub forecast: bool,
     /// These activity rows; one that is no longer in the account is to be deleted.
     pub activity: BTreeSet<ActivityKey>,
     /// The row of its own findings.
@@ -184,7 +188,7 @@ impl Changed {
     #[must_use]
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
-        let derived = self.masked || self.changes || self.own;
+        let derived = self.masked || self.changes || self.own || self.forecast;
         self.hot || self.history || self.profile || derived || rows
     }
 }
@@ -204,6 +208,8 @@ pub struct Account {
     pub masked: Vec<Span>,
     /// Changes of level, as they were found.
     pub changes: Vec<Change>,
+    /// The forecast row: what is expected of the open day.
+    pub forecast: Forecast,
     /// The activity rows.
     pub activity: BTreeMap<ActivityKey, Activity>,
     /// The rows of watched signals.
@@ -225,6 +231,7 @@ impl Account {
             history: History::default(),
             masked: Vec::new(),
             changes: Vec::new(),
+            forecast: Forecast::default(),
             activity: BTreeMap::new(),
             watched: BTreeMap::new(),
             own: None,
@@ -288,7 +295,8 @@ impl Account {
         let members = members + (self.masked.len() + self.changes.len()) * ROW_BYTES;
         let alerts = self.hot.alerts.len() * FIXED_BYTES;
         let signals: usize = self.hot.signals.iter().map(signal).sum();
-        size_of::<Account>() + FIXED_BYTES + signals + rings + members + alerts
+        let forecast = self.forecast.limits.len() * size_of::<(SignalKey, Limits)>();
+        size_of::<Account>() + FIXED_BYTES + signals + forecast + rings + members + alerts
     }
 
     /// When the account's timer is due, if it waits for one.

@@ -83,6 +83,19 @@ pub(crate) fn review(
     desk.out.len() > before
 }
 
+/// Raises the alert of a rise that was found while its day is open.
+pub(crate) fn spike(
+    account: &mut Account,
+    policy: &Compiled,
+    model_version: &str,
+    at: Millis,
+    rise: &Alarm,
+    out: &mut Vec<Output>,
+) {
+    let mut desk = Desk { account, policy, model_version, at, held: false, out };
+    desk.raise(SPIKE_KIND, rise.severity, &rise.evidence, &heard(rise));
+}
+
 /// Whether a signal of the account would be alerted by itself.
 pub(crate) fn would_open(account: &Account, policy: &Compiled) -> bool {
     let evidence = account.hot.signals.iter().filter_map(|state| state.evidence.as_ref());

@@ -10,7 +10,7 @@ use crate::account::{Account, ActivityKey, SignalKey, SignalState};
 use crate::calendar::{WEEK_MASKED_MAX, carried, carried_values, without};
 use crate::chance::Own;
 use crate::cohort::Cohorts;
-use crate::corroborate::{self, Corroborated};
+use crate::corroborate::{self, Alarm, Corroborated};
 use crate::detect::{Deviation, Series};
 use crate::expect::{self, Normal};
 use crate::history::{Activity, DayTotals, MICROS, Older, RING_DAYS, Ring, mask};
@@ -23,7 +23,7 @@ use crate::scan::{Finding, Lane, Law};
 use crate::score::{Context, Reading, is_presence};
 use crate::step::Core;
 use crate::time::{Day, MINUTE_MS, Millis};
-use crate::{alert, publish, rebaseline};
+use crate::{alert, forecast, publish, rebaseline};
 
 /// Days after its last interaction for which a run of interactions still counts.
 const STREAK_DAYS: i32 = 14;
@@ -98,22 +98,14 @@ pub(crate) fn judge_day(
     account.changed.hot = true;
     let established = maturity(account) == Maturity::Established;
     let found = if established {
-        corroborate::judge(core, account, cohorts, (day, at))
+        let expected = expect::expect(account, &core.policy, cohorts, day);
+        forecast::renew(core, account, cohorts, &expected, day);
+        corroborate::judge(core, account, cohorts, expected, (day, at))
     } else {
         Corroborated::default()
     };
     for alarm in found.alarm.iter().chain(&found.rise) {
-        // What a signal says for itself stays; the others say what they do in the set.
-        for item in &alarm.evidence {
-            let known = core.policy.signals.iter().position(|signal| signal.name == item.signal);
-            let state = known.and_then(|index| account.hot.signals.get_mut(index));
-            let says_nothing = |state: &&mut SignalState| {
-                state.evidence.as_ref().is_none_or(|own| item.risk && !own.risk)
-            };
-            if let Some(state) = state.filter(says_nothing) {
-                state.evidence = Some(item.clone());
-            }
-        }
+        take_evidence(account, &core.policy, alarm);
     }
     if let Some(observer) = &core.observer {
         let in_detail = observer.wants_detail(&account.id);
@@ -143,6 +135,20 @@ pub(crate) fn judge_day(
     }
     finish(core, account, (&found, at), alerts, out);
     rebaseline::follow(account, &core.policy, day);
+}
+
+/// Lets the signals of an alarm say what they do in its set; what a signal says for itself stays.
+pub(crate) fn take_evidence(account: &mut Account, policy: &Compiled, alarm: &Alarm) {
+    for item in &alarm.evidence {
+        let known = policy.signals.iter().position(|signal| signal.name == item.signal);
+        let state = known.and_then(|index| account.hot.signals.get_mut(index));
+        let says_nothing = |state: &&mut SignalState| {
+            state.evidence.as_ref().is_none_or(|own| item.risk && !own.risk)
+        };
+        if let Some(state) = state.filter(says_nothing) {
+            state.evidence = Some(item.clone());
+        }
+    }
 }
 
 /// Reviews the alerts after a close, publishes, and lets a dormant account go.

@@ -10,7 +10,7 @@ use crate::account::Account;
 use crate::chance::{self, Passed, Tails};
 use crate::close::evidence_of_scan;
 use crate::cohort::{Cohort, Cohorts};
-use crate::expect::{Expected, expect, is_count};
+use crate::expect::{Expected, is_count};
 use crate::output::{Evidence, Family, Judged, Severity};
 use crate::policy::{CalibrationPolicy, Compiled, Policy};
 use crate::scan::{Finding, Law, Scan, ScanRules, scan};
@@ -108,16 +108,16 @@ pub fn volume_row(rules: &CalibrationPolicy, volume: f64) -> usize {
     rules.volumes.iter().take_while(|&&edge| edge <= volume).count()
 }
 
-/// Scans the account's days up to `day`, which was just closed, for groups that changed together.
+/// Scans the account's days up to `day`, the newest of its history, for groups that changed together. `expected`: of that day.
 #[must_use]
 pub fn judge(
     core: &Core,
     account: &Account,
     cohorts: &mut Cohorts,
+    expected: Expected,
     (day, at): (Day, Millis),
 ) -> Corroborated {
     let policy = &*core.policy;
-    let expected = expect(account, policy, cohorts, day);
     let learns = policy.calibration.learn;
     let tails = if learns {
         cohorts.named(account.segment()).tails(policy, day).clone()

@@ -4,8 +4,9 @@
 //! slow decline cannot hide in its own baseline) and, with less and less weight, on the year before those. Own weekdays are
 //! shrunk toward the cohort's as far as they may be chance (James and Stein 1961, positive part).
 
-use crate::account::{Account, SignalState};
-use crate::cohort::{Cohorts, DAY_VARIANCE_PRIOR, DaySum, Ratio, SETTLED_DAYS, Told};
+use crate::account::{Account, SignalKey, SignalState};
+use crate::cohort::{Cohort, Cohorts, DAY_VARIANCE_PRIOR, DaySum, Ratio, SETTLED_DAYS, Told};
+use crate::forecast::Limits;
 use crate::history::{Older, RING_DAYS, Ring};
 use crate::output::{ExpectedDay, SignalDay};
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
@@ -238,7 +239,20 @@ fn measured(ring: &Ring, masked: u128, back: usize) -> Option<f64> {
     ring.back(back).filter(|value| value.is_finite() && (back >= 128 || masked >> back & 1 == 0))
 }
 
-fn history_days(state: &SignalState, day: Day, ring: &Ring) -> usize {
+/// Days that tell what is normal: once a change is, nothing counts that came before.
+pub(crate) fn normal_days(
+    account: &Account,
+    (key, state): (SignalKey, &SignalState),
+    day: Day,
+    ring: &Ring,
+) -> usize {
+    let history = history_days(state, day, ring);
+    account.normal_since(key).map_or(history, |since| {
+        history.min(usize::try_from(day.since(since) + 1).unwrap_or(0))
+    })
+}
+
+pub(crate) fn history_days(state: &SignalState, day: Day, ring: &Ring) -> usize {
     let since = state.first_day.map_or(0, |first| day.since(first) + 1);
     usize::try_from(since).unwrap_or(0).min(ring.len().max(RING_DAYS))
 }
@@ -281,11 +295,7 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         if signal.aggregate == Aggregate::Presence && state.evidence.is_none() {
             continue;
         }
-        let history = history_days(state, day, ring);
-        // Once a change is what is normal, nothing counts that came before.
-        let history = account.normal_since(*key).map_or(history, |since| {
-            history.min(usize::try_from(day.since(since) + 1).unwrap_or(0))
-        });
+        let history = normal_days(account, (*key, state), day, ring);
         let (held, over) = account.days_left_out(*key, day);
         let masked = masked | over;
         let older = account.history.older(*key);
@@ -341,24 +351,56 @@ pub fn signal_days(
                 let (low, high) = (normal.level - reach, normal.level + reach);
                 ExpectedDay { mean: normal.level, variance: normal.spread.powi(2), low, high }
             }
-            Law::Own(variance) => counted(scaled, variance),
-            Law::Shared => {
-                // Undoes the scale of `Counts::lane`.
-                let extra = (own - expected.shared_variance).max(0.0);
-                counted(
-                    scaled / (1.0 - extra * scaled).max(1e-6),
-                    own.max(expected.shared_variance),
-                )
+            Law::Own(_) | Law::Shared => {
+                let (mean, variance) = unscaled(lane.law, scaled, (own, expected.shared_variance));
+                counted(mean, variance, WITHIN_Z)
             }
         });
     }
     days
 }
 
-fn counted(mean: f64, variance: f64) -> ExpectedDay {
+/// The mean of a count of which a lane holds what is left of it, and the variance of its factor.
+pub(crate) fn unscaled(law: Law, scaled: f64, (own, shared): (f64, f64)) -> (f64, f64) {
+    match law {
+        Law::Own(variance) => (scaled, variance),
+        Law::Shared | Law::Normal => {
+            // Undoes the scale of `Counts::lane`.
+            let extra = (own - shared).max(0.0);
+            (scaled / (1.0 - extra * scaled).max(1e-6), own.max(shared))
+        }
+    }
+}
+
+fn counted(mean: f64, variance: f64, within_z: f64) -> ExpectedDay {
     let variance = mean + variance * mean * mean;
-    let (low, high) = count_range(mean, variance, WITHIN_Z);
+    let (low, high) = count_range(mean, variance, within_z);
     ExpectedDay { mean, variance, low, high }
+}
+
+/// What is to be expected of a lane on the day after `day`, the newest of the scan, within `reach` standard deviations.
+pub(crate) fn next_day(
+    expected: &Expected,
+    lane: usize,
+    (key, cohort): (SignalKey, &mut Cohort),
+    (day, reach): (Day, f64),
+) -> Option<Limits> {
+    let (lane, normal) = (expected.lanes.get(lane)?, expected.normals.get(lane)?);
+    let found = if lane.law == Law::Normal {
+        let width = reach * normal.spread;
+        let (low, high) = (normal.level - width, normal.level + width);
+        ExpectedDay { mean: normal.level, variance: normal.spread.powi(2), low, high }
+    } else {
+        // The same weekday, by what the cohort is expected to do.
+        let own = cohort.day_variance(key);
+        let shares = (own, expected.shared_variance);
+        let (mean, variance) = unscaled(lane.law, *lane.expected.get(6)?, shares);
+        let ahead = cohort.factor(key, day.plus(1)) / cohort.factor(key, day.plus(-6));
+        counted(mean * ahead, variance, reach)
+    };
+    let (low, high) = (found.low.min(found.mean), found.high.max(found.mean));
+    let [low, expected, high] = [low, found.mean, high].map(|value| value as f32);
+    Some(Limits { low, expected, high })
 }
 
 /// The days of a count.

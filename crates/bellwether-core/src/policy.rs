@@ -195,6 +195,23 @@ section! {
     ModelsPolicy {
         /// Whether each signal of an urgent alert is dated by a changepoint of its own days; else all by the window of the scan.
         onset: bool = true,
+        /// Whether the open day of a signal is forecast by MSTL, from 28 days of history on; else by what the scan expects.
+        forecast: bool = true,
+        /// Whether that is done by AutoETS, at some thirty times the work, for accounts of at least `ets_volume_min`.
+        ets: bool = true,
+        /// Events a day, over all counted signals, from which an account is worth it (1..=1e9).
+        ets_volume_min: f64 = 1000.0,
+        /// Whether `bellwether cohorts` asks which accounts are unlike their peers.
+        peers: bool = true,
+        /// Share of days that the interval of a forecast holds (0.5..=0.999).
+        interval: f64 = 0.98,
+        /// Whether an open day that is above its interval is judged for rises at once, not only at its close.
+        intraday: bool = true,
+        /// Share of the budget of false alerts within which a rise must be before its day ends: the rest of the day may put it in
+        /// another light (0.01..=1).
+        intraday_share: f64 = 0.25,
+        /// By how much a count must grow before its day is judged again before its close, in percent (1..=1000).
+        intraday_growth_pct: f64 = 25.0,
     }
 }
 

@@ -136,6 +136,11 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check_calibration(check, &policy.calibration)?;
     check.within("close.settle_minutes", policy.close.settle_minutes, 0.0, 360.0)?;
     check.within("close.spread_minutes", policy.close.spread_minutes, 0.0, 720.0)?;
+    let models = &policy.models;
+    check.within("models.ets_volume_min", models.ets_volume_min, 1.0, 1e9)?;
+    check.within("models.interval", models.interval, 0.5, 0.999)?;
+    check.within("models.intraday_share", models.intraday_share, 0.01, 1.0)?;
+    check.within("models.intraday_growth_pct", models.intraday_growth_pct, 1.0, 1000.0)?;
     let watch = &policy.watch;
     check.within("watch.alert_score", watch.alert_score, 0.9, 0.999_999_9)?;
     check.within("watch.quiet_values", watch.quiet_values, 0.0, 1e5)?;

@@ -12,8 +12,11 @@ use bellwether_detect::Guarded;
 
 use crate::account::{Account, ActivityKey, Backfill, SignalState};
 use crate::calendar::Entry;
-use crate::close::{context, is_unjudged, judge_day, refresh_points, roll_day, rolling_value};
+use crate::close::{
+    context, is_unjudged, judge_day, refresh_points, roll_day, rolling_value, take_evidence,
+};
 use crate::cohort::Cohorts;
+use crate::corroborate::Alarm;
 use crate::detect::{Detector, Deviation, RobustDetector};
 use crate::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
 use crate::fleet::Message;
@@ -27,7 +30,7 @@ use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
 use crate::state::{Clock, State};
 use crate::time::{DAY_MS, Day, HOUR_MS, Millis};
-use crate::{alert, fleet, forget, publish};
+use crate::{alert, fleet, forecast, forget, publish};
 
 /// The pure engine: a policy, a deviation stage and a scorecard.
 #[derive(Debug, Clone)]
@@ -303,8 +306,12 @@ impl Core {
             account.hot.held_until = Some(clock);
         }
         let held = state.cohorts().is_held(account.segment(), event.occurred_at);
+        let today = account.zone().day(event.occurred_at);
+        let rise = forecast::exceeded(&mut account, &self.policy, &matched, today)
+            .then(|| forecast::judge_open(self, &mut account, state.cohorts(), event.occurred_at))
+            .flatten();
         let matched = self.watch(&mut account, &event, matched);
-        self.respond(&mut account, &event, &matched, held, out);
+        self.respond(&mut account, &event, &matched, (held, rise), out);
         state.put(account)?;
         Ok(Ok(Applied { signals: matched.len() as u32, days_closed, distinct_dropped }))
     }
@@ -668,7 +675,7 @@ impl Core {
         account: &mut Account,
         event: &Event,
         matched: &[(usize, Option<intraday::Verdict>)],
-        held: bool,
+        (held, rise): (bool, Option<Alarm>),
         out: &mut Vec<Output>,
     ) {
         let zone = account.zone();
@@ -711,6 +718,10 @@ impl Core {
         if evidence_changed && crate::close::maturity(account) == Maturity::Established {
             let model = self.scorer.version();
             alert::review(account, &self.policy, model, (now, held), None, &mut alerts);
+        }
+        if let Some(rise) = rise {
+            take_evidence(account, &self.policy, &rise);
+            alert::spike(account, &self.policy, self.scorer.version(), now, &rise, &mut alerts);
         }
         publish::publish(
             account,

@@ -47,12 +47,14 @@ impl Detector {
 
 const REASONS: usize = Fallback::NAMES.len();
 
-/// The detectors behind counters: what the engine exports as `bellwether_detector_fallback_total{detector,reason}`.
+/// The detectors behind counters: what the engine exports as `bellwether_detector_calls_total{detector}` and
+/// `bellwether_detector_fallback_total{detector,reason}`.
 ///
 /// The counters never influence an answer. They are shared by reference between threads; each is exact, a reading of
 /// several is not a snapshot.
 #[derive(Debug, Default)]
 pub struct Guarded {
+    calls: [AtomicU64; Detector::ALL.len()],
     fallbacks: [[AtomicU64; REASONS]; Detector::ALL.len()],
 }
 
@@ -136,6 +138,12 @@ impl Guarded {
         self.counted(Detector::Cohorts, propose(profiles, grouping))
     }
 
+    /// Calls since the start, those that fell back included, as (detector, count): all detectors.
+    pub fn calls(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = Detector::ALL.iter().zip(&self.calls);
+        counts.map(|(detector, count)| (detector.as_str(), count.load(Ordering::Relaxed)))
+    }
+
     /// Fallbacks since the start, as (detector, reason, count): all combinations, those at zero included.
     pub fn fallbacks(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
         Detector::ALL.iter().zip(&self.fallbacks).flat_map(|(detector, counts)| {
@@ -147,6 +155,7 @@ impl Guarded {
     }
 
     fn counted<T>(&self, detector: Detector, answer: Result<T, Fallback>) -> Result<T, Fallback> {
+        self.calls[detector as usize].fetch_add(1, Ordering::Relaxed);
         if let Err(fallback) = &answer {
             self.fallbacks[detector as usize][fallback.index()].fetch_add(1, Ordering::Relaxed);
         }
@@ -181,5 +190,19 @@ mod tests {
             ]
         );
         assert_eq!(guarded.fallbacks().count(), 60);
+        let varied: Vec<f64> = (0..60).map(|day| f64::from(day % 7 + day % 5)).collect();
+        guarded.mstl_level(Domain::NonNegative, &varied, 1, 0.9).expect("a forecast");
+        let called: Vec<_> = guarded.calls().collect();
+        assert_eq!(
+            called,
+            [
+                ("mstl_naive", 1),
+                ("mstl_level", 1),
+                ("auto_ets", 1),
+                ("onset", 2),
+                ("peers", 1),
+                ("cohorts", 1),
+            ]
+        );
     }
 }

@@ -6,11 +6,14 @@
 //! - Callers record once per batch; nothing here is called per event.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::output::{Band, Output, Severity, Transition};
 use bellwether_core::reject::Reason;
-use prometheus::core::Collector;
+use bellwether_detect::Guarded;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -75,6 +78,10 @@ metrics! {
     DISTINCT_DROPPED = Counter "bellwether_distinct_dropped_total" []
         "Members or features not kept because an account reached admission.distinct_max.";
     DAY_CLOSES = Counter "bellwether_day_closes_total" [] "Account days closed by timers.";
+    DETECTOR_CALLS = Counter "bellwether_detector_calls_total" ["detector"]
+        "Calls of a model of time series, those that fell back included.";
+    DETECTOR_FALLBACK = Counter "bellwether_detector_fallback_total" ["detector", "reason"]
+        "Calls without an answer, where the engine's own statistics were used instead.";
     OUTPUTS = Counter "bellwether_outputs_total" ["kind"]
         "Records published: score_changed, score_current, alert, dead_letter.";
     ALERT_TRANSITIONS = Counter "bellwether_alert_transitions_total"
@@ -217,6 +224,35 @@ fn process_gauge(registry: &Registry, metric: &Metric) -> Result<Gauge, MetricsE
     Ok(vector.get_metric_with_label_values::<&str>(&[])?)
 }
 
+/// The counters of the models, read when they are asked for.
+struct Detectors {
+    models: Arc<Guarded>,
+    calls: IntCounterVec,
+    fallbacks: IntCounterVec,
+}
+
+impl Collector for Detectors {
+    fn desc(&self) -> Vec<&Desc> {
+        [self.calls.desc(), self.fallbacks.desc()].concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        // Made anew: counters cannot be set, and two scrapes at once must not both add.
+        let families = || -> prometheus::Result<Vec<MetricFamily>> {
+            let calls = IntCounterVec::new(opts(&DETECTOR_CALLS), DETECTOR_CALLS.labels)?;
+            for (detector, count) in self.models.calls() {
+                calls.with_label_values(&[detector]).inc_by(count);
+            }
+            let fallbacks = IntCounterVec::new(opts(&DETECTOR_FALLBACK), DETECTOR_FALLBACK.labels)?;
+            for (detector, reason, count) in self.models.fallbacks() {
+                fallbacks.with_label_values(&[detector, reason]).inc_by(count);
+            }
+            Ok([calls.collect(), fallbacks.collect()].concat())
+        };
+        families().unwrap_or_default()
+    }
+}
+
 impl Metrics {
     /// A registry with every metric of [`TABLE`]; those whose labels are known stand at zero from the start, so that a rate over
     /// the first occurrence is not lost.
@@ -303,6 +339,16 @@ impl Metrics {
     pub fn build_info(&self, version: &str, policy_version: &str) {
         self.build_info.reset();
         self.build_info.with_label_values(&[version, policy_version]).set(1);
+    }
+
+    /// Exposes the counters of the models that an engine asks; once.
+    pub fn detectors(&self, models: &Arc<Guarded>) -> Result<(), MetricsError> {
+        let detectors = Detectors {
+            models: Arc::clone(models),
+            calls: IntCounterVec::new(opts(&DETECTOR_CALLS), DETECTOR_CALLS.labels)?,
+            fallbacks: IntCounterVec::new(opts(&DETECTOR_FALLBACK), DETECTOR_FALLBACK.labels)?,
+        };
+        Ok(self.registry.register(Box::new(detectors))?)
     }
 
     /// Counts records read from an input topic.
@@ -536,6 +582,8 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_detect::Domain;
+
     use super::*;
 
     fn metrics() -> Metrics {
@@ -565,6 +613,7 @@ mod tests {
         metrics.standby(1, 3);
         metrics.memory(1 << 30, 1, &[("stores", 1)]);
         metrics.alert_transition(Transition::Opened, "churn_risk", Severity::High);
+        metrics.detectors(&Arc::default()).expect("registered once");
         let text = rendered(&metrics);
         let mut exposed: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
@@ -623,6 +672,22 @@ mod tests {
             Some("2")
         );
         assert_eq!(value(&text, "bellwether_batch_records_sum").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn fallbacks_are_exposed_as_they_stand_whoever_asks_how_often() {
+        let (metrics, models) = (metrics(), Arc::new(Guarded::new()));
+        metrics.detectors(&models).expect("registered once");
+        let series = "bellwether_detector_fallback_total{detector=\"onset\",reason=\"short\"}";
+        assert_eq!(value(&rendered(&metrics), series).as_deref(), Some("0"));
+        for _ in 0..2 {
+            models.date_onset(Domain::Real, &[1.0]).expect_err("one day is too short");
+        }
+        rendered(&metrics);
+        let text = rendered(&metrics);
+        assert_eq!(value(&text, series).as_deref(), Some("2"));
+        let calls = "bellwether_detector_calls_total{detector=\"onset\"}";
+        assert_eq!(value(&text, calls).as_deref(), Some("2"));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `A` account `00` `06` signal (u32, big-endian) | [`Watched`](bellwether_core::account::Watched) |
 //! | `A` account `00` `08` | what of the calendar concerns the account: [`Span`](bellwether_core::calendar::Span)s |
 //! | `A` account `00` `09` | changes of level: [`Change`](bellwether_core::rebaseline::Change)s |
+//! | `A` account `00` `07` | [`Forecast`](bellwether_core::forecast::Forecast) |
 //! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
 //! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
@@ -51,6 +52,7 @@ const KIND_WATCHED: u8 = 6;
 const KIND_OWN: u8 = 0x10;
 const KIND_MASKED: u8 = 8;
 const KIND_CHANGES: u8 = 9;
+const KIND_FORECAST: u8 = 7;
 const COHORT_DAY: u8 = 1;
 const COHORT_HOUR: u8 = 2;
 const COHORT_TOTAL: u8 = 3;
@@ -90,6 +92,7 @@ pub(crate) enum AccountRow {
     Own,
     Masked,
     Changes,
+    Forecast,
 }
 
 /// A key, read.
@@ -201,6 +204,7 @@ impl AccountRow {
             AccountRow::Own => key.push(KIND_OWN),
             AccountRow::Masked => key.push(KIND_MASKED),
             AccountRow::Changes => key.push(KIND_CHANGES),
+            AccountRow::Forecast => key.push(KIND_FORECAST),
             AccountRow::Watched(signal) => {
                 key.push(KIND_WATCHED);
                 key.extend_from_slice(&signal.0.to_be_bytes());
@@ -226,6 +230,7 @@ impl AccountRow {
             AccountRow::Own => "a row of own findings",
             AccountRow::Masked => "a row of masked days",
             AccountRow::Changes => "a row of changes of level",
+            AccountRow::Forecast => "a forecast row",
         }
     }
 
@@ -233,8 +238,12 @@ impl AccountRow {
     pub(crate) fn place(&self) -> usize {
         match self {
             AccountRow::Hot => 0,
-            // Older history is history.
-            AccountRow::History | AccountRow::Older | AccountRow::Changes | AccountRow::Own => 1,
+            // Older history is history, and a forecast is made of it.
+            AccountRow::History
+            | AccountRow::Older
+            | AccountRow::Changes
+            | AccountRow::Own
+            | AccountRow::Forecast => 1,
             AccountRow::Profile | AccountRow::Masked => 2,
             // One for each value of something, too.
             AccountRow::Activity(_) | AccountRow::Watched(_) => 3,
@@ -250,6 +259,7 @@ impl AccountRow {
             [KIND_OWN] => Some(AccountRow::Own),
             [KIND_MASKED] => Some(AccountRow::Masked),
             [KIND_CHANGES] => Some(AccountRow::Changes),
+            [KIND_FORECAST] => Some(AccountRow::Forecast),
             [KIND_WATCHED, signal @ ..] => {
                 let signal = u32::from_be_bytes(signal.try_into().ok()?);
                 Some(AccountRow::Watched(SignalKey(signal)))

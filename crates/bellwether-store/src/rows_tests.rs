@@ -14,6 +14,7 @@ use bellwether_core::chance::{Own, Tally, VolumeTally};
 use bellwether_core::cohort::{CohortDay, CohortHour, CohortKey, DaySum, DayTotal, Ratio};
 use bellwether_core::event::{OutcomeKind, Profile};
 use bellwether_core::fleet::{FleetState, Noise, OpenFleet, Part, Period, Sums};
+use bellwether_core::forecast::{Forecast, Limits};
 use bellwether_core::history::{Activity, DayTotals, History, Older, Ring};
 use bellwether_core::intraday::Settings;
 use bellwether_core::output::{Band, Category, Evidence, Maturity, Severity, Transition};
@@ -173,6 +174,8 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
     });
     check_plain("changes", &changes.to_vec());
     check_plain("masked", &vec![holiday]);
+    let limits = Limits { low: 0.0, expected: 41.5, high: 1.0e15 };
+    check_plain("forecast", &Forecast { day: Day(20_527), limits: vec![(SignalKey(7), limits)] });
     let mut watched = Watched { newest: Millis(1_772_413_200_000), ..Watched::default() };
     for number in 0..600 {
         let value = f64::from(number * number % 89);
@@ -300,6 +303,7 @@ fn keys_keep_their_bytes() {
     assert_eq!(AccountRow::Profile.key(&id), b"Aacme\x00\x03");
     assert_eq!(AccountRow::Activity(activity).key(&id), b"Aacme\x00\x04\x01\x02\x03\x04kim");
     assert_eq!(AccountRow::Older.key(&id), b"Aacme\x00\x05");
+    assert_eq!(AccountRow::Forecast.key(&id), b"Aacme\x00\x07");
     let watched = AccountRow::Watched(SignalKey(0x0102_0304));
     assert_eq!(watched.key(&id), b"Aacme\x00\x06\x01\x02\x03\x04");
     assert_eq!(AccountRow::Own.key(&id), b"Aacme\x00\x10");

@@ -216,6 +216,11 @@ impl Touched {
             let changes = account.map(|account| &account.changes).filter(|all| !all.is_empty());
             rows.insert(AccountRow::Changes.key(id), changes.map(rows::encode));
         }
+        if self.changed.forecast {
+            let forecast = account.map(|account| &account.forecast);
+            let forecast = forecast.filter(|forecast| !forecast.limits.is_empty());
+            rows.insert(AccountRow::Forecast.key(id), forecast.map(rows::encode));
+        }
         for key in &self.changed.watched {
             let row = account.and_then(|account| account.watched.get(key));
             rows.insert(AccountRow::Watched(*key).key(id), row.map(rows::encode));
@@ -542,6 +547,7 @@ impl State for Store {
         touched.changed.own |= changed.own;
         touched.changed.masked |= changed.masked;
         touched.changed.changes |= changed.changes;
+        touched.changed.forecast |= changed.forecast;
         if let Some(rewritten) = &mut touched.removed {
             rewritten.hot |= changed.hot;
             rewritten.history |= changed.history;
@@ -575,8 +581,8 @@ impl State for Store {
             touched.changed.watched.extend(all);
             (touched.changed.hot, touched.changed.history) = (true, true);
             (touched.changed.profile, touched.changed.own) = (true, true);
-            touched.changed.masked = true;
-            touched.changed.changes = true;
+            (touched.changed.masked, touched.changed.changes) = (true, true);
+            touched.changed.forecast = true;
         } else {
             touched.changed = Changed::default();
         }

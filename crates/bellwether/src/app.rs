@@ -58,8 +58,8 @@ impl App {
         let taken = DataDir::take(data_dir)?;
         let parts = Division::of(config, false);
         let (store, memory) = parts.open(config);
-        let shared = shared(&policy, memory, parts.limits())?;
         let core = Core::new(Arc::new(policy));
+        let shared = shared(&core, memory, parts.limits())?;
         let partitions = i32::from(config.engine.embedded_partitions);
         let handle = open_log(config, data_dir, &store, partitions)?;
         let settings = settings(config, data_dir, store, 0);
@@ -86,8 +86,8 @@ impl App {
         };
         let parts = Division::of(config, true);
         let (store, memory) = parts.open(config);
-        let shared = shared(&policy, memory, parts.limits())?;
         let core = Core::new(Arc::new(policy));
+        let shared = shared(&core, memory, parts.limits())?;
         let registry = registry(config);
         crate::topics::check(config)?;
         let mut workers = Vec::new();
@@ -324,9 +324,10 @@ fn retention(topic: &TopicSpec) -> Retention {
     }
 }
 
-fn shared(policy: &Compiled, memory: Memory, limits: Limits) -> Result<Shared> {
+fn shared(core: &Core, memory: Memory, limits: Limits) -> Result<Shared> {
     let metrics = Metrics::new()?;
-    metrics.build_info(env!("CARGO_PKG_VERSION"), policy.version());
+    metrics.build_info(env!("CARGO_PKG_VERSION"), core.policy().version());
+    metrics.detectors(core.models())?;
     Ok(Shared {
         metrics,
         read_model: Arc::new(ReadModel::new(limits)),

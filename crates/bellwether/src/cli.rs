@@ -102,6 +102,9 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// Measure how often chance alone would alert, on accounts to which nothing happens, and print the policy's `[calibration]`
     Calibrate(CalibrateArgs),
+    /// Propose cohorts by the shape of weeks, and list accounts unlike their peers: from files of events, or from the state in the data
+    /// directory
+    Cohorts(CohortsArgs),
     /// Judge the engine by replay on the data of the evaluation kit: CSV, JSON, figures
     Evaluate(EvaluateArgs),
     /// Explain the score of an account, line by line
@@ -377,6 +380,26 @@ pub(crate) struct CalibrateArgs {
     /// Count days from this date on, when accounts have history
     #[arg(long, value_name = "DATE")]
     pub(crate) from: Option<String>,
+}
+
+/// `cohorts`
+#[derive(Debug, Args)]
+pub(crate) struct CohortsArgs {
+    /// Files of events, as `replay` reads them; none: the state in the data directory
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Profiles, one JSON object a line
+    #[arg(long, value_name = "FILE", requires = "files")]
+    pub(crate) profiles: Option<PathBuf>,
+
+    /// By how much the weeks of two accounts may differ to be alike, in shares of an average day
+    #[arg(long, value_name = "SHARE", default_value_t = 0.25)]
+    pub(crate) radius: f64,
+
+    /// Accounts alike that make a cohort, at least
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    pub(crate) members_min: usize,
 }
 
 /// `evaluate`

@@ -3,6 +3,7 @@
 mod app;
 mod calibrate;
 mod cli;
+mod cohorts;
 mod config;
 mod data_dir;
 mod demo;
@@ -76,12 +77,13 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Policy { .. }
         | Command::Replay(_)
         | Command::Calibrate(_)
+        | Command::Cohorts(_)
         | Command::Evaluate(_)
         | Command::Explain(_)
         | Command::Config
         | Command::Version => "warn".to_owned(),
     };
-    let filter = EnvFilter::try_new(&filter)
+    let filter = log_filter(&filter)
         .map_err(|error| anyhow::anyhow!("log.filter is `{filter}`: {error}; allowed is e.g. info or warn,bellwether_engine=debug"))?;
     // Colours are for terminals: in a file or a log collector they are noise.
     let lines = tracing_subscriber::fmt()
@@ -93,6 +95,12 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         LogFormat::Json | LogFormat::Text => lines.json().init(),
     }
     Ok(())
+}
+
+/// The filter of log lines. The models open spans at info for every series: of them only warnings are wanted, unless the filter
+/// names them itself.
+fn log_filter(filter: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    EnvFilter::try_new(format!("augurs=warn,{filter}"))
 }
 
 /// A write beyond the limit on the size of files (`ulimit -f`) is to fail with an error, as on a full disk. Without a handler the
@@ -122,6 +130,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Calibrate(args) => {
             calibrate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
+        Command::Cohorts(args) => return cohorts::run(args, &config, json),
         Command::Evaluate(args) => {
             evaluate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
@@ -181,4 +190,32 @@ fn print_config(config: &Config, json: bool) -> Result<()> {
         print!("{}", toml::to_string(&shown)?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::subscriber::with_default;
+
+    use super::*;
+
+    /// Whether (a model at info, a model at warn, the engine at info) are logged.
+    fn logged(filter: &str) -> [bool; 3] {
+        let filter = log_filter(filter).expect("a good filter");
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::sink);
+        with_default(lines.finish(), || {
+            [
+                tracing::enabled!(target: "augurs_mstl", tracing::Level::INFO),
+                tracing::enabled!(target: "augurs_outlier", tracing::Level::WARN),
+                tracing::enabled!(target: "bellwether_engine", tracing::Level::INFO),
+            ]
+        })
+    }
+
+    #[test]
+    fn models_log_warnings_only_unless_the_filter_names_them() {
+        assert_eq!(logged("info"), [false, true, true]);
+        assert_eq!(logged("warn"), [false, true, false]);
+        assert_eq!(logged("warn,augurs_mstl=debug"), [true, true, false]);
+        assert_eq!(logged(""), [false, true, false]);
+    }
 }

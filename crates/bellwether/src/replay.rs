@@ -73,11 +73,7 @@ pub(crate) fn run(args: &ReplayArgs, policy: Compiled, json: bool) -> Result<()>
     let mut replay = Replay::new(core, writers);
     replay.outcomes = read_outcomes(args, cut)?;
     if let Some(path) = &args.profiles {
-        for profile in files::open_profiles(path)? {
-            let profile = profile.with_context(|| path.display().to_string())?;
-            let at = profile.as_of;
-            replay.apply(Input::Profile(profile), at)?;
-        }
+        replay.profiles(path)?;
     }
     if let Some(path) = &args.calendar {
         for entry in files::open_calendar(path)? {
@@ -154,6 +150,21 @@ impl Replay {
 
     pub(crate) fn summary(self) -> Summary {
         self.summary
+    }
+
+    /// Every account, as it stands.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.state.accounts().values()
+    }
+
+    /// Takes the profiles of a file.
+    pub(crate) fn profiles(&mut self, path: &Path) -> Result<()> {
+        for profile in files::open_profiles(path)? {
+            let profile = profile.with_context(|| path.display().to_string())?;
+            let at = profile.as_of;
+            self.apply(Input::Profile(profile), at)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn file(&mut self, path: &Path, cut: Option<Millis>, quiet: bool) -> Result<()> {

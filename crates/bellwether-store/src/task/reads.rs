@@ -98,6 +98,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             AccountRow::Older => account.history.older = rows::decode(row.name(), &value)?,
             AccountRow::Changes => account.changes = rows::decode(row.name(), &value)?,
             AccountRow::Masked => account.masked = rows::decode(row.name(), &value)?,
+            AccountRow::Forecast => account.forecast = rows::decode(row.name(), &value)?,
             AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
             AccountRow::Own => account.own = Some(rows::decode(row.name(), &value)?),
             AccountRow::Watched(signal) => {

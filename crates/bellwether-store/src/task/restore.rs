@@ -166,6 +166,7 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
     match row {
         AccountRow::Profile
         | AccountRow::Older
+        | AccountRow::Forecast
         | AccountRow::Watched(_)
         | AccountRow::Masked
         | AccountRow::Own

@@ -5,6 +5,7 @@ use bellwether_core::calendar::{Entry, Scope, Span};
 use bellwether_core::chance::Own;
 use bellwether_core::cohort::{CohortKey, CohortRow, Cohorts, DaySum, Told};
 use bellwether_core::event::Profile;
+use bellwether_core::forecast::{Forecast, Limits};
 use bellwether_core::history::{Activity, Older};
 use bellwether_core::id::EventId;
 use bellwether_core::intraday::Settings;
@@ -122,6 +123,16 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
             account.history.older = vec![(SignalKey(1), older)];
         }
         account.changed.history = true;
+    }
+    if number.is_multiple_of(7) {
+        account.forecast = Forecast::default();
+        if number.is_multiple_of(2) {
+            let expected = f32::from(number);
+            let limits = Limits { low: 0.0, expected, high: expected };
+            let (day, limits) = (Day(i32::from(number)), vec![(SignalKey(1), limits)]);
+            account.forecast = Forecast { day, limits };
+        }
+        account.changed.forecast = true;
     }
     let key = ActivityKey { signal: SignalKey(u32::from(number % 2)), value: "kim".to_owned() };
     if number.is_multiple_of(5) {

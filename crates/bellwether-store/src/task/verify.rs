@@ -6,6 +6,7 @@ use bellwether_core::account::{Account, SignalKey, Watched};
 use bellwether_core::calendar::{Entry, Span};
 use bellwether_core::chance::Own;
 use bellwether_core::cohort::CohortRow;
+use bellwether_core::forecast::Forecast;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
 use bellwether_core::rebaseline::Change;
@@ -111,6 +112,9 @@ impl Store {
                 AccountRow::Older => {
                     let older: Vec<(SignalKey, Older)> = rows::decode(kind.name(), &value)?;
                     digest.row(&key, &older);
+                }
+                AccountRow::Forecast => {
+                    digest.row(&key, &rows::decode::<Forecast>(kind.name(), &value)?);
                 }
                 AccountRow::Profile => {
                     contents.profiles += 1;
