@@ -134,6 +134,9 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check_calibration(check, &policy.calibration)?;
     check.within("close.settle_minutes", policy.close.settle_minutes, 0.0, 360.0)?;
     check.within("close.spread_minutes", policy.close.spread_minutes, 0.0, 720.0)?;
+    check.within("close.lag_minutes", policy.close.lag_minutes, 0.0, 360.0)?;
+    check.within("close.per_event", policy.close.per_event, 0.0, 1e3)?;
+    check.within("close.per_tick", policy.close.per_tick, 1.0, 1e5)?;
     let watch = &policy.watch;
     check.within("watch.alert_score", watch.alert_score, 0.9, 0.999_999_9)?;
     check.within("watch.quiet_values", watch.quiet_values, 0.0, 1e5)?;
