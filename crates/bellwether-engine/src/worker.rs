@@ -151,6 +151,8 @@ struct Task {
     store: Store,
     /// When the partition last had a record or a tick.
     busy_at: Duration,
+    /// When it last had a record that was no tick.
+    record_at: Duration,
     /// Set while its records wait: what for, since when, and where to read on.
     waiting: Option<Waiting>,
     /// Whether time was recorded that has not come back yet.
@@ -426,7 +428,7 @@ impl Worker {
         let timeout = match (busy, self.restoring.is_empty()) {
             (true, _) => Duration::ZERO,
             (false, false) => HAND_OVER_RETRY,
-            (false, true) if self.is_draining() => closing::DRAIN_QUIET,
+            (false, true) if self.is_draining() => closing::DRAIN_POLL,
             (false, true) => self.settings.poll_timeout,
         };
         let records_max = self.shared.memory.part_of(self.settings.batch_records_max);
@@ -554,7 +556,10 @@ impl Worker {
         self.shared.read_model.open_partition(partition, records);
         self.show(partition, &store).map_err(of(partition))?;
         let busy_at = self.clock.elapsed();
-        self.tasks.insert(partition, Task { store, busy_at, waiting: None, ticked: false });
+        self.tasks.insert(
+            partition,
+            Task { store, busy_at, record_at: busy_at, waiting: None, ticked: false },
+        );
         log.start(&[partition])?;
         self.shared.readiness.ready(partition);
         self.pause = RETRY_PAUSES.0;
@@ -694,6 +699,8 @@ impl Worker {
             }
             if *record.topic == *self.settings.topics.ticks {
                 task.ticked = false;
+            } else {
+                task.record_at = now;
             }
             task.busy_at = now;
             match self.handle(record, batch)? {
@@ -980,11 +987,10 @@ impl Worker {
         let topic: Topic = self.settings.topics.ticks.as_str().into();
         let mut transaction = Transaction::default();
         for (&partition, task) in &mut self.tasks {
-            let quiet = elapsed.saturating_sub(task.busy_at);
-            let every = self.settings.tick_every;
-            let drains = task.is_behind(&self.core);
-            let every = if drains { every.min(closing::DRAIN_QUIET) } else { every };
-            if !task.is_live(now) || task.waiting.is_some() || quiet < every {
+            let is_due = elapsed.saturating_sub(task.busy_at) >= self.settings.tick_every
+                || task.is_behind(&self.core)
+                    && elapsed.saturating_sub(task.record_at) >= closing::DRAIN_QUIET;
+            if !task.is_live(now) || task.waiting.is_some() || !is_due {
                 continue;
             }
             (task.busy_at, task.ticked) = (elapsed, true);

@@ -15,8 +15,11 @@ use crate::log::Log;
 
 /// Timers that are counted for the metric, at most.
 const COUNTED_MAX: usize = 100_000;
-/// A partition without records for so long has time recorded where closes lie behind: it is no burden then.
-pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(5);
+/// A partition without records for so long has time recorded where closes lie behind: a commit or two, so that events which follow each other
+/// closely do not find the worker at it each time.
+pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(25);
+/// How long a poll waits meanwhile.
+pub(super) const DRAIN_POLL: Duration = Duration::from_millis(5);
 
 /// How much may be worked off in one go.
 pub(super) struct Bounds<'a> {
