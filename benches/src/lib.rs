@@ -1,5 +1,8 @@
 //! Inputs that the benchmarks share.
 
+pub mod fleet;
+pub mod report;
+
 use bellwether_core::event::{Event, Profile};
 use bellwether_core::id::{AccountId, EventId, MemberId};
 use bellwether_core::time::{DAY_MS, Day, Millis};
@@ -124,7 +127,7 @@ pub fn full_accounts(accounts: u32, days: u32) -> Vec<Event> {
 }
 
 /// xorshift64*: the same events on every machine.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -140,7 +143,7 @@ impl Random {
     }
 
     /// A number of events with this mean (Knuth 1969, 3.4.1).
-    fn poisson(&mut self, mean: f64) -> u32 {
+    pub(crate) fn poisson(&mut self, mean: f64) -> u32 {
         let limit = (-mean).exp();
         let mut product = 1.0;
         let mut count = 0;

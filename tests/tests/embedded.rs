@@ -1,10 +1,12 @@
 //! The embedded default: one binary and one directory, used as a small company would, over HTTP.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use bellwether_core::event::Event;
+use bellwether_core::id::{AccountId, EventId};
 use bellwether_engine::embedded::{Embedded, partition_of};
 use bellwether_engine::log::Topic;
 use bellwether_store::log_store::LogStoreError;
@@ -338,4 +340,58 @@ fn a_deleted_account_is_gone_and_stays_so() {
     running.wait_until("the deletion", LIMIT, |_| {
         (status(&format!("{url}/v1/accounts/story-twin")) == 404).then_some(())
     });
+}
+
+/// Accounts with a login on each of two days, and one that comes back long after: the days of all the others come first.
+fn long_close() -> (Vec<Event>, Vec<Event>) {
+    let mut before = Vec::new();
+    let mut template = stories::events().swap_remove(0);
+    for day in 0..2 {
+        for account in 0..1_500 {
+            template.id = EventId::new(&format!("{day}-{account}")).expect("digits");
+            template.account = AccountId::new(&format!("many-{account}")).expect("letters");
+            "login".clone_into(&mut template.kind);
+            before.push(template.clone());
+        }
+        template.occurred_at = template.occurred_at.plus(24 * 3_600_000);
+    }
+    template.occurred_at = template.occurred_at.plus(6 * 24 * 3_600_000);
+    let after = (0..40).map(|account| Event {
+        id: EventId::new(&format!("late-{account}")).expect("digits"),
+        account: AccountId::new(&format!("many-{account}")).expect("letters"),
+        ..template.clone()
+    });
+    (before, after.collect())
+}
+
+/// The close of many days is several transactions; killed between them, and again, it goes on and publishes what it would have.
+#[test]
+fn a_long_close_is_cut_and_goes_on_after_a_kill() {
+    let whole = tempfile::tempdir().expect("a directory");
+    let killed = tempfile::tempdir().expect("a directory");
+    let (before, after) = long_close();
+    let mut running = Bellwether::spawn(command(whole.path()));
+    send(&running.url(), &before);
+    send(&running.url(), &after);
+    finish(&mut running);
+    assert!(running.metric("bellwether_close_waits_total") > 0.0, "records waited for the close");
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    let mut doomed = command(killed.path());
+    doomed.env("BELLWETHER_KILL_AT", "close-step:3");
+    let mut running = Bellwether::spawn(doomed);
+    send(&running.url(), &before);
+    send(&running.url(), &after);
+    assert_eq!(running.wait(LIMIT).signal(), Some(9), "{}", running.stderr());
+    let mut doomed = command(killed.path());
+    doomed.env("BELLWETHER_KILL_AT", "close-step:2");
+    assert_eq!(Bellwether::spawn(doomed).wait(LIMIT).signal(), Some(9));
+    let mut running = Bellwether::spawn(command(killed.path()));
+    finish(&mut running);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    for topic in ["health.score-changed.v1", "health.score-current.v1", "health.alerts.v1"] {
+        let (found, expected) = (published(killed.path(), topic), published(whole.path(), topic));
+        assert_same(topic, &found, &expected);
+    }
 }

@@ -213,26 +213,75 @@ pub struct Cohort {
     /// How rare findings are in a period, by a calibration: as last asked for.
     tails: Option<((i64, u64), Tails)>,
     /// The factors, as far as they were asked for since they last changed.
-    factors: BTreeMap<SignalKey, BTreeMap<Day, f64>>,
+    factors: BTreeMap<SignalKey, Factors>,
     variation: Option<Variation>,
     own: BTreeMap<SignalKey, f64>,
     /// The rows that changed since [`Cohorts::settle`], as they were before.
     changed: BTreeMap<CohortKey, Option<CohortRow>>,
 }
 
+/// Factors of consecutive days: every close of an account asks for months of them.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Factors {
+    first: Day,
+    /// 0 where it was not asked for.
+    days: Vec<f64>,
+}
+
+/// A list of factors that would be longer begins anew.
+const FACTORS_MAX: usize = 4096;
+
+impl Factors {
+    fn index(&self, day: Day) -> Option<usize> {
+        usize::try_from(day.since(self.first)).ok().filter(|index| *index < self.days.len())
+    }
+
+    fn get(&self, day: Day) -> Option<f64> {
+        Some(self.days[self.index(day)?]).filter(|factor| *factor > 0.0)
+    }
+
+    fn forget(&mut self, day: Day) {
+        if let Some(index) = self.index(day) {
+            self.days[index] = 0.0;
+        }
+    }
+
+    fn set(&mut self, day: Day, factor: f64) {
+        let first = if self.days.is_empty() { day } else { self.first.min(day) };
+        let end = self.first.plus(self.days.len() as i32).max(day.plus(1));
+        let wanted = end.since(first).unsigned_abs() as usize;
+        if self.days.is_empty() || wanted > FACTORS_MAX {
+            *self = Factors { first: day, days: vec![factor] };
+            return;
+        }
+        let before = self.first.since(first).unsigned_abs() as usize;
+        self.days.splice(..0, std::iter::repeat_n(0.0, before));
+        self.first = first;
+        self.days.resize(wanted.max(self.days.len()), 0.0);
+        if let Some(index) = self.index(day) {
+            self.days[index] = factor;
+        }
+    }
+
+    /// The last `count` days up to `day`, newest first; 0 where it was not asked for.
+    fn back(&self, day: Day, count: usize) -> Vec<f64> {
+        (0..count).map(|back| self.get(day.plus(-(back as i32))).unwrap_or(0.0)).collect()
+    }
+}
+
 impl Cohort {
     /// The factor of a day for a signal: 1 is a day as the average one. A day of which too little is known is as its weekday was in the
     /// four weeks before.
     pub fn factor(&mut self, signal: SignalKey, day: Day) -> f64 {
-        if let Some(known) = self.factors.get(&signal).and_then(|days| days.get(&day)) {
-            return *known;
+        if let Some(known) = self.factors.get(&signal).and_then(|days| days.get(day)) {
+            return known;
         }
         let sums = self.known(signal, day);
         let believed = sums.believed();
         let factor = (believed.sum + FACTOR_PRIOR_WEIGHT * sums.usual)
             / (believed.weight + FACTOR_PRIOR_WEIGHT);
         let factor = factor.clamp(FACTOR_RANGE.0, FACTOR_RANGE.1);
-        self.factors.entry(signal).or_default().insert(day, factor);
+        self.factors.entry(signal).or_default().set(day, factor);
         factor
     }
 
@@ -435,23 +484,12 @@ impl Cohort {
 
     /// The factors of the last `days` days up to `day`, newest first.
     pub fn factors(&mut self, signal: SignalKey, day: Day, days: usize) -> Vec<f64> {
-        let mut known = self.factors.get(&signal).map(|factors| {
-            factors
-                .range(day.plus(1 - days as i32)..=day)
-                .rev()
-                .map(|(day, factor)| (*day, *factor))
-                .collect::<Vec<_>>()
-                .into_iter()
-                .peekable()
-        });
-        (0..days)
-            .map(|back| {
-                let at = day.plus(-(back as i32));
-                let ready =
-                    known.as_mut().and_then(|known| known.next_if(|(known, _)| *known == at));
-                ready.map_or_else(|| self.factor(signal, at), |(_, factor)| factor)
-            })
-            .collect()
+        let known = self.factors.get(&signal);
+        let mut factors = known.map_or_else(|| vec![0.0; days], |known| known.back(day, days));
+        for (back, factor) in factors.iter_mut().enumerate().filter(|(_, factor)| **factor == 0.0) {
+            *factor = self.factor(signal, day.plus(-(back as i32)));
+        }
+        factors
     }
 
     /// What its days and weeks vary by.
@@ -490,7 +528,7 @@ impl Cohort {
         for day in old {
             self.put(CohortKey::Day(day), None);
             for days in self.factors.values_mut() {
-                days.remove(&day);
+                days.forget(day);
             }
         }
         let mut row = self.days.remove(&day).unwrap_or_default();
@@ -577,7 +615,7 @@ impl Cohort {
         self.own.clear();
         for days in self.factors.values_mut() {
             for weeks in 0..=4 {
-                days.remove(&day.plus(7 * weeks));
+                days.forget(day.plus(7 * weeks));
             }
         }
     }

@@ -14,6 +14,7 @@ pub mod close;
 pub mod cohort;
 pub mod corroborate;
 pub mod detect;
+pub mod due;
 pub mod event;
 pub mod expect;
 pub mod fleet;

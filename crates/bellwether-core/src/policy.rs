@@ -187,6 +187,13 @@ section! {
         settle_minutes: u32 = 60,
         /// Minutes over which the judgements of accounts are spread, by a hash of their ids (0..=720).
         spread_minutes: u32 = 120,
+        /// Minutes of event time by which closes and judgements may lie behind before events wait for them (0..=360; never more than
+        /// `settle_minutes`, so that a cohort's day is closed before it is used).
+        lag_minutes: u32 = 30,
+        /// Closes and judgements that are worked off with an event, of those that lie behind (0..=1000).
+        per_event: u32 = 1,
+        /// Closes and judgements that are worked off with recorded time (1..=100000).
+        per_tick: u32 = 16,
     }
 }
 
@@ -602,6 +609,13 @@ impl Compiled {
     #[must_use]
     pub fn lateness_ms(&self) -> i64 {
         i64::from(self.policy.admission.lateness_minutes) * MINUTE_MS
+    }
+
+    /// By how much event time timers may lie behind before an input waits for them.
+    #[must_use]
+    pub fn close_lag_ms(&self) -> i64 {
+        let close = &self.policy.close;
+        i64::from(close.lag_minutes.min(close.settle_minutes)) * MINUTE_MS
     }
 
     /// How far back an event may lie when it is received.

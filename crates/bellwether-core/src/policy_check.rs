@@ -141,6 +141,9 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check.within("models.interval", models.interval, 0.5, 0.999)?;
     check.within("models.intraday_share", models.intraday_share, 0.01, 1.0)?;
     check.within("models.intraday_growth_pct", models.intraday_growth_pct, 1.0, 1000.0)?;
+    check.within("close.lag_minutes", policy.close.lag_minutes, 0.0, 360.0)?;
+    check.within("close.per_event", policy.close.per_event, 0.0, 1e3)?;
+    check.within("close.per_tick", policy.close.per_tick, 1.0, 1e5)?;
     let watch = &policy.watch;
     check.within("watch.alert_score", watch.alert_score, 0.9, 0.999_999_9)?;
     check.within("watch.quiet_values", watch.quiet_values, 0.0, 1e5)?;

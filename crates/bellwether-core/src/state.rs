@@ -17,7 +17,7 @@ use crate::time::Millis;
 pub struct Clock {
     /// The highest event time admitted, or ticked; none before the first record.
     pub newest: Option<Millis>,
-    /// Timers due at or before this instant have fired.
+    /// Timers due at or before this instant have fired, but for those of history that was filled in since.
     pub fired: Option<Millis>,
     /// Whether the passing of time was ever recorded here: the partition belongs to the present and not to a replay of the past.
     pub ticked: bool,

@@ -1,6 +1,6 @@
 //! One step of the engine: an input and the state of its partition become the next state and the outputs.
 //!
-//! Order within a step: admission, the partition's clock, timers that are due (silent accounts' day closes), the
+//! Order within a step: admission, the partition's clock, timers that are due (see [`crate::due`]), the
 //! account's own day closes, then the input itself. So an event is judged against days that were closed without it.
 //!
 //! Two clocks: an account's days are closed by its own events; the partition's clock (all events and ticks) closes the
@@ -25,7 +25,7 @@ use crate::id::{AccountId, EventId};
 use crate::intraday;
 use crate::output::{Evidence, HealthRecord, Judged, Maturity, Output, Resolution, Sample};
 use crate::points::Points;
-use crate::policy::{Compiled, Direction, Signal};
+use crate::policy::{Compiled, Direction, Signal, UnknownAccounts};
 use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
 use crate::state::{Clock, State};
@@ -221,7 +221,11 @@ impl Core {
                 Ok(self.calendar(state.cohorts(), id, entry).map(|()| Applied::default()))
             }
             Input::Tick => {
-                let days_closed = self.advance(state, received_at, out)?;
+                let (timers_max, clock) = (self.policy.close.per_tick, state.clock());
+                // An event may have been ahead of the clock on the wall; what is due by it is still to be worked off.
+                let ahead = clock.newest.filter(|_| self.close_behind_ms(clock) > 0);
+                let to = ahead.map_or(received_at, |newest| newest.max(received_at));
+                let days_closed = self.advance(state, to, timers_max, out)?;
                 let clock = state.clock();
                 if !clock.ticked {
                     state.set_clock(Clock { ticked: true, ..clock });
@@ -238,25 +242,11 @@ impl Core {
         received_at: Millis,
         out: &mut Vec<Output>,
     ) -> Result<Verdict, S::Error> {
-        if let Err(reject) = self.admissible(&event, received_at) {
+        if let Some(reject) = self.refuse(state, &event, received_at)? {
             return Ok(Err(reject));
         }
-        if self.policy.admission.unknown_accounts == crate::policy::UnknownAccounts::Reject
-            && !self.has_profile(state, &event.account)?
-        {
-            let horizon = state.clock().horizon.unwrap_or(Millis::MIN);
-            if let Some(reject) =
-                forget::before_deletion(state, &event.account, event.occurred_at, horizon)?
-            {
-                return Ok(Err(reject));
-            }
-            let detail = format!(
-                "account {} has no profile: send one, or set admission.unknown_accounts",
-                event.account
-            );
-            return Ok(Err(Reject::new(Reason::UnknownAccount, detail)));
-        }
-        let mut days_closed = self.advance(state, event.occurred_at, out)?;
+        let timers_max = self.policy.close.per_event;
+        let mut days_closed = self.advance(state, event.occurred_at, timers_max, out)?;
         let clock = state.clock().newest.unwrap_or(event.occurred_at);
         let horizon = clock.plus(-self.policy.lateness_ms() - self.policy.grace_ms());
         let horizon = state.clock().horizon.map_or(horizon, |before| before.max(horizon));
@@ -333,6 +323,31 @@ impl Core {
             cohorts.calendar_mut().set(&id, entry);
         }
         Ok(())
+    }
+
+    /// What can be said against an event before its time counts.
+    pub(crate) fn refuse<S: State>(
+        &self,
+        state: &mut S,
+        event: &Event,
+        received_at: Millis,
+    ) -> Result<Option<Reject>, S::Error> {
+        if let Err(reject) = self.admissible(event, received_at) {
+            return Ok(Some(reject));
+        }
+        let all_known = self.policy.admission.unknown_accounts != UnknownAccounts::Reject;
+        if all_known || self.has_profile(state, &event.account)? {
+            return Ok(None);
+        }
+        let horizon = state.clock().horizon.unwrap_or(Millis::MIN);
+        let deleted = forget::before_deletion(state, &event.account, event.occurred_at, horizon)?;
+        Ok(Some(deleted.unwrap_or_else(|| {
+            let detail = format!(
+                "account {} has no profile: send one, or set admission.unknown_accounts",
+                event.account
+            );
+            Reject::new(Reason::UnknownAccount, detail)
+        })))
     }
 
     /// Lets the watches of the signals that an event feeds see its value.
@@ -446,7 +461,7 @@ impl Core {
 
     /// What is due next for an account: its day's close, or its judgement. Returns the days closed. Known once event time has passed
     /// the instant by the lateness: the records carry that.
-    fn pass_time(
+    pub(crate) fn pass_time(
         &self,
         account: &mut Account,
         cohorts: &mut Cohorts,
@@ -468,44 +483,8 @@ impl Core {
         Ok(known)
     }
 
-    /// Moves the partition's clock and closes the days that are due.
-    fn advance<S: State>(
-        &self,
-        state: &mut S,
-        to: Millis,
-        out: &mut Vec<Output>,
-    ) -> Result<u32, S::Error> {
-        let mut clock = state.clock();
-        if clock.newest.is_some_and(|newest| newest >= to) {
-            return Ok(0);
-        }
-        clock.newest = Some(to);
-        let watermark = to.plus(-self.policy.lateness_ms());
-        let mut closed = 0;
-        let correctable = watermark.plus(-fleet::CORRECTED_HOURS * HOUR_MS);
-        let from = clock.fired.map_or(watermark, |fired| fired.max(correctable));
-        let mut tell_at = fleet::told_after(from);
-        loop {
-            while let Some((_, id)) = state.next_due(watermark.min(tell_at))? {
-                let Some(mut account) = state.take(&id)? else { break };
-                self.realign(&mut account);
-                closed += self.pass_time(&mut account, state.cohorts(), out);
-                state.put(account)?;
-            }
-            if tell_at > watermark {
-                break;
-            }
-            self.tell(state.cohorts(), tell_at, out);
-            tell_at = fleet::told_after(tell_at);
-        }
-        clock.fired = Some(watermark);
-        clock.horizon = clock.horizon.max(Some(watermark.plus(-self.policy.grace_ms())));
-        state.set_clock(clock);
-        Ok(closed)
-    }
-
     /// Says what is new of the partition's cohorts.
-    fn tell(&self, cohorts: &mut Cohorts, at: Millis, out: &mut Vec<Output>) {
+    pub(crate) fn tell(&self, cohorts: &mut Cohorts, at: Millis, out: &mut Vec<Output>) {
         let told = fleet::tell(cohorts, self.partitions, at);
         self.add_up(cohorts, out, |adder, cohorts| {
             for record in told {

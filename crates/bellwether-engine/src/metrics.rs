@@ -82,6 +82,14 @@ metrics! {
         "Calls of a model of time series, those that fell back included.";
     DETECTOR_FALLBACK = Counter "bellwether_detector_fallback_total" ["detector", "reason"]
         "Calls without an answer, where the engine's own statistics were used instead.";
+    CLOSE_PENDING = Gauge "bellwether_close_pending" ["partition"]
+        "Closes and judgements of accounts' days that are due and not worked off; counted up to 100000.";
+    CLOSE_LAG = Gauge "bellwether_close_lag_seconds" ["partition"]
+        "By how much event time closes and judgements lie behind (close.lag_minutes at most, or events wait for them).";
+    CLOSE_WAITS = Counter "bellwether_close_waits_total" []
+        "Times that the records of a partition waited until closes and judgements were worked off.";
+    CLOSE_SECONDS = Counter "bellwether_close_seconds_total" []
+        "Time that closes and judgements took while records waited for them.";
     OUTPUTS = Counter "bellwether_outputs_total" ["kind"]
         "Records published: score_changed, score_current, alert, dead_letter.";
     ALERT_TRANSITIONS = Counter "bellwether_alert_transitions_total"
@@ -163,6 +171,10 @@ pub struct Metrics {
     commits: IntCounterVec,
     published_seconds: Histogram,
     lag: IntGaugeVec,
+    close_pending: IntGaugeVec,
+    close_lag: GaugeVec,
+    close_waits: IntCounterVec,
+    close_seconds: Counter,
     watermark_lag: GaugeVec,
     state_bytes: IntGaugeVec,
     restored: IntCounterVec,
@@ -259,6 +271,8 @@ impl Metrics {
     pub fn new() -> Result<Metrics, MetricsError> {
         let registry = Registry::new();
         let cpu = register(&registry, CounterVec::new(opts(&CPU_SECONDS), CPU_SECONDS.labels))?;
+        let seconds = CounterVec::new(opts(&CLOSE_SECONDS), CLOSE_SECONDS.labels);
+        let close_seconds = register(&registry, seconds)?;
         let metrics = Metrics {
             events_in: counters(&registry, &EVENTS_IN)?,
             events_admitted: counters(&registry, &EVENTS_ADMITTED)?,
@@ -277,6 +291,10 @@ impl Metrics {
                 &PUBLISHED_BUCKETS_SECONDS,
             )?,
             lag: gauges(&registry, &LAG)?,
+            close_pending: gauges(&registry, &CLOSE_PENDING)?,
+            close_lag: register(&registry, GaugeVec::new(opts(&CLOSE_LAG), CLOSE_LAG.labels))?,
+            close_waits: counters(&registry, &CLOSE_WAITS)?,
+            close_seconds: close_seconds.get_metric_with_label_values::<&str>(&[])?,
             watermark_lag: register(
                 &registry,
                 GaugeVec::new(opts(&WATERMARK_LAG), WATERMARK_LAG.labels),
@@ -308,6 +326,7 @@ impl Metrics {
             &self.events_unmatched,
             &self.distinct_dropped,
             &self.day_closes,
+            &self.close_waits,
             &self.restored,
         ];
         for vector in single {
@@ -445,6 +464,23 @@ impl Metrics {
         }
     }
 
+    /// Sets how many closes and judgements of a partition are due, and by how much event time they lie behind.
+    pub fn close_behind(&self, partition: i32, pending: usize, behind_ms: i64) {
+        let labels = [partition.to_string()];
+        self.close_pending.with_label_values(&labels).set(pending as i64);
+        self.close_lag.with_label_values(&labels).set(behind_ms as f64 / 1000.0);
+    }
+
+    /// Counts a partition whose records begin to wait for closes.
+    pub fn close_wait(&self) {
+        self.close_waits.with_label_values::<&str>(&[]).inc();
+    }
+
+    /// Counts the time that closes took while records waited.
+    pub fn close_took(&self, took: Duration) {
+        self.close_seconds.inc_by(took.as_secs_f64());
+    }
+
     /// Sets how far a partition's watermark lies behind the wall clock.
     pub fn watermark_lag(&self, partition: i32, behind_ms: i64) {
         let seconds = behind_ms as f64 / 1000.0;
@@ -516,6 +552,8 @@ impl Metrics {
         for topic in input_topics {
             drop(self.lag.remove_label_values(&[topic.as_ref(), &partition]));
         }
+        drop(self.close_pending.remove_label_values(&[&partition]));
+        drop(self.close_lag.remove_label_values(&[&partition]));
         drop(self.watermark_lag.remove_label_values(&[&partition]));
         drop(self.state_bytes.remove_label_values(&[&partition]));
         drop(self.restore_remaining.remove_label_values(&[&partition]));

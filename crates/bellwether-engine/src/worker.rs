@@ -7,7 +7,9 @@
 //! # Invariants
 //! - After a failed commit nothing staged is kept: tasks are dropped and read back from the log.
 //! - A record is passed over only when its outcome (outputs, dead letter or counted drop) is in the same transaction.
-//! - While the schema registry is away, a partition that needs it waits; the others go on.
+//! - While the schema registry is away, a partition that needs it waits; the others go on. So does one whose closes come first.
+
+mod closing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -39,6 +41,7 @@ use crate::metrics::{self, Metrics};
 use crate::read_model::{Details, ReadModel, Readiness};
 use crate::standby::Owned;
 use crate::topics::{STATE_TOMBSTONES_MS, TopicNames};
+use closing::Bounds;
 
 /// Whether the worker records the passing of time in partitions without input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -84,6 +87,10 @@ pub struct Settings {
     pub batch_records_max: usize,
     /// A batch that has taken so long to process is committed, whatever is left of it.
     pub batch_time_max: Duration,
+    /// Closes and judgements that are worked off before the time is looked at.
+    pub close_timers_max: u32,
+    /// A step of closes that has taken so long is committed, and the records of other partitions have their turn.
+    pub close_time_max: Duration,
     /// Bytes of a payload that a dead letter keeps whole; of a larger one it keeps the beginning.
     pub dead_letter_bytes_max: usize,
     /// Changelog records that are applied before the other partitions have their turn.
@@ -144,11 +151,42 @@ struct Task {
     store: Store,
     /// When the partition last had a record or a tick.
     busy_at: Duration,
-    /// Set while the partition waits for the schema registry: when to try again, and where to read on.
+    /// When it last had a record that was no tick.
+    record_at: Duration,
+    /// Set while its records wait: what for, since when, and where to read on.
     waiting: Option<Waiting>,
+    /// Whether time was recorded that has not come back yet.
+    ticked: bool,
+}
+
+impl Task {
+    /// Whether it is about now, so that the passing of time may be recorded in it.
+    fn is_live(&self, now_ms: i64) -> bool {
+        let clock = self.store.clock();
+        clock.ticked || clock.newest.is_some_and(|newest| now_ms - newest.0 <= LIVE_AGE_MS_MAX)
+    }
+
+    /// Whether recorded time would work off something that is due; not while some is on its way.
+    fn is_behind(&self, core: &Core) -> bool {
+        !self.ticked && core.close_behind_ms(self.store.clock()) > 0
+    }
+
+    fn waits_for(&self, what: For) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.what == what)
+    }
+}
+
+/// What records of a partition can wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// The schema registry.
+    Registry,
+    /// Closes and judgements that come first.
+    Closes,
 }
 
 struct Waiting {
+    what: For,
     since: Duration,
     offsets: BTreeMap<Topic, i64>,
 }
@@ -175,6 +213,7 @@ enum Connection {
 /// What a batch has gathered so far.
 #[derive(Default)]
 struct Batch {
+    started: Duration,
     transaction: Transaction,
     offsets: BTreeMap<(Topic, i32), i64>,
     outputs: BTreeMap<i32, Vec<Output>>,
@@ -191,7 +230,7 @@ struct Batch {
 
 enum Handled {
     Done,
-    Wait(String),
+    Wait(For),
 }
 
 /// One worker.
@@ -384,10 +423,12 @@ impl Worker {
     }
 
     fn serve(&mut self, log: &mut dyn Log) -> Result<(), WorkerError> {
-        let busy = self.restoring.values().any(|restoring| restoring.store.is_some());
+        let restores = self.restoring.values().any(|restoring| restoring.store.is_some());
+        let busy = restores || self.is_closing();
         let timeout = match (busy, self.restoring.is_empty()) {
             (true, _) => Duration::ZERO,
             (false, false) => HAND_OVER_RETRY,
+            (false, true) if self.is_draining() => closing::DRAIN_POLL,
             (false, true) => self.settings.poll_timeout,
         };
         let records_max = self.shared.memory.part_of(self.settings.batch_records_max);
@@ -401,6 +442,7 @@ impl Worker {
         }
         self.shared.readiness.silent(self.settings.worker, log.silent());
         self.restore_some(log)?;
+        self.close_some(log)?;
         self.tick(log)?;
         self.resume_waiting(log)?;
         self.report(log)
@@ -514,7 +556,10 @@ impl Worker {
         self.shared.read_model.open_partition(partition, records);
         self.show(partition, &store).map_err(of(partition))?;
         let busy_at = self.clock.elapsed();
-        self.tasks.insert(partition, Task { store, busy_at, waiting: None });
+        self.tasks.insert(
+            partition,
+            Task { store, busy_at, record_at: busy_at, waiting: None, ticked: false },
+        );
         log.start(&[partition])?;
         self.shared.readiness.ready(partition);
         self.pause = RETRY_PAUSES.0;
@@ -593,26 +638,36 @@ impl Worker {
         let _entered = span.enter();
         let mut left = records;
         while !left.is_empty() {
-            let mut batch = Batch::default();
+            let mut batch = Batch { started: self.clock.elapsed(), ..Batch::default() };
             let applied = self.apply(log, left, &mut batch);
-            let committed = applied.and_then(|applied| {
-                left = left.get(applied..).unwrap_or_default();
-                self.commit(log, batch)
-            });
-            if let Err(error) = committed {
-                for task in self.tasks.values_mut() {
-                    task.store.discard();
-                }
-                if let WorkerError::Log(cause) = &error
-                    && cause.remedy == Remedy::Rewind
-                {
-                    tracing::info!(%cause, "the batch is done again");
-                    return self.rewind(log);
-                }
-                return Err(error);
-            }
+            let applied = applied.and_then(|applied| self.commit(log, batch).map(|()| applied));
+            let Some(applied) = self.or_rewound(log, applied)? else { return Ok(()) };
+            left = left.get(applied..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// What a batch came to; none where it is to be done again, and everything is read again for that.
+    fn or_rewound<T>(
+        &mut self,
+        log: &mut dyn Log,
+        result: Result<T, WorkerError>,
+    ) -> Result<Option<T>, WorkerError> {
+        let error = match result {
+            Ok(done) => return Ok(Some(done)),
+            Err(error) => error,
+        };
+        for task in self.tasks.values_mut() {
+            task.store.discard();
+        }
+        if let WorkerError::Log(cause) = &error
+            && cause.remedy == Remedy::Rewind
+        {
+            tracing::info!(%cause, "the batch is done again");
+            self.rewind(log)?;
+            return Ok(None);
+        }
+        Err(error)
     }
 
     /// Reads all partitions at work again from what is committed.
@@ -631,7 +686,7 @@ impl Worker {
         records: &[Record],
         batch: &mut Batch,
     ) -> Result<usize, WorkerError> {
-        let now = self.clock.elapsed();
+        let now = batch.started;
         for (index, record) in records.iter().enumerate() {
             if index > 0 && self.clock.elapsed().saturating_sub(now) >= self.settings.batch_time_max
             {
@@ -642,6 +697,11 @@ impl Worker {
                 waiting.offsets.entry(Arc::clone(&record.topic)).or_insert(record.offset);
                 continue;
             }
+            if *record.topic == *self.settings.topics.ticks {
+                task.ticked = false;
+            } else {
+                task.record_at = now;
+            }
             task.busy_at = now;
             match self.handle(record, batch)? {
                 Handled::Done => {
@@ -651,17 +711,16 @@ impl Worker {
                         .offsets
                         .insert((Arc::clone(&record.topic), record.partition), record.offset + 1);
                 }
-                Handled::Wait(detail) => {
-                    tracing::warn!(
-                        partition = record.partition,
-                        detail,
-                        "waiting for the schema registry"
-                    );
-                    self.shared.metrics.registry_wait();
+                Handled::Wait(what) => {
                     log.pause(&[record.partition])?;
+                    if what == For::Closes {
+                        // What was worked off is committed, at a position that does not move.
+                        let place = (Arc::clone(&record.topic), record.partition);
+                        batch.offsets.insert(place, record.offset);
+                    }
                     let offsets = BTreeMap::from([(Arc::clone(&record.topic), record.offset)]);
                     if let Some(task) = self.tasks.get_mut(&record.partition) {
-                        task.waiting = Some(Waiting { since: now, offsets });
+                        task.waiting = Some(Waiting { what, since: now, offsets });
                     }
                 }
             }
@@ -687,6 +746,17 @@ impl Worker {
                 let Some(task) = self.tasks.get_mut(&record.partition) else {
                     return Ok(Handled::Done);
                 };
+                let bounds = Bounds::of(&self.settings, &*self.clock, batch.started);
+                let closed = bounds.sweep(|timers_max| {
+                    let store = &mut task.store;
+                    self.core.close_before(store, &input, received_at, timers_max, outputs)
+                });
+                let closed = closed.map_err(of(record.partition))?;
+                batch.days_closed += u64::from(closed.days_closed);
+                if !closed.done {
+                    self.shared.metrics.close_wait();
+                    return Ok(Handled::Wait(For::Closes));
+                }
                 let applied = self.core.apply(&mut task.store, input, received_at, outputs);
                 match applied.map_err(of(record.partition))? {
                     Ok(applied) => {
@@ -709,7 +779,15 @@ impl Worker {
                 self.reject(record, &reject, batch);
                 Ok(Handled::Done)
             }
-            Err(DecodeError::RegistryUnavailable(detail)) => Ok(Handled::Wait(detail)),
+            Err(DecodeError::RegistryUnavailable(detail)) => {
+                tracing::warn!(
+                    partition = record.partition,
+                    detail,
+                    "waiting for the schema registry"
+                );
+                self.shared.metrics.registry_wait();
+                Ok(Handled::Wait(For::Registry))
+            }
         }
     }
 
@@ -911,18 +989,16 @@ impl Worker {
             return Ok(());
         }
         let (now, elapsed) = (self.clock.now_ms(), self.clock.elapsed());
-        let every = self.settings.tick_every;
         let topic: Topic = self.settings.topics.ticks.as_str().into();
         let mut transaction = Transaction::default();
         for (&partition, task) in &mut self.tasks {
-            let clock = task.store.clock();
-            let live = clock.ticked
-                || clock.newest.is_some_and(|newest| now - newest.0 <= LIVE_AGE_MS_MAX);
-            let quiet = elapsed.saturating_sub(task.busy_at);
-            if !live || task.waiting.is_some() || quiet < every {
+            let is_due = elapsed.saturating_sub(task.busy_at) >= self.settings.tick_every
+                || task.is_behind(&self.core)
+                    && elapsed.saturating_sub(task.record_at) >= closing::DRAIN_QUIET;
+            if !task.is_live(now) || task.waiting.is_some() || !is_due {
                 continue;
             }
-            task.busy_at = elapsed;
+            (task.busy_at, task.ticked) = (elapsed, true);
             transaction.appends.push(Append {
                 topic: Arc::clone(&topic),
                 partition,
@@ -945,21 +1021,28 @@ impl Worker {
     /// Lets partitions that wait for the schema registry try again.
     fn resume_waiting(&mut self, log: &mut dyn Log) -> Result<(), WorkerError> {
         let now = self.clock.elapsed();
-        for (&partition, task) in &mut self.tasks {
-            let due = task.waiting.as_ref().is_some_and(|waiting| {
-                now.saturating_sub(waiting.since) >= self.settings.registry_retry
-            });
-            if !due {
-                continue;
-            }
-            if let Some(waiting) = task.waiting.take() {
-                let offsets: Vec<(Topic, i32, i64)> = waiting
-                    .offsets
-                    .into_iter()
-                    .map(|(topic, offset)| (topic, partition, offset))
-                    .collect();
-                log.resume(&[partition], &offsets)?;
-            }
+        let due = |waiting: &Waiting| {
+            waiting.what == For::Registry
+                && now.saturating_sub(waiting.since) >= self.settings.registry_retry
+        };
+        let waiting = self.tasks.iter().filter(|(_, task)| task.waiting.as_ref().is_some_and(due));
+        let partitions: Vec<i32> = waiting.map(|(partition, _)| *partition).collect();
+        for partition in partitions {
+            self.resume(log, partition)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a partition that waits take its records again.
+    fn resume(&mut self, log: &mut dyn Log, partition: i32) -> Result<(), WorkerError> {
+        let waiting = self.tasks.get_mut(&partition).and_then(|task| task.waiting.take());
+        if let Some(waiting) = waiting {
+            let offsets: Vec<(Topic, i32, i64)> = waiting
+                .offsets
+                .into_iter()
+                .map(|(topic, offset)| (topic, partition, offset))
+                .collect();
+            log.resume(&[partition], &offsets)?;
         }
         Ok(())
     }
@@ -978,6 +1061,8 @@ impl Worker {
                 metrics.watermark_lag(partition, now - newest.0);
             }
         }
+        self.report_closes()?;
+        let metrics = &self.shared.metrics;
         metrics.accounts(self.shared.read_model.band_counts());
         metrics.alerts_open(self.shared.read_model.open_alert_counts());
         metrics.lag(&log.lag()?);

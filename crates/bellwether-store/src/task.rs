@@ -412,6 +412,12 @@ impl Store {
         Ok(AccountIds::new(&self.database))
     }
 
+    /// How many committed timers are due at or before `until`; beyond `timers_max` they are not counted.
+    pub fn due(&self, until: Millis, timers_max: usize) -> Result<usize, StoreError> {
+        self.check()?;
+        timers::due(&self.database, until, timers_max)
+    }
+
     /// How much is committed.
     pub fn stats(&self) -> Result<Stats, StoreError> {
         self.check()?;
@@ -641,6 +647,14 @@ impl fmt::Debug for Store {
             .field("poisoned", &self.poisoned)
             .finish_non_exhaustive()
     }
+}
+
+/// The clock of a partition, where this is its row in the state changelog.
+pub fn clock_row(key: &[u8], value: &[u8]) -> Result<Option<Clock>, StoreError> {
+    if key != rows::CLOCK_KEY {
+        return Ok(None);
+    }
+    format::decode("the clock row", value).map(Some)
 }
 
 fn write_row(batch: &mut Batch, key: &[u8], value: Option<&[u8]>) {

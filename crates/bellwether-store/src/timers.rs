@@ -149,6 +149,17 @@ impl Timers {
     }
 }
 
+/// How many timers are due at or before `until`; beyond `timers_max` they are not counted.
+pub(crate) fn due(
+    database: &Database,
+    until: Millis,
+    timers_max: usize,
+) -> Result<usize, StoreError> {
+    let end = sortable(until.0.saturating_add(1)).to_vec();
+    let rows = database.scan(FAMILY, &[], Some(end)).take(timers_max);
+    rows.into_iter().try_fold(0, |count, row| row.map(|_| count + 1))
+}
+
 /// The key of a timer.
 pub(crate) fn key(due: Millis, id: &AccountId) -> Vec<u8> {
     [sortable(due.0).as_slice(), id.as_str().as_bytes()].concat()

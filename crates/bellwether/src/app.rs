@@ -307,6 +307,10 @@ fn stand_by(
     Ok(std::thread::Builder::new().name("standby".to_owned()).spawn(move || standby.run())?)
 }
 
+/// Closes and judgements that are worked off before the time is looked at (some 5 ms), and the time after which such a step is committed:
+/// events of other partitions wait no longer than that.
+const CLOSE_TIMERS: u32 = 32;
+const CLOSE_TIME: Duration = Duration::from_millis(20);
 /// Changelog records that are applied before other partitions have their turn.
 const RESTORE_RECORDS_MAX: usize = 5_000;
 
@@ -352,6 +356,8 @@ fn settings(config: &Config, data_dir: &Path, store: StoreOptions, worker: u32) 
         store,
         batch_records_max: config.engine.batch_records_max,
         batch_time_max: Duration::from_millis(config.engine.batch_milliseconds_max),
+        close_timers_max: CLOSE_TIMERS,
+        close_time_max: CLOSE_TIME,
         dead_letter_bytes_max: config.engine.dead_letter_bytes_max,
         restore_records_max: RESTORE_RECORDS_MAX,
         poll_timeout: Duration::from_millis(100),

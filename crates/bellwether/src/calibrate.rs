@@ -172,7 +172,9 @@ fn replay(
         out.clear();
     }
     if let Some(end) = state.clock().newest {
-        let Ok(_verdict) = core.apply(&mut state, Input::Tick, end, &mut out);
+        while core.close_behind_ms(state.clock()) > 0 {
+            let Ok(_verdict) = core.apply(&mut state, Input::Tick, end, &mut out);
+        }
     }
     bar.finish_and_clear();
     Ok(())

@@ -219,6 +219,9 @@ impl Replay {
         if let Some(end) = end {
             self.outcomes_before(end)?;
             self.apply(Input::Tick, end)?;
+            while self.core.close_behind_ms(self.state.clock()) > 0 {
+                self.apply(Input::Tick, end)?;
+            }
         }
         self.summary.last_event_at = self
             .state

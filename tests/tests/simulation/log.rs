@@ -8,10 +8,16 @@ use bellwether_engine::log::{
     Append, Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction,
 };
 
+use bellwether_engine::topics::TopicNames;
+use bellwether_store::task::clock_row;
+
 use crate::broker::{Broker, Change, Fenced, Place, Refused};
 
 /// What the message of a simulated power cut begins with.
 pub(crate) const POWER_CUT: &str = "power cut";
+
+/// Stands among processed records for event time that has passed.
+pub(crate) const PASSED: &str = "(time)";
 
 /// What happens to the calls of one worker.
 #[derive(Debug)]
@@ -189,6 +195,7 @@ impl ModelLog {
             offsets.iter().any(|(committed, next)| committed == place && offset < next)
         };
         let processed: Vec<(Place, i64)> = self.delivered.iter().filter(below).cloned().collect();
+        let processed = [processed, passed(transaction)].concat();
         let (id, epoch, hears) = (&self.producer, self.epoch, lock(&self.faults).rng.bool());
         if let Err(refused) = model.add_offsets(id, epoch, self.member, hears, &offsets, &processed)
         {
@@ -241,6 +248,18 @@ impl ModelLog {
             | Fate::Delayed => Ok(receipt(transaction, appended)),
         }
     }
+}
+
+/// How far time has passed by what a transaction commits: where closes were cut, they come before whatever is processed next.
+fn passed(transaction: &Transaction) -> Vec<(Place, i64)> {
+    let state = TopicNames::default().state_changelog;
+    let passed = transaction.appends.iter().filter(|append| *append.topic == *state);
+    let passed = passed.filter_map(|append| {
+        let (key, value) = (append.key.as_deref()?, append.payload.as_deref()?);
+        let clock = clock_row(key, value).expect("a row that can be read")?;
+        Some(((PASSED.into(), append.partition), clock.newest?.0))
+    });
+    passed.collect()
 }
 
 fn receipt(transaction: &Transaction, offsets: Vec<i64>) -> Receipt {

@@ -22,7 +22,7 @@ use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::Encoder;
 
 use crate::broker::{Broker, Place};
-use crate::log::lock;
+use crate::log::{PASSED, lock};
 use crate::world::{RECORD_BYTES_MAX, World, store_dir, store_options};
 
 /// Key and value, as text, and headers.
@@ -37,6 +37,8 @@ pub(crate) struct Found {
     pub(crate) dead_letters: u64,
     pub(crate) days_closed: u64,
     pub(crate) forgotten: u64,
+    /// Closes that were committed apart from the record that they come before.
+    pub(crate) cut_closes: u64,
     pub(crate) told: u64,
     pub(crate) live_stores: u64,
     pub(crate) standby_copies: u64,
@@ -50,6 +52,7 @@ impl std::ops::AddAssign for Found {
         self.dead_letters += other.dead_letters;
         self.days_closed += other.days_closed;
         self.forgotten += other.forgotten;
+        self.cut_closes += other.cut_closes;
         self.told += other.told;
         self.live_stores += other.live_stores;
         self.standby_copies += other.standby_copies;
@@ -109,7 +112,7 @@ fn published(record: &Record) -> Published {
 /// Every committed input record was processed in one committed transaction, in its partition's order.
 fn every_record_once(broker: &Broker, topics: &TopicNames, partitions: i32) {
     let mut by_place: BTreeMap<&Place, Vec<i64>> = BTreeMap::new();
-    for (place, offset) in broker.processed() {
+    for (place, offset) in broker.processed().iter().filter(|(place, _)| *place.0 != *PASSED) {
         by_place.entry(place).or_default().push(*offset);
     }
     for topic in topics.inputs() {
@@ -152,16 +155,27 @@ impl Expected {
         let partitions = broker.partitions();
         let core = core.clone().among(partitions);
         for (place, offset) in broker.processed().iter().filter(|(place, _)| place.1 == partition) {
-            let record = broker.committed_record(place, *offset).expect("it was processed");
-            found.inputs += 1;
             let mut out = Vec::new();
-            let verdict = match decode(&mut decoder, topics, record) {
-                Ok(input) => {
+            let record = (*place.0 != *PASSED)
+                .then(|| broker.committed_record(place, *offset).expect("it was processed"));
+            found.inputs += u64::from(record.is_some());
+            let verdict = match record.map(|record| (record, decode(&mut decoder, topics, record)))
+            {
+                None => {
+                    let state = &mut expected.state;
+                    let cut = state.clock().newest < Some(Millis(*offset));
+                    found.cut_closes += u64::from(cut);
+                    let Ok(swept) = core.close_to(state, Millis(*offset), u32::MAX, &mut out);
+                    found.days_closed += u64::from(swept.days_closed);
+                    Ok(())
+                }
+                Some((record, Ok(input))) => {
                     let at = Millis(record.timestamp_ms);
                     let Ok(verdict) = core.apply(&mut expected.state, input, at, &mut out);
-                    verdict.map(|applied| found.days_closed += u64::from(applied.days_closed))
+                    let applied = verdict.map_err(|reject| (record, reject));
+                    applied.map(|applied| found.days_closed += u64::from(applied.days_closed))
                 }
-                Err(reject) => Err(reject),
+                Some((record, Err(reject))) => Err((record, reject)),
             };
             let cohorts = expected.state.cohorts();
             for message in cohorts.outbox() {
@@ -191,7 +205,7 @@ impl Expected {
                 let published = (key, text(encoded.payload.as_deref()), encoded.headers);
                 expected.outputs.get_mut(name).expect("a topic").push(published);
             }
-            if let Err(reject) = verdict
+            if let Err((record, reject)) = verdict
                 && !reject.reason.intended()
             {
                 let letters = expected.outputs.get_mut(&topics.dead_letters).expect("a topic");

@@ -78,7 +78,10 @@ impl Fixed {
         };
         // A handful of accounts has a fleet view, too.
         let text = format!("{DEFAULT_TOML}\n").replace("accounts_min = 20", "accounts_min = 2");
+        // And its closes lie behind.
+        let text = text.replace("per_tick = 16 ", "per_tick = 2 ");
         let policy = Compiled::parse("simulated.toml", &text).expect("a good policy");
+        assert_eq!(policy.close.per_tick, 2);
         assert_eq!(policy.fleet.accounts_min, 2);
         Fixed { core: Core::new(Arc::new(policy)), topics }
     }
@@ -207,6 +210,8 @@ impl<'f> World<'f> {
             batch_records_max: self.rng.usize(1..=40),
             restore_records_max: self.rng.usize(1..=200),
             batch_time_max: Duration::from_micros(self.rng.u64(1..=60)),
+            close_timers_max: self.rng.u32(1..=6),
+            close_time_max: Duration::from_micros(self.rng.u64(0..=6)),
             dead_letter_bytes_max: RECORD_BYTES_MAX,
             poll_timeout: Duration::ZERO,
             ticks: Ticks::Live,

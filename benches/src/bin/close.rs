@@ -1,0 +1,372 @@
+//! The close of days: what it costs, and what events notice of it.
+//!
+//! `cargo run -p bellwether-benches --bin close` measures, writes `benches/results/close.json` and the README's table;
+//! with `--render` it only writes the table. Times of the close are CPU times of its thread, so that a busy machine does not count.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use bellwether_benches::fleet::{FIRST_DAY, POLICY_TOML, SIGNALS, day, event, profiles, start};
+use bellwether_benches::report::{close_table, placed};
+use bellwether_core::event::{Event, Input};
+use bellwether_core::policy::Compiled;
+use bellwether_core::step::Core;
+use bellwether_core::time::{DAY_MS, Day, HOUR_MS, MINUTE_MS, Millis};
+use bellwether_detect::{Domain, Guarded};
+use bellwether_engine::clock::Clock;
+use bellwether_engine::embedded::Embedded;
+use bellwether_engine::log::{Append, Topic};
+use bellwether_engine::memory::Memory;
+use bellwether_engine::metrics::Metrics;
+use bellwether_engine::read_model::{ReadModel, Readiness};
+use bellwether_engine::standby::Owned;
+use bellwether_engine::topics::TopicNames;
+use bellwether_engine::worker::{OpenLog, Settings, Shared, Ticks, Worker};
+use bellwether_store::log_store::Retention;
+use bellwether_store::task::{Store, StoreOptions};
+use bellwether_store::{AccountMemory, Format, Shared as StoreShared};
+use bellwether_wire::decode::Decoder;
+use bellwether_wire::encode::Encoder;
+use serde_json::{Value, json};
+
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results/close.json");
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+/// Accounts, days of history before, and days that are measured: of the cost, with full history.
+const COST: (u32, i32, i32) = (1_500, 130, 7);
+/// Accounts, days of history before, and days that are measured: of the latency.
+const LATENCY: (u32, i32, i32) = (8_000, 30, 3);
+/// Events a second, and how many of them are measured in quiet times a day.
+const PACE: (u32, u32) = (25, 300);
+/// As a worker's own.
+const CLOSE_TIMERS: u32 = 32;
+const CLOSE_TIME: Duration = Duration::from_millis(20);
+
+fn core() -> Core {
+    let policy = Compiled::parse("power.toml", POLICY_TOML).expect("a committed policy");
+    Core::new(Arc::new(policy))
+}
+
+/// CPU time of this thread.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    let nanos = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.expect("a number"))
+}
+
+fn store_options() -> StoreOptions {
+    let shared = StoreShared::new(256 << 20);
+    StoreOptions { shared, accounts: AccountMemory::new(128 << 20), format: Format::NEWEST }
+}
+
+fn apply(core: &Core, store: &mut Store, input: Input, at: Millis) {
+    let mut out = Vec::new();
+    core.apply(store, input, at, &mut out).expect("a store that works").expect("a good input");
+}
+
+/// Commits as a worker does; the changelog records are made, and dropped.
+fn commit(store: &mut Store) {
+    std::hint::black_box(store.staged().expect("no account is out").len());
+    store.commit(&[]).expect("a store that works");
+}
+
+fn fill(core: &Core, store: &mut Store, accounts: u32, days: std::ops::Range<i32>) {
+    if days.start == 0 {
+        for profile in profiles(accounts) {
+            let at = profile.as_of;
+            apply(core, store, Input::Profile(profile), at);
+        }
+    }
+    for number in days {
+        for events in day(accounts, FIRST_DAY.plus(number)).chunks(1_000) {
+            for event in events {
+                apply(core, store, Input::Event(event.clone()), event.occurred_at);
+            }
+            commit(store);
+        }
+    }
+}
+
+/// Works off everything that is due in the night after a day, as a worker does: in steps, each committed.
+fn night(core: &Core, store: &mut Store, day: Day) -> u32 {
+    let to = start(day.plus(1)).plus(6 * HOUR_MS);
+    let mut out = Vec::new();
+    let mut closed = 0;
+    loop {
+        let started = Instant::now();
+        let swept = loop {
+            let swept = core.close_to(store, to, CLOSE_TIMERS, &mut out);
+            let swept = swept.expect("a store that works");
+            closed += swept.days_closed;
+            if swept.done || started.elapsed() >= CLOSE_TIME {
+                break swept;
+            }
+        };
+        out.clear();
+        commit(store);
+        if swept.done {
+            return closed;
+        }
+    }
+}
+
+fn cost(dir: &Path) -> Value {
+    let (accounts, before, days) = COST;
+    let core = core();
+    let mut store = Store::open(dir, "bench", 0, &store_options()).expect("an empty directory");
+    fill(&core, &mut store, accounts, 0..before);
+    night(&core, &mut store, FIRST_DAY.plus(before - 1));
+    let (mut closing, mut closed) = (Duration::ZERO, 0);
+    for number in before..before + days {
+        fill(&core, &mut store, accounts, number..number + 1);
+        let started = cpu();
+        closed += night(&core, &mut store, FIRST_DAY.plus(number));
+        closing += cpu() - started;
+    }
+    let signals = f64::from(closed) * SIGNALS.len() as f64;
+    let forecast = forecasts(&store);
+    let us = closing.as_secs_f64() * 1e6 / signals;
+    json!({
+        "accounts": accounts, "signals": SIGNALS.len(), "history_days": before, "days_measured": days,
+        "account_days_closed": closed,
+        "us_per_signal": us, "us_per_forecast": forecast, "us_per_signal_with_forecast": us + forecast,
+    })
+}
+
+/// What a forecast of a week takes, in microseconds of CPU a signal.
+fn forecasts(store: &Store) -> f64 {
+    let models = Guarded::new();
+    let (mut took, mut series) = (Duration::ZERO, 0.0);
+    for id in store.accounts().expect("readable") {
+        let account = store.get(&id.expect("an id")).expect("readable").expect("listed");
+        let started = cpu();
+        for (_, ring) in &account.history.rings {
+            let forecast = models.mstl_naive(Domain::NonNegative, &ring.values(), 7, 0.95);
+            forecast.expect("whole series");
+            series += 1.0;
+        }
+        took += cpu() - started;
+    }
+    took.as_secs_f64() * 1e6 / series
+}
+
+/// The machine's clock, moved.
+#[derive(Debug)]
+struct Moved {
+    started: Instant,
+    offset_ms: AtomicI64,
+}
+
+impl Clock for Moved {
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.offset_ms.load(Ordering::Relaxed) + self.started.elapsed().as_millis() as i64
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+}
+
+impl Moved {
+    fn set(&self, now: Millis) {
+        let elapsed = self.started.elapsed().as_millis() as i64;
+        self.offset_ms.store(now.0 - elapsed, Ordering::Relaxed);
+    }
+}
+
+/// A worker on the embedded log, and a producer that sends an event every so often, whatever comes back.
+struct Bench {
+    log: Embedded,
+    clock: Arc<Moved>,
+    topics: TopicNames,
+    accounts: u32,
+    sent: usize,
+    offset: i64,
+}
+
+impl Bench {
+    /// Sends an event at its time and waits until its outputs are committed: milliseconds since it was to be sent.
+    fn send(&mut self, due: Instant) -> f64 {
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let account = (self.sent as u32).wrapping_mul(7_919) % self.accounts;
+        let now = Millis(self.clock.now_ms());
+        let event = event(account, self.sent, SIGNALS[self.sent % SIGNALS.len()], now, 1.0);
+        let append = Append {
+            topic: self.topics.events[0].as_str().into(),
+            partition: 0,
+            key: Some(event.account.as_str().as_bytes().to_vec()),
+            payload: Some(payload(&event)),
+            headers: Vec::new(),
+            timestamp_ms: Some(now.0),
+        };
+        self.log.append(&[append], Duration::from_secs(10)).expect("room");
+        self.sent += 1;
+        self.offset += 1;
+        while self.committed() < self.offset {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        due.elapsed().as_secs_f64() * 1e3
+    }
+
+    fn committed(&self) -> i64 {
+        let committed = self.log.committed(&self.topics.events[0], 0);
+        committed.expect("a log that works").unwrap_or(0)
+    }
+
+    fn ticks(&self) -> i64 {
+        self.log.end_offset(&self.topics.ticks, 0).expect("a log that works")
+    }
+
+    /// So many events in their rhythm.
+    fn quiet(&mut self, events: u32, latencies: &mut Vec<f64>) {
+        let every = Duration::from_secs(1) / PACE.0;
+        let started = Instant::now();
+        for number in 0..events {
+            let latency = self.send(started + every * number);
+            latencies.push(latency);
+        }
+    }
+
+    /// Events in their rhythm, as long as the worker has time recorded for what is due.
+    fn closing(&mut self, latencies: &mut Vec<f64>) {
+        const STILL: usize = 40;
+        let every = Duration::from_secs(1) / PACE.0;
+        let (started, mut number, mut ticks, mut still) = (Instant::now(), 0, self.ticks(), 0);
+        while still < STILL {
+            let latency = self.send(started + every * number);
+            latencies.push(latency);
+            number += 1;
+            let now = self.ticks();
+            still = if now == ticks { still + 1 } else { 0 };
+            ticks = now;
+        }
+        latencies.truncate(latencies.len() - STILL);
+    }
+}
+
+fn payload(event: &Event) -> Vec<u8> {
+    let event = json!({
+        "event_id": event.id.as_str(), "account_id": event.account.as_str(), "type": event.kind,
+        "occurred_at": event.occurred_at.0, "value": event.value,
+    });
+    event.to_string().into_bytes()
+}
+
+fn settings(dir: &Path, topics: &TopicNames, store: &StoreOptions) -> Settings {
+    Settings {
+        application: "bench".to_owned(),
+        worker: 0,
+        topics: topics.clone(),
+        state_dir: dir.join("state"),
+        store: store.clone(),
+        batch_records_max: 1_000,
+        batch_time_max: Duration::from_millis(500),
+        close_timers_max: CLOSE_TIMERS,
+        close_time_max: CLOSE_TIME,
+        dead_letter_bytes_max: 1 << 20,
+        restore_records_max: 5_000,
+        poll_timeout: Duration::from_millis(100),
+        ticks: Ticks::Live,
+        tick_every: Duration::from_secs(60),
+        registry_retry: Duration::from_secs(1),
+    }
+}
+
+fn latency(dir: &Path) -> Value {
+    let (accounts, before, days) = LATENCY;
+    let options = store_options();
+    let state = dir.join("state/partition-0");
+    std::fs::create_dir_all(&state).expect("a directory");
+    let mut store = Store::open(&state, "bench", 0, &options).expect("an empty directory");
+    fill(&core(), &mut store, accounts, 0..before);
+    night(&core(), &mut store, FIRST_DAY.plus(before - 1));
+    store.close().expect("a store that works");
+
+    let topics = TopicNames::default();
+    let log =
+        Embedded::open(&dir.join("log"), &options.shared, 50_000).expect("an empty directory");
+    for topic in topics.specs(30 * DAY_MS) {
+        log.create_topic(&topic.name, 1, Retention::Forever).expect("a new topic");
+    }
+    let first = FIRST_DAY.plus(before);
+    let clock = Arc::new(Moved { started: Instant::now(), offset_ms: AtomicI64::new(0) });
+    clock.set(start(first).plus(12 * HOUR_MS));
+    let stop = Arc::new(AtomicBool::new(false));
+    let shared = Shared {
+        metrics: Metrics::new().expect("metrics can be made"),
+        read_model: Arc::new(ReadModel::default()),
+        readiness: Arc::new(Readiness::default()),
+        memory: Arc::new(Memory::unbounded()),
+        owned: Owned::default(),
+        stop: Arc::clone(&stop),
+    };
+    let inputs: Vec<Topic> = topics.inputs().iter().map(|name| name.as_str().into()).collect();
+    let of = log.clone();
+    let open: OpenLog = Box::new(move || Ok(Box::new(of.consume(&inputs)?)));
+    let decoder = Decoder::new(None, 1 << 20).expect("no registry");
+    let settings = settings(dir, &topics, &options);
+    let mut worker = Worker::new(settings, shared, core(), decoder, Encoder::json(), open)
+        .with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let thread = std::thread::spawn(move || worker.run());
+
+    let mut bench = Bench { log, clock, topics, accounts, sent: 0, offset: 0 };
+    bench.quiet(PACE.1, &mut Vec::new());
+    let (mut without, mut during) = (Vec::new(), Vec::new());
+    for number in 0..days {
+        let midnight = start(first.plus(number + 1));
+        bench.clock.set(midnight.plus(-6 * HOUR_MS));
+        bench.quiet(PACE.1, &mut without);
+        // All days end at once; then a fifth of the judgements at a time.
+        for minutes in [10, 85, 110, 135, 160, 185] {
+            bench.clock.set(midnight.plus(minutes * MINUTE_MS));
+            bench.closing(&mut during);
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    thread.join().expect("no panic").expect("a log that works");
+    json!({
+        "accounts": accounts, "history_days": before, "days_measured": days, "events_per_second": PACE.0,
+        "without": quantiles(without), "during": quantiles(during),
+    })
+}
+
+fn quantiles(mut latencies: Vec<f64>) -> Value {
+    latencies.sort_by(f64::total_cmp);
+    let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied();
+    json!({ "events": latencies.len(), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": latencies.last() })
+}
+
+/// Which machine, and how busy it was with other things.
+fn machine() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().nth(2).unwrap_or("unknown").to_owned();
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = model.map_or("unknown", |(_, model)| model);
+    format!("{model}, {cores} cores, load average {load}")
+}
+
+fn main() {
+    if !std::env::args().any(|argument| argument == "--render") {
+        let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let latency = latency(&dir.path().join("latency"));
+        println!("{latency:#}");
+        let cost = cost(&dir.path().join("cost"));
+        println!("{cost:#}");
+        let results =
+            json!({ "machine": machine(), "profile": profile, "close": cost, "latency": latency });
+        std::fs::write(RESULTS, format!("{results:#}\n")).expect("a place for results");
+    }
+    let results = std::fs::read(RESULTS).expect("results");
+    let results: Value = serde_json::from_slice(&results).expect("JSON");
+    let readme = std::fs::read_to_string(README).expect("the README");
+    let readme = placed(&readme, &close_table(&results)).expect("a place in the README");
+    std::fs::write(README, readme).expect("a place for the README");
+}
