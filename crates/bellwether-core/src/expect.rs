@@ -247,9 +247,9 @@ pub(crate) fn normal_days(
     ring: &Ring,
 ) -> usize {
     let history = history_days(state, day, ring);
-    account.normal_since(key).map_or(history, |since| {
-        history.min(usize::try_from(day.since(since) + 1).unwrap_or(0))
-    })
+    account
+        .normal_since(key)
+        .map_or(history, |since| history.min(usize::try_from(day.since(since) + 1).unwrap_or(0)))
 }
 
 pub(crate) fn history_days(state: &SignalState, day: Day, ring: &Ring) -> usize {
