@@ -189,11 +189,13 @@ pub struct Compared {
     pub unlike: Result<Vec<Unlike>, Fallback>,
 }
 
+/// An account, and its last weeks as shares of its own weeks before.
+type Relative<'a> = (&'a Member, [f64; COMPARED_WEEKS]);
+
 /// Compares the last four weeks of every account, relative to its own weeks before, with those of its cohort, signal by signal.
 #[must_use]
 pub fn compare(members: &[Member], models: &Guarded) -> Vec<Compared> {
-    let mut series: BTreeMap<(&str, usize), Vec<(&Member, [f64; COMPARED_WEEKS])>> =
-        BTreeMap::new();
+    let mut series: BTreeMap<(&str, usize), Vec<Relative<'_>>> = BTreeMap::new();
     let day = Member::common_day(members).unwrap_or_default();
     for member in members {
         for (signal, values) in &member.signals {
