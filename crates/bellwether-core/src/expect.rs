@@ -8,6 +8,7 @@ use crate::account::{Account, SignalKey, SignalState};
 use crate::cohort::{Cohort, Cohorts, DAY_VARIANCE_PRIOR, DaySum, Ratio, SETTLED_DAYS, Told};
 use crate::forecast::Limits;
 use crate::history::{Older, RING_DAYS, Ring};
+use crate::month::Months;
 use crate::output::{ExpectedDay, SignalDay};
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
 use crate::scan::{Lane, Law, SCAN_DAYS};
@@ -305,8 +306,9 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         });
         let prepared = if is_count(signal) {
             let factors = cohort.factors(*key, day, ring.len());
-            let weekday = day.weekday();
-            let series = Counts { ring, factors: &factors, weekday, history, older, masked, held };
+            let by_month = policy.models.months;
+            let series =
+                Counts { ring, factors: &factors, day, history, older, masked, held, by_month };
             let own = cohort.day_variance(*key);
             let law = if is_shared(signal) { Law::Shared } else { Law::Own(own) };
             series.lane(group, signal, law, (own, variation.shared, variation.drift))
@@ -408,14 +410,16 @@ struct Counts<'a> {
     ring: &'a Ring,
     /// The cohort's factor of each day, newest first.
     factors: &'a [f64],
-    /// Of the newest day.
-    weekday: usize,
+    /// The newest day.
+    day: Day,
     history: usize,
     older: Older,
     /// Days on which nothing is measured, newest in bit 0.
     masked: u128,
     /// Days that are no part of what is normal.
     held: u128,
+    /// Whether days at the edges of months may be other than the rest.
+    by_month: bool,
 }
 
 /// Sums over a reference.
@@ -425,6 +429,10 @@ struct Reference {
 }
 
 impl Counts<'_> {
+    fn weekday(&self, back: usize) -> usize {
+        self.day.plus(-(back as i32)).weekday()
+    }
+
     fn day(&self, back: usize) -> Option<f64> {
         measured(self.ring, self.masked, back).map(|count| count.max(0.0))
     }
@@ -463,7 +471,7 @@ impl Counts<'_> {
         let (mut count, mut exposure, mut days) = ([0.0; 7], [0.0; 7], [0.0; 7]);
         for back in guard..self.history.min(self.ring.len()) {
             let Some(value) = self.normal_day(back) else { continue };
-            let weekday = (self.weekday + 7 * RING_DAYS - back) % 7;
+            let weekday = self.weekday(back);
             count[weekday] += value.min(CAP.0 * level * self.factors[back] + CAP.1);
             exposure[weekday] += self.factors[back];
             days[weekday] += 1.0;
@@ -489,17 +497,42 @@ impl Counts<'_> {
         own.map(|weekday| weekday * total / weighted.max(1e-9))
     }
 
+    /// What the days at the edges of months are, relative to what is expected of them otherwise.
+    fn months(&self, level: f64, guard: usize, own: &[f64; 7], variance: f64) -> Months {
+        if !self.by_month {
+            return Months::EVEN;
+        }
+        let reach = guard..self.history.min(self.ring.len());
+        let days: Vec<_> = reach
+            .filter_map(|back| {
+                let expected = level * self.factors[back] * own[self.weekday(back)];
+                Some((self.day.plus(-(back as i32)), self.day(back)?, expected))
+            })
+            .collect();
+        Months::new(&days, variance)
+    }
+
+    /// What is expected of a day, relative to the level.
+    fn usual(&self, back: usize, own: &[f64; 7], months: &Months) -> f64 {
+        self.factors[back] * own[self.weekday(back)] * months.factor(self.day.plus(-(back as i32)))
+    }
+
     /// Variance of the weekly level beyond what its days explain, and the weeks it rests on. By the middle week, so that one decline that
     /// was overcome is no habit.
-    fn drift(&self, level: f64, guard: usize, own: &[f64; 7], variance: f64) -> (f64, f64) {
+    fn drift(
+        &self,
+        level: f64,
+        guard: usize,
+        usual: &dyn Fn(usize) -> f64,
+        variance: f64,
+    ) -> (f64, f64) {
         let reach = self.history.min(self.ring.len());
         let mut weeks: Vec<f64> = (guard..reach.saturating_sub(6))
             .step_by(7)
             .map(|back| {
                 let (mut count, mut expected, mut noise) = (0.0, 0.0, 0.0);
                 for day in back..back + 7 {
-                    let weekday = (self.weekday + 7 * RING_DAYS - day) % 7;
-                    let mean = level * self.factors[day] * own[weekday];
+                    let mean = level * usual(day);
                     count += self.normal_day(day).unwrap_or(mean);
                     expected += mean;
                     noise += mean + variance * mean * mean;
@@ -525,6 +558,8 @@ impl Counts<'_> {
         let reference = self.reference(guard)?;
         let level = reference.level;
         let own = self.weekdays(level, guard, variance);
+        let months = self.months(level, guard, &own, variance);
+        let usual = |back: usize| self.usual(back, &own, &months);
         let long = self.reference(GUARD_DAYS.1.min(young.max(guard)));
         let (old_ratio, old_days) =
             long.map_or((1.0, reference.days), |long| (long.level / level, long.days));
@@ -534,13 +569,12 @@ impl Counts<'_> {
         let mut observed = Vec::with_capacity(days);
         let mut expected = Vec::with_capacity(days);
         for back in 0..days {
-            let mean = level * self.factors[back] * own[(self.weekday + 7 * RING_DAYS - back) % 7];
-            let mean = mean.max(1e-4);
+            let mean = (level * usual(back)).max(1e-4);
             let scale = 1.0 / (1.0 + extra * mean);
             observed.push(self.day(back).unwrap_or(f64::NAN) * scale);
             expected.push(mean * scale);
         }
-        let (found, weeks) = self.drift(level, guard, &own, variance);
+        let (found, weeks) = self.drift(level, guard, &usual, variance);
         let day = variance + 1.0 / level.max(1e-4);
         // The account's own drift counts as far as it is better known than accounts of the cohort differ (empirical Bayes).
         let known = weeks * drift * drift;

@@ -23,6 +23,7 @@ mod forget;
 pub mod history;
 pub mod id;
 pub mod intraday;
+mod month;
 pub mod output;
 pub mod peers;
 pub mod points;

@@ -202,6 +202,8 @@ section! {
     ModelsPolicy {
         /// Whether each signal of an urgent alert is dated by a changepoint of its own days; else all by the window of the scan.
         onset: bool = true,
+        /// Whether the last and the first days of months may be other than the rest, from 84 days of reference on.
+        months: bool = true,
         /// Whether the open day of a signal is forecast by MSTL, from 28 days of history on; else by what the scan expects.
         forecast: bool = true,
         /// Whether that is done by AutoETS, at some thirty times the work, for accounts of at least `ets_volume_min`.

@@ -96,6 +96,13 @@ impl Day {
         (self.0.rem_euclid(7) as usize + 3) % 7
     }
 
+    /// Which day of its month it is, 1 to 31, and how many days the month has. A day beyond the calendar is the 15th of 30.
+    #[must_use]
+    pub fn of_month(self) -> (u8, u8) {
+        let both = |date: Date| (date.day().unsigned_abs(), date.days_in_month().unsigned_abs());
+        self.date().map_or((15, 30), both)
+    }
+
     /// The day as ISO-8601, e.g. `2026-03-01`.
     #[must_use]
     pub fn iso(self) -> String {

@@ -100,7 +100,17 @@ fn run_late(
     (seed, late): (u64, f64),
     change: impl Fn(usize, usize, i32) -> f64,
 ) -> Fleet {
-    let policy = Arc::new(Compiled::parse("fleet.toml", POLICY).expect("a good policy"));
+    run_by(POLICY, days, (seed, late), change)
+}
+
+/// The same, by another policy.
+fn run_by(
+    policy: &str,
+    days: i32,
+    (seed, late): (u64, f64),
+    change: impl Fn(usize, usize, i32) -> f64,
+) -> Fleet {
+    let policy = Arc::new(Compiled::parse("fleet.toml", policy).expect("a good policy"));
     let core = Core::new(Arc::clone(&policy));
     let mut fleet = Fleet {
         state: MemoryState::default(),
@@ -236,6 +246,28 @@ fn a_fifth_that_declines_is_not_the_cohort_and_all_that_decline_are() {
     // Half of them would be alarmed if each declined by itself.
     let alarms = all.alarmed_within(220, 290);
     assert!(alarms <= ACCOUNTS / 6, "{alarms} are alarmed by what all do");
+}
+
+/// Two signals of a third of the accounts stand still in the last three days of every month.
+#[test]
+fn what_an_account_does_at_the_end_of_every_month_is_its_habit() {
+    let closes_books = |account: usize, signal: usize, day: i32| {
+        let (of_month, days) = START.plus(day).of_month();
+        let at_the_end = of_month + 3 > days;
+        if account % 3 == 0 && signal < 2 && at_the_end { 0.05 } else { 1.0 }
+    };
+    let found = |policy: &str| {
+        let budget = "[corroboration]\nfalse_high_per_year = 1.0\n[calibration]\nlearn = false\n";
+        let fleet = run_by(&[POLICY, budget, policy].concat(), 240, (8, 0.0), closes_books);
+        fleet.alarmed.iter().filter(|(account, day)| account % 3 == 0 && *day > 130).count()
+    };
+    let (known, unknown) = (found(""), found("[models]\nmonths = false\n"));
+    // Three months tell the habits of most accounts from chance, not of all: the smallest have too little to show.
+    assert!(unknown >= 30, "{unknown}");
+    assert!(
+        known * 3 <= unknown * 2,
+        "{known} urgent alerts, {unknown} where months are all alike"
+    );
 }
 
 #[test]

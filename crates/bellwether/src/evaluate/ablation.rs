@@ -25,7 +25,7 @@ enum About {
 }
 
 /// A piece, what the policy says without it, and what it is about. A new switch is one line here.
-const SWITCHES: [(&str, &str, About); 10] = [
+const SWITCHES: [(&str, &str, About); 12] = [
     ("everything on", "", About::All),
     ("a group alone may explain a set", "corroboration.beyond_one = [0.0, 0.0, 0.0]", About::Days),
     ("groups that share events count each", "corroboration.shared_events = 1.0", About::Days),
@@ -33,6 +33,8 @@ const SWITCHES: [(&str, &str, About); 10] = [
     ("no test of declines", "corroboration.shares = [0.47, 0.53, 0.0]", About::Days),
     ("no view of cohorts (fleet alert, day factor)", "fleet.accounts_min = 1000000", About::Days),
     ("alerts are not held while the fleet deviates", "fleet.hold_hours = 0", About::Days),
+    ("months have no edges", "models.months = false", About::Days),
+    ("days are judged at their close only", "models.intraday = false", About::Days),
     ("onsets are not dated by a changepoint", "models.onset = false", About::Days),
     ("an alert may open again at once", "alerts.refractory_days = 0", About::Days),
     (
