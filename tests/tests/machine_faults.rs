@@ -119,13 +119,14 @@ fn a_disk_that_fails_stops_cleanly_and_resumes() {
     let mut running = disk.start(&app);
     wait_for_share(&app, &mut running, total, 2);
     disk.fail("sync");
-    // The last flush fails, which loses nothing, and is said.
-    assert_eq!(running.terminate(LIMIT).code(), Some(0), "{}", running.stderr());
-    assert!(
-        running.stderr().contains("closing the partition's state failed"),
-        "{}",
-        running.stderr()
-    );
+    // The last flush fails, which loses nothing, and is said; unless one at work met the disk first.
+    let code = running.terminate(LIMIT).code();
+    let said = match code {
+        Some(0) => "closing the partition's state failed",
+        _ => "Input/output error",
+    };
+    let stderr = running.stderr();
+    assert!(matches!(code, Some(0 | 1)) && stderr.contains(said), "{code:?}: {stderr}");
     disk.mend();
 
     for (bulk, (tenths, fault)) in [(4, "sync"), (6, "write")].into_iter().enumerate() {
