@@ -18,6 +18,7 @@ use crate::calendar::{Span, masked_days};
 use crate::chance::Own;
 use crate::event::{OutcomeKind, Profile};
 use crate::forecast::{Forecast, Limits};
+use crate::standing::Line;
 use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
 use crate::intraday::{STATE_BYTES_MAX, Watch};
@@ -179,6 +180,8 @@ pub struct Changed {
     pub activity: BTreeSet<ActivityKey>,
     /// The row of its own findings.
     pub own: bool,
+    /// The row of how it stands.
+    pub standing: bool,
     /// These watched signals; one that is no longer in the account is to be deleted.
     pub watched: BTreeSet<SignalKey>,
 }
@@ -189,6 +192,7 @@ impl Changed {
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
         let derived = self.masked || self.changes || self.own || self.forecast;
+        let derived = derived || self.standing;
         self.hot || self.history || self.profile || derived || rows
     }
 }
@@ -216,8 +220,18 @@ pub struct Account {
     pub watched: BTreeMap<SignalKey, Watched>,
     /// Its own findings, once it was judged.
     pub own: Option<Own>,
+    /// The lines of a learned score that are no signals; none under expert weights.
+    pub standing: Vec<Line>,
     /// What changed since the account was read.
     pub changed: Changed,
+}
+
+/// The profile's segment, else what events said.
+pub(crate) fn segment<'a>(
+    profile: Option<&'a Profile>,
+    said: &'a Option<String>,
+) -> Option<&'a str> {
+    profile.and_then(|profile| profile.segment.as_deref()).or(said.as_deref())
 }
 
 impl Account {
@@ -235,6 +249,7 @@ impl Account {
             activity: BTreeMap::new(),
             watched: BTreeMap::new(),
             own: None,
+            standing: Vec::new(),
             changed: Changed::default(),
         }
     }
@@ -252,10 +267,7 @@ impl Account {
     /// Segment: the profile's, else what events said.
     #[must_use]
     pub fn segment(&self) -> Option<&str> {
-        self.profile
-            .as_ref()
-            .and_then(|profile| profile.segment.as_deref())
-            .or(self.hot.segment.as_deref())
+        segment(self.profile.as_ref(), &self.hot.segment)
     }
 
     /// The masked days as bits seen from `day`: bit 0 is `day`, bit d the d-th day before it.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::absence::{judge_absence, quiet_evidence};
-use crate::account::{Account, ActivityKey, SignalKey, SignalState};
+use crate::account::{Account, ActivityKey, SignalKey, SignalState, segment};
 use crate::calendar::{WEEK_MASKED_MAX, carried, carried_values, without};
 use crate::chance::Own;
 use crate::cohort::Cohorts;
@@ -23,7 +23,7 @@ use crate::scan::{Finding, Lane, Law};
 use crate::score::{Context, Reading, is_presence};
 use crate::step::Core;
 use crate::time::{Day, MINUTE_MS, Millis};
-use crate::{alert, forecast, publish, rebaseline};
+use crate::{alert, forecast, publish, rebaseline, standing};
 
 /// Days after its last interaction for which a run of interactions still counts.
 const STREAK_DAYS: i32 = 14;
@@ -93,6 +93,7 @@ pub(crate) fn judge_day(
         judge_signal(core, account, index, day, &distinct);
     }
     context(core, account, day.max(account.hot.activity.newest));
+    standing::renew(core, account, day);
     publish::rescore(account, &core.policy);
     account.hot.today_ends_at = account.zone().day_start(day.plus(2));
     account.changed.hot = true;
@@ -206,7 +207,7 @@ fn history_days(account: &Account) -> usize {
     account.history.rings.first().map_or(0, |(_, ring)| ring.len())
 }
 
-fn tenure_days(account: &Account, day: Day) -> f64 {
+pub(crate) fn tenure_days(account: &Account, day: Day) -> f64 {
     let zone = account.zone();
     let seen = account.hot.first_event_at.map(|at| zone.day(at));
     let started = account.profile.as_ref().and_then(|profile| profile.started_on);
@@ -360,7 +361,7 @@ fn mean(totals: &DayTotals) -> f64 {
     totals.sum_micros as f64 / MICROS / f64::from(totals.count.max(1))
 }
 
-fn rows(
+pub(crate) fn rows(
     activity: &BTreeMap<ActivityKey, Activity>,
     key: SignalKey,
 ) -> impl Iterator<Item = &Activity> {
@@ -510,7 +511,8 @@ fn judge_signal(
         (Some(found), _) => Some(found),
         (None, streak) => streak,
     };
-    refresh_points(core, signal, state, day);
+    let cohort = segment(account.profile.as_ref(), &account.hot.segment).unwrap_or_default();
+    refresh_points(core, cohort, signal, state, day);
 }
 
 /// What a signal says with what its members say one by one: the surer of the two speaks, and who went quiet is named.
@@ -585,7 +587,13 @@ pub(crate) fn rolling_value(signal: &Signal, state: &SignalState, day: Day) -> O
 }
 
 /// Sets a signal's points from its rolling value: O(1). `day` is the newest closed day.
-pub(crate) fn refresh_points(core: &Core, signal: &Signal, state: &mut SignalState, day: Day) {
+pub(crate) fn refresh_points(
+    core: &Core,
+    cohort: &str,
+    signal: &Signal,
+    state: &mut SignalState,
+    day: Day,
+) {
     let value = rolling_value(signal, state, day);
     state.observed = value.or(state.observed);
     state.points = match (value, state.baseline) {
@@ -595,7 +603,7 @@ pub(crate) fn refresh_points(core: &Core, signal: &Signal, state: &mut SignalSta
             // A longer window may be surer than the last week, where both point the same way.
             let closed = state.evidence.as_ref().map_or(0.0, |evidence| evidence.z);
             let z = if closed * now > 0.0 && closed.abs() > now.abs() { closed } else { now };
-            core.scorer.signal(signal, &Reading { value, baseline, z }, &core.policy)
+            core.scorer.signal(cohort, signal, &Reading { value, baseline, z }, &core.policy)
         }
         _ => Points::ZERO,
     };
@@ -622,7 +630,8 @@ fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
         weeks: u16::try_from(history / 7).unwrap_or(u16::MAX),
     });
     let counted = absence.filter(|absence| absence.counts && !back);
-    state.points = counted.map_or(Points::ZERO, |absence| core.scorer.absence(signal, absence.z));
+    let cohort = segment(account.profile.as_ref(), &account.hot.segment).unwrap_or_default();
+    state.points = counted.map_or(Points::ZERO, |absence| core.scorer.absence(cohort, signal, absence.z));
     state.evidence = counted
         .filter(|absence| absence.z.abs() >= core.policy.deviation.z_support)
         .map(|absence| Evidence {

@@ -34,6 +34,7 @@ pub mod rebaseline;
 pub mod reject;
 pub mod scan;
 pub mod score;
+pub mod standing;
 pub mod state;
 pub mod stats;
 pub mod step;

@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::history::RING_DAYS;
 use crate::intraday::Settings;
 use crate::output::Category;
+use crate::score::Scale;
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 
 /// The default policy: a B2B software product with signals of all five categories.
@@ -516,6 +517,18 @@ pub struct Compiled {
     version: String,
     findings: u64,
     keys: Vec<SignalKey>,
+}
+
+impl Compiled {
+    /// The same policy on the scale of a scorecard.
+    #[must_use]
+    pub fn scaled(&self, scale: &Scale) -> Compiled {
+        let mut scaled = self.clone();
+        scaled.policy.score.base_points = scale.base;
+        scaled.policy.score.healthy_min = scale.healthy_min;
+        scaled.policy.score.at_risk_below = scale.at_risk_below;
+        scaled
+    }
 }
 
 impl std::ops::Deref for Compiled {

@@ -28,6 +28,7 @@ fn raw(account: &Account, policy: &Compiled) -> Points {
     base(policy)
         + account.hot.signals.iter().map(|state| state.points).sum()
         + account.hot.context_points.iter().copied().sum()
+        + account.standing.iter().map(|line| line.points).sum()
 }
 
 /// Sets the score from the lines.
@@ -76,6 +77,7 @@ fn remember_published(account: &mut Account, policy: &Compiled) {
     for state in &mut hot.signals {
         state.published = state.points;
     }
+    crate::standing::remember_published(account);
 }
 
 fn score_changed(
@@ -124,6 +126,10 @@ fn movements(account: &Account, policy: &Compiled) -> Vec<Movement> {
         let (now, before) = (hot.context_points[index], hot.context_published[index]);
         lines.push(((*name).to_owned(), Some(*category), now, before));
     }
+    for line in &account.standing {
+        let name = line.of.as_str().to_owned();
+        lines.push((name, Some(line.of.category()), line.points, line.published));
+    }
     let raw_before: Points = lines.iter().map(|line| line.3).sum();
     let clip_before = hot.published_score.map_or(Points::ZERO, |score| score - raw_before);
     lines.push(("clip".to_owned(), None, hot.score - raw(account, policy), clip_before));
@@ -146,6 +152,9 @@ fn sub_scores_of(account: &Account, policy: &Compiled) -> Vec<SubScore> {
     }
     for ((_, category, _), points) in CONTEXT_LINES.iter().zip(account.hot.context_points) {
         *sums.entry(*category).or_default() += points;
+    }
+    for line in &account.standing {
+        *sums.entry(line.of.category()).or_default() += line.points;
     }
     sub_scores(&sums, policy)
 }
@@ -177,6 +186,12 @@ pub fn contributions(account: &Account, policy: &Compiled) -> Vec<Contribution> 
         lines.push(Contribution {
             observed: crate::close::context_value(account, index),
             ..plain(name, Some(*category), hot.context_points[index], unit)
+        });
+    }
+    for line in &account.standing {
+        lines.push(Contribution {
+            observed: line.observed,
+            ..plain(line.of.as_str(), Some(line.of.category()), line.points, line.of.unit())
         });
     }
     let clipped = hot.score - raw(account, policy);

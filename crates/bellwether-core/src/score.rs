@@ -10,6 +10,7 @@ use crate::account::StoredBaseline;
 use crate::output::{Band, Category, SubScore};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Policy, Signal};
+use crate::standing::{Standing, Trait};
 
 /// What a scorer knows of a signal at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,19 +43,45 @@ pub const CONTEXT_LINES: [(&str, Category, &str); 3] = [
     ("tenure", Category::Relationship, "days as a customer"),
 ];
 
+/// Where the ends and the middle of a scale lie, in points.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    /// The base line.
+    pub base: f64,
+    /// A score of at least this is healthy.
+    pub healthy_min: f64,
+    /// A score below this is at risk.
+    pub at_risk_below: f64,
+}
+
 /// Turns readings into points. Implementations are pure, additive and monotone.
 pub trait Scorer: std::fmt::Debug + Send + Sync {
     /// Version of the model, for the records that it produced.
     fn version(&self) -> &str;
 
-    /// Points of one signal.
-    fn signal(&self, signal: &Signal, reading: &Reading, policy: &Policy) -> Points;
+    /// Its own scale; none: that of the policy.
+    fn scale(&self) -> Option<Scale> {
+        None
+    }
+
+    /// Points of one signal of an account of a cohort.
+    fn signal(&self, cohort: &str, signal: &Signal, reading: &Reading, policy: &Policy) -> Points;
 
     /// Points of an absence, for signals of presence; `z` as in [`crate::absence::Absence`].
-    fn absence(&self, signal: &Signal, z: f64) -> Points;
+    fn absence(&self, cohort: &str, signal: &Signal, z: f64) -> Points;
 
     /// Points of recency, frequency and tenure.
     fn context(&self, context: &Context, policy: &Policy) -> [Points; 3];
+
+    /// Days within which the outcome lies that a learned scorecard predicts; none: it knows no [`Standing`].
+    fn horizon_days(&self) -> Option<u32> {
+        None
+    }
+
+    /// Points of how an account stands, for each trait that the scorecard knows.
+    fn standing(&self, _cohort: &str, _standing: &Standing) -> Vec<(Trait, Points)> {
+        Vec::new()
+    }
 }
 
 /// The scorecard of the policy's expert weights.
@@ -69,12 +96,10 @@ fn confidence(z: f64) -> f64 {
     ((z.abs() - CONFIDENCE_FROM) / CONFIDENCE_SPAN).clamp(0.0, 1.0)
 }
 
-impl Scorer for ExpertScorecard {
-    fn version(&self) -> &'static str {
-        "expert"
-    }
-
-    fn signal(&self, signal: &Signal, reading: &Reading, policy: &Policy) -> Points {
+/// What a reading says for an account by an expert's measure, as a share of the signal's weight: -1 (as bad as it gets) to
+/// `score.upside_share`.
+#[must_use]
+pub fn strength(signal: &Signal, reading: &Reading, policy: &Policy) -> f64 {
         let level = reading.baseline.level;
         let shift = reading.value - level;
         let bad = match signal.direction {
@@ -84,15 +109,27 @@ impl Scorer for ExpertScorecard {
         // The change is relative to the level, or to the spread where the level is about nothing.
         let scale = level.abs().max(reading.baseline.spread).max(1e-9);
         let effect = (shift.abs() / scale * 100.0 / signal.effect_full_pct).min(1.0);
-        let strength = signal.weight * effect * confidence(reading.z);
-        Points::from_f64(if bad { -strength } else { strength * policy.score.upside_share })
+        let strength = effect * confidence(reading.z);
+        if bad { -strength } else { strength * policy.score.upside_share }
+}
+
+/// What an absence says, in the same measure: -1 to 0.
+#[must_use]
+pub fn absence_strength(z: f64) -> f64 {
+    if z >= 0.0 { 0.0 } else { -confidence(z) }
+}
+
+impl Scorer for ExpertScorecard {
+    fn version(&self) -> &'static str {
+        "expert"
     }
 
-    fn absence(&self, signal: &Signal, z: f64) -> Points {
-        if z >= 0.0 {
-            return Points::ZERO;
-        }
-        Points::from_f64(-signal.weight * confidence(z))
+    fn signal(&self, _cohort: &str, signal: &Signal, reading: &Reading, policy: &Policy) -> Points {
+        Points::from_f64(signal.weight * strength(signal, reading, policy))
+    }
+
+    fn absence(&self, _cohort: &str, signal: &Signal, z: f64) -> Points {
+        Points::from_f64(signal.weight * absence_strength(z))
     }
 
     fn context(&self, context: &Context, policy: &Policy) -> [Points; 3] {
@@ -166,7 +203,7 @@ mod tests {
         fn worse_readings_never_earn_points(level in 0.0f64..1e6, low in 0.0f64..3.0, step in 0.0f64..3.0) {
             let policy = Compiled::default_policy();
             for signal in policy.signals.iter().filter(|signal| !is_presence(signal)) {
-                let at = |factor: f64| ExpertScorecard.signal(signal, &reading(level * factor, level), &policy);
+                let at = |factor: f64| ExpertScorecard.signal("", signal, &reading(level * factor, level), &policy);
                 let (better, worse) = match signal.direction {
                     Direction::Down => (at(low + step), at(low)),
                     Direction::Up => (at(low), at(low + step)),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bellwether_detect::Guarded;
 
-use crate::account::{Account, ActivityKey, Backfill, SignalState};
+use crate::account::{Account, ActivityKey, Backfill, SignalState, segment};
 use crate::calendar::Entry;
 use crate::close::{
     context, is_unjudged, judge_day, refresh_points, roll_day, rolling_value, take_evidence,
@@ -109,6 +109,16 @@ impl Core {
     #[must_use]
     pub fn new(policy: Arc<Compiled>) -> Core {
         Core::with_models(policy, Arc::new(RobustDetector), Arc::new(ExpertScorecard))
+    }
+
+    /// The same engine with another scorecard, on its scale.
+    #[must_use]
+    pub fn scored_by(self, scorer: Arc<dyn Scorer>) -> Core {
+        let policy = match scorer.scale() {
+            Some(scale) => Arc::new(self.policy.scaled(&scale)),
+            None => self.policy,
+        };
+        Core { policy, scorer, ..self }
     }
 
     /// An engine with other models.
@@ -689,7 +699,8 @@ impl Core {
                     evidence_changed = true;
                 }
             }
-            refresh_points(self, signal, state, closed);
+            let cohort = segment(account.profile.as_ref(), &account.hot.segment);
+            refresh_points(self, cohort.unwrap_or_default(), signal, state, closed);
         }
         context(self, account, today);
         publish::rescore(account, &self.policy);

@@ -16,5 +16,6 @@ mod newton;
 pub mod random;
 pub mod resample;
 pub mod scorecard;
+pub mod scorer;
 mod solve;
 pub mod transform;

@@ -23,6 +23,9 @@ pub struct Scorecard {
     pub calibration: Calibration,
 }
 
+/// Points that double the odds, unless a scorecard says otherwise.
+pub const DOUBLING: f64 = 10.0;
+
 /// Score of the base odds.
 pub const BASE: Points = Points(5_000);
 
@@ -46,13 +49,17 @@ impl Scorecard {
         scored.map(|feature| feature.name.as_str())
     }
 
+    /// Log-odds of leaving as points: one rounding, so that whoever adds lines adds the same ones.
+    #[must_use]
+    pub fn points(&self, log_odds: f64) -> Points {
+        Points::from_f64(-log_odds * self.doubling / std::f64::consts::LN_2)
+    }
+
     /// Scores an account of a cohort by its readings; NaN is missing.
     #[must_use]
     pub fn score(&self, cohort: &str, readings: &[f64]) -> Scored {
         let odds = self.model.log_odds(cohort, readings);
-        let per_log_odds = self.doubling / std::f64::consts::LN_2;
-        let lines: Vec<Points> =
-            odds.features.iter().map(|moved| Points::from_f64(-moved * per_log_odds)).collect();
+        let lines: Vec<Points> = odds.features.iter().map(|&moved| self.points(moved)).collect();
         let raw = BASE + lines.iter().copied().sum();
         let score = raw.clamp(Points::SCORE_MIN, Points::SCORE_MAX);
         let risk = probability(self.calibration.apply(odds.total()));

@@ -12,6 +12,7 @@
 //! | `A` account `00` `07` | [`Forecast`](bellwether_core::forecast::Forecast) |
 //! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
 //! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
+//! | `A` account `00` `12` | lines of a learned score: [`Line`](bellwether_core::standing::Line)s |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `E` entry id | [`Entry`](bellwether_core::calendar::Entry) of the calendar |
 //! | `D` `01` cohort `00` day (i64, sortable) | [`CohortDay`](bellwether_core::cohort::CohortDay) |
@@ -50,6 +51,7 @@ const KIND_ACTIVITY: u8 = 4;
 const KIND_OLDER: u8 = 5;
 const KIND_WATCHED: u8 = 6;
 const KIND_OWN: u8 = 0x10;
+const KIND_STANDING: u8 = 0x12;
 const KIND_MASKED: u8 = 8;
 const KIND_CHANGES: u8 = 9;
 const KIND_FORECAST: u8 = 7;
@@ -90,6 +92,7 @@ pub(crate) enum AccountRow {
     Older,
     Watched(SignalKey),
     Own,
+    Standing,
     Masked,
     Changes,
     Forecast,
@@ -202,6 +205,7 @@ impl AccountRow {
             AccountRow::Profile => key.push(KIND_PROFILE),
             AccountRow::Older => key.push(KIND_OLDER),
             AccountRow::Own => key.push(KIND_OWN),
+            AccountRow::Standing => key.push(KIND_STANDING),
             AccountRow::Masked => key.push(KIND_MASKED),
             AccountRow::Changes => key.push(KIND_CHANGES),
             AccountRow::Forecast => key.push(KIND_FORECAST),
@@ -228,6 +232,7 @@ impl AccountRow {
             AccountRow::Older => "a row of older history",
             AccountRow::Watched(_) => "a row of a watched signal",
             AccountRow::Own => "a row of own findings",
+            AccountRow::Standing => "a row of a learned score",
             AccountRow::Masked => "a row of masked days",
             AccountRow::Changes => "a row of changes of level",
             AccountRow::Forecast => "a forecast row",
@@ -243,6 +248,7 @@ impl AccountRow {
             | AccountRow::Older
             | AccountRow::Changes
             | AccountRow::Own
+            | AccountRow::Standing
             | AccountRow::Forecast => 1,
             AccountRow::Profile | AccountRow::Masked => 2,
             // One for each value of something, too.
@@ -257,6 +263,7 @@ impl AccountRow {
             [KIND_PROFILE] => Some(AccountRow::Profile),
             [KIND_OLDER] => Some(AccountRow::Older),
             [KIND_OWN] => Some(AccountRow::Own),
+            [KIND_STANDING] => Some(AccountRow::Standing),
             [KIND_MASKED] => Some(AccountRow::Masked),
             [KIND_CHANGES] => Some(AccountRow::Changes),
             [KIND_FORECAST] => Some(AccountRow::Forecast),

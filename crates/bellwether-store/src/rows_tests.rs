@@ -20,6 +20,7 @@ use bellwether_core::intraday::Settings;
 use bellwether_core::output::{Band, Category, Evidence, Maturity, Severity, Transition};
 use bellwether_core::points::Points;
 use bellwether_core::rebaseline::{Change, Stage};
+use bellwether_core::standing::{Line, Trait};
 use bellwether_core::state::Clock;
 use bellwether_core::streams::Streams;
 use bellwether_core::time::{Day, Millis};
@@ -172,6 +173,14 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         days_back: 3,
         stage,
     });
+    let line = |of, observed, points| Line {
+        of,
+        observed,
+        points: Points(points),
+        published: Points(-3),
+    };
+    let lines = Trait::ALL.map(|of| line(of, Some(0.25), 120)).to_vec();
+    check_plain("standing", &[lines, vec![line(Trait::Trend, None, 0)]].concat());
     check_plain("changes", &changes.to_vec());
     check_plain("masked", &vec![holiday]);
     let limits = Limits { low: 0.0, expected: 41.5, high: 1.0e15 };
@@ -307,6 +316,7 @@ fn keys_keep_their_bytes() {
     let watched = AccountRow::Watched(SignalKey(0x0102_0304));
     assert_eq!(watched.key(&id), b"Aacme\x00\x06\x01\x02\x03\x04");
     assert_eq!(AccountRow::Own.key(&id), b"Aacme\x00\x10");
+    assert_eq!(AccountRow::Standing.key(&id), b"Aacme\x00\x12");
     assert_eq!(AccountRow::Masked.key(&id), b"Aacme\x00\x08");
     assert_eq!(AccountRow::Changes.key(&id), b"Aacme\x00\x09");
     assert_eq!(calendar_key(&EventId::new("xmas").expect("an identifier")), b"Exmas");
@@ -392,7 +402,7 @@ proptest! {
                 prop_assert!(cohort.as_slice() >= COHORTS_BEGIN && cohort.as_slice() < COHORTS_END);
             }
         }
-        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Watched(SignalKey(signal)), AccountRow::Masked, AccountRow::Changes];
+        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Standing, AccountRow::Watched(SignalKey(signal)), AccountRow::Masked, AccountRow::Changes];
         for row in rows.into_iter().chain([AccountRow::Activity(activity)]) {
             let key = row.key(&id);
             prop_assert!(key.starts_with(&account_prefix(&id)) && key < account_end(&id));

@@ -208,6 +208,10 @@ impl Touched {
             let own = account.and_then(|account| account.own.as_ref());
             rows.insert(AccountRow::Own.key(id), own.map(rows::encode));
         }
+        if self.changed.standing {
+            let lines = account.map(|account| &account.standing).filter(|all| !all.is_empty());
+            rows.insert(AccountRow::Standing.key(id), lines.map(rows::encode));
+        }
         if self.changed.masked {
             let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
             rows.insert(AccountRow::Masked.key(id), masked.map(rows::encode));
@@ -551,6 +555,7 @@ impl State for Store {
         touched.changed.history |= changed.history;
         touched.changed.profile |= changed.profile;
         touched.changed.own |= changed.own;
+        touched.changed.standing |= changed.standing;
         touched.changed.masked |= changed.masked;
         touched.changed.changes |= changed.changes;
         touched.changed.forecast |= changed.forecast;
@@ -588,7 +593,7 @@ impl State for Store {
             (touched.changed.hot, touched.changed.history) = (true, true);
             (touched.changed.profile, touched.changed.own) = (true, true);
             (touched.changed.masked, touched.changed.changes) = (true, true);
-            touched.changed.forecast = true;
+            (touched.changed.forecast, touched.changed.standing) = (true, true);
         } else {
             touched.changed = Changed::default();
         }

@@ -170,6 +170,7 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
         | AccountRow::Watched(_)
         | AccountRow::Masked
         | AccountRow::Own
+        | AccountRow::Standing
         | AccountRow::Changes => body(row.name(), value).map(drop),
         AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) => {
             version(row.name(), value).map(drop)

@@ -157,6 +157,8 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
     if number.is_multiple_of(6) {
         account.own = (!number.is_multiple_of(12)).then(|| Own::since(Day(i32::from(number))));
         account.changed.own = true;
+        account.standing = (0..number / 30).map(line).collect();
+        account.changed.standing = true;
     }
     if number.is_multiple_of(11) {
         let days = i32::from(number / 20);
@@ -180,6 +182,11 @@ fn change(day: i32) -> LevelChange {
     let (since, found) = (Day(day - 9), Day(day - 8));
     let (before, after, risk, held) = (2.0, 1.0, true, true);
     LevelChange { signal, since, found, before, after, risk, held, days_back: 7, stage }
+}
+
+fn line(number: u8) -> Line {
+    let (observed, points, published) = (None, Points(number.into()), Points(2));
+    Line { of: Trait::Trend, observed, points, published }
 }
 
 fn profile(id: &AccountId, number: u8) -> Profile {

@@ -7,6 +7,7 @@ use bellwether_core::calendar::{Entry, Span};
 use bellwether_core::chance::Own;
 use bellwether_core::cohort::CohortRow;
 use bellwether_core::forecast::Forecast;
+use bellwether_core::standing::Line;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
 use bellwether_core::rebaseline::Change;
@@ -119,6 +120,9 @@ impl Store {
                 AccountRow::Profile => {
                     contents.profiles += 1;
                     digest.row(&key, &rows::decode::<Profile>(kind.name(), &value)?);
+                }
+                AccountRow::Standing => {
+                    drop(rows::decode::<Vec<Line>>(kind.name(), &value)?);
                 }
                 AccountRow::Own => drop(rows::decode::<Own>(kind.name(), &value)?),
                 AccountRow::Masked => {

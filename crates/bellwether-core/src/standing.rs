@@ -1,0 +1,231 @@
+//! How an account stands: what ranks risk, by its own days alone, for a learned scorecard.
+//!
+//! Deviations say what changed; level, trend, breadth and age say who leaves (`Scorer::horizon_days`). All windows scale with the horizon
+//! of the outcome: half of it, the whole and twice it are the half-lives of exponentially weighted means, over the 128 days that are
+//! kept. Readings are made when a day is judged, of closed days only; what is not known is missing, not zero.
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::{Account, SignalKey};
+use crate::calendar::without;
+use crate::close::{rows, tenure_days};
+use crate::expect::is_count;
+use crate::history::{Ring, mask};
+use crate::output::Category;
+use crate::points::Points;
+use crate::policy::{Aggregate, Compiled};
+use crate::step::Core;
+use crate::time::Day;
+
+/// One way in which accounts differ in how they stand. The order is that of persisted rows: new ones come last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trait {
+    /// Share of active days, half-life of half a horizon: 0 to 1.
+    Activity,
+    /// The same with a half-life of one horizon: 0 to 1.
+    Habit,
+    /// Mean logarithm of daily counts, half-life of half a horizon, minus that of two horizons; averaged over the counted signals.
+    Trend,
+    /// Distinct members active in the last 84 days.
+    Members,
+    /// Days as a customer.
+    Maturity,
+}
+
+impl Trait {
+    /// All, in their order.
+    pub const ALL: [Trait; 5] =
+        [Trait::Activity, Trait::Habit, Trait::Trend, Trait::Members, Trait::Maturity];
+
+    /// Its name in explanations and models.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trait::Activity => "activity",
+            Trait::Habit => "habit",
+            Trait::Trend => "trend",
+            Trait::Members => "members",
+            Trait::Maturity => "maturity",
+        }
+    }
+
+    /// The unit of its readings.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Trait::Activity | Trait::Habit => "share of active days",
+            Trait::Trend => "change of mean log daily count",
+            Trait::Members => "members active in 12 weeks",
+            Trait::Maturity => "days as a customer",
+        }
+    }
+
+    /// The category that its line belongs to.
+    #[must_use]
+    pub fn category(self) -> Category {
+        match self {
+            Trait::Activity | Trait::Habit | Trait::Trend => Category::Engagement,
+            Trait::Members => Category::Adoption,
+            Trait::Maturity => Category::Relationship,
+        }
+    }
+}
+
+/// Days within which a member counts as active.
+const MEMBER_DAYS: u32 = 84;
+
+/// Readings in the order of [`Trait::ALL`]; NaN is missing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing(pub [f64; Trait::ALL.len()]);
+
+impl Standing {
+    /// What of is known.
+    #[must_use]
+    pub fn get(&self, of: Trait) -> f64 {
+        self.0[of as usize]
+    }
+}
+
+/// A line of a learned score.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// What it is about.
+    pub of: Trait,
+    /// What was measured; none where it is missing.
+    pub observed: Option<f64>,
+    /// Points now.
+    pub points: Points,
+    /// Points in the last published record.
+    pub published: Points,
+}
+
+/// How an account stands at the end of `day`, its newest closed one, for an outcome within `horizon_days` (at least 1).
+#[must_use]
+pub fn standing(
+    account: &Account,
+    policy: &Compiled,
+    day: Day,
+    horizon_days: u32,
+) -> Standing {
+    let horizon = f64::from(horizon_days.max(1));
+    let [short, long, longest] = [horizon / 2.0, horizon, 2.0 * horizon];
+    Standing([
+        active_share(account, day, short),
+        active_share(account, day, long),
+        trend(account, policy, day, (short, longest)),
+        members(account, policy, day),
+        account.hot.first_event_at.map_or(f64::NAN, |_| tenure_days(account, day)),
+    ])
+}
+
+/// Share of active days since the first, the weight of a day halved every so many days. Announced days count neither way.
+fn active_share(account: &Account, day: Day, half_life_days: f64) -> f64 {
+    let Some(first) = account.hot.first_event_at.map(|at| account.zone().day(at)) else {
+        return f64::NAN;
+    };
+    let (bits, gone) = without(account.hot.activity.seen_from(day), account.masked_days(day));
+    let age = u32::try_from(day.since(first) + 1).unwrap_or(0).min(128);
+    let age = age - (gone & mask(age)).count_ones();
+    let (mut sum, mut weights) = (0.0, 0.0);
+    for back in 0..age {
+        let weight = (-f64::from(back) / half_life_days).exp2();
+        weights += weight;
+        sum += weight * f64::from(u8::from(bits >> back & 1 == 1));
+    }
+    sum / weights
+}
+
+/// By how much the counts of late differ from those of long, over the counted signals that have history.
+fn trend(account: &Account, policy: &Compiled, day: Day, (short, long): (f64, f64)) -> f64 {
+    let masked = account.masked_days(day);
+    let (mut sum, mut signals) = (0.0, 0.0);
+    for (index, signal) in policy.signals.iter().enumerate() {
+        let (Some((_, ring)), Some(state)) =
+            (account.history.rings.get(index), account.hot.signals.get(index))
+        else {
+            continue;
+        };
+        let Some(first) = state.first_day.filter(|_| is_count(signal)) else { continue };
+        let age = usize::try_from(day.since(first) + 1).unwrap_or(0).min(ring.len());
+        let mean = |half_life| mean_log(ring, masked, age, half_life);
+        let moved = mean(short) - mean(long);
+        if moved.is_finite() {
+            sum += moved;
+            signals += 1.0;
+        }
+    }
+    sum / signals
+}
+
+fn mean_log(ring: &Ring, masked: u128, age: usize, half_life_days: f64) -> f64 {
+    let (mut sum, mut weights) = (0.0, 0.0);
+    for back in 0..age {
+        let is_masked = back < 128 && masked >> back & 1 == 1;
+        let Some(count) = ring.back(back).filter(|count| count.is_finite() && !is_masked) else {
+            continue;
+        };
+        let weight = (-(back as f64) / half_life_days).exp2();
+        weights += weight;
+        sum += weight * count.max(0.0).ln_1p();
+    }
+    sum / weights
+}
+
+/// Distinct members, of the signal that counts them most widely; missing where no signal counts members.
+fn members(account: &Account, policy: &Compiled, day: Day) -> f64 {
+    let counted = policy.signals.iter().zip(policy.keys());
+    let counted = counted.filter(|(signal, _)| signal.aggregate == Aggregate::DistinctMembers);
+    counted.map(|(_, &key)| active_members(account, key, day)).fold(f64::NAN, f64::max)
+}
+
+fn active_members(account: &Account, key: SignalKey, day: Day) -> f64 {
+    let active = rows(&account.activity, key).filter(|row| row.seen_from(day) & mask(MEMBER_DAYS) != 0);
+    active.count() as f64
+}
+
+/// Renews the lines of an account whose `day` was judged.
+pub(crate) fn renew(core: &Core, account: &mut Account, day: Day) {
+    let Some(horizon_days) = core.scorer.horizon_days() else {
+        // Another scorecard was in force: its lines move back to nothing.
+        let left = account.standing.iter_mut().filter(|line| line.points != Points::ZERO);
+        for line in left {
+            (line.points, line.observed) = (Points::ZERO, None);
+            account.changed.standing = true;
+        }
+        return;
+    };
+    let standing = standing(account, &core.policy, day, horizon_days);
+    let cohort = account.segment().unwrap_or_default();
+    let points = core.scorer.standing(cohort, &standing);
+    let lines = Trait::ALL.into_iter().filter_map(|of| {
+        let published =
+            account.standing.iter().find(|line| line.of == of).map(|line| line.published);
+        let now = points.iter().find(|(known, _)| *known == of).map(|(_, points)| *points);
+        if now.is_none() && published.unwrap_or_default() == Points::ZERO {
+            return None;
+        }
+        Some(Line {
+            of,
+            observed: Some(standing.get(of)).filter(|value| value.is_finite()),
+            points: now.unwrap_or_default(),
+            published: published.unwrap_or_default(),
+        })
+    });
+    let lines: Vec<Line> = lines.collect();
+    if account.standing != lines {
+        account.standing = lines;
+        account.changed.standing = true;
+    }
+}
+
+/// After a record was published.
+pub(crate) fn remember_published(account: &mut Account) {
+    for line in &mut account.standing {
+        account.changed.standing |= line.published != line.points;
+        line.published = line.points;
+    }
+    let before = account.standing.len();
+    account.standing.retain(|line| line.observed.is_some() || line.points != Points::ZERO);
+    account.changed.standing |= account.standing.len() != before;
+}

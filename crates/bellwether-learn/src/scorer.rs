@@ -1,0 +1,105 @@
+//! A fitted scorecard at work in the engine.
+
+use std::collections::BTreeMap;
+
+use bellwether_core::points::Points;
+use bellwether_core::policy::{Policy, Signal};
+use bellwether_core::score::{Context, Reading, Scale, Scorer, absence_strength, strength};
+use bellwether_core::standing::{Standing, Trait};
+
+use crate::feature::{Role, SIGNAL_PREFIX};
+use crate::scorecard::{BASE, Scorecard};
+
+/// Odds of leaving, relative to the base odds of the cohort, from which an account is at risk; and those up to which it is healthy.
+const ODDS: (f64, f64) = (2.0, 0.5);
+
+/// A scorecard that the engine scores by.
+#[derive(Debug, Clone)]
+pub struct LearnedScorer {
+    version: String,
+    horizon_days: u32,
+    card: Scorecard,
+    signals: BTreeMap<String, Place>,
+    traits: Vec<(Trait, Place)>,
+}
+
+/// Where a feature stands in the model: its index, and that of its first segment.
+type Place = (usize, usize);
+
+impl LearnedScorer {
+    /// `version` names the model in every record; `horizon_days` (at least 1) is that of the outcome it predicts.
+    #[must_use]
+    pub fn new(version: &str, horizon_days: u32, card: Scorecard) -> LearnedScorer {
+        let (mut signals, mut traits, mut segment) = (BTreeMap::new(), Vec::new(), 0);
+        for (index, feature) in card.model.features.iter().enumerate() {
+            let place = (index, segment);
+            segment += feature.transform.segments();
+            if feature.role == Role::Base {
+                continue;
+            }
+            if let Some(name) = feature.name.strip_prefix(SIGNAL_PREFIX) {
+                signals.insert(name.to_owned(), place);
+            }
+            traits.extend(
+                Trait::ALL.into_iter().find(|of| of.as_str() == feature.name).map(|of| (of, place)),
+            );
+        }
+        LearnedScorer { version: version.to_owned(), horizon_days, card, signals, traits }
+    }
+
+    /// The line of one feature.
+    fn line(&self, cohort: &str, (index, first): Place, reading: f64) -> Points {
+        let part = self.card.model.cohort(cohort);
+        let Some(evidence) = self.card.model.features[index].transform.apply(reading) else {
+            return Points::ZERO;
+        };
+        let moved: f64 = evidence
+            .iter()
+            .enumerate()
+            .map(|(segment, u)| {
+                let segment = first + segment;
+                part.weights.segments[segment].value * (u - part.centre[segment])
+            })
+            .sum();
+        self.card.points(moved)
+    }
+
+    fn of_signal(&self, cohort: &str, signal: &Signal, strength: f64) -> Points {
+        let place = self.signals.get(&signal.name);
+        place.map_or(Points::ZERO, |&place| self.line(cohort, place, strength))
+    }
+}
+
+impl Scorer for LearnedScorer {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn scale(&self) -> Option<Scale> {
+        let at = |odds: f64| BASE.as_f64() - self.card.doubling * odds.log2();
+        let (at_risk_below, healthy_min) = (at(ODDS.0), at(ODDS.1));
+        Some(Scale { base: BASE.as_f64(), healthy_min, at_risk_below })
+    }
+
+    fn signal(&self, cohort: &str, signal: &Signal, reading: &Reading, policy: &Policy) -> Points {
+        self.of_signal(cohort, signal, strength(signal, reading, policy))
+    }
+
+    fn absence(&self, cohort: &str, signal: &Signal, z: f64) -> Points {
+        self.of_signal(cohort, signal, absence_strength(z))
+    }
+
+    /// What recency, frequency and tenure say is in how the account stands.
+    fn context(&self, _context: &Context, _policy: &Policy) -> [Points; 3] {
+        [Points::ZERO; 3]
+    }
+
+    fn horizon_days(&self) -> Option<u32> {
+        Some(self.horizon_days)
+    }
+
+    fn standing(&self, cohort: &str, standing: &Standing) -> Vec<(Trait, Points)> {
+        let line = |&(of, place): &(Trait, Place)| (of, self.line(cohort, place, standing.get(of)));
+        self.traits.iter().map(line).collect()
+    }
+}
