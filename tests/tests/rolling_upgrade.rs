@@ -18,15 +18,16 @@ fn start(app: &App, instance: &str, format: Option<u8>) -> Bellwether {
     Bellwether::spawn(command)
 }
 
-/// The formats in which rows of accounts are written in the state changelog. Profiles and older history have one.
+/// The formats in which those rows of accounts are written in the state changelog that have two: hot, history and activity rows.
 fn formats(app: &App) -> BTreeSet<u8> {
     let records = consume_all(app.bootstrap(), &app.topic("state_changelog"));
-    let of_account = |key: &[u8]| {
-        key.starts_with(b"A") && !key.ends_with(b"\x00\x03") && !key.ends_with(b"\x00\x05")
+    let has_two = |key: &[u8]| {
+        let kind = key.iter().position(|&byte| byte == 0).and_then(|end| key.get(end + 1));
+        key.starts_with(b"A") && matches!(kind, Some(1 | 2 | 4))
     };
     records
         .iter()
-        .filter(|record| record.key.as_deref().is_some_and(of_account))
+        .filter(|record| record.key.as_deref().is_some_and(has_two))
         .filter_map(|record| record.payload.as_ref()?.first().copied())
         .collect()
 }
