@@ -18,13 +18,13 @@ use crate::calendar::{Span, masked_days};
 use crate::chance::Own;
 use crate::event::{OutcomeKind, Profile};
 use crate::forecast::{Forecast, Limits};
-use crate::standing::Line;
 use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
 use crate::intraday::{STATE_BYTES_MAX, Watch};
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
 use crate::rebaseline::Change;
+use crate::standing::Line;
 use crate::streams::Streams;
 use crate::time::{Day, Millis, Zone};
 

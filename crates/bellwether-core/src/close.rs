@@ -631,7 +631,8 @@ fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
     });
     let counted = absence.filter(|absence| absence.counts && !back);
     let cohort = segment(account.profile.as_ref(), &account.hot.segment).unwrap_or_default();
-    state.points = counted.map_or(Points::ZERO, |absence| core.scorer.absence(cohort, signal, absence.z));
+    state.points =
+        counted.map_or(Points::ZERO, |absence| core.scorer.absence(cohort, signal, absence.z));
     state.evidence = counted
         .filter(|absence| absence.z.abs() >= core.policy.deviation.z_support)
         .map(|absence| Evidence {

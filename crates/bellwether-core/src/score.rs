@@ -100,17 +100,17 @@ fn confidence(z: f64) -> f64 {
 /// `score.upside_share`.
 #[must_use]
 pub fn strength(signal: &Signal, reading: &Reading, policy: &Policy) -> f64 {
-        let level = reading.baseline.level;
-        let shift = reading.value - level;
-        let bad = match signal.direction {
-            Direction::Down => shift < 0.0,
-            Direction::Up => shift > 0.0,
-        };
-        // The change is relative to the level, or to the spread where the level is about nothing.
-        let scale = level.abs().max(reading.baseline.spread).max(1e-9);
-        let effect = (shift.abs() / scale * 100.0 / signal.effect_full_pct).min(1.0);
-        let strength = effect * confidence(reading.z);
-        if bad { -strength } else { strength * policy.score.upside_share }
+    let level = reading.baseline.level;
+    let shift = reading.value - level;
+    let bad = match signal.direction {
+        Direction::Down => shift < 0.0,
+        Direction::Up => shift > 0.0,
+    };
+    // The change is relative to the level, or to the spread where the level is about nothing.
+    let scale = level.abs().max(reading.baseline.spread).max(1e-9);
+    let effect = (shift.abs() / scale * 100.0 / signal.effect_full_pct).min(1.0);
+    let strength = effect * confidence(reading.z);
+    if bad { -strength } else { strength * policy.score.upside_share }
 }
 
 /// What an absence says, in the same measure: -1 to 0.

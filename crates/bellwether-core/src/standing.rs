@@ -102,12 +102,7 @@ pub struct Line {
 
 /// How an account stands at the end of `day`, its newest closed one, for an outcome within `horizon_days` (at least 1).
 #[must_use]
-pub fn standing(
-    account: &Account,
-    policy: &Compiled,
-    day: Day,
-    horizon_days: u32,
-) -> Standing {
+pub fn standing(account: &Account, policy: &Compiled, day: Day, horizon_days: u32) -> Standing {
     let horizon = f64::from(horizon_days.max(1));
     let [short, long, longest] = [horizon / 2.0, horizon, 2.0 * horizon];
     Standing([
@@ -180,7 +175,8 @@ fn members(account: &Account, policy: &Compiled, day: Day) -> f64 {
 }
 
 fn active_members(account: &Account, key: SignalKey, day: Day) -> f64 {
-    let active = rows(&account.activity, key).filter(|row| row.seen_from(day) & mask(MEMBER_DAYS) != 0);
+    let active =
+        rows(&account.activity, key).filter(|row| row.seen_from(day) & mask(MEMBER_DAYS) != 0);
     active.count() as f64
 }
 

@@ -55,8 +55,7 @@ pub fn features(policy: &Policy) -> Vec<Feature> {
 fn of_signal(signal: &Signal, policy: &Policy) -> Feature {
     let upside = policy.score.upside_share.max(0.01);
     // An expert's points as log-odds.
-    let prior_mean =
-        signal.weight.max(0.0) * (1.0 + upside) * std::f64::consts::LN_2 / DOUBLING;
+    let prior_mean = signal.weight.max(0.0) * (1.0 + upside) * std::f64::consts::LN_2 / DOUBLING;
     Feature {
         name: format!("{SIGNAL_PREFIX}{}", signal.name),
         unit: "share of its weight".to_owned(),

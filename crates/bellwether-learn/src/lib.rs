@@ -18,4 +18,5 @@ pub mod resample;
 pub mod scorecard;
 pub mod scorer;
 mod solve;
+pub mod train;
 pub mod transform;

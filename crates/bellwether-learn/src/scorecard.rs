@@ -9,8 +9,8 @@ use bellwether_core::points::Points;
 use serde::{Deserialize, Serialize};
 
 use crate::calibrate::Calibration;
-use crate::feature::Role;
-use crate::fit::{Model, probability};
+use crate::feature::{Feature, Role};
+use crate::fit::{CohortModel, Model, probability};
 
 /// A model with its scale and calibration: all that scoring needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,7 +42,40 @@ pub struct Scored {
     pub risk: f64,
 }
 
+/// Why a scorecard cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its numbers do not fit together: fit it anew")]
+pub struct BadScorecard;
+
 impl Scorecard {
+    /// Checks a scorecard from outside: every part has a weight and a centre for each segment, and every number is finite.
+    ///
+    /// # Errors
+    /// [`BadScorecard`] otherwise.
+    pub fn check(&self) -> Result<(), BadScorecard> {
+        let segments: usize =
+            self.model.features.iter().map(|feature| feature.transform.segments()).sum();
+        let usable = |feature: &Feature| feature.transform.check().is_ok();
+        let whole = |part: &CohortModel| {
+            let weights = &part.weights.segments;
+            let numbers =
+                weights.iter().map(|weight| weight.value).chain(part.centre.iter().copied());
+            let finite = numbers.chain([part.weights.base.value]).all(f64::is_finite);
+            finite
+                && weights.len() == segments
+                && part.centre.len() == segments
+                && weights.iter().all(|weight| weight.value >= 0.0)
+        };
+        let mut parts = self.model.cohorts.values().chain([&self.model.global]);
+        let scale = [self.doubling, self.calibration.shift, self.calibration.slope];
+        let sound = scale.iter().all(|number| number.is_finite()) && self.doubling > 0.0;
+        if sound && self.model.features.iter().all(usable) && parts.all(whole) {
+            Ok(())
+        } else {
+            Err(BadScorecard)
+        }
+    }
+
     /// Names of the lines of a score.
     pub fn line_names(&self) -> impl Iterator<Item = &str> {
         let scored = self.model.features.iter().filter(|feature| feature.role == Role::Score);

@@ -2,10 +2,11 @@
 
 use bellwether_core::id::AccountId;
 use bellwether_core::points::Points;
+use bellwether_core::policy::Compiled;
 use bellwether_core::time::Millis;
 use bellwether_learn::calibrate::Calibration;
 use bellwether_learn::example::Example;
-use bellwether_learn::feature::{Feature, Role, standard};
+use bellwether_learn::feature::{Feature, Role, features};
 use bellwether_learn::fit::{FitError, FitOptions, Model, fit, probability};
 use bellwether_learn::random::Random;
 use bellwether_learn::scorecard::{BASE, Scorecard};
@@ -203,7 +204,7 @@ fn what_cannot_be_fitted_is_refused_by_name() {
 
 #[test]
 fn a_model_survives_its_storage() {
-    let model = fitted(&standard(), &[]);
+    let model = fitted(&features(&Compiled::default_policy()), &[]);
     let text = serde_json::to_string(&model).expect("JSON");
     assert_eq!(serde_json::from_str::<Model>(&text).expect("a model"), model);
 }

@@ -173,12 +173,8 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         days_back: 3,
         stage,
     });
-    let line = |of, observed, points| Line {
-        of,
-        observed,
-        points: Points(points),
-        published: Points(-3),
-    };
+    let line =
+        |of, observed, points| Line { of, observed, points: Points(points), published: Points(-3) };
     let lines = Trait::ALL.map(|of| line(of, Some(0.25), 120)).to_vec();
     check_plain("standing", &[lines, vec![line(Trait::Trend, None, 0)]].concat());
     check_plain("changes", &changes.to_vec());

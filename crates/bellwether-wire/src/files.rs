@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use apache_avro::Reader;
 use bellwether_core::calendar::Entry;
 use bellwether_core::event::{Event, Outcome, Profile};
-use bellwether_core::id::EventId;
+use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::Millis;
 use flate2::read::MultiGzDecoder;
@@ -234,6 +234,60 @@ pub fn open_outcomes(path: &Path) -> Result<Records<Outcome>, OpenError> {
         }
     };
     Ok(Records { items, progress })
+}
+
+/// A stay of an account, as a table lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StayRow {
+    /// The account.
+    pub account: AccountId,
+    /// What is called its end.
+    pub kind: String,
+    /// From when it is looked at; none: from its first event.
+    pub eligible_from: Option<Millis>,
+    /// When it ended; none: it did not.
+    pub churned_at: Option<Millis>,
+    /// Until when it was observed; none: to the end of the data.
+    pub observed_until: Option<Millis>,
+}
+
+/// Opens a table of stays: CSV with the columns `account_id`, `kind` and `churned_at`, and `eligible_from` and `observed_until` where
+/// those that did not end are listed, too.
+///
+/// # Errors
+/// The file cannot be opened, its ending names another format, or a column is missing.
+pub fn open_stays(path: &Path) -> Result<Records<StayRow>, OpenError> {
+    let source = Source::open(path)?;
+    let progress = source.progress.clone();
+    if !matches!(source.format, Format::Csv) {
+        return Err(OpenError::Format { path: path.to_owned(), allowed: ".csv or .csv.gz" });
+    }
+    let columns = [
+        Column::required(&["account_id"]),
+        Column::required(&["kind"]),
+        Column::required(&["churned_at"]),
+        Column::optional(&["eligible_from"]),
+        Column::optional(&["observed_until"]),
+    ];
+    let table = Table::open(path, source.lines(), &columns)?;
+    let items: Box<dyn Iterator<Item = _> + Send> =
+        Box::new(table.read(|row| stay_of(&row).map(Some)));
+    Ok(Records { items, progress })
+}
+
+fn stay_of(row: &Row<'_>) -> Result<StayRow, Reject> {
+    let at = |column: usize, name: &str| {
+        row.text(column)?.map(|_| row_instant(row, column, name).map(|at| at.0)).transpose()
+    };
+    let account = row.text(0)?.unwrap_or_default();
+    Ok(StayRow {
+        account: AccountId::new(&account)
+            .map_err(|error| invalid(format!("account_id: {error}")))?,
+        kind: row.text(1)?.unwrap_or_default(),
+        churned_at: at(2, "churned_at")?,
+        eligible_from: at(3, "eligible_from")?,
+        observed_until: at(4, "observed_until")?,
+    })
 }
 
 fn event_of(row: &Row<'_>) -> Result<EventRecord, Reject> {

@@ -58,7 +58,7 @@ impl App {
         let taken = DataDir::take(data_dir)?;
         let parts = Division::of(config, false);
         let (store, memory) = parts.open(config);
-        let core = Core::new(Arc::new(policy));
+        let core = policies::with_model(Core::new(Arc::new(policy)), config)?;
         let shared = shared(&core, memory, parts.limits())?;
         let partitions = i32::from(config.engine.embedded_partitions);
         let handle = open_log(config, data_dir, &store, partitions)?;
@@ -86,7 +86,7 @@ impl App {
         };
         let parts = Division::of(config, true);
         let (store, memory) = parts.open(config);
-        let core = Core::new(Arc::new(policy));
+        let core = policies::with_model(Core::new(Arc::new(policy)), config)?;
         let shared = shared(&core, memory, parts.limits())?;
         let registry = registry(config);
         crate::topics::check(config)?;

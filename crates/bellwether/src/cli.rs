@@ -36,6 +36,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
 
+    /// Model file of a learned scorecard, from `learn fit` (default: the policy's expert weights)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+
     /// Log lines as JSON
     #[arg(long, global = true)]
     pub(crate) log_json: bool,
@@ -54,6 +58,9 @@ impl Global {
         }
         if let Some(policy) = &self.policy {
             values.push(("policy", policy.display().to_string()));
+        }
+        if let Some(model) = &self.model {
+            values.push(("model", model.display().to_string()));
         }
         if self.log_json {
             values.push(("log.format", "json".to_owned()));
@@ -105,6 +112,11 @@ pub(crate) enum Command {
     /// Propose cohorts by the shape of weeks, and list accounts unlike their peers: from files of events, or from the state in the data
     /// directory
     Cohorts(CohortsArgs),
+    /// Learn a scorecard from history and outcomes, and see what it is worth
+    Learn {
+        #[command(subcommand)]
+        command: LearnCommand,
+    },
     /// Judge the engine by replay on the data of the evaluation kit: CSV, JSON, figures
     Evaluate(EvaluateArgs),
     /// Explain the score of an account, line by line
@@ -368,6 +380,56 @@ pub(crate) struct ReplayArgs {
     /// Stop before this time, as if nothing later were known
     #[arg(long, value_name = "DATE")]
     pub(crate) cut: Option<String>,
+}
+
+/// `learn`
+#[derive(Debug, Subcommand)]
+pub(crate) enum LearnCommand {
+    /// Replay history under expert weights, fit the scorecard to what became of the accounts, and write it as a model file
+    Fit(LearnFitArgs),
+    /// What a model knows, and what its like was worth on a later hold-out
+    Report {
+        /// Model file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// `learn fit`
+#[derive(Debug, Args)]
+pub(crate) struct LearnFitArgs {
+    /// Files of events, as `replay` reads them
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Who left, and when: JSON lines as in the topic of outcomes, or CSV with account_id, kind, churned_at (and eligible_from,
+    /// observed_until where those who stayed are listed, too)
+    #[arg(long, required = true, value_name = "FILE")]
+    pub(crate) outcomes: PathBuf,
+
+    /// Of a CSV file: outcomes of this kind only
+    #[arg(long, value_name = "WORD")]
+    pub(crate) kind: Option<String>,
+
+    /// Profiles, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profiles: Option<PathBuf>,
+
+    /// Days within which an account leaves that the score is to warn of (7 to 366)
+    #[arg(long, default_value_t = 28, value_name = "DAYS")]
+    pub(crate) horizon_days: u32,
+
+    /// Days between the times at which accounts are looked at
+    #[arg(long, default_value_t = 7, value_name = "DAYS")]
+    pub(crate) step_days: u32,
+
+    /// Where the hold-out begins (default: at the last quarter)
+    #[arg(long, value_name = "DATE")]
+    pub(crate) cut: Option<String>,
+
+    /// The model file that is written
+    #[arg(long, default_value = "model.json", value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 /// `calibrate`

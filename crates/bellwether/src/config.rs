@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// The policy file; none: the built-in default policy.
     pub(crate) policy: Option<PathBuf>,
+    /// The model file of a learned scorecard (`bellwether learn fit`); none: the policy's expert weights.
+    pub(crate) model: Option<PathBuf>,
     /// The HTTP server.
     pub(crate) http: Http,
     /// The Kafka cluster.
@@ -186,6 +188,7 @@ impl Default for Config {
             application_id: "bellwether".to_owned(),
             data_dir: PathBuf::from(".bellwether"),
             policy: None,
+            model: None,
             http: Http { listen: "127.0.0.1:8391".to_owned() },
             kafka: Kafka {
                 bootstrap_servers: None,

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bellwether_core::id::AccountId;
 use bellwether_core::output::Output;
-use bellwether_core::step::Core;
 use bellwether_store::task::Store;
 use bellwether_wire::decode::Decoder;
 use bellwether_wire::encode::{Encoder, OutputKind};
@@ -23,7 +21,7 @@ pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<Exi
     if let Some(url) = &args.url {
         return from_server(url, &id, json);
     }
-    let core = Core::new(Arc::new(policies::load(config.policy.as_deref())?));
+    let core = policies::core(config)?;
     let state_dir = config.data_dir.join("state");
     let options = app::store_options(config);
     let partitions = state::directories(&state_dir).with_context(|| {

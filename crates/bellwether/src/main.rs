@@ -11,6 +11,7 @@ mod dlq;
 mod evaluate;
 mod explain;
 mod forget;
+mod learn;
 mod memory;
 mod policies;
 mod replay;
@@ -78,6 +79,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Replay(_)
         | Command::Calibrate(_)
         | Command::Cohorts(_)
+        | Command::Learn { .. }
         | Command::Evaluate(_)
         | Command::Explain(_)
         | Command::Config
@@ -124,12 +126,11 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Reset(args) => return reset::run(args, &config, json),
         Command::Txn { command } => return txn::run(command, &config, json),
         Command::Policy { command } => return policy(command, json),
-        Command::Replay(args) => {
-            replay::run(args, policies::load(config.policy.as_deref())?, json)?
-        }
+        Command::Replay(args) => replay::run(args, policies::core(&config)?, json)?,
         Command::Calibrate(args) => {
             calibrate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
+        Command::Learn { command } => return learn::run(command, &config, json),
         Command::Cohorts(args) => return cohorts::run(args, &config, json),
         Command::Evaluate(args) => {
             evaluate::run(args, &policies::load(config.policy.as_deref())?, json)?

@@ -1,10 +1,14 @@
 //! Where a policy comes from: a file, or one of those that are built in.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use bellwether_core::policy::{Compiled, DEFAULT_TOML, OPENSTACK_TOML};
 
+use bellwether_core::step::Core;
+
+use crate::config::Config;
 use crate::usage::{Usage, wrong};
 
 /// The text of a built-in policy.
@@ -29,6 +33,19 @@ pub(crate) fn load(source: Option<&Path>) -> Result<Compiled> {
             .map_err(|error| Usage(format!("{name} cannot be read: {error}")))?,
     };
     Ok(Compiled::parse(&name, &text).map_err(|error| Usage(error.to_string()))?)
+}
+
+/// The engine of a configuration: its policy, and its model where it names one.
+pub(crate) fn core(config: &Config) -> Result<Core> {
+    with_model(Core::new(Arc::new(load(config.policy.as_deref())?)), config)
+}
+
+/// An engine, scored by the model that a configuration names.
+pub(crate) fn with_model(core: Core, config: &Config) -> Result<Core> {
+    match &config.model {
+        Some(path) => crate::learn::scored_by(core, path),
+        None => Ok(core),
+    }
 }
 
 /// The demo's policy: the default one, with the signals of the commit history beside its own.

@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail};
 use bellwether_core::account::Account;
 use bellwether_core::event::{Event, Input, Outcome};
 use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
-use bellwether_core::policy::Compiled;
 use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::{Core, Observer};
 use bellwether_core::time::Millis;
@@ -49,7 +48,7 @@ pub(crate) struct Writers {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &ReplayArgs, policy: Compiled, json: bool) -> Result<()> {
+pub(crate) fn run(args: &ReplayArgs, mut core: Core, json: bool) -> Result<()> {
     let started = Instant::now();
     let cut = match &args.cut {
         None => None,
@@ -60,7 +59,6 @@ pub(crate) fn run(args: &ReplayArgs, policy: Compiled, json: bool) -> Result<()>
             }
         },
     };
-    let mut core = Core::new(Arc::new(policy));
     let findings = match &args.findings {
         None => None,
         Some(path) => {
@@ -122,7 +120,20 @@ pub(crate) struct Replay {
     outcomes: std::vec::IntoIter<Outcome>,
     /// Sees every output that makes a row.
     watch: Option<Box<Watch>>,
+    snapshots: Option<Snapshots>,
+    next_snapshot: Option<Millis>,
 }
+
+/// Looks at all accounts every so often, as they are known at that time.
+pub(crate) struct Snapshots {
+    /// When first, or that and a multiple of `every_ms`.
+    pub(crate) first: Millis,
+    /// Above 0.
+    pub(crate) every_ms: i64,
+    pub(crate) see: Box<Snapshot>,
+}
+
+type Snapshot = dyn FnMut(Millis, &mut dyn Iterator<Item = &Account>);
 
 type Watch = dyn FnMut(&Output);
 
@@ -140,12 +151,43 @@ impl Replay {
             now: Millis(bellwether_engine::clock::now_ms()),
             outcomes: Vec::new().into_iter(),
             watch: None,
+            snapshots: None,
+            next_snapshot: None,
             core,
         }
     }
 
     pub(crate) fn watched(self, watch: impl FnMut(&Output) + 'static) -> Replay {
         Replay { watch: Some(Box::new(watch)), ..self }
+    }
+
+    pub(crate) fn looked_at(self, snapshots: Snapshots) -> Replay {
+        Replay { snapshots: Some(snapshots), ..self }
+    }
+
+    /// Event time of the newest event.
+    pub(crate) fn newest(&self) -> Option<Millis> {
+        self.state.clock().newest
+    }
+
+    /// Time passes until each snapshot up to `until`, so that it knows what is known by then. The first is the first after the first event.
+    fn snapshots_before(&mut self, until: Millis) -> Result<()> {
+        let Some(snapshots) = &self.snapshots else { return Ok(()) };
+        let (first, every_ms) = (snapshots.first, snapshots.every_ms);
+        let mut next = self.next_snapshot.unwrap_or_else(|| {
+            let past = (until.0 - first.0).div_euclid(every_ms) + 1;
+            first.plus(past * every_ms)
+        });
+        while next <= until {
+            self.outcomes_before(next)?;
+            self.apply(Input::Tick, next.min(self.now))?;
+            if let Some(snapshots) = &mut self.snapshots {
+                (snapshots.see)(next, &mut self.state.accounts().values());
+            }
+            next = next.plus(every_ms);
+        }
+        self.next_snapshot = Some(next);
+        Ok(())
     }
 
     pub(crate) fn summary(self) -> Summary {
@@ -197,6 +239,7 @@ impl Replay {
 
     /// An event, as if received when it happened, and at the latest now: what lies ahead is rejected, as in a live stream.
     pub(crate) fn event(&mut self, event: Event) -> Result<()> {
+        self.snapshots_before(event.occurred_at)?;
         self.outcomes_before(event.occurred_at)?;
         let at = event.occurred_at.min(self.now);
         self.apply(Input::Event(event), at)

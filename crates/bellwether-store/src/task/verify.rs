@@ -7,10 +7,10 @@ use bellwether_core::calendar::{Entry, Span};
 use bellwether_core::chance::Own;
 use bellwether_core::cohort::CohortRow;
 use bellwether_core::forecast::Forecast;
-use bellwether_core::standing::Line;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
 use bellwether_core::rebaseline::Change;
+use bellwether_core::standing::Line;
 use bellwether_core::time::Millis;
 
 use bellwether_core::event::Profile;

@@ -1,0 +1,398 @@
+//! `bellwether learn`: a scorecard from history and outcomes, and what it is worth.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use bellwether_core::account::Account;
+use bellwether_core::event::OutcomeKind;
+use bellwether_core::id::AccountId;
+use bellwether_core::policy::Compiled;
+use bellwether_core::publish::content_id;
+use bellwether_core::step::Core;
+use bellwether_core::time::{DAY_MS, Millis};
+use bellwether_learn::example::{Example, Stay};
+use bellwether_learn::feature::{Feature, features, row};
+use bellwether_learn::resample::{Interval, Worth};
+use bellwether_learn::scorecard::Scorecard;
+use bellwether_learn::scorer::LearnedScorer;
+use bellwether_learn::train::{Holdout, Training, train};
+use bellwether_wire::files;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::cli::{LearnCommand, LearnFitArgs};
+use crate::config::Config;
+use crate::replay::{Replay, Snapshots, Writers};
+use crate::usage::{Usage, wrong};
+use crate::{policies, show};
+
+/// Of a model file: what this version writes and reads.
+const FORMAT: u32 = 1;
+/// 1970-01-05, a Monday.
+const MONDAY: Millis = Millis(4 * DAY_MS);
+
+/// A model, as it is kept in a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelFile {
+    format: u32,
+    /// Of the scorecard's content: it names the model in every record.
+    version: String,
+    /// The policy whose signals it scores.
+    policy: String,
+    horizon_days: u32,
+    /// The end of the data that it was learned from.
+    data_until: String,
+    card: Scorecard,
+    /// What its like was worth on a later hold-out.
+    report: Value,
+}
+
+/// What is learned from: files of events, and how stays ended.
+pub(crate) struct Material {
+    pub(crate) stays: Stays,
+    pub(crate) training: Training,
+    /// Nothing from then on is known.
+    pub(crate) until: Option<Millis>,
+}
+
+/// How accounts stayed and left.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stays {
+    /// By account.
+    listed: BTreeMap<AccountId, Vec<Stay>>,
+    /// Whether accounts that are not listed have stayed: where only those that left are.
+    others_stayed: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: &LearnCommand, config: &Config, json: bool) -> Result<ExitCode> {
+    match command {
+        LearnCommand::Fit(args) => fit(args, config, json),
+        LearnCommand::Report { file } => {
+            let model = read(file)?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&model)?);
+            } else {
+                print(&model);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn fit(args: &LearnFitArgs, config: &Config, json: bool) -> Result<ExitCode> {
+    if args.horizon_days < 7 || args.horizon_days > 366 || args.step_days == 0 {
+        wrong!(
+            "--horizon-days is {} and --step-days is {}, allowed are 7 to 366 and 1 or more",
+            args.horizon_days,
+            args.step_days
+        )
+    }
+    let policy = Arc::new(policies::load(config.policy.as_deref())?);
+    let stays = Stays::read(&args.outcomes, args.kind.as_deref())?;
+    let training = Training {
+        horizon_days: args.horizon_days,
+        step_days: args.step_days,
+        cut: args.cut.as_deref().map(time).transpose()?,
+    };
+    let material = Material { stays, training, until: None };
+    let fed = |replay: &mut Replay| {
+        if let Some(path) = &args.profiles {
+            replay.profiles(path)?;
+        }
+        for path in &args.files {
+            replay.file(path, None, json)?;
+        }
+        replay.finish(None)
+    };
+    let model = learn(&policy, material, fed)?;
+    std::fs::write(&args.out, serde_json::to_string_pretty(&model)? + "\n")
+        .with_context(|| format!("{} cannot be written", args.out.display()))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&model)?);
+    } else {
+        print(&model);
+        println!(
+            "\n{}: use it with --model, or as `model` of the configuration",
+            args.out.display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn time(text: &str) -> Result<Millis> {
+    Millis::parse(text).ok_or_else(|| {
+        Usage(format!("`{text}` is no time, allowed are a date (2026-03-01) or an ISO-8601 time"))
+            .into()
+    })
+}
+
+/// An engine that is scored by the model of a file.
+pub(crate) fn scored_by(core: Core, path: &Path) -> Result<Core> {
+    let model = read(path)?;
+    if model.policy != core.policy().name {
+        wrong!(
+            "{} was learned under the policy `{}`, in force is `{}`: fit a model for it, or leave --model out",
+            path.display(),
+            model.policy,
+            core.policy().name
+        )
+    }
+    Ok(core.scored_by(model.scorer()))
+}
+
+impl ModelFile {
+    /// The scorecard at work.
+    pub(crate) fn scorer(&self) -> Arc<LearnedScorer> {
+        Arc::new(LearnedScorer::new(&self.version, self.horizon_days, self.card.clone()))
+    }
+}
+
+fn read(path: &Path) -> Result<ModelFile> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Usage(format!("{name} cannot be read: {error}")))?;
+    let model: ModelFile = serde_json::from_str(&text)
+        .map_err(|error| Usage(format!("{name} is no model of this version: {error}")))?;
+    if model.format != FORMAT {
+        wrong!("{name} has format {}, this version reads {FORMAT}: fit it anew", model.format)
+    }
+    model.card.check().map_err(|error| Usage(format!("{name}: {error}")))?;
+    Ok(model)
+}
+
+/// Replays history under expert weights, looks at all accounts every so often, and learns from what became of them.
+pub(crate) fn learn(
+    policy: &Arc<Compiled>,
+    material: Material,
+    feed: impl FnOnce(&mut Replay) -> Result<()>,
+) -> Result<ModelFile> {
+    let Material { stays, training, until } = material;
+    let rows: Arc<Mutex<Vec<Example>>> = Arc::default();
+    let (sink, of_policy) = (Arc::clone(&rows), Arc::clone(policy));
+    let weight = f64::from(training.step_days) / f64::from(training.horizon_days);
+    let see = move |at: Millis, accounts: &mut dyn Iterator<Item = &Account>| {
+        let examples = accounts.filter_map(|account| {
+            Some(Example {
+                account: account.id.clone(),
+                cohort: account.segment().unwrap_or_default().to_owned(),
+                at,
+                features: row(account, &of_policy, training.horizon_days)?,
+                left_after_ms: None,
+                weight: weight.min(1.0),
+            })
+        });
+        sink.lock().unwrap_or_else(PoisonError::into_inner).extend(examples);
+    };
+    let snapshots = Snapshots {
+        first: MONDAY,
+        every_ms: i64::from(training.step_days) * DAY_MS,
+        see: Box::new(see),
+    };
+    let core = Core::new(Arc::clone(policy));
+    let mut replay = Replay::new(core, Writers::create(None, None)?).looked_at(snapshots);
+    feed(&mut replay)?;
+    let end = replay.newest().unwrap_or(Millis(0));
+    let end = until.map_or(end, |until| until.min(end));
+    let rows = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
+    let horizon_ms = i64::from(training.horizon_days) * DAY_MS;
+    let examples: Vec<Example> = rows
+        .into_iter()
+        .flat_map(|row| {
+            let stays = stays.of(&row.account, end);
+            let outcome = stays.iter().find_map(|stay| stay.outcome(row.at, horizon_ms));
+            outcome.map(|outcome| Example { left_after_ms: outcome.left_after_ms(), ..row })
+        })
+        .collect();
+    let features = features(policy);
+    let trained = train(&features, &examples, &training)?;
+    let version = content_id(&[&serde_json::to_string(&trained.card)?]);
+    Ok(ModelFile {
+        format: FORMAT,
+        version: version[..12].to_owned(),
+        policy: policy.name.clone(),
+        horizon_days: training.horizon_days,
+        data_until: end.iso(),
+        report: report(&examples, trained.holdout.as_ref()),
+        card: trained.card,
+    })
+}
+
+impl Stays {
+    /// Reads outcomes: CSV with the columns account_id, kind and churned_at, and eligible_from and observed_until where stays are listed
+    /// whether they ended or not; or JSON lines as in the topic of outcomes, of which `churned` ends a stay.
+    pub(crate) fn read(path: &Path, kind: Option<&str>) -> Result<Stays> {
+        let mut stays = Stays { others_stayed: true, ..Stays::default() };
+        let name = path.to_string_lossy();
+        if name.trim_end_matches(".gz").ends_with(".csv") {
+            for stay in files::open_stays(path)? {
+                let stay = stay.with_context(|| path.display().to_string())?;
+                if kind.is_some_and(|kind| kind != stay.kind) {
+                    continue;
+                }
+                stays.others_stayed &= stay.eligible_from.is_none();
+                let stay_of = Stay {
+                    eligible_from: stay.eligible_from.unwrap_or(Millis::MIN),
+                    churned_at: stay.churned_at,
+                    observed_until: stay.observed_until.unwrap_or(Millis::MAX),
+                };
+                stays.listed.entry(stay.account).or_default().push(stay_of);
+            }
+            return Ok(stays);
+        }
+        for outcome in files::open_outcomes(path)? {
+            let outcome = outcome.with_context(|| path.display().to_string())?;
+            if outcome.kind == OutcomeKind::Churned {
+                let stay = Stay {
+                    eligible_from: Millis::MIN,
+                    churned_at: Some(outcome.occurred_at),
+                    observed_until: Millis::MAX,
+                };
+                stays.listed.entry(outcome.account).or_default().push(stay);
+            }
+        }
+        Ok(stays)
+    }
+
+    /// The stays of an account, none of them observed beyond `end`.
+    fn of(&self, account: &AccountId, end: Millis) -> Vec<Stay> {
+        let whole = Stay { eligible_from: Millis::MIN, churned_at: None, observed_until: end };
+        let bounded = |stay: &Stay| Stay {
+            observed_until: stay.observed_until.min(end),
+            churned_at: stay.churned_at.filter(|at| *at <= end),
+            ..*stay
+        };
+        match self.listed.get(account) {
+            Some(stays) => stays.iter().map(bounded).collect(),
+            None if self.others_stayed => vec![bounded(&whole)],
+            None => Vec::new(),
+        }
+    }
+}
+
+fn report(examples: &[Example], holdout: Option<&Holdout>) -> Value {
+    let outcomes = examples.iter().filter(|example| example.churned()).count();
+    json!({
+        "examples": examples.len(),
+        "outcomes": outcomes,
+        "holdout": holdout.map(|found| json!({
+            "from": found.cut.iso(),
+            "learned_from": {"examples": found.learned_from.0, "outcomes": found.learned_from.1},
+            "all": worth(&found.worth),
+            "cohorts": found.cohorts.iter().map(|(name, found)| (name.clone(), worth(found)))
+                .collect::<serde_json::Map<String, Value>>(),
+            "challenger": found.challenger.map(|[auc, precision]| json!({"auc": auc, "average_precision": precision})),
+        })),
+    })
+}
+
+fn worth(worth: &Worth) -> Value {
+    let interval =
+        |found: Option<Interval>| found.map(|found| [found.value, found.low, found.high]);
+    json!({
+        "predictions": worth.predictions,
+        "outcomes": worth.outcomes,
+        "accounts": worth.accounts,
+        "auc": interval(worth.auc),
+        "average_precision": interval(worth.average_precision),
+        "has_skill": worth.has_skill(),
+        "calibration_error": worth.accuracy.as_ref().map(|found| found.calibration_error),
+        "mean_risk": worth.accuracy.as_ref().map(|found| found.mean_risk),
+        "base_rate": worth.accuracy.as_ref().map(|found| found.base_rate),
+        "at_half_recall": worth.alerting.as_ref().map(|found| json!({
+            "precision": found.precision,
+            "false_per_account_year": found.false_per_account_year,
+            "median_lead_days": found.median_lead_days,
+        })),
+    })
+}
+
+fn print(model: &ModelFile) {
+    println!(
+        "Model {} for the policy {}: who leaves within {} days; from data until {}.",
+        model.version, model.policy, model.horizon_days, model.data_until
+    );
+    println!(
+        "Weights are points between the best and the worst reading, with their standard errors.\n"
+    );
+    let card = &model.card;
+    let mut header = vec!["line".to_owned(), "all".to_owned()];
+    header.extend(card.model.cohorts.keys().map(|name| match name.as_str() {
+        "" => "(no cohort)".to_owned(),
+        name => show::plain(name),
+    }));
+    let mut table = show::table(&header.iter().map(String::as_str).collect::<Vec<_>>());
+    let parts: Vec<_> =
+        std::iter::once(&card.model.global).chain(card.model.cohorts.values()).collect();
+    let mut count = vec!["examples / outcomes".to_owned()];
+    count.extend(parts.iter().map(|part| format!("{} / {}", part.examples, part.outcomes)));
+    table.add_row(count);
+    let mut segment = 0;
+    for feature in &card.model.features {
+        let segments = segment..segment + feature.transform.segments();
+        segment = segments.end;
+        let mut line = vec![name(feature)];
+        line.extend(parts.iter().map(|part| {
+            let weights = &part.weights.segments[segments.clone()];
+            let value: f64 = weights.iter().map(|weight| weight.value).sum();
+            let error = weights.iter().map(|weight| weight.error.powi(2)).sum::<f64>().sqrt();
+            let points = |log_odds: f64| card.points(-log_odds).as_f64();
+            format!("{:.1} ± {:.1}", points(value), points(error))
+        }));
+        table.add_row(line);
+    }
+    println!("{table}");
+    print_holdout(&model.report);
+}
+
+fn name(feature: &Feature) -> String {
+    use bellwether_learn::feature::Role;
+    match feature.role {
+        Role::Score => feature.name.clone(),
+        Role::Base => format!("{} (base odds only)", feature.name),
+    }
+}
+
+fn print_holdout(report: &Value) {
+    let holdout = &report["holdout"];
+    let Some(from) = holdout["from"].as_str() else {
+        println!("No hold-out: there are too few prediction times. What it is worth is not known.");
+        return;
+    };
+    let all = &holdout["all"];
+    let figure = |value: &Value, digits: usize| match value.as_f64() {
+        Some(value) => format!("{value:.digits$}"),
+        None => "–".to_owned(),
+    };
+    let interval = |value: &Value| {
+        format!("{} [{}, {}]", figure(&value[0], 3), figure(&value[1], 3), figure(&value[2], 3))
+    };
+    println!(
+        "Hold-out from {from}: {} predictions, {} before an account left; learned from {} examples with {} outcomes.",
+        all["predictions"],
+        all["outcomes"],
+        holdout["learned_from"]["examples"],
+        holdout["learned_from"]["outcomes"]
+    );
+    println!(
+        "AUC {}, average precision {}, calibration error {} (mean risk {}, base rate {}).",
+        interval(&all["auc"]),
+        interval(&all["average_precision"]),
+        figure(&all["calibration_error"], 3),
+        figure(&all["mean_risk"], 3),
+        figure(&all["base_rate"], 3)
+    );
+    println!(
+        "Gradient-boosted trees on the same examples: AUC {}.",
+        figure(&holdout["challenger"]["auc"], 3)
+    );
+    if all["has_skill"] != true {
+        println!(
+            "No skill: on the hold-out it ranks no better than chance. Do not put it to work."
+        );
+    }
+}
