@@ -5,7 +5,7 @@
 //! counter with it in O(1). Where the counter is beyond, the account is judged as if its day ended now, for rises only: with the same
 //! scan, the same budget, and less evidence than the day's close will have.
 //!
-//! Counts only grow, what has not grown beyond its expectation counts as expected, and a rise within the day has to be rarer than one at its
+//! Counts only grow, of what has not grown beyond its expectation nothing is known, and a rise within the day has to be rarer than one at its
 //! close, since the rest of the day may bring that everything has grown. So what is found within the day is found at its close, too; where
 //! it is not, because what came first was half of a busy day, the close takes nothing back, but the alert goes unsupported.
 
@@ -212,9 +212,10 @@ fn groups_beyond(account: &Account, policy: &Compiled, day: Day) -> usize {
     groups.len()
 }
 
-/// Gives the lanes their open day: what has come, where that is more than is expected of the whole day, and what is expected elsewhere.
-/// Returns the signals that have brought more. What the whole cohort does today is not known before its close: what has come counts for
-/// no more than is left of it if the cohort did as much more than usual as on any day lately.
+/// Gives the lanes their open day: what has come, where that is more than is expected of the whole day; elsewhere nothing is known of it
+/// yet. Were it taken for as usual, whatever comes first of a busy day would look like a rise of its own. Returns the signals that have
+/// brought more. What the whole cohort does today is not known before its close: what has come counts for no more than is left of it if
+/// the cohort did as much more than usual as on any day lately.
 fn fill(
     expected: &mut Expected,
     account: &Account,
@@ -231,15 +232,16 @@ fn fill(
         let key = policy.keys()[index];
         let count =
             open_count(account, policy, index, day).map(|count| count / caution(cohort, key, day));
-        if lane.law == Law::Normal {
-            *open = count.map_or(0.0, |count| ((count - normal.level) / normal.spread).max(0.0));
-            risen.extend((*open > 0.0).then_some(index));
-            continue;
-        }
-        let shares = (cohort.day_variance(key), expected.shared_variance);
-        let (mean, _) = unscaled(lane.law, usual, shares);
-        *open = count.map_or(usual, |count| (count * usual / mean).max(usual));
-        risen.extend((*open > usual).then_some(index));
+        let found = count.and_then(|count| {
+            if lane.law == Law::Normal {
+                return Some((count - normal.level) / normal.spread).filter(|z| *z > 0.0);
+            }
+            let shares = (cohort.day_variance(key), expected.shared_variance);
+            let (mean, _) = unscaled(lane.law, usual, shares);
+            Some(count * usual / mean).filter(|scaled| *scaled > usual)
+        });
+        *open = found.unwrap_or(f64::NAN);
+        risen.extend(found.map(|_| index));
     }
     risen
 }
