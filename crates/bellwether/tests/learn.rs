@@ -1,0 +1,166 @@
+//! `bellwether learn`: a scorecard from files of events and outcomes, at work in a replay.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const POLICY: &str = r#"
+name = "logins"
+[[signal]]
+name = "logins"
+category = "engagement"
+group = "logins"
+direction = "down"
+aggregate = "count"
+match = { types = ["login"] }
+unit = "logins/week"
+weight = 10.0
+kind = "usage_decline"
+"#;
+const DAY_MS: i64 = 86_400_000;
+/// 2024-01-01, a Monday.
+const START_MS: i64 = 19_723 * DAY_MS;
+const DAYS: i64 = 364;
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    /// Eighty accounts, of which every second comes on one day of eight. Of those, two thirds leave, one after the other.
+    fn new() -> Place {
+        let place = Place(tempfile::tempdir().expect("a temporary directory"));
+        place.write("policy.toml", POLICY);
+        place.write("other.toml", &POLICY.replace("name = \"logins\"\n[[", "name = \"other\"\n[["));
+        let mut events = "event_id,account_id,user_id,signal,value,occurred_at\n".to_owned();
+        let mut outcomes = "account_id,kind,churned_at\n".to_owned();
+        for account in 0..80_i64 {
+            let rare = account % 2 == 0;
+            let leaves = (rare && account % 3 != 0).then(|| 80 + account * 3);
+            for day in 0..leaves.unwrap_or(DAYS) {
+                let turn = (day * 5 + account * 3) % 8;
+                if turn == 0 || !rare && turn < 6 {
+                    let at = START_MS + day * DAY_MS + DAY_MS / 2 + account;
+                    events += &format!("{day}-{account},a{account},u,login,1,{at}\n");
+                }
+            }
+            if let Some(day) = leaves {
+                outcomes += &format!("a{account},cancelled,{}\n", START_MS + day * DAY_MS);
+            }
+        }
+        place.write("events.csv", &by_time(&events));
+        place.write("outcomes.csv", &outcomes);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("writable");
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+        command.args(arguments).current_dir(self.0.path());
+        let own = std::env::vars_os().map(|(name, _)| name);
+        for name in own.filter(|name| name.to_string_lossy().starts_with("BELLWETHER_")) {
+            command.env_remove(name);
+        }
+        command.output().expect("the binary runs")
+    }
+
+    fn text(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn fit(&self, outcomes: &str) -> Value {
+        let text = self.text(&[
+            "learn",
+            "fit",
+            "events.csv",
+            "--outcomes",
+            outcomes,
+            "--policy",
+            "policy.toml",
+            "--json",
+        ]);
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+/// Rows in order of time, after the header.
+fn by_time(csv: &str) -> String {
+    let (header, rows) = csv.split_once('\n').expect("a header");
+    let mut rows: Vec<&str> = rows.lines().collect();
+    rows.sort_by_key(|row| row.rsplit(',').next().and_then(|at| at.parse::<i64>().ok()));
+    format!("{header}\n{}\n", rows.join("\n"))
+}
+
+#[test]
+fn a_scorecard_is_learned_reported_and_put_to_work() {
+    let place = Place::new();
+    let model = place.fit("outcomes.csv");
+    assert_eq!(model["horizon_days"], 28);
+    let all = &model["report"]["holdout"]["all"];
+    assert_eq!(all["has_skill"], true, "{all:#}");
+    assert!(all["auc"][0].as_f64().expect("a figure") > 0.6, "{all:#}");
+    let version = model["version"].as_str().expect("a version");
+    assert_eq!(place.fit("outcomes.csv"), model, "the same data give the same model");
+
+    let report = place.text(&["learn", "report", "model.json"]);
+    assert!(report.contains(version) && report.contains("activity"), "{report}");
+    assert!(report.contains("AUC"), "{report}");
+
+    let replay = |more: &[&str]| {
+        let text = place
+            .text(&[&["replay", "events.csv", "--policy", "policy.toml", "--json"], more].concat());
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let learned = replay(&["--model", "model.json", "--scores", "scores.csv"]);
+    assert_eq!(learned["model_version"], version);
+    assert_eq!(replay(&[])["model_version"], "expert");
+    // Those that come daily stand better than those that come once in eight days.
+    let scores = std::fs::read_to_string(place.path("scores.csv")).expect("scores");
+    let last = |account: &str| {
+        let mut rows = scores.lines().filter(|row| row.starts_with(&format!("{account},")));
+        let score = rows.next_back().and_then(|row| row.split(',').nth(2)?.parse::<f64>().ok());
+        score.expect("a score")
+    };
+    assert!(last("a1") > 60.0 && last("a6") < 45.0, "{} {}", last("a1"), last("a6"));
+}
+
+#[test]
+fn without_outcomes_the_experts_model_stands_and_no_skill_is_claimed() {
+    let place = Place::new();
+    place.write("none.csv", "account_id,kind,churned_at\n");
+    let model = place.fit("none.csv");
+    assert_eq!(model["report"]["outcomes"], 0);
+    assert_eq!(model["report"]["holdout"]["all"]["has_skill"], false);
+    let report = place.text(&["learn", "report", "model.json"]);
+    assert!(report.contains("No skill"), "{report}");
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused() {
+    let place = Place::new();
+    place.fit("outcomes.csv");
+    let refused = |arguments: &[&str], why: &str| {
+        let output = place.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(why), "{said}");
+    };
+    let replay = ["replay", "events.csv", "--model", "model.json", "--policy"];
+    refused(&[&replay[..], &["other.toml"]].concat(), "learned under the policy `logins`");
+    refused(&["learn", "report", "missing.json"], "cannot be read");
+    let text = std::fs::read_to_string(place.path("model.json")).expect("a model");
+    place.write("newer.json", &text.replacen("\"format\": 1", "\"format\": 9", 1));
+    refused(&["learn", "report", "newer.json"], "has format 9");
+    place.write("cut.json", &text[..text.len() / 2]);
+    refused(&["learn", "report", "cut.json"], "is no model");
+    let fit = ["learn", "fit", "events.csv", "--policy", "policy.toml", "--outcomes"];
+    refused(&[&fit[..], &["outcomes.csv", "--horizon-days", "1"]].concat(), "allowed are 7 to 366");
+}
