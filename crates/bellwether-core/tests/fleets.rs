@@ -254,12 +254,16 @@ fn what_an_account_does_at_the_end_of_every_month_is_its_habit() {
     let closes_books = |account: usize, signal: usize, day: i32| {
         let (of_month, days) = START.plus(day).of_month();
         let at_the_end = of_month + 3 > days;
-        if account % 3 == 0 && signal < 2 && at_the_end { 0.05 } else { 1.0 }
+        if account.is_multiple_of(3) && signal < 2 && at_the_end { 0.05 } else { 1.0 }
     };
     let found = |policy: &str| {
         let budget = "[corroboration]\nfalse_high_per_year = 1.0\n[calibration]\nlearn = false\n";
         let fleet = run_by(&[POLICY, budget, policy].concat(), 240, (8, 0.0), closes_books);
-        fleet.alarmed.iter().filter(|(account, day)| account % 3 == 0 && *day > 130).count()
+        fleet
+            .alarmed
+            .iter()
+            .filter(|(account, day)| account.is_multiple_of(3) && *day > 130)
+            .count()
     };
     let (known, unknown) = (found(""), found("[models]\nmonths = false\n"));
     // Three months tell the habits of most accounts from chance, not of all: the smallest have too little to show.
