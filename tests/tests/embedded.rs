@@ -347,7 +347,7 @@ fn long_close() -> (Vec<Event>, Vec<Event>) {
     let mut before = Vec::new();
     let mut template = stories::events().swap_remove(0);
     for day in 0..2 {
-        for account in 0..1_500 {
+        for account in 0..3_000 {
             template.id = EventId::new(&format!("{day}-{account}")).expect("digits");
             template.account = AccountId::new(&format!("many-{account}")).expect("letters");
             "login".clone_into(&mut template.kind);
@@ -378,13 +378,13 @@ fn a_long_close_is_cut_and_goes_on_after_a_kill() {
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
 
     let mut doomed = command(killed.path());
-    doomed.env("BELLWETHER_KILL_AT", "close-step:3");
+    doomed.env("BELLWETHER_KILL_AT", "close-step:2");
     let mut running = Bellwether::spawn(doomed);
     send(&running.url(), &before);
     send(&running.url(), &after);
     assert_eq!(running.wait(LIMIT).signal(), Some(9), "{}", running.stderr());
     let mut doomed = command(killed.path());
-    doomed.env("BELLWETHER_KILL_AT", "close-step:2");
+    doomed.env("BELLWETHER_KILL_AT", "close-step:1");
     assert_eq!(Bellwether::spawn(doomed).wait(LIMIT).signal(), Some(9));
     let mut running = Bellwether::spawn(command(killed.path()));
     finish(&mut running);

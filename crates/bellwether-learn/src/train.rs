@@ -73,7 +73,9 @@ pub fn train(
         let parts = split(examples, cut, horizon_ms);
         let earlier = fit(features, &parts.train, &options)?;
         calibration = Calibration::fit(&predictions(&earlier, &parts.test));
-        let card = Scorecard { model: earlier, doubling: DOUBLING, calibration };
+        // Judged as it was before the hold-out calibrated it.
+        let untouched = Calibration::default();
+        let card = Scorecard { model: earlier, doubling: DOUBLING, calibration: untouched };
         let outcomes = parts.train.iter().filter(|example| example.churned()).count();
         let judging = Judging {
             draws: DRAWS,
