@@ -103,6 +103,7 @@ impl App {
             "profiles",
             "outcomes",
             "calendar",
+            "models",
             "score_changed",
             "score_current",
             "alerts",

@@ -93,7 +93,8 @@ pub struct SignalState {
 /// The row that every event rewrites.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Hot {
-    /// Version of the policy that the signal states are aligned with.
+    /// Version of the policy that the signal states are aligned with, and `+` and that of the model that they are scored by, unless it is
+    /// the policy's own.
     pub policy_version: String,
     /// Segment as the latest event gave it.
     pub segment: Option<String>,

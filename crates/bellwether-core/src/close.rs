@@ -277,7 +277,7 @@ fn roll_history(account: &mut Account, policy: &Compiled, cohorts: &mut Cohorts,
                     let oldest = ring.roll(value).filter(|value| value.is_finite());
                     let gone = at.plus(-(RING_DAYS as i32));
                     let counts = expect::is_count(signal)
-                        && !is_held(&account.changes, *key, gone)
+                        && !is_held(&account.changes, policy, *key, gone)
                         && !account.masked.iter().any(|span| span.holds(gone));
                     if let Some(count) = oldest.filter(|_| counts) {
                         let factor = cohorts.named(segment.as_deref()).factor(*key, gone);
@@ -297,8 +297,9 @@ fn roll_history(account: &mut Account, policy: &Compiled, cohorts: &mut Cohorts,
 }
 
 /// Whether a day is no part of what is normal for a signal.
-fn is_held(changes: &[Change], key: SignalKey, day: Day) -> bool {
-    changes.iter().any(|change| change.signal == key && change.leaves_out(day))
+fn is_held(changes: &[Change], policy: &Compiled, key: SignalKey, day: Day) -> bool {
+    let concerns = |change: &Change| rebaseline::together(policy, change.signal, key);
+    changes.iter().any(|change| change.leaves_out(day) && concerns(change))
 }
 
 fn add_older(older: &mut Vec<(SignalKey, Older)>, key: SignalKey, count: f64, factor: f64) {
@@ -584,6 +585,26 @@ pub(crate) fn rolling_value(signal: &Signal, state: &SignalState, day: Day) -> O
         }
         Aggregate::Presence => None,
     }
+}
+
+/// Sets all lines by the scorecard in force, from what was last measured.
+pub(crate) fn rescore(core: &Core, account: &mut Account) {
+    if account.hot.published_score.is_none() {
+        return;
+    }
+    let day = account.hot.today.plus(-1);
+    let cohort = account.segment().unwrap_or_default().to_owned();
+    for index in 0..account.hot.signals.len() {
+        let signal = &core.policy.signals[index];
+        if is_presence(signal) {
+            judge_presence(core, account, index, day);
+        } else {
+            refresh_points(core, &cohort, signal, &mut account.hot.signals[index], day);
+        }
+    }
+    context(core, account, day.max(account.hot.activity.newest));
+    standing::renew(core, account, day);
+    publish::rescore(account, &core.policy);
 }
 
 /// Sets a signal's points from its rolling value: O(1). `day` is the newest closed day.

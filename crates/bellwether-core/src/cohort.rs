@@ -15,6 +15,7 @@ use crate::chance::{self, Own, Passed, Tails, Tally};
 use crate::fleet::{FleetState, HOUR_ROWS, Message, PART_HOURS, Part, Period, Sums};
 use crate::history::RING_DAYS;
 use crate::policy::Compiled;
+use crate::promotion::Promotions;
 use crate::time::{Day, Millis};
 
 /// Days of a cohort that are kept: as long as an account's closed days, and a margin for accounts in other time zones.
@@ -632,6 +633,7 @@ pub struct Cohorts {
     /// What goes to other partitions with what changed.
     outbox: Vec<Message>,
     calendar: Calendar,
+    promotions: Promotions,
 }
 
 /// Cohorts that a partition tells apart; accounts of further ones belong to the unnamed one.
@@ -661,6 +663,17 @@ impl Cohorts {
     /// See [`Cohorts::calendar`].
     pub fn calendar_mut(&mut self) -> &mut Calendar {
         &mut self.calendar
+    }
+
+    /// The promotions of models, which are the same for all cohorts.
+    #[must_use]
+    pub fn promotions(&self) -> &Promotions {
+        &self.promotions
+    }
+
+    /// See [`Cohorts::promotions`].
+    pub fn promotions_mut(&mut self) -> &mut Promotions {
+        &mut self.promotions
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
@@ -713,6 +726,7 @@ impl Cohorts {
     /// What changed stays, whatever comes: for state that is never discarded.
     pub(crate) fn keep_changes(&mut self) {
         self.calendar.settle();
+        self.promotions.settle();
         for (_, cohort) in &mut self.cohorts {
             cohort.changed.clear();
         }
@@ -733,6 +747,7 @@ impl Cohorts {
     pub fn settle(&mut self) {
         self.outbox.clear();
         self.calendar.settle();
+        self.promotions.settle();
         for (_, cohort) in &mut self.cohorts {
             cohort.changed.clear();
         }
@@ -743,6 +758,7 @@ impl Cohorts {
     pub fn discard(&mut self) {
         self.outbox.clear();
         self.calendar.discard();
+        self.promotions.discard();
         for (_, cohort) in &mut self.cohorts {
             for (key, row) in std::mem::take(&mut cohort.changed) {
                 cohort.place(key, row);

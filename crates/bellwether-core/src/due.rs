@@ -48,6 +48,7 @@ impl Core {
             | Input::Outcome(_)
             | Input::Forget(_)
             | Input::Calendar { .. }
+            | Input::Promotion { .. }
             | Input::Cohort { .. } => None,
         };
         match to.or(state.clock().newest) {
@@ -64,7 +65,9 @@ impl Core {
         timers_max: u32,
         out: &mut Vec<Output>,
     ) -> Result<Swept, S::Error> {
-        let cut = self.finish_cut(state, timers_max, out)?;
+        let promoted = self.in_force(state.cohorts().promotions_mut());
+        let before = promoted.as_deref().unwrap_or(self);
+        let cut = before.finish_cut(state, timers_max, out)?;
         if !cut.done || state.clock().newest.is_some_and(|newest| newest >= to) {
             return Ok(cut);
         }
@@ -73,7 +76,10 @@ impl Core {
         let horizon = clock.horizon.max(Some(horizon));
         let fired = clock.fired.or(Some(self.watermark(to)));
         state.set_clock(Clock { newest: Some(to), fired, horizon, ..clock });
-        let swept = self.finish_cut(state, timers_max, out)?;
+        state.cohorts().promotions_mut().begin(to);
+        let promoted = self.in_force(state.cohorts().promotions_mut());
+        let after = promoted.as_deref().unwrap_or(self);
+        let swept = after.finish_cut(state, timers_max, out)?;
         Ok(Swept { days_closed: cut.days_closed + swept.days_closed, ..swept })
     }
 
@@ -107,7 +113,9 @@ impl Core {
         if state.clock().newest.is_some_and(|newest| newest > to) {
             return Ok(before);
         }
-        Ok(before + self.sweep(state, self.watermark(to), timers_max, out)?.days_closed)
+        let promoted = self.in_force(state.cohorts().promotions_mut());
+        let core = promoted.as_deref().unwrap_or(self);
+        Ok(before + core.sweep(state, self.watermark(to), timers_max, out)?.days_closed)
     }
 
     /// Whether work was cut that comes before the next input.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::Entry;
 use crate::fleet::Message;
 use crate::id::{AccountId, EventId, MemberId};
+use crate::promotion::Promotion;
 use crate::time::{Day, Millis};
 
 /// The largest magnitude of an event's value. Values are summed as integers of a millionth, so that a sum does
@@ -124,7 +125,14 @@ pub enum Input {
         /// None: it is removed.
         entry: Option<Entry>,
     },
-    /// What a partition says of a cohort, or of the calendar.
+    /// A model, and when it is to be in force.
+    Promotion {
+        /// Its id.
+        id: EventId,
+        /// None: it is withdrawn.
+        promotion: Option<Promotion>,
+    },
+    /// What a partition says of a cohort, of the calendar or of promotions.
     Cohort {
         /// The partition.
         source: u32,

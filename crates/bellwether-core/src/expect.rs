@@ -8,7 +8,7 @@ use crate::account::{Account, SignalKey, SignalState};
 use crate::cohort::{Cohort, Cohorts, DAY_VARIANCE_PRIOR, DaySum, Ratio, SETTLED_DAYS, Told};
 use crate::forecast::Limits;
 use crate::history::{Older, RING_DAYS, Ring};
-use crate::month::Months;
+use crate::month::{Measured, Months};
 use crate::output::{ExpectedDay, SignalDay};
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
 use crate::scan::{Lane, Law, SCAN_DAYS};
@@ -59,7 +59,7 @@ pub fn is_count(signal: &Signal) -> bool {
 }
 
 /// Whether a signal's days share the account's activity of the day.
-fn is_shared(signal: &Signal) -> bool {
+pub(crate) fn is_shared(signal: &Signal) -> bool {
     signal.is_activity()
         && signal.direction == Direction::Down
         && matches!(signal.aggregate, Aggregate::Count | Aggregate::Sum)
@@ -273,6 +273,25 @@ pub struct Expected {
     pub volume: f64,
 }
 
+/// The days that all signals that share the factor of the account's days are measured by (`rebaseline::together`).
+struct Common {
+    history: usize,
+    held: u128,
+}
+
+impl Common {
+    fn of(account: &Account, policy: &Compiled, day: Day) -> Common {
+        let signals = policy.signals.iter().zip(policy.keys());
+        let keys = signals.filter(|(signal, _)| is_shared(signal)).map(|(_, key)| *key);
+        keys.fold(Common { history: usize::MAX, held: 0 }, |common, key| {
+            let since = account.normal_since(key).map(|since| day.since(since) + 1);
+            let days = since.map_or(usize::MAX, |days| usize::try_from(days).unwrap_or(0));
+            let held = common.held | account.days_left_out(key, day).0;
+            Common { history: common.history.min(days), held }
+        })
+    }
+}
+
 /// Prepares the scan of an account. Signals without enough reference have no lane.
 pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: Day) -> Expected {
     let cohort = cohorts.named(account.segment());
@@ -285,7 +304,9 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         volume: 0.0,
     };
     let masked = account.masked_days(day);
+    let common = Common::of(account, policy, day);
     let mut groups: Vec<&str> = Vec::new();
+    let mut prepared_lanes: Vec<(usize, usize, Prepared<'_>)> = Vec::new();
     for (index, signal) in policy.signals.iter().enumerate() {
         let (Some((key, ring)), Some(state)) =
             (account.history.rings.get(index), account.hot.signals.get(index))
@@ -296,8 +317,11 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         if signal.aggregate == Aggregate::Presence && state.evidence.is_none() {
             continue;
         }
-        let history = normal_days(account, (*key, state), day, ring);
-        let (held, over) = account.days_left_out(*key, day);
+        let mut history = normal_days(account, (*key, state), day, ring);
+        let (mut held, over) = account.days_left_out(*key, day);
+        if is_shared(signal) {
+            (history, held) = (history.min(common.history), held | common.held);
+        }
         let masked = masked | over;
         let older = account.history.older(*key);
         let group = groups.iter().position(|known| *known == signal.group).unwrap_or_else(|| {
@@ -307,23 +331,57 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         let prepared = if is_count(signal) {
             let factors = cohort.factors(*key, day, ring.len());
             let by_month = policy.models.months;
-            let series =
-                Counts { ring, factors: &factors, day, history, older, masked, held, by_month };
+            let series = Counts { ring, factors, day, history, older, masked, held, by_month };
             let own = cohort.day_variance(*key);
-            let law = if is_shared(signal) { Law::Shared } else { Law::Own(own) };
-            series.lane(group, signal, law, (own, variation.shared, variation.drift))
+            series.weekly(own).map(|weekly| Prepared::Counts(series, weekly, own))
         } else {
             measurements(ring, history, (masked, held), group, signal, policy)
+                .map(Prepared::Measured)
         };
-        let Some((lane, normal)) = prepared else { continue };
-        if is_count(signal) {
-            expected.volume += normal.level;
-        }
+        prepared_lanes.extend(prepared.map(|prepared| (index, group, prepared)));
+    }
+    // One signal alone may differ at the edges of months by chance; those that share its days must not be measured otherwise then.
+    let months = prepared_lanes.iter().filter_map(|(index, _, prepared)| match prepared {
+        Prepared::Counts(_, weekly, _) if is_shared(&policy.signals[*index]) => weekly.months,
+        Prepared::Counts(..) | Prepared::Measured(_) => None,
+    });
+    let shared_edges = months.fold([0.0_f64; 2], |most, months| {
+        [0, 1].map(|half| most[half].max(months.strengths[half]))
+    });
+    for (index, group, prepared) in prepared_lanes {
+        let signal = &policy.signals[index];
+        let (lane, normal) = match prepared {
+            Prepared::Measured(lane) => lane,
+            Prepared::Counts(series, weekly, own) => {
+                let shared = is_shared(signal);
+                let law = if shared { Law::Shared } else { Law::Own(own) };
+                let edges = shared.then_some(shared_edges);
+                let variances = (own, variation.shared, variation.drift);
+                expected.volume += weekly.reference.level;
+                series.lane((group, signal), law, (&weekly, edges), variances)
+            }
+        };
         expected.lanes.push(lane);
         expected.signals.push(index);
         expected.normals.push(normal);
     }
     expected
+}
+
+/// A signal on its way to a lane.
+enum Prepared<'a> {
+    /// A count, and the variance of its days.
+    Counts(Counts<'a>, Weekly, f64),
+    /// What is measured.
+    Measured((Lane, Normal)),
+}
+
+/// What is normal for a count, apart from months.
+struct Weekly {
+    guard: usize,
+    reference: Reference,
+    own: [f64; 7],
+    months: Option<Measured>,
 }
 
 /// What every signal brought on `day`, the account's newest closed one, and what was to be expected of it. For figures.
@@ -409,7 +467,7 @@ pub(crate) fn next_day(
 struct Counts<'a> {
     ring: &'a Ring,
     /// The cohort's factor of each day, newest first.
-    factors: &'a [f64],
+    factors: Vec<f64>,
     /// The newest day.
     day: Day,
     history: usize,
@@ -497,10 +555,10 @@ impl Counts<'_> {
         own.map(|weekday| weekday * total / weighted.max(1e-9))
     }
 
-    /// What the days at the edges of months are, relative to what is expected of them otherwise.
-    fn months(&self, level: f64, guard: usize, own: &[f64; 7], variance: f64) -> Months {
+    /// What the reference tells of the days at the edges of months, relative to what is expected of them otherwise.
+    fn months(&self, level: f64, guard: usize, own: &[f64; 7], variance: f64) -> Option<Measured> {
         if !self.by_month {
-            return Months::EVEN;
+            return None;
         }
         let reach = guard..self.history.min(self.ring.len());
         let days: Vec<_> = reach
@@ -509,7 +567,7 @@ impl Counts<'_> {
                 Some((self.day.plus(-(back as i32)), self.day(back)?, expected))
             })
             .collect();
-        Months::new(&days, variance)
+        Measured::of(&days, variance)
     }
 
     /// What is expected of a day, relative to the level.
@@ -546,20 +604,28 @@ impl Counts<'_> {
         (crate::stats::median(&mut weeks).unwrap_or(0.0), count)
     }
 
+    /// What is normal, from days before a guard: none with too little reference.
+    fn weekly(&self, variance: f64) -> Option<Weekly> {
+        let guard = GUARD_DAYS.0.min(self.history / 3).max(1);
+        let reference = self.reference(guard)?;
+        let own = self.weekdays(reference.level, guard, variance);
+        let months = self.months(reference.level, guard, &own, variance);
+        Some(Weekly { guard, reference, own, months })
+    }
+
+    /// `edges`: how far the edges of months differ from the rest, where that is not for the signal alone to say.
     fn lane(
         &self,
-        group: usize,
-        signal: &Signal,
+        (group, signal): (usize, &Signal),
         law: Law,
+        (weekly, edges): (&Weekly, Option<[f64; 2]>),
         (variance, shared, drift): (f64, f64, f64),
-    ) -> Option<(Lane, Normal)> {
-        let young = self.history / 3;
-        let guard = GUARD_DAYS.0.min(young).max(1);
-        let reference = self.reference(guard)?;
-        let level = reference.level;
-        let own = self.weekdays(level, guard, variance);
-        let months = self.months(level, guard, &own, variance);
-        let usual = |back: usize| self.usual(back, &own, &months);
+    ) -> (Lane, Normal) {
+        let Weekly { guard, reference, own, months } = weekly;
+        let (guard, level, young) = (*guard, reference.level, self.history / 3);
+        let strengths = edges.or(months.map(|months| months.strengths)).unwrap_or_default();
+        let months = Months::of(months.as_ref(), strengths);
+        let usual = |back: usize| self.usual(back, own, &months);
         let long = self.reference(GUARD_DAYS.1.min(young.max(guard)));
         let (old_ratio, old_days) =
             long.map_or((1.0, reference.days), |long| (long.level / level, long.days));
@@ -590,7 +656,7 @@ impl Counts<'_> {
             reference_days: (reference.days, old_days),
             drift: drift / day,
         };
-        Some((lane, Normal { level, spread: 0.0, days: reference.days }))
+        (lane, Normal { level, spread: 0.0, days: reference.days })
     }
 }
 

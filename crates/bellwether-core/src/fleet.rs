@@ -27,6 +27,7 @@ use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transiti
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
 use crate::policy_check::FLEET_KIND;
+use crate::promotion::Promotion;
 use crate::publish::content_id;
 use crate::score::band;
 use crate::stats::{Z_MAX, median};
@@ -173,16 +174,18 @@ pub enum Message {
     Total(TotalRecord),
     /// To all partitions: an entry of the calendar, or that there is none any more.
     Calendar(EventId, Option<Entry>),
+    /// To all partitions: a promotion, or that it is withdrawn.
+    Promotion(EventId, Option<Promotion>),
 }
 
 impl Message {
-    /// What it is about: a cohort (empty for accounts without one), or an entry of the calendar.
+    /// What it is about: a cohort (empty for accounts without one), an entry of the calendar, or a promotion.
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
             Message::Part(record) => &record.cohort,
             Message::Total(record) => &record.cohort,
-            Message::Calendar(id, _) => id.as_str(),
+            Message::Calendar(id, _) | Message::Promotion(id, _) => id.as_str(),
         }
     }
 }

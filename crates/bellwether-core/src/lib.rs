@@ -29,6 +29,7 @@ pub mod peers;
 pub mod points;
 pub mod policy;
 mod policy_check;
+pub mod promotion;
 pub mod publish;
 pub mod rebaseline;
 pub mod reject;

@@ -46,8 +46,45 @@ impl Months {
         position(day).map_or(self.rest, |position| self.edges[position])
     }
 
-    /// From the days of a reference, one after the other: (day, count, expected otherwise). `variance`: that of a day's factor.
-    pub(crate) fn new(days: &[(Day, f64, f64)], variance: f64) -> Months {
+    /// What was measured, by how far the end and the beginning of months differ from the rest: in units of chance, 1 where they do not.
+    pub(crate) fn of(measured: Option<&Measured>, strengths: [f64; 2]) -> Months {
+        let Some(Measured { own, edge, rest, .. }) = measured else { return Months::EVEN };
+        let mut edges = [1.0; POSITIONS];
+        for (half, strength) in strengths.into_iter().enumerate() {
+            if strength > BEYOND_CHANCE {
+                let kept = 1.0 - (EDGE_DAYS - 2) as f64 / EDGE_DAYS as f64 / strength;
+                for place in half * EDGE_DAYS..(half + 1) * EDGE_DAYS {
+                    edges[place] = (1.0 + kept * (own[place] - 1.0)).clamp(RANGE.0, RANGE.1);
+                }
+            }
+        }
+        if edges == [1.0; POSITIONS] || *rest <= 0.0 {
+            return Months::EVEN;
+        }
+        // What the edges have more, the rest has less: the level is that of all days.
+        let total = rest + edge.iter().sum::<f64>();
+        let at_edges: f64 =
+            edges.iter().zip(edge).map(|(factor, expected)| factor * expected).sum();
+        Months { edges, rest: ((total - at_edges) / rest).max(RANGE.0) }
+    }
+}
+
+/// What a reference tells of months.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Measured {
+    /// The median of each position, relative to the days around it.
+    own: [f64; POSITIONS],
+    /// Expected of each position, and of all other days.
+    edge: [f64; POSITIONS],
+    rest: f64,
+    /// By how far the end of months, and the beginning, differ from the rest, in units of chance.
+    pub(crate) strengths: [f64; 2],
+}
+
+impl Measured {
+    /// From the days of a reference, one after the other: (day, count, expected otherwise). `variance`: that of a day's factor. None where
+    /// there is too little.
+    pub(crate) fn of(days: &[(Day, f64, f64)], variance: f64) -> Option<Measured> {
         let mut ratios: [Vec<f64>; POSITIONS] = Default::default();
         let (mut edge, mut rest) = ([0.0; POSITIONS], 0.0);
         let positions: Vec<_> = days.iter().map(|(day, ..)| position(*day)).collect();
@@ -68,32 +105,16 @@ impl Months {
         }
         if days.len() < REFERENCE_DAYS_MIN || ratios.iter().any(|ratios| ratios.len() < MONTHS_MIN)
         {
-            return Months::EVEN;
+            return None;
         }
-        let mut edges = [1.0; POSITIONS];
-        for from in [0, EDGE_DAYS] {
-            let (mut own, mut squares) = ([1.0; EDGE_DAYS], 0.0);
-            for (place, factor) in own.iter_mut().enumerate() {
-                let (ratios, expected) = (&mut ratios[from + place], edge[from + place]);
-                *factor = middle(ratios);
-                let noise = variance / ratios.len() as f64 + 1.0 / expected.max(1e-9);
-                squares += (*factor - 1.0).powi(2) / (MEDIAN_VARIANCE * noise);
-            }
-            let strength = squares / EDGE_DAYS as f64;
-            if strength > BEYOND_CHANCE {
-                let kept = 1.0 - (EDGE_DAYS - 2) as f64 / EDGE_DAYS as f64 / strength;
-                let shrunk = own.map(|own| (1.0 + kept * (own - 1.0)).clamp(RANGE.0, RANGE.1));
-                edges[from..from + EDGE_DAYS].copy_from_slice(&shrunk);
-            }
+        let (mut own, mut strengths) = ([1.0; POSITIONS], [0.0; 2]);
+        for (place, ratios) in ratios.iter_mut().enumerate() {
+            own[place] = middle(ratios);
+            let noise = variance / ratios.len() as f64 + 1.0 / edge[place].max(1e-9);
+            strengths[place / EDGE_DAYS] +=
+                (own[place] - 1.0).powi(2) / (MEDIAN_VARIANCE * noise) / EDGE_DAYS as f64;
         }
-        if edges == [1.0; POSITIONS] || rest <= 0.0 {
-            return Months::EVEN;
-        }
-        // What the edges have more, the rest has less: the level is that of all days.
-        let total = rest + edge.iter().sum::<f64>();
-        let at_edges: f64 =
-            edges.iter().zip(edge).map(|(factor, expected)| factor * expected).sum();
-        Months { edges, rest: ((total - at_edges) / rest).max(RANGE.0) }
+        Some(Measured { own, edge, rest, strengths })
     }
 }
 
@@ -127,6 +148,11 @@ mod tests {
         of_month == days
     }
 
+    fn months(days: &[(Day, f64, f64)]) -> Months {
+        let measured = Measured::of(days, 0.05);
+        Months::of(measured.as_ref(), measured.map_or([0.0; 2], |measured| measured.strengths))
+    }
+
     fn days(count: impl Fn(Day, i32) -> f64) -> Vec<(Day, f64, f64)> {
         let day = |ahead: i32| (FROM.plus(ahead), count(FROM.plus(ahead), ahead), 40.0);
         (0..100).map(day).collect()
@@ -144,7 +170,7 @@ mod tests {
     #[test]
     fn a_peak_is_learned_and_the_level_stays() {
         let peak = days(|day, _| if is_last(day) { 120.0 } else { 40.0 });
-        let months = Months::new(&peak, 0.05);
+        let months = months(&peak);
         // 2024-04-30.
         assert!((2.6..=3.0).contains(&months.factor(FROM.plus(120))), "{months:?}");
         assert!((months.factor(FROM.plus(121)) - 1.0).abs() < 1e-9, "{months:?}");
@@ -155,13 +181,13 @@ mod tests {
     #[test]
     fn chance_and_one_odd_day_are_no_habit() {
         let chance = days(|_, ahead| 40.0 + f64::from(ahead * 7 % 13 - 6));
-        assert_eq!(Months::new(&chance, 0.05), Months::EVEN);
+        assert_eq!(months(&chance), Months::EVEN);
         let odd = days(|_, ahead| if ahead == 30 { 4_000.0 } else { 40.0 });
-        assert_eq!(Months::new(&odd, 0.05), Months::EVEN);
+        assert_eq!(months(&odd), Months::EVEN);
         let fallen = days(|_, ahead| if ahead < 40 { 40.0 } else { 10.0 });
-        assert_eq!(Months::new(&fallen, 0.05), Months::EVEN);
+        assert_eq!(months(&fallen), Months::EVEN);
         let few = days(|day, _| if is_last(day) { 120.0 } else { 40.0 });
-        assert_eq!(Months::new(&few[..80], 0.05), Months::EVEN, "too short");
-        assert_eq!(Months::new(&[], 0.05), Months::EVEN);
+        assert_eq!(months(&few[..80]), Months::EVEN, "too short");
+        assert_eq!(months(&[]), Months::EVEN);
     }
 }

@@ -278,13 +278,13 @@ section! {
         /// Events a day, over all counted signals, that part the volumes: rising, at most 8 of them.
         volumes: Vec<f64> = vec![2.0, 8.0, 32.0],
         /// Of changes toward risk: one row more than volumes.
-        drop: Vec<[f64; 2]> = vec![[6.493, 0.940], [4.071, 0.691], [4.040, 0.750], [7.730, 1.131]],
+        drop: Vec<[f64; 2]> = vec![[6.976, 0.940], [3.959, 0.642], [5.055, 0.823], [6.735, 0.970]],
         /// Of changes away from risk.
-        rise: Vec<[f64; 2]> = vec![[4.865, 0.914], [5.151, 1.002], [4.679, 0.867], [4.251, 0.851]],
+        rise: Vec<[f64; 2]> = vec![[2.558, 0.610], [4.178, 0.878], [4.452, 0.865], [4.173, 0.862]],
         /// Of steady declines.
-        decline: Vec<[f64; 2]> = vec![[2.046, 1.245], [1.449, 0.960], [1.326, 0.960], [1.627, 1.115]],
+        decline: Vec<[f64; 2]> = vec![[3.660, 1.496], [1.948, 0.980], [2.009, 1.000], [1.653, 0.997]],
         /// By how much fewer alerts there are than families find one by one, because they find the same (0.5..=1).
-        overlap: f64 = 0.941,
+        overlap: f64 = 0.901,
         /// Whether a cohort's own findings correct the rows above, month by month.
         learn: bool = true,
         /// Years of accounts that weigh as much as those rows (1..=10000).

@@ -11,6 +11,8 @@
 //!   normal. Once it is over, they are no evidence either. (Days of a labelled incident are masked altogether: [`crate::calendar`].)
 //! - Once it has lasted, nothing before its first day counts any more, and the alerts that rest on it are resolved as `rebaselined`. A further
 //!   change is judged against the new level.
+//! - Signals that share the factor of the account's days are measured over the same days: what is left out for one, and what came before
+//!   its normal, is no part of what is normal for the others either.
 //! - Other changes leave nothing out: chance makes one signal fall now and then, and what was gained can be lost again. They are
 //!   followed alike.
 
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, SignalKey};
 use crate::alert;
+use crate::expect::is_shared;
 use crate::history::{Older, RING_DAYS, mask};
 use crate::output::{Evidence, Output, Rebaselined};
 use crate::policy::Compiled;
@@ -104,6 +107,16 @@ impl Account {
     }
 }
 
+/// Whether two signals are measured over the same days. Those that share the factor of the account's days are: what they do is judged
+/// relative to each other, and a level of other days would be off by what that factor was then.
+pub(crate) fn together(policy: &Compiled, one: SignalKey, other: SignalKey) -> bool {
+    let shares = |key| {
+        let mut signals = policy.signals.iter().zip(policy.keys());
+        signals.any(|(signal, known)| *known == key && is_shared(signal))
+    };
+    one == other || shares(one) && shares(other)
+}
+
 /// Before a day is judged: changes that have lasted are what is normal, and alerts that rest on nothing else are resolved.
 pub(crate) fn settle(account: &mut Account, policy: &Compiled, day: Day) -> bool {
     let lasting = i32::from(policy.baseline.rebaseline_days);
@@ -120,9 +133,11 @@ pub(crate) fn settle(account: &mut Account, policy: &Compiled, day: Day) -> bool
     for (signal, since) in &settled {
         // What came before counts no more, and needs no following.
         account.changes.retain(|change| change.signal != *signal || change.since >= *since);
-        if let Some((_, older)) = account.history.older.iter_mut().find(|(key, _)| key == signal) {
-            *older = Older::default();
-            account.changed.history = true;
+        for (key, older) in &mut account.history.older {
+            if together(policy, *signal, *key) {
+                *older = Older::default();
+                account.changed.history = true;
+            }
         }
     }
     account.changed.changes |= !settled.is_empty();

@@ -26,11 +26,12 @@ use crate::intraday;
 use crate::output::{Evidence, HealthRecord, Judged, Maturity, Output, Resolution, Sample};
 use crate::points::Points;
 use crate::policy::{Compiled, Direction, Signal, UnknownAccounts};
+use crate::promotion::ModelReader;
 use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
 use crate::state::{Clock, State};
 use crate::time::{DAY_MS, Day, HOUR_MS, Millis};
-use crate::{alert, fleet, forecast, forget, publish};
+use crate::{alert, close, fleet, forecast, forget, publish};
 
 /// The pure engine: a policy, a deviation stage and a scorecard.
 #[derive(Debug, Clone)]
@@ -43,6 +44,23 @@ pub struct Core {
     partitions: i32,
     /// The models, with their fallbacks counted.
     pub(crate) models: Arc<Guarded>,
+    /// Policy and scorecard before any promotion.
+    configured: (Arc<Compiled>, Arc<dyn Scorer>),
+    /// The promotion in force.
+    promoted: Option<EventId>,
+    reader: Option<Reader>,
+    /// What accounts are aligned with: the policy, and the model where it is not the policy's own.
+    setting: Arc<str>,
+}
+
+/// Reads promoted models.
+#[derive(Clone)]
+struct Reader(Arc<ModelReader>);
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Reader").finish_non_exhaustive()
+    }
 }
 
 /// Sees what the scan of every closed day found, and changes nothing: for calibration and figures.
@@ -101,6 +119,9 @@ pub struct Applied {
     pub distinct_dropped: u32,
 }
 
+/// Between a policy's version and that of a model.
+const SETTING_PARTS: char = '+';
+
 /// What a step says: used, or rejected for a reason.
 pub type Verdict = Result<Applied, Reject>;
 
@@ -114,11 +135,65 @@ impl Core {
     /// The same engine with another scorecard, on its scale.
     #[must_use]
     pub fn scored_by(self, scorer: Arc<dyn Scorer>) -> Core {
-        let policy = match scorer.scale() {
-            Some(scale) => Arc::new(self.policy.scaled(&scale)),
-            None => self.policy,
+        let scored = self.scoring_by(scorer);
+        Core { configured: (Arc::clone(&scored.policy), Arc::clone(&scored.scorer)), ..scored }
+    }
+
+    fn scoring_by(self, scorer: Arc<dyn Scorer>) -> Core {
+        let (policy, setting) = match scorer.scale() {
+            Some(scale) => {
+                let setting =
+                    format!("{}{SETTING_PARTS}{}", self.policy.version(), scorer.version());
+                (Arc::new(self.policy.scaled(&scale)), setting.into())
+            }
+            None => (Arc::clone(&self.policy), self.policy.version().into()),
         };
-        Core { policy, scorer, ..self }
+        Core { policy, scorer, setting, ..self }
+    }
+
+    /// The same engine, which can read models that are promoted. Without a reader every promotion of a model is refused.
+    #[must_use]
+    pub fn reading(self, reader: Arc<ModelReader>) -> Core {
+        Core { reader: Some(Reader(reader)), ..self }
+    }
+
+    pub(crate) fn read_model(&self, model: &str) -> Result<Arc<dyn Scorer>, String> {
+        let Some(Reader(reader)) = &self.reader else {
+            return Err("models cannot be promoted here".to_owned());
+        };
+        reader(model, &self.configured.0)
+    }
+
+    /// The promotion in force.
+    #[must_use]
+    pub fn promoted(&self) -> Option<&EventId> {
+        self.promoted.as_ref()
+    }
+
+    /// The engine as configured.
+    pub(crate) fn demote(self) -> Core {
+        let (policy, scorer) = self.configured.clone();
+        Core { policy, promoted: None, ..self }.scoring_by(scorer)
+    }
+
+    /// The engine of a promotion. One that was taken is readable; were it not, the configured scorecard would go on.
+    pub(crate) fn promote(self, id: &EventId, model: Option<&str>) -> Core {
+        let core = self.demote();
+        let read = model.and_then(|model| core.read_model(model).ok());
+        let core = match read {
+            Some(scorer) => core.scoring_by(scorer),
+            None => core,
+        };
+        Core { promoted: Some(id.clone()), ..core }
+    }
+
+    /// Whether this is an engine of a promotion over another one.
+    pub(crate) fn is_of(&self, other: &Core) -> bool {
+        Arc::ptr_eq(&self.configured.0, &other.configured.0) && self.partitions == other.partitions
+    }
+
+    pub(crate) fn is_among_others(&self) -> bool {
+        self.partitions > 1
     }
 
     /// An engine with other models.
@@ -128,7 +203,19 @@ impl Core {
         detector: Arc<dyn Detector>,
         scorer: Arc<dyn Scorer>,
     ) -> Core {
-        Core { policy, detector, scorer, observer: None, partitions: 1, models: Arc::default() }
+        let setting = policy.version().into();
+        Core {
+            configured: (Arc::clone(&policy), Arc::clone(&scorer)),
+            policy,
+            detector,
+            scorer,
+            observer: None,
+            partitions: 1,
+            models: Arc::default(),
+            promoted: None,
+            reader: None,
+            setting,
+        }
     }
 
     /// The same engine, observed.
@@ -200,6 +287,17 @@ impl Core {
         received_at: Millis,
         out: &mut Vec<Output>,
     ) -> Result<Verdict, S::Error> {
+        let promoted = self.in_force(state.cohorts().promotions_mut());
+        promoted.as_deref().unwrap_or(self).apply_input(state, input, received_at, out)
+    }
+
+    fn apply_input<S: State>(
+        &self,
+        state: &mut S,
+        input: Input,
+        received_at: Millis,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, S::Error> {
         match input {
             Input::Event(event) => self.event(state, event, received_at, out),
             Input::Profile(profile) => match self.timely(profile.as_of, "as_of", received_at) {
@@ -224,8 +322,14 @@ impl Core {
                     }),
                     Message::Total(total) => fleet::learn(cohorts, &self.policy, &total),
                     Message::Calendar(id, entry) => cohorts.calendar_mut().set(&id, entry),
+                    Message::Promotion(id, promotion) => {
+                        self.learn_promotion(cohorts, &id, promotion);
+                    }
                 }
                 Ok(Ok(Applied::default()))
+            }
+            Input::Promotion { id, promotion } => {
+                Ok(self.promotion(state.cohorts(), id, promotion).map(|()| Applied::default()))
             }
             Input::Calendar { id, entry } => {
                 Ok(self.calendar(state.cohorts(), id, entry).map(|()| Applied::default()))
@@ -256,7 +360,19 @@ impl Core {
             return Ok(Err(reject));
         }
         let timers_max = self.policy.close.per_event;
-        let mut days_closed = self.advance(state, event.occurred_at, timers_max, out)?;
+        let days_closed = self.advance(state, event.occurred_at, timers_max, out)?;
+        let promoted = self.in_force(state.cohorts().promotions_mut());
+        promoted.as_deref().unwrap_or(self).take_event(state, event, days_closed, out)
+    }
+
+    /// An event whose time has come.
+    fn take_event<S: State>(
+        &self,
+        state: &mut S,
+        event: Event,
+        mut days_closed: u32,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, S::Error> {
         let clock = state.clock().newest.unwrap_or(event.occurred_at);
         let horizon = clock.plus(-self.policy.lateness_ms() - self.policy.grace_ms());
         let horizon = state.clock().horizon.map_or(horizon, |before| before.max(horizon));
@@ -539,9 +655,15 @@ impl Core {
     }
 
     /// Gives the account one state per signal of the policy, in its order. Points of signals that are gone move to the
-    /// base line of the next record.
+    /// base line of the next record. Where only the model is another, its lines take the place of those before.
     pub(crate) fn realign(&self, account: &mut Account) {
-        if account.hot.policy_version == self.policy.version() {
+        if *account.hot.policy_version == *self.setting {
+            return;
+        }
+        let before = std::mem::replace(&mut account.hot.policy_version, (*self.setting).to_owned());
+        account.changed.hot = true;
+        if before.split(SETTING_PARTS).next() == Some(self.policy.version()) {
+            close::rescore(self, account);
             return;
         }
         let keys: Vec<_> = account.hot.signals.iter().map(|state| state.key).collect();
@@ -561,8 +683,6 @@ impl Core {
             .collect();
         let orphaned: Points = old.iter().map(|state| state.published).sum();
         account.hot.published_base += orphaned;
-        account.hot.policy_version = self.policy.version().to_owned();
-        account.changed.hot = true;
     }
 
     /// Counts an event into its day. Returns the distinct values that found no room.

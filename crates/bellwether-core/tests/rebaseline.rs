@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bellwether_core::event::{Event, Input};
+use bellwether_core::expect::expect;
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::{AlertEvent, HealthRecord, Output, Resolution, Severity, Transition};
 use bellwether_core::policy::Compiled;
-use bellwether_core::state::MemoryState;
+use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, Day, Millis};
 
@@ -234,4 +235,48 @@ fn what_was_gained_becomes_normal_and_can_be_lost_again() {
         "{lost:?}: {:?}",
         run.record().evidence
     );
+}
+
+#[test]
+fn signals_that_share_their_days_are_measured_over_the_same_days() {
+    let policy = format!(
+        "{POLICY}[[signal]]\nname = \"exports\"\ncategory = \"adoption\"\ngroup = \"exports\"\ndirection = \"down\"\naggregate = \"sum\"\n\
+         counted = true\nmatch = {{ types = [\"export\"] }}\nunit = \"exports/week\"\nweight = 10.0\nkind = \"export_decline\"\n"
+    );
+    let policy = Compiled::parse("levels.toml", &policy).expect("a good policy");
+    let mut run =
+        Run { core: Core::new(Arc::new(policy)), state: MemoryState::default(), out: Vec::new() };
+    let days = 235;
+    for day in 0..days {
+        // What all signals of the account share: restless days.
+        let restless = f64::from((day * 37 + day / 7 * 11) % 29) / 14.0 - 1.0;
+        for kind in ["login", "call", "export"] {
+            // One of them gains, and what it gained becomes its normal.
+            let gained = if kind == "export" && day >= 110 { 2.5 } else { 1.0 };
+            let event = Event {
+                id: EventId::new(&format!("{kind}-{day}")).expect("valid"),
+                account: AccountId::new("acme").expect("valid"),
+                occurred_at: noon(day),
+                kind: kind.to_owned(),
+                member: None,
+                role: None,
+                feature: None,
+                value: Some((3_000.0 * (1.0 + 0.45 * restless) * gained).round()),
+                segment: None,
+            };
+            run.apply(Input::Event(event), noon(day));
+        }
+    }
+    run.apply(Input::Tick, noon(days));
+    let normal: Vec<_> = run.record().rebaselined.into_iter().map(|it| it.signal).collect();
+    assert_eq!(normal, ["exports"]);
+    // Else the level of one would be off by what the days that it alone is measured by were like, and large counts would say so.
+    let account = run.state.accounts()[&AccountId::new("acme").expect("valid")].clone();
+    let day = account.hot.today.plus(-1);
+    let policy = run.core.policy().clone();
+    let expected = expect(&account, &policy, run.state.cohorts(), day);
+    let days: Vec<f64> = expected.normals.iter().map(|normal| normal.days).collect();
+    assert_eq!(days.len(), 3);
+    assert!(days.iter().all(|measured| *measured == days[0] && *measured > 80.0), "{days:?}");
+    assert!(days[0] < f64::from(235 - 110), "since the change, before the guard: {days:?}");
 }

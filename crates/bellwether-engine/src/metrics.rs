@@ -121,6 +121,8 @@ metrics! {
     ALERTS_OPEN = Gauge "bellwether_open_alerts" ["severity"] "Alerts that are open, by severity.";
     BUILD_INFO = Gauge "bellwether_build_info" ["version", "policy_version"]
         "Always 1; names the build and the policy in force.";
+    MODEL_INFO = Gauge "bellwether_model_info" ["partition", "model"]
+        "Always 1; names the scorecard in force in a partition.";
     MEMORY_BUDGET = Gauge "bellwether_memory_budget_bytes" []
         "Memory that this process is to stay within (engine.memory_mib).";
     MEMORY_USED = Gauge "bellwether_memory_used_bytes" ["part"]
@@ -172,6 +174,7 @@ pub struct Metrics {
     published_seconds: Histogram,
     lag: IntGaugeVec,
     close_pending: IntGaugeVec,
+    model_info: IntGaugeVec,
     close_lag: GaugeVec,
     close_waits: IntCounterVec,
     close_seconds: Counter,
@@ -292,6 +295,7 @@ impl Metrics {
             )?,
             lag: gauges(&registry, &LAG)?,
             close_pending: gauges(&registry, &CLOSE_PENDING)?,
+            model_info: gauges(&registry, &MODEL_INFO)?,
             close_lag: register(&registry, GaugeVec::new(opts(&CLOSE_LAG), CLOSE_LAG.labels))?,
             close_waits: counters(&registry, &CLOSE_WAITS)?,
             close_seconds: close_seconds.get_metric_with_label_values::<&str>(&[])?,
@@ -543,6 +547,20 @@ impl Metrics {
         for (severity, count) in counts {
             self.alerts_open.with_label_values(&[severity.as_str()]).set(count as i64);
         }
+    }
+
+    /// Names the scorecard in force in a partition.
+    pub fn model(&self, partition: i32, before: Option<&str>, model: &str) {
+        let partition = partition.to_string();
+        if let Some(before) = before {
+            drop(self.model_info.remove_label_values(&[&partition, before]));
+        }
+        self.model_info.with_label_values(&[&partition, model]).set(1);
+    }
+
+    /// Removes a partition's scorecard.
+    pub fn drop_model(&self, partition: i32, model: &str) {
+        drop(self.model_info.remove_label_values(&[&partition.to_string(), model]));
     }
 
     /// Removes the series of a partition that is no longer owned: another worker reports it now.

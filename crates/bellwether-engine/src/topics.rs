@@ -43,6 +43,8 @@ pub struct TopicNames {
     pub outcomes: String,
     /// Input: the calendar.
     pub calendar: String,
+    /// Input: which models score from when on.
+    pub models: String,
     /// Output: movements of scores.
     pub score_changed: String,
     /// Output: the latest health record of each account.
@@ -68,6 +70,7 @@ impl Default for TopicNames {
             profiles: "account.profiles.v1".to_owned(),
             outcomes: "account.outcomes.v1".to_owned(),
             calendar: "account.calendar.v1".to_owned(),
+            models: "bellwether.models".to_owned(),
             score_changed: "health.score-changed.v1".to_owned(),
             score_current: "health.score-current.v1".to_owned(),
             alerts: "health.alerts.v1".to_owned(),
@@ -175,6 +178,7 @@ impl TopicNames {
             // Keyed by account: compaction would keep one record of each account and lose the feedback before it.
             spec(&self.outcomes, "outcomes and alert feedback", true, delete, Some(-1)),
             spec(&self.calendar, "the calendar", true, compact, None),
+            spec(&self.models, "promotions of models", true, compact, None),
             spec(&self.score_changed, "score movements", false, delete, Some(90 * DAY_MS)),
             spec(&self.score_current, "the latest health record per account", false, compact, None),
             spec(&self.alerts, "alerts", false, delete, Some(730 * DAY_MS)),

@@ -13,8 +13,8 @@ mod closing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bellwether_core::event::Input;
@@ -149,6 +149,8 @@ pub type OpenLog = Box<dyn FnMut() -> Result<Box<dyn Log>, LogError> + Send>;
 /// A partition at work.
 struct Task {
     store: Store,
+    /// The engine of the model in force, for who reads its accounts.
+    shown: Arc<RwLock<Core>>,
     /// When the partition last had a record or a tick.
     busy_at: Duration,
     /// When it last had a record that was no tick.
@@ -160,6 +162,26 @@ struct Task {
 }
 
 impl Task {
+    /// After a commit: the engine of the model that is in force now. Returns the model before, where that is another.
+    fn follow(&mut self, core: &Core) -> Option<String> {
+        let promotions = self.store.known_cohorts().promotions();
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
+        if promotions.current().map(|(id, _)| id) == shown.promoted() {
+            return None;
+        }
+        let now = core.current(promotions).unwrap_or_else(|| core.clone());
+        let (model, clock) = (now.model_version(), self.store.clock());
+        tracing::info!(model, promotion = ?now.promoted(), at = ?clock.newest, "another model is in force");
+        let before = std::mem::replace(&mut *shown, now);
+        Some(before.model_version().to_owned())
+    }
+
+    /// The version of the model in force.
+    fn model(&self) -> String {
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        shown.model_version().to_owned()
+    }
+
     /// Whether it is about now, so that the passing of time may be recorded in it.
     fn is_live(&self, now_ms: i64) -> bool {
         let clock = self.store.clock();
@@ -552,13 +574,17 @@ impl Worker {
         restoring: Restoring,
     ) -> Result<(), WorkerError> {
         let Some(store) = restoring.store else { return Ok(()) };
-        let records = Arc::new(Records { core: self.core.clone(), reader: store.reader() });
-        self.shared.read_model.open_partition(partition, records);
-        self.show(partition, &store).map_err(of(partition))?;
+        let promotions = store.known_cohorts().promotions();
+        let core = self.core.current(promotions).unwrap_or_else(|| self.core.clone());
+        let shown = Arc::new(RwLock::new(core.clone()));
+        let records = Records { core: Arc::clone(&shown), reader: store.reader() };
+        self.shared.read_model.open_partition(partition, Arc::new(records));
+        self.show(partition, &core, &store).map_err(of(partition))?;
+        self.shared.metrics.model(partition, None, core.model_version());
         let busy_at = self.clock.elapsed();
         self.tasks.insert(
             partition,
-            Task { store, busy_at, record_at: busy_at, waiting: None, ticked: false },
+            Task { store, shown, busy_at, record_at: busy_at, waiting: None, ticked: false },
         );
         log.start(&[partition])?;
         self.shared.readiness.ready(partition);
@@ -589,18 +615,18 @@ impl Worker {
     }
 
     /// Shows the restored accounts to the API.
-    fn show(&self, partition: i32, store: &Store) -> Result<(), StoreError> {
+    fn show(&self, partition: i32, core: &Core, store: &Store) -> Result<(), StoreError> {
         let mut outputs = Vec::new();
         for id in store.accounts()? {
             if let Some(account) = store.get(&id?)? {
-                outputs.extend(self.core.view(account));
+                outputs.extend(core.view(account));
             }
             if outputs.len() >= 1_000 {
                 self.shared.read_model.publish(partition, &outputs);
                 outputs.clear();
             }
         }
-        outputs.extend(self.core.view_fleet(store.known_cohorts()));
+        outputs.extend(core.view_fleet(store.known_cohorts()));
         self.shared.read_model.publish(partition, &outputs);
         Ok(())
     }
@@ -615,7 +641,11 @@ impl Worker {
         for partition in partitions {
             kill_point::pass("revoke");
             let restoring = self.restoring.remove(partition).and_then(|restoring| restoring.store);
-            let store = self.tasks.remove(partition).map(|task| task.store).or(restoring);
+            let task = self.tasks.remove(partition);
+            if let Some(task) = &task {
+                self.shared.metrics.drop_model(*partition, &task.model());
+            }
+            let store = task.map(|task| task.store).or(restoring);
             // What others see goes first: whoever opens the store next shows it anew.
             self.shared.readiness.revoked(&[*partition]);
             self.shared.read_model.drop_partition(*partition);
@@ -738,6 +768,7 @@ impl Worker {
                     Input::Profile(_)
                     | Input::Outcome(_)
                     | Input::Calendar { .. }
+                    | Input::Promotion { .. }
                     | Input::Forget(_)
                     | Input::Cohort { .. }
                     | Input::Tick => None,
@@ -822,6 +853,10 @@ impl Worker {
             let entry = self.decoder.calendar(key, payload);
             return entry.map(|(id, entry)| Input::Calendar { id, entry });
         }
+        if topic == topics.models {
+            let promotion = self.decoder.promotion(key, payload);
+            return promotion.map(|(id, promotion)| Input::Promotion { id, promotion });
+        }
         self.decoder.event(key, payload).map(Input::Event)
     }
 
@@ -880,6 +915,9 @@ impl Worker {
                 .collect();
             task.store.set_time(Millis(now_ms));
             task.store.commit(&positions).map_err(of(*partition))?;
+            if let Some(before) = task.follow(&self.core) {
+                self.shared.metrics.model(*partition, Some(&before), &task.model());
+            }
             kill_point::pass("before-read-model");
             self.rebuilt.remove(partition);
             if let Some(outputs) = batch.outputs.get(partition) {
@@ -933,7 +971,9 @@ impl Worker {
                     let adds_up = partition_of(&key, self.partitions);
                     adds_up..adds_up + 1
                 }
-                Message::Total(_) | Message::Calendar(..) => 0..self.partitions,
+                Message::Total(_) | Message::Calendar(..) | Message::Promotion(..) => {
+                    0..self.partitions
+                }
             };
             let source = u32::try_from(partition).unwrap_or(0);
             let payload = cohort_stats::encode(source, message);
@@ -1112,14 +1152,15 @@ pub(crate) fn open_current(
 
 /// Full records for the read model, from the store as it is committed.
 struct Records {
-    core: Core,
+    core: Arc<RwLock<Core>>,
     reader: StoreReader,
 }
 
 impl Details for Records {
     fn record(&self, id: &AccountId) -> Option<HealthRecord> {
+        let core = self.core.read().unwrap_or_else(PoisonError::into_inner).clone();
         match self.reader.get(id) {
-            Ok(account) => self.core.record(account?),
+            Ok(account) => core.record(account?),
             Err(error) => {
                 // The worker meets it as well, and decides what is to be done.
                 tracing::warn!(%error, account = %id, "an account cannot be read");
@@ -1133,8 +1174,14 @@ impl TopicNames {
     /// The topics that workers read, co-partitioned.
     #[must_use]
     pub fn inputs(&self) -> Vec<String> {
-        let others =
-            [&self.profiles, &self.outcomes, &self.calendar, &self.ticks, &self.cohort_stats];
+        let others = [
+            &self.profiles,
+            &self.outcomes,
+            &self.calendar,
+            &self.models,
+            &self.ticks,
+            &self.cohort_stats,
+        ];
         self.events.iter().chain(others).cloned().collect()
     }
 }

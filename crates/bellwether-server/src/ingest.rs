@@ -1,4 +1,4 @@
-//! `DELETE /v1/accounts/{id}`, `DELETE /v1/calendar/{id}`, and `POST /v1/events`, `/v1/profiles`, `/v1/outcomes`, `/v1/calendar`: one JSON object, a JSON array of them, or one per line. The body is cut into
+//! `DELETE /v1/accounts/{id}`, `DELETE /v1/calendar/{id}`, and `POST /v1/events`, `/v1/profiles`, `/v1/outcomes`, `/v1/calendar`, `/v1/models`: one JSON object, a JSON array of them, or one per line. The body is cut into
 //! items here; what an item has to look like is the business of the [`Ingest`].
 
 use std::collections::BTreeSet;
@@ -35,6 +35,8 @@ pub enum Feed {
     Outcomes,
     /// Entries of the calendar (`schemas/calendar-entry.avsc`).
     Calendar,
+    /// Promotions of models (`schemas/model-promotion.avsc`).
+    Models,
 }
 
 /// Takes input into the log.
@@ -47,6 +49,9 @@ pub trait Ingest: Send + Sync {
 
     /// Appends durably that an entry of the calendar is to be removed. May block.
     fn unmask(&self, entry: &EventId) -> Result<(), IngestError>;
+
+    /// The promotions that were ever appended, each one JSON object, in the order in which they came. May block.
+    fn promotions(&self) -> Result<Vec<Value>, IngestError>;
 }
 
 /// What became of the items of a request.
@@ -118,6 +123,21 @@ pub(crate) async fn calendar(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     take(&state, Feed::Calendar, body).await
+}
+
+/// `POST /v1/models`.
+pub(crate) async fn promote(
+    State(state): State<AppState>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    take(&state, Feed::Models, body).await
+}
+
+/// `GET /v1/models`.
+pub(crate) async fn promotions(State(state): State<AppState>) -> Result<Response, Problem> {
+    let ingest = taker(&state)?;
+    let found = append(move || ingest.promotions()).await?;
+    Ok(Json(json!({ "promotions": found })).into_response())
 }
 
 /// `DELETE /v1/calendar/{id}`: accepted, and done as soon as the workers get to it.

@@ -75,6 +75,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/outcomes", post(ingest::outcomes))
         .route("/v1/calendar", post(ingest::calendar))
         .route("/v1/calendar/{id}", delete(ingest::unmask))
+        .route("/v1/models", post(ingest::promote).get(ingest::promotions))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

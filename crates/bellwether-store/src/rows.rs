@@ -14,6 +14,7 @@
 //! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
 //! | `A` account `00` `12` | lines of a learned score: [`Line`](bellwether_core::standing::Line)s |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
+//! | `M` promotion id | [`Promotion`](bellwether_core::promotion::Promotion) of a model |
 //! | `E` entry id | [`Entry`](bellwether_core::calendar::Entry) of the calendar |
 //! | `D` `01` cohort `00` day (i64, sortable) | [`CohortDay`](bellwether_core::cohort::CohortDay) |
 //! | `D` `02` cohort `00` hour (i64, sortable) | [`CohortHour`](bellwether_core::cohort::CohortHour) |
@@ -43,6 +44,7 @@ const TAG_ACCOUNT: u8 = b'A';
 const TAG_CLOCK: u8 = b'C';
 const TAG_COHORT: u8 = b'D';
 const TAG_CALENDAR: u8 = b'E';
+const TAG_PROMOTION: u8 = b'M';
 const TERMINATOR: u8 = 0;
 const KIND_HOT: u8 = 1;
 const KIND_HISTORY: u8 = 2;
@@ -82,6 +84,11 @@ pub(crate) const CALENDAR_BEGIN: &[u8] = &[TAG_CALENDAR];
 /// See [`CALENDAR_BEGIN`].
 pub(crate) const CALENDAR_END: &[u8] = &[TAG_CALENDAR + 1];
 
+/// Where promotions begin, and end (exclusive).
+pub(crate) const PROMOTIONS_BEGIN: &[u8] = &[TAG_PROMOTION];
+/// See [`PROMOTIONS_BEGIN`].
+pub(crate) const PROMOTIONS_END: &[u8] = &[TAG_PROMOTION + 1];
+
 /// Which row of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AccountRow {
@@ -105,11 +112,17 @@ pub(crate) enum RowKey {
     Account(AccountId, AccountRow),
     Cohort(String, CohortKey),
     Calendar(EventId),
+    Promotion(EventId),
 }
 
 /// The key of an entry of the calendar.
 pub(crate) fn calendar_key(id: &EventId) -> Vec<u8> {
     [CALENDAR_BEGIN, id.as_str().as_bytes()].concat()
+}
+
+/// The key of a promotion.
+pub(crate) fn promotion_key(id: &EventId) -> Vec<u8> {
+    [PROMOTIONS_BEGIN, id.as_str().as_bytes()].concat()
 }
 
 /// The key of a cohort's row. The kind comes first, so that the length of what follows the name is known, whatever the name holds.
@@ -290,6 +303,10 @@ impl RowKey {
             [TAG_CALENDAR, id @ ..] => {
                 let id = std::str::from_utf8(id).ok()?;
                 Some(RowKey::Calendar(EventId::new(id).ok()?))
+            }
+            [TAG_PROMOTION, id @ ..] => {
+                let id = std::str::from_utf8(id).ok()?;
+                Some(RowKey::Promotion(EventId::new(id).ok()?))
             }
             [TAG_COHORT, kind, rest @ ..] => {
                 let (name, key) = read_cohort_key(*kind, rest)?;

@@ -19,6 +19,7 @@ use bellwether_core::history::{Activity, DayTotals, History, Older, Ring};
 use bellwether_core::intraday::Settings;
 use bellwether_core::output::{Band, Category, Evidence, Maturity, Severity, Transition};
 use bellwether_core::points::Points;
+use bellwether_core::promotion::{Began, Promotion};
 use bellwether_core::rebaseline::{Change, Stage};
 use bellwether_core::standing::{Line, Trait};
 use bellwether_core::state::Clock;
@@ -250,6 +251,12 @@ fn fixtures_of_partition_rows_read_as_they_were_written() {
         span: Span { from: Day(-1), to: Day(7), kind: "incident".to_owned(), note: None },
     };
     check_plain("calendar", &entry);
+    let began = Some(Began { number: 3, at: Millis(1_772_413_200_001) });
+    let model = Some("{\"format\":1}".to_owned());
+    check_plain(
+        "promotion",
+        &Promotion { from: Millis(1_772_413_200_000), model, by: Some("ann".to_owned()), began },
+    );
     check_plain("hour", &CohortHour { told: false, counts: vec![(SignalKey(7), 12.5)] });
     let compared = Sums { weight: 120.5, relative: 110.25, compared: 100.0, usual: 99.5 };
     let signals = vec![(SignalKey(7), compared)];
@@ -316,6 +323,7 @@ fn keys_keep_their_bytes() {
     assert_eq!(AccountRow::Masked.key(&id), b"Aacme\x00\x08");
     assert_eq!(AccountRow::Changes.key(&id), b"Aacme\x00\x09");
     assert_eq!(calendar_key(&EventId::new("xmas").expect("an identifier")), b"Exmas");
+    assert_eq!(promotion_key(&EventId::new("m1").expect("an identifier")), b"Mm1");
     assert_eq!(CLOCK_KEY, b"C");
     let one = b"\x80\0\0\0\0\0\0\x01";
     let part = [&b"D\x04smb\x00\x01"[..], one, b"\0\0\0\x07"].concat();

@@ -472,6 +472,9 @@ impl Store {
         for (id, entry) in self.cohorts.calendar().changed() {
             rows.insert(rows::calendar_key(id), entry.map(rows::encode));
         }
+        for (id, promotion) in self.cohorts.promotions().changed() {
+            rows.insert(rows::promotion_key(id), promotion.map(rows::encode));
+        }
         let state =
             rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });
         let seen = self.seen.staged().map(|record| Change {

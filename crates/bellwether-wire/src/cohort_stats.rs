@@ -46,6 +46,7 @@ mod tests {
     use bellwether_core::cohort::DayTotal;
     use bellwether_core::fleet::{Part, PartRecord, Period, Sums, TotalRecord};
     use bellwether_core::id::EventId;
+    use bellwether_core::promotion::Promotion;
     use bellwether_core::time::{Day, Millis};
 
     #[test]
@@ -62,12 +63,16 @@ mod tests {
         let day = Some((Day(3), DayTotal { accounts: 9, signals }));
         let span = Span { from: Day(-3), to: Day(9), kind: "incident".to_owned(), note: None };
         let entry = Entry { scope: Scope::Region("DE".to_owned()), span };
+        let model = Some("{\"card\": [1.5]}".to_owned());
+        let promotion = Promotion { from: Millis(7), model, by: None, began: None };
         let cohort = "a \"cohort\"\n".to_owned();
         for message in [
             Message::Part(PartRecord { cohort: cohort.clone(), period: Period::Hour(-3), part }),
             Message::Total(TotalRecord { cohort, hold: Some(Millis(9)), day }),
             Message::Calendar(EventId::new("e").expect("an id"), None),
             Message::Calendar(EventId::new("e").expect("an id"), Some(entry)),
+            Message::Promotion(EventId::new("m").expect("an id"), None),
+            Message::Promotion(EventId::new("m").expect("an id"), Some(promotion)),
         ] {
             let read = decode(Some(&encode(6, &message))).expect("what was written");
             assert_eq!(read, Input::Cohort { source: 6, message: Box::new(message) });

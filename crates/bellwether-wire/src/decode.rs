@@ -19,13 +19,15 @@ use bellwether_core::calendar::Entry;
 use bellwether_core::event::{Event, Outcome, Profile};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::Output;
+use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
 use schema_registry_converter::schema_registry_common::SchemaType;
 use serde::de::DeserializeOwned;
 
 use crate::encode::OutputKind;
 use crate::input::{
-    CalendarRecord, EventRecord, OutcomeRecord, ProfileRecord, account_id, event_id,
+    CalendarRecord, EventRecord, OutcomeRecord, ProfileRecord, PromotionRecord, account_id,
+    event_id,
 };
 use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
@@ -168,6 +170,25 @@ impl Decoder {
         let (id, entry) = record.check()?;
         check_key(key, id.as_str())?;
         Ok((id, Some(entry)))
+    }
+
+    /// Decodes the promotion of a model (`schemas/model-promotion.avsc`); a tombstone withdraws that of its key. What the model says is not
+    /// looked at here.
+    ///
+    /// # Errors
+    /// As [`Decoder::event`].
+    pub fn promotion(
+        &mut self,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+    ) -> Result<(EventId, Option<Promotion>), DecodeError> {
+        if payload.is_none() {
+            return Ok((event_id("key", &deleted(key)?)?, None));
+        }
+        let record: PromotionRecord = self.record(&schema::MODEL_PROMOTION, payload)?;
+        let (id, promotion) = record.check()?;
+        check_key(key, id.as_str())?;
+        Ok((id, Some(promotion)))
     }
 
     /// Decodes an outcome (`schemas/outcome.avsc`).

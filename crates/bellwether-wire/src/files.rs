@@ -1,4 +1,4 @@
-//! Files of events, profiles, outcomes and calendar entries, for replay.
+//! Files of events, profiles, outcomes, calendar entries and promotions, for replay.
 //!
 //! Formats go by the file's ending: `.csv`, `.ndjson` / `.jsonl` / `.json` (one object a line), each plain or with `.gz`, and `.avro`
 //! (container files). Columns and fields are those of `schemas/*.avsc`, or the aliases of the evaluation files (`user_id`,
@@ -22,12 +22,15 @@ use apache_avro::Reader;
 use bellwether_core::calendar::Entry;
 use bellwether_core::event::{Event, Outcome, Profile};
 use bellwether_core::id::{AccountId, EventId};
+use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::Millis;
 use flate2::read::MultiGzDecoder;
 
 use crate::decode::{check_resolves, from_written, json, limit_allocations};
-use crate::input::{CalendarRecord, EventRecord, OutcomeRecord, ProfileRecord, invalid};
+use crate::input::{
+    CalendarRecord, EventRecord, OutcomeRecord, ProfileRecord, PromotionRecord, invalid,
+};
 use crate::scalar::InstantMs;
 use crate::schema;
 use crate::sentiment::Sentiment;
@@ -185,6 +188,14 @@ pub fn open_profiles(path: &Path) -> Result<Records<Profile>, OpenError> {
 /// The file cannot be opened, or its ending names another format.
 pub fn open_calendar(path: &Path) -> Result<Records<(EventId, Entry)>, OpenError> {
     json_only(path, CalendarRecord::check)
+}
+
+/// Opens a file of promotions: JSON lines with the fields of `schemas/model-promotion.avsc`.
+///
+/// # Errors
+/// The file cannot be opened, or its ending names another format.
+pub fn open_promotions(path: &Path) -> Result<Records<(EventId, Promotion)>, OpenError> {
+    json_only(path, PromotionRecord::check)
 }
 
 /// Opens a file that can only be JSON lines.

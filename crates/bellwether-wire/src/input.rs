@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bellwether_core::calendar::{ENTRY_DAYS_MAX, Entry, Scope, Span};
 use bellwether_core::event::{Event, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
 use bellwether_core::id::{AccountId, EventId, ID_BYTES_MAX, IdError, MemberId};
+use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::{DAY_MS, Day, Millis};
 use serde::Deserialize;
@@ -208,6 +209,27 @@ impl CalendarRecord {
             note: note.map(|note| cut(&note, REMARK_BYTES_MAX).to_owned()),
         };
         Ok((event_id("entry_id", &self.entry_id)?, Entry { scope, span }))
+    }
+}
+
+/// `model-promotion.avsc`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename = "ModelPromotion")]
+pub(crate) struct PromotionRecord {
+    promotion_id: String,
+    from: InstantMs,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    by: Option<String>,
+}
+
+impl PromotionRecord {
+    pub(crate) fn check(self) -> Result<(EventId, Promotion), Reject> {
+        let id = event_id("promotion_id", &self.promotion_id)?;
+        let from = instant("from", self.from)?;
+        let by = optional("by", self.by)?;
+        Ok((id, Promotion { from, model: self.model, by, began: None }))
     }
 }
 

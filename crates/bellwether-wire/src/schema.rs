@@ -92,6 +92,8 @@ contracts! {
     OUTCOME = "outcome";
     /// Input: a calendar entry.
     CALENDAR_ENTRY = "calendar-entry";
+    /// Input: the promotion of a model.
+    MODEL_PROMOTION = "model-promotion";
     /// Output: a movement of a score.
     SCORE_CHANGED = "score-changed";
     /// Output: the latest health record.

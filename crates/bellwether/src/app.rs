@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::policy::Compiled;
+use bellwether_core::promotion::ModelReader;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
 use bellwether_engine::clock::now_ms;
 use bellwether_engine::embedded::{AppendError, Embedded, partition_of};
 use bellwether_engine::kafka::{KafkaLog, KafkaOptions, KafkaTopics, WorkerId};
-use bellwether_engine::log::{Append, Log, Topic};
+use bellwether_engine::log::{Append, Log, LogError, Topic};
 use bellwether_engine::memory::Memory;
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{Limits, ReadModel, Readiness};
@@ -447,11 +448,15 @@ pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
     })
 }
 
+/// Promotions that are read at once.
+const PROMOTIONS_PAGE: usize = 100;
+
 /// Takes input over HTTP into the embedded log.
 struct EmbeddedIngest {
     handle: Embedded,
     topics: TopicNames,
     policy: Compiled,
+    read_model: Arc<ModelReader>,
     partitions: i32,
     decoder: Mutex<Decoder>,
 }
@@ -463,7 +468,8 @@ impl EmbeddedIngest {
         let decoder = Mutex::new(Decoder::new(None, config.engine.record_bytes_max)?);
         let partitions = handle.partitions(events)?;
         let (topics, policy) = (config.topics.clone(), policy.clone());
-        Ok(EmbeddedIngest { handle, topics, policy, partitions, decoder })
+        let read_model = crate::model::reader();
+        Ok(EmbeddedIngest { handle, topics, policy, read_model, partitions, decoder })
     }
 
     fn append(&self, appends: &[Append]) -> Result<(), IngestError> {
@@ -551,6 +557,15 @@ impl EmbeddedIngest {
                 // Days may lie ahead: it is known from now on.
                 Ok((&self.topics.calendar, id.into(), Millis(now_ms())))
             }
+            Feed::Models => {
+                let (id, promotion) = decoder.promotion(None, Some(payload))?;
+                if let Some(model) = promotion.and_then(|promotion| promotion.model) {
+                    let read = (self.read_model)(&model, &self.policy);
+                    read.map_err(|error| Reject::new(Reason::InvalidField, error))?;
+                }
+                // It may begin later.
+                Ok((&self.topics.models, id.into(), Millis(now_ms())))
+            }
         }
     }
 }
@@ -583,6 +598,31 @@ impl Ingest for EmbeddedIngest {
 
     fn unmask(&self, entry: &EventId) -> Result<(), IngestError> {
         self.delete(&self.topics.calendar, entry.as_str())
+    }
+
+    fn promotions(&self) -> Result<Vec<Value>, IngestError> {
+        let topic: Topic = self.topics.models.as_str().into();
+        let unavailable = |error: LogError| {
+            let retry_after = Duration::from_secs(1);
+            IngestError::Unavailable { detail: error.to_string(), retry_after }
+        };
+        let mut records = Vec::new();
+        for partition in 0..self.partitions {
+            let mut next = 0;
+            loop {
+                let mut each = |record| {
+                    records.push(record);
+                    Ok(())
+                };
+                let read = self.handle.read(&topic, partition, next, PROMOTIONS_PAGE, &mut each);
+                let read = read.map_err(unavailable)?;
+                next = read.next;
+                if next >= read.end {
+                    break;
+                }
+            }
+        }
+        Ok(crate::model::promotions(records))
     }
 
     fn ingest(&self, feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {

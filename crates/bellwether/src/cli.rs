@@ -365,6 +365,10 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) calendar: Option<PathBuf>,
 
+    /// Promotions of models, one JSON object a line (`learn promotions --json`); each is in force from its time on
+    #[arg(long, value_name = "FILE")]
+    pub(crate) models: Option<PathBuf>,
+
     /// Write every score change: account_id, at, score
     #[arg(long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
@@ -393,6 +397,69 @@ pub(crate) enum LearnCommand {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Let a model score from a time on, in all partitions
+    Promote(PromoteArgs),
+    /// Let what scored before the model in force score again
+    Rollback(RollbackArgs),
+    /// Which models are promoted, and from when on; with --json as `replay --models` reads them
+    Promotions(PromotionsArgs),
+}
+
+/// Where promotions are kept.
+#[derive(Debug, Args)]
+pub(crate) struct PromotionsArgs {
+    #[command(flatten)]
+    pub(crate) args: LogArgs,
+
+    /// Through a running server that takes input over HTTP (`run --embedded`)
+    #[arg(long, value_name = "URL", conflicts_with_all = ["embedded", "bootstrap_servers"])]
+    pub(crate) url: Option<String>,
+}
+
+/// `learn promote`
+#[derive(Debug, Args)]
+pub(crate) struct PromoteArgs {
+    /// Model file (default: no model, the configured scorecard)
+    #[arg(value_name = "FILE", required_unless_present = "configured")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Instead of a model: the configured scorecard
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) configured: bool,
+
+    #[command(flatten)]
+    pub(crate) at: PromotionsArgs,
+
+    /// Event time from which it scores; some minutes ahead, all partitions switch at that very time (default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+
+    /// Also a model that showed no skill on a hold-out
+    #[arg(long)]
+    pub(crate) anyway: bool,
+
+    /// Who promotes it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+
+    /// A remark for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+}
+
+/// `learn rollback`
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    #[command(flatten)]
+    pub(crate) at: PromotionsArgs,
+
+    /// Event time from which it scores (default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+
+    /// Who rolls back
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
 }
 
 /// `learn fit`

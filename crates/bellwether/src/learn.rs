@@ -16,40 +16,19 @@ use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_learn::example::{Example, Stay};
 use bellwether_learn::feature::{Feature, features, row};
 use bellwether_learn::resample::{Interval, Worth};
-use bellwether_learn::scorecard::Scorecard;
-use bellwether_learn::scorer::LearnedScorer;
 use bellwether_learn::train::{Holdout, Training, train};
 use bellwether_wire::files;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::cli::{LearnCommand, LearnFitArgs};
 use crate::config::Config;
+use crate::model::{FORMAT, ModelFile};
 use crate::replay::{Replay, Snapshots, Writers};
 use crate::usage::{Usage, wrong};
-use crate::{policies, show};
+use crate::{model, policies, show};
 
-/// Of a model file: what this version writes and reads.
-const FORMAT: u32 = 1;
 /// 1970-01-05, a Monday.
 const MONDAY: Millis = Millis(4 * DAY_MS);
-
-/// A model, as it is kept in a file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ModelFile {
-    format: u32,
-    /// Of the scorecard's content: it names the model in every record.
-    version: String,
-    /// The policy whose signals it scores.
-    policy: String,
-    horizon_days: u32,
-    /// The end of the data that it was learned from.
-    data_until: String,
-    card: Scorecard,
-    /// What its like was worth on a later hold-out.
-    report: Value,
-}
 
 /// What is learned from: files of events, and how stays ended.
 pub(crate) struct Material {
@@ -72,8 +51,11 @@ pub(crate) struct Stays {
 pub(crate) fn run(command: &LearnCommand, config: &Config, json: bool) -> Result<ExitCode> {
     match command {
         LearnCommand::Fit(args) => fit(args, config, json),
+        LearnCommand::Promote(args) => model::promote(args, config, json),
+        LearnCommand::Rollback(args) => model::rollback(args, config, json),
+        LearnCommand::Promotions(args) => model::list(args, config, json),
         LearnCommand::Report { file } => {
-            let model = read(file)?;
+            let model = ModelFile::read(file)?;
             if json {
                 println!("{}", serde_json::to_string_pretty(&model)?);
             } else {
@@ -124,45 +106,11 @@ fn fit(args: &LearnFitArgs, config: &Config, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn time(text: &str) -> Result<Millis> {
+pub(crate) fn time(text: &str) -> Result<Millis> {
     Millis::parse(text).ok_or_else(|| {
         Usage(format!("`{text}` is no time, allowed are a date (2026-03-01) or an ISO-8601 time"))
             .into()
     })
-}
-
-/// An engine that is scored by the model of a file.
-pub(crate) fn scored_by(core: Core, path: &Path) -> Result<Core> {
-    let model = read(path)?;
-    if model.policy != core.policy().name {
-        wrong!(
-            "{} was learned under the policy `{}`, in force is `{}`: fit a model for it, or leave --model out",
-            path.display(),
-            model.policy,
-            core.policy().name
-        )
-    }
-    Ok(core.scored_by(model.scorer()))
-}
-
-impl ModelFile {
-    /// The scorecard at work.
-    pub(crate) fn scorer(&self) -> Arc<LearnedScorer> {
-        Arc::new(LearnedScorer::new(&self.version, self.horizon_days, self.card.clone()))
-    }
-}
-
-fn read(path: &Path) -> Result<ModelFile> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Usage(format!("{name} cannot be read: {error}")))?;
-    let model: ModelFile = serde_json::from_str(&text)
-        .map_err(|error| Usage(format!("{name} is no model of this version: {error}")))?;
-    if model.format != FORMAT {
-        wrong!("{name} has format {}, this version reads {FORMAT}: fit it anew", model.format)
-    }
-    model.card.check().map_err(|error| Usage(format!("{name}: {error}")))?;
-    Ok(model)
 }
 
 /// Replays history under expert weights, looks at all accounts every so often, and learns from what became of them.

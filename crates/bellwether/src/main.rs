@@ -13,6 +13,7 @@ mod explain;
 mod forget;
 mod learn;
 mod memory;
+mod model;
 mod policies;
 mod replay;
 mod reset;

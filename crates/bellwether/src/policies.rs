@@ -40,10 +40,11 @@ pub(crate) fn core(config: &Config) -> Result<Core> {
     with_model(Core::new(Arc::new(load(config.policy.as_deref())?)), config)
 }
 
-/// An engine, scored by the model that a configuration names.
+/// An engine that reads promoted models, scored by the model that a configuration names.
 pub(crate) fn with_model(core: Core, config: &Config) -> Result<Core> {
+    let core = core.reading(crate::model::reader());
     match &config.model {
-        Some(path) => crate::learn::scored_by(core, path),
+        Some(path) => crate::model::scored_by(core, path),
         None => Ok(core),
     }
 }

@@ -79,6 +79,12 @@ pub(crate) fn run(args: &ReplayArgs, mut core: Core, json: bool) -> Result<()> {
             replay.apply(Input::Calendar { id, entry: Some(entry) }, Millis(0))?;
         }
     }
+    if let Some(path) = &args.models {
+        for promotion in files::open_promotions(path)? {
+            let (id, promotion) = promotion.with_context(|| path.display().to_string())?;
+            replay.apply(Input::Promotion { id, promotion: Some(promotion) }, Millis(0))?;
+        }
+    }
     for path in &args.files {
         replay.file(path, cut, json)?;
     }

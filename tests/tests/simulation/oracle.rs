@@ -185,7 +185,9 @@ impl Expected {
                         let adds_up = partition_of(message.key().as_bytes(), partitions);
                         adds_up..adds_up + 1
                     }
-                    Message::Total(_) | Message::Calendar(..) => 0..partitions,
+                    Message::Total(_) | Message::Calendar(..) | Message::Promotion(..) => {
+                        0..partitions
+                    }
                 };
                 found.told += 1;
                 for to in to {
@@ -231,6 +233,9 @@ fn decode(decoder: &mut Decoder, topics: &TopicNames, record: &Record) -> Result
         decoder.outcome(key, payload).map(Input::Outcome)
     } else if topic == topics.calendar {
         decoder.calendar(key, payload).map(|(id, entry)| Input::Calendar { id, entry })
+    } else if topic == topics.models {
+        let promotion = decoder.promotion(key, payload);
+        promotion.map(|(id, promotion)| Input::Promotion { id, promotion })
     } else {
         decoder.event(key, payload).map(Input::Event)
     };

@@ -32,7 +32,9 @@ impl AccountIds<'_> {
         let Some(key) = key else { return Ok(None) };
         match RowKey::decode(&key)? {
             RowKey::Account(id, _) => Ok(Some(id)),
-            RowKey::Clock | RowKey::Cohort(..) | RowKey::Calendar(_) => Ok(None),
+            RowKey::Clock | RowKey::Cohort(..) | RowKey::Calendar(_) | RowKey::Promotion(_) => {
+                Ok(None)
+            }
         }
     }
 }
@@ -113,7 +115,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
     Ok(loaded)
 }
 
-/// Reads the rows of all cohorts, and the calendar.
+/// Reads the rows of all cohorts, the calendar and the promotions.
 pub(super) fn load_cohorts(database: &Database) -> Result<Cohorts, StoreError> {
     let mut cohorts = Cohorts::default();
     for row in database.scan(ROWS, rows::COHORTS_BEGIN, Some(rows::COHORTS_END.to_vec())) {
@@ -126,6 +128,12 @@ pub(super) fn load_cohorts(database: &Database) -> Result<Cohorts, StoreError> {
         let RowKey::Calendar(id) = RowKey::decode(&key)? else { continue };
         let entry = rows::decode("an entry of the calendar", &value)?;
         cohorts.calendar_mut().place(&id, Some(entry));
+    }
+    for row in database.scan(ROWS, rows::PROMOTIONS_BEGIN, Some(rows::PROMOTIONS_END.to_vec())) {
+        let (key, value) = row?;
+        let RowKey::Promotion(id) = RowKey::decode(&key)? else { continue };
+        let promotion = rows::decode("a promotion", &value)?;
+        cohorts.promotions_mut().place(&id, Some(promotion));
     }
     Ok(cohorts)
 }

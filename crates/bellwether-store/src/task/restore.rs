@@ -110,6 +110,10 @@ impl Store {
                 let entry = value.map(|value| rows::decode("an entry of the calendar", value));
                 self.cohorts.calendar_mut().place(&id, entry.transpose()?);
             }
+            RowKey::Promotion(id) => {
+                let promotion = value.map(|value| rows::decode("a promotion", value));
+                self.cohorts.promotions_mut().place(&id, promotion.transpose()?);
+            }
             RowKey::Account(id, row) => {
                 self.cache.forget(&id);
                 if row == AccountRow::Hot {

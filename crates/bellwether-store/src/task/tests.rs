@@ -10,6 +10,7 @@ use bellwether_core::history::{Activity, Older};
 use bellwether_core::id::EventId;
 use bellwether_core::intraday::Settings;
 use bellwether_core::points::Points;
+use bellwether_core::promotion::Promotion;
 use bellwether_core::rebaseline::{Change as LevelChange, Stage};
 use bellwether_core::standing::{Line, Trait};
 use bellwether_core::state::MemoryState;
@@ -81,13 +82,16 @@ impl Changelog {
 
 /// Everything that can be read of a store between two batches: accounts, timers, clock, seen ids that count with their hours.
 type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(u64, i64)>, CohortRows);
-type CohortRows = (Vec<(String, CohortKey, CohortRow)>, Vec<(EventId, Entry)>);
+type CohortRows =
+    (Vec<(String, CohortKey, CohortRow)>, Vec<(EventId, Entry)>, Vec<(EventId, Promotion)>);
 
-/// The rows of all cohorts, and the calendar.
+/// The rows of all cohorts, the calendar and the promotions.
 fn cohort_rows(cohorts: &Cohorts) -> CohortRows {
     let rows = cohorts.rows().map(|(name, key, row)| (name.to_owned(), key, row)).collect();
     let entries = cohorts.calendar().entries();
-    (rows, entries.map(|(id, entry)| (id.clone(), entry.clone())).collect())
+    let entries = entries.map(|(id, entry)| (id.clone(), entry.clone())).collect();
+    let promotions = cohorts.promotions().iter();
+    (rows, entries, promotions.map(|(id, of)| (id.clone(), of.clone())).collect())
 }
 
 fn contents(store: &mut Store, since: Millis) -> Contents {
@@ -356,6 +360,9 @@ impl Bench {
                     let entry = EventId::new(&format!("e{}", part % 5)).expect("an id");
                     let of = Entry { scope: Scope::All, span: span(day.0) };
                     cohorts.calendar_mut().set(&entry, (part % 3 > 0).then_some(of));
+                    let model = (part % 2 > 0).then(|| "{}".to_owned());
+                    let of = Promotion { from: Millis(day.0.into()), model, by: None, began: None };
+                    cohorts.promotions_mut().tell(&entry, (part % 4 > 0).then_some(of));
                 };
                 tell(self.now.cohorts());
                 tell(self.store().cohorts());
@@ -694,7 +701,7 @@ fn a_removed_account_leaves_no_row() {
             let keys = rows.map(|row| RowKey::decode(&row.expect("readable").0).expect("a key"));
             keys.map(|key| match key {
                 RowKey::Account(_, row) => row,
-                RowKey::Clock | RowKey::Cohort(..) | RowKey::Calendar(_) => {
+                RowKey::Clock | RowKey::Cohort(..) | RowKey::Calendar(_) | RowKey::Promotion(_) => {
                     panic!("among an account's rows")
                 }
             })

@@ -9,6 +9,7 @@ use bellwether_core::cohort::CohortRow;
 use bellwether_core::forecast::Forecast;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
+use bellwether_core::promotion::Promotion;
 use bellwether_core::rebaseline::Change;
 use bellwether_core::standing::Line;
 use bellwether_core::time::Millis;
@@ -57,6 +58,35 @@ impl Digest {
             self.0.update(part);
         }
     }
+
+    /// A row that is of no account.
+    fn partition_row(&mut self, of: &RowKey, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        match of {
+            RowKey::Account(..) => {}
+            // Read at the opening already, but that may be long ago.
+            RowKey::Clock => self.row(key, &decode::<Clock>("the clock row", value)?),
+            RowKey::Calendar(_) => {
+                self.row(key, &rows::decode::<Entry>("an entry of the calendar", value)?);
+            }
+            RowKey::Promotion(_) => {
+                // Not when it came into force: a second run hears of it earlier or later.
+                let row: Promotion = rows::decode("a promotion", value)?;
+                self.row(key, &(row.from, row.model, row.by));
+            }
+            RowKey::Cohort(_, kind) => match rows::decode_cohort(*kind, value)? {
+                CohortRow::Day(row) => self.row(key, &row),
+                CohortRow::Hour(row) => self.row(key, &row),
+                // What other partitions told, which a second run hears earlier or later, and what is counted but
+                // where alerts are held back, which they tell.
+                CohortRow::Chance(_)
+                | CohortRow::Total(_)
+                | CohortRow::Part(_)
+                | CohortRow::Fleet(_)
+                | CohortRow::Hold(_) => {}
+            },
+        }
+        Ok(())
+    }
 }
 
 impl Store {
@@ -72,31 +102,10 @@ impl Store {
         let mut due: BTreeMap<AccountId, Millis> = BTreeMap::new();
         for row in self.database.scan(ROWS, &[], None) {
             let (key, value) = row?;
-            let (id, kind) = match RowKey::decode(&key)? {
-                RowKey::Account(id, kind) => (id, kind),
-                RowKey::Clock => {
-                    // Read at the opening already, but that may be long ago.
-                    digest.row(&key, &decode::<Clock>("the clock row", &value)?);
-                    continue;
-                }
-                RowKey::Calendar(_) => {
-                    digest.row(&key, &rows::decode::<Entry>("an entry of the calendar", &value)?);
-                    continue;
-                }
-                RowKey::Cohort(_, kind) => {
-                    match rows::decode_cohort(kind, &value)? {
-                        CohortRow::Day(row) => digest.row(&key, &row),
-                        CohortRow::Hour(row) => digest.row(&key, &row),
-                        // What other partitions told, which a second run hears earlier or later, and what is counted but
-                        // where alerts are held back, which they tell.
-                        CohortRow::Chance(_)
-                        | CohortRow::Total(_)
-                        | CohortRow::Part(_)
-                        | CohortRow::Fleet(_)
-                        | CohortRow::Hold(_) => {}
-                    }
-                    continue;
-                }
+            let of = RowKey::decode(&key)?;
+            let RowKey::Account(id, kind) = of else {
+                digest.partition_row(&of, &key, &value)?;
+                continue;
             };
             let bytes = (key.len() + value.len()) as u64;
             contents.account_bytes += bytes;

@@ -1,0 +1,314 @@
+//! Models: their files, and which of them is promoted when.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use bellwether_core::policy::Compiled;
+use bellwether_core::promotion::{MODEL_BYTES_MAX, ModelReader};
+use bellwether_core::publish::content_id;
+use bellwether_core::score::Scorer;
+use bellwether_core::step::Core;
+use bellwether_core::time::Millis;
+use bellwether_engine::clock::now_ms;
+use bellwether_engine::embedded::partition_of;
+use bellwether_engine::log::{Append, Record, Topic};
+use bellwether_learn::scorecard::Scorecard;
+use bellwether_learn::scorer::LearnedScorer;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::cli::{PromoteArgs, PromotionsArgs, RollbackArgs};
+use crate::config::Config;
+use crate::source::Source;
+use crate::usage::{Usage, wrong};
+use crate::{explain, show};
+
+/// Of a model file: what this version writes and reads.
+pub(crate) const FORMAT: u32 = 1;
+
+/// A model, as it is kept in a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelFile {
+    pub(crate) format: u32,
+    /// Of the scorecard's content: it names the model in every record.
+    pub(crate) version: String,
+    /// The policy whose signals it scores.
+    pub(crate) policy: String,
+    pub(crate) horizon_days: u32,
+    /// The end of the data that it was learned from.
+    pub(crate) data_until: String,
+    pub(crate) card: Scorecard,
+    /// What its like was worth on a later hold-out.
+    pub(crate) report: Value,
+}
+
+impl ModelFile {
+    /// Reads a model from its text.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    fn parse(text: &str) -> Result<ModelFile, String> {
+        let model: ModelFile = serde_json::from_str(text)
+            .map_err(|error| format!("it is no model of this version: {error}"))?;
+        if model.format != FORMAT {
+            return Err(format!(
+                "it has format {}, this version reads {FORMAT}: fit it anew",
+                model.format
+            ));
+        }
+        model.card.check().map_err(|error| error.to_string())?;
+        Ok(model)
+    }
+
+    pub(crate) fn read(path: &Path) -> Result<ModelFile> {
+        let name = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Usage(format!("{name} cannot be read: {error}")))?;
+        Ok(ModelFile::parse(&text).map_err(|error| Usage(format!("{name}: {error}")))?)
+    }
+
+    /// The scorecard at work, under the policy that it was learned for.
+    fn scorer(&self, policy: &Compiled) -> Result<Arc<dyn Scorer>, String> {
+        if self.policy != policy.name {
+            return Err(format!(
+                "it was learned under the policy `{}`, in force is `{}`: fit a model for it",
+                self.policy, policy.name
+            ));
+        }
+        Ok(Arc::new(LearnedScorer::new(&self.version, self.horizon_days, self.card.clone())))
+    }
+}
+
+/// An engine that is scored by the model of a file.
+pub(crate) fn scored_by(core: Core, path: &Path) -> Result<Core> {
+    let scorer = ModelFile::read(path)?.scorer(core.policy());
+    let scorer = scorer.map_err(|error| Usage(format!("{}: {error}", path.display())))?;
+    Ok(core.scored_by(scorer))
+}
+
+/// Reads promoted models.
+pub(crate) fn reader() -> Arc<ModelReader> {
+    Arc::new(|text, policy| ModelFile::parse(text)?.scorer(policy))
+}
+
+/// The latest record of each promotion, in the order of their times; those that were withdrawn are left out.
+pub(crate) fn promotions(mut records: Vec<Record>) -> Vec<Value> {
+    records.sort_by_key(|record| (record.timestamp_ms, record.partition, record.offset));
+    let mut found: Vec<(Vec<u8>, Option<Value>)> = Vec::new();
+    for record in records {
+        let key = record.key.unwrap_or_default();
+        // What is no promotion is a dead letter of the workers.
+        let value = record.payload.map(|payload| serde_json::from_slice::<Value>(&payload));
+        let value = value.transpose().unwrap_or_default();
+        found.retain(|(known, _)| *known != key);
+        found.push((key, value));
+    }
+    let mut found: Vec<Value> = found.into_iter().filter_map(|(_, value)| value).collect();
+    found.sort_by_key(|value| from(value).unwrap_or_default());
+    found
+}
+
+fn from(promotion: &Value) -> Option<Millis> {
+    Millis::parse(promotion["from"].as_str()?)
+}
+
+/// Where promotions are read and appended.
+enum Place {
+    Server(String),
+    Log(Source, Topic),
+}
+
+impl Place {
+    fn open(args: &PromotionsArgs, config: &Config) -> Result<Place> {
+        if let Some(url) = &args.url {
+            return Ok(Place::Server(format!("{}/v1/models", url.trim_end_matches('/'))));
+        }
+        let source = Source::open(&args.args, config, "bellwether-learn")
+            .context("for a running `run --embedded`, name its server with --url")?;
+        Ok(Place::Log(source, config.topics.models.as_str().into()))
+    }
+
+    fn all(&self) -> Result<Vec<Value>> {
+        match self {
+            Place::Server(url) => {
+                let mut response = explain::agent()
+                    .get(url)
+                    .call()
+                    .with_context(|| format!("{url} does not answer"))?;
+                let body = response.body_mut().read_to_string()?;
+                if response.status() != 200 {
+                    bail!("{url} answered {}: {body}", response.status());
+                }
+                let answer: Value = serde_json::from_str(&body)
+                    .with_context(|| format!("{url} answered something else"))?;
+                Ok(answer["promotions"].as_array().cloned().unwrap_or_default())
+            }
+            Place::Log(source, topic) => {
+                let mut records = Vec::new();
+                for partition in 0..source.partitions(topic)? {
+                    source.read(topic, partition, &mut |record| records.push(record))?;
+                }
+                Ok(promotions(records))
+            }
+        }
+    }
+
+    fn append(&self, promotion: &Value) -> Result<()> {
+        match self {
+            Place::Server(url) => {
+                let mut response = explain::agent()
+                    .post(url)
+                    .send(promotion.to_string())
+                    .with_context(|| format!("{url} does not answer"))?;
+                let status = response.status();
+                if status != 202 {
+                    bail!("{url} answered {status}: {}", response.body_mut().read_to_string()?);
+                }
+                Ok(())
+            }
+            Place::Log(source, topic) => {
+                let key = promotion["promotion_id"].as_str().unwrap_or_default().as_bytes();
+                source.append(&[Append {
+                    topic: Arc::clone(topic),
+                    partition: partition_of(key, source.partitions(topic)?),
+                    key: Some(key.to_vec()),
+                    payload: Some(serde_json::to_vec(promotion)?),
+                    headers: Vec::new(),
+                    timestamp_ms: None,
+                }])
+            }
+        }
+    }
+}
+
+/// A promotion as a record of its topic.
+fn promotion(model: Option<String>, from: Millis, by: Option<&str>, note: Option<&str>) -> Value {
+    let told = now_ms().to_string();
+    let id = content_id(&[model.as_deref().unwrap_or_default(), &from.iso(), &told]);
+    json!({
+        "promotion_id": id, "from": from.iso(), "model": model, "by": by, "note": note,
+    })
+}
+
+/// `learn promote`.
+pub(crate) fn promote(args: &PromoteArgs, config: &Config, json: bool) -> Result<ExitCode> {
+    let model = match &args.file {
+        Some(path) => {
+            let model = ModelFile::read(path)?;
+            let policy = crate::policies::load(config.policy.as_deref())?;
+            let usable = model.scorer(&policy);
+            usable.map_err(|error| Usage(format!("{}: {error}", path.display())))?;
+            let worthless = model.report["holdout"]["all"]["has_skill"] != true;
+            if worthless && !args.anyway {
+                wrong!(
+                    "{}: on its hold-out it ranks no better than chance, or there was none; promote it with --anyway",
+                    path.display()
+                )
+            }
+            let text = serde_json::to_string(&model)?;
+            if text.len() > MODEL_BYTES_MAX {
+                wrong!(
+                    "{} has {} bytes, at most {MODEL_BYTES_MAX} are allowed",
+                    path.display(),
+                    text.len()
+                )
+            }
+            Some(text)
+        }
+        None => None,
+    };
+    let from = at(args.from.as_deref())?;
+    let record = promotion(model, from, args.by.as_deref(), args.note.as_deref());
+    Place::open(&args.at, config)?.append(&record)?;
+    say(&record, json)
+}
+
+/// `learn rollback`.
+pub(crate) fn rollback(args: &RollbackArgs, config: &Config, json: bool) -> Result<ExitCode> {
+    let place = Place::open(&args.at, config)?;
+    let from = at(args.from.as_deref())?;
+    let all = place.all()?;
+    let mut before =
+        all.iter().rev().filter(|known| self::from(known).is_some_and(|at| at <= from));
+    let Some(current) = before.next() else {
+        wrong!("nothing was promoted before {}: there is nothing to go back from", from.iso());
+    };
+    // What was in force before the current one: another model, or none of them.
+    let previous = before.find(|known| known["model"] != current["model"]);
+    let model = previous.and_then(|known| known["model"].as_str()).map(str::to_owned);
+    if model.is_none() && current["model"].is_null() {
+        wrong!("the configured scorecard is in force, and nothing was promoted before it");
+    }
+    let note = format!("rolled back from promotion {}", id_of(current));
+    let record = promotion(model, from, args.by.as_deref(), Some(&note));
+    place.append(&record)?;
+    say(&record, json)
+}
+
+/// `learn promotions`.
+pub(crate) fn list(args: &PromotionsArgs, config: &Config, json: bool) -> Result<ExitCode> {
+    let all = Place::open(args, config)?.all()?;
+    if json {
+        for promotion in &all {
+            println!("{promotion}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if all.is_empty() {
+        println!("No model was promoted: the configured scorecard is in force.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = show::table(&["promotion", "in force from", "model", "by", "note"]);
+    for promotion in &all {
+        let text = |name: &str| show::plain(promotion[name].as_str().unwrap_or("–"));
+        table.add_row([
+            id_of(promotion),
+            text("from"),
+            version(promotion),
+            text("by"),
+            text("note"),
+        ]);
+    }
+    println!("{table}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn at(text: Option<&str>) -> Result<Millis> {
+    match text {
+        Some(text) => crate::learn::time(text),
+        None => Ok(Millis(now_ms())),
+    }
+}
+
+fn id_of(promotion: &Value) -> String {
+    show::plain(promotion["promotion_id"].as_str().unwrap_or_default())
+}
+
+/// The version of the model that a promotion brings.
+fn version(promotion: &Value) -> String {
+    match promotion["model"].as_str().map(ModelFile::parse) {
+        Some(Ok(model)) => model.version,
+        Some(Err(_)) => "(unreadable)".to_owned(),
+        None => "as configured".to_owned(),
+    }
+}
+
+fn say(record: &Value, json: bool) -> Result<ExitCode> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(record)?);
+    } else {
+        println!(
+            "Promotion {}: {} is in force from {} on, in each partition with the first event or tick of that time.",
+            id_of(record),
+            match version(record) {
+                version if record["model"].is_null() => format!("the scorecard {version}"),
+                version => format!("model {version}"),
+            },
+            record["from"].as_str().unwrap_or_default()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
