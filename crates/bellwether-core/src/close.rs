@@ -652,8 +652,8 @@ fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
     });
     let counted = absence.filter(|absence| absence.counts && !back);
     let cohort = segment(account.profile.as_ref(), &account.hot.segment).unwrap_or_default();
-    state.points =
-        counted.map_or(Points::ZERO, |absence| core.scorer.absence(cohort, signal, absence.z));
+    let z = absence.map(|_| counted.map_or(0.0, |absence| absence.z));
+    state.points = z.map_or(Points::ZERO, |z| core.scorer.absence(cohort, signal, z));
     state.evidence = counted
         .filter(|absence| absence.z.abs() >= core.policy.deviation.z_support)
         .map(|absence| Evidence {

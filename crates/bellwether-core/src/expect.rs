@@ -43,6 +43,8 @@ pub struct Normal {
     pub spread: f64,
     /// Days of reference behind it.
     pub days: f64,
+    /// By what the day after the newest differs from the same weekday before it, for its position in its month.
+    pub month_ahead: f64,
 }
 
 /// Whether days of a signal are counts.
@@ -456,7 +458,7 @@ pub(crate) fn next_day(
         let shares = (own, expected.shared_variance);
         let (mean, variance) = unscaled(lane.law, *lane.expected.get(6)?, shares);
         let ahead = cohort.factor(key, day.plus(1)) / cohort.factor(key, day.plus(-6));
-        counted(mean * ahead, variance, reach)
+        counted(mean * ahead * normal.month_ahead, variance, reach)
     };
     let (low, high) = (found.low.min(found.mean), found.high.max(found.mean));
     let [low, expected, high] = [low, found.mean, high].map(|value| value as f32);
@@ -656,7 +658,9 @@ impl Counts<'_> {
             reference_days: (reference.days, old_days),
             drift: drift / day,
         };
-        (lane, Normal { level, spread: 0.0, days: reference.days })
+        let factor = |ahead: i32| months.factor(self.day.plus(ahead));
+        let month_ahead = factor(1) / factor(-6);
+        (lane, Normal { level, spread: 0.0, days: reference.days, month_ahead })
     }
 }
 
@@ -709,5 +713,5 @@ fn measurements(
         reference_days: (days, days),
         drift,
     };
-    Some((lane, Normal { level, spread, days }))
+    Some((lane, Normal { level, spread, days, month_ahead: 1.0 }))
 }

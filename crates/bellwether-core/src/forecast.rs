@@ -44,7 +44,7 @@ pub struct Limits {
 pub struct Forecast {
     /// The day.
     pub day: Day,
-    /// Per signal that counts, adds up or lasts, and has enough history.
+    /// Per signal that counts or adds up, and has enough history.
     pub limits: Vec<(SignalKey, Limits)>,
 }
 
@@ -53,9 +53,9 @@ const CAUTION_DAYS: i32 = 28;
 /// By how much at most that is believed.
 const CAUTION_MAX: f64 = 3.0;
 
-/// Whether the days of a signal are forecast.
+/// Whether the days of a signal are forecast: of those that amount to something as they go.
 fn is_forecast(signal: &Signal) -> bool {
-    matches!(signal.aggregate, Aggregate::Count | Aggregate::Sum | Aggregate::Last)
+    matches!(signal.aggregate, Aggregate::Count | Aggregate::Sum)
 }
 
 /// Forecasts the day after `day`, the one that is judged.
@@ -78,7 +78,7 @@ pub(crate) fn renew(
         else {
             continue;
         };
-        if !is_forecast(&policy.signals[index]) {
+        if !rules.intraday || !is_forecast(&policy.signals[index]) {
             continue;
         }
         let daily = carried_values(ring.values(), account.masked_days(day));

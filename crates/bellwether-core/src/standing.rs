@@ -184,11 +184,11 @@ fn active_members(account: &Account, key: SignalKey, day: Day) -> f64 {
 pub(crate) fn renew(core: &Core, account: &mut Account, day: Day) {
     let Some(horizon_days) = core.scorer.horizon_days() else {
         // Another scorecard was in force: its lines move back to nothing.
-        let left = account.standing.iter_mut().filter(|line| line.points != Points::ZERO);
-        for line in left {
+        account.changed.standing |= !account.standing.is_empty();
+        account.standing.retain_mut(|line| {
             (line.points, line.observed) = (Points::ZERO, None);
-            account.changed.standing = true;
-        }
+            line.published != Points::ZERO
+        });
         return;
     };
     let standing = standing(account, &core.policy, day, horizon_days);

@@ -801,7 +801,11 @@ impl Core {
             if is_presence(signal) {
                 if zone.day(event.occurred_at) > closed {
                     evidence_changed |= state.evidence.take().is_some();
-                    state.points = Points::ZERO;
+                    // Somebody is there: no absence, where presence is usual.
+                    let cohort = segment(account.profile.as_ref(), &account.hot.segment);
+                    let usual = state.baseline.map(|_| cohort.unwrap_or_default());
+                    state.points = usual
+                        .map_or(Points::ZERO, |cohort| self.scorer.absence(cohort, signal, 0.0));
                 }
                 continue;
             }
@@ -1045,6 +1049,13 @@ fn begin(account: &mut Account, day: Day, at: Millis) {
         account.watched.clear();
         account.own = None;
         account.changed.own = true;
+        account.changed.standing |= !account.standing.is_empty();
+        account.standing.retain_mut(|line| {
+            (line.observed, line.points) = (None, Points::ZERO);
+            line.published != Points::ZERO
+        });
+        account.changed.forecast |= account.forecast != forecast::Forecast::default();
+        account.forecast = forecast::Forecast::default();
         account.changed.changes |= !account.changes.is_empty();
         account.changes.clear();
         account.changed.history = true;

@@ -1031,6 +1031,7 @@ impl Worker {
         let (now, elapsed) = (self.clock.now_ms(), self.clock.elapsed());
         let topic: Topic = self.settings.topics.ticks.as_str().into();
         let mut transaction = Transaction::default();
+        let mut ticked = Vec::new();
         for (&partition, task) in &mut self.tasks {
             let is_due = elapsed.saturating_sub(task.busy_at) >= self.settings.tick_every
                 || task.is_behind(&self.core)
@@ -1038,7 +1039,8 @@ impl Worker {
             if !task.is_live(now) || task.waiting.is_some() || !is_due {
                 continue;
             }
-            (task.busy_at, task.ticked) = (elapsed, true);
+            task.busy_at = elapsed;
+            ticked.push(partition);
             transaction.appends.push(Append {
                 topic: Arc::clone(&topic),
                 partition,
@@ -1054,7 +1056,15 @@ impl Worker {
         match log.commit(&transaction) {
             // Nothing was staged. Time is recorded when it is due again.
             Err(error) if error.remedy == Remedy::Rewind => Ok(()),
-            committed => Ok(committed.map(|_| ())?),
+            committed => {
+                committed?;
+                for partition in ticked {
+                    if let Some(task) = self.tasks.get_mut(&partition) {
+                        task.ticked = true;
+                    }
+                }
+                Ok(())
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! `score = 50 + one line per feature + clipping`, all integers of a hundredth of a point, so lines sum exactly to the
 //! score and their differences exactly to its change. 50 is the base odds of the account's cohort at its maturity;
-//! every `doubling` points below it double the odds of leaving. A line is one rounding of a monotone function of its
+//! every `doubling` points below it double the calibrated odds of leaving. A line is one rounding of a monotone function of its
 //! own reading: worse readings never raise a score, not even by a hundredth.
 
 use bellwether_core::points::Points;
@@ -82,10 +82,11 @@ impl Scorecard {
         scored.map(|feature| feature.name.as_str())
     }
 
-    /// Log-odds of leaving as points: one rounding, so that whoever adds lines adds the same ones.
+    /// Log-odds of leaving as points, by the slope of the calibration: one rounding, so that whoever adds lines adds the same ones.
     #[must_use]
     pub fn points(&self, log_odds: f64) -> Points {
-        Points::from_f64(-log_odds * self.doubling / std::f64::consts::LN_2)
+        let calibrated = log_odds * self.calibration.slope.max(0.0);
+        Points::from_f64(-calibrated * self.doubling / std::f64::consts::LN_2)
     }
 
     /// Scores an account of a cohort by its readings; NaN is missing.

@@ -1,6 +1,6 @@
 //! `bellwether learn`: a scorecard from history and outcomes, and what it is worth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,6 @@ use bellwether_core::account::Account;
 use bellwether_core::event::OutcomeKind;
 use bellwether_core::id::AccountId;
 use bellwether_core::policy::Compiled;
-use bellwether_core::publish::content_id;
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_learn::example::{Example, Stay};
@@ -27,6 +26,10 @@ use crate::replay::{Replay, Snapshots, Writers};
 use crate::usage::{Usage, wrong};
 use crate::{model, policies, show};
 
+/// An account whose newest closed day lies longer ago says nothing of now.
+const STALE_MS: i64 = 3 * DAY_MS;
+/// One event in so many may come after the week in which it was looked at its account.
+const BEHIND_SHARE: u64 = 100;
 /// 1970-01-05, a Monday.
 const MONDAY: Millis = Millis(4 * DAY_MS);
 
@@ -84,7 +87,7 @@ fn fit(args: &LearnFitArgs, config: &Config, json: bool) -> Result<ExitCode> {
     let material = Material { stays, training, until: None };
     let fed = |replay: &mut Replay| {
         if let Some(path) = &args.profiles {
-            replay.profiles(path)?;
+            replay.profiles_in_time(path)?;
         }
         for path in &args.files {
             replay.file(path, None, json)?;
@@ -124,7 +127,10 @@ pub(crate) fn learn(
     let (sink, of_policy) = (Arc::clone(&rows), Arc::clone(policy));
     let weight = f64::from(training.step_days) / f64::from(training.horizon_days);
     let see = move |at: Millis, accounts: &mut dyn Iterator<Item = &Account>| {
-        let examples = accounts.filter_map(|account| {
+        // An account that is dormant, or whose stay has ended, is not looked at any more: nothing of it is of that time.
+        let known = accounts
+            .filter(|account| at.0 - account.zone().day_start(account.hot.today).0 <= STALE_MS);
+        let examples = known.filter_map(|account| {
             Some(Example {
                 account: account.id.clone(),
                 cohort: account.segment().unwrap_or_default().to_owned(),
@@ -144,6 +150,13 @@ pub(crate) fn learn(
     let core = Core::new(Arc::clone(policy));
     let mut replay = Replay::new(core, Writers::create(None, None)?).looked_at(snapshots);
     feed(&mut replay)?;
+    let (events, behind) = (replay.events(), replay.behind_snapshots());
+    if behind * BEHIND_SHARE > events {
+        wrong!(
+            "{behind} of {events} events came after weeks that they belong to had been looked at: examples would be of accounts \
+             without their history. Sort the files by time, and name them in that order"
+        )
+    }
     let end = replay.newest().unwrap_or(Millis(0));
     let end = until.map_or(end, |until| until.min(end));
     let rows = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
@@ -152,17 +165,21 @@ pub(crate) fn learn(
         .into_iter()
         .flat_map(|row| {
             let stays = stays.of(&row.account, end);
-            let outcome = stays.iter().find_map(|stay| stay.outcome(row.at, horizon_ms));
+            let outcomes = stays.iter().filter_map(|stay| stay.outcome(row.at, horizon_ms));
+            // Of several stays, the one that ends first.
+            let outcome =
+                outcomes.min_by_key(|outcome| outcome.left_after_ms().unwrap_or(i64::MAX));
             outcome.map(|outcome| Example { left_after_ms: outcome.left_after_ms(), ..row })
         })
         .collect();
     let features = features(policy);
     let trained = train(&features, &examples, &training)?;
-    let version = content_id(&[&serde_json::to_string(&trained.card)?]);
+    let version = model::version_of(&trained.card);
     Ok(ModelFile {
         format: FORMAT,
         version: version[..12].to_owned(),
         policy: policy.name.clone(),
+        readings: Some(model::readings(policy)),
         horizon_days: training.horizon_days,
         data_until: end.iso(),
         report: report(&examples, trained.holdout.as_ref()),
@@ -177,8 +194,10 @@ impl Stays {
         let mut stays = Stays { others_stayed: true, ..Stays::default() };
         let name = path.to_string_lossy();
         if name.trim_end_matches(".gz").ends_with(".csv") {
+            let mut kinds = BTreeSet::new();
             for stay in files::open_stays(path)? {
                 let stay = stay.with_context(|| path.display().to_string())?;
+                kinds.insert(stay.kind.clone());
                 if kind.is_some_and(|kind| kind != stay.kind) {
                     continue;
                 }
@@ -189,6 +208,22 @@ impl Stays {
                     observed_until: stay.observed_until.unwrap_or(Millis::MAX),
                 };
                 stays.listed.entry(stay.account).or_default().push(stay_of);
+            }
+            let named: Vec<String> = kinds.iter().map(|kind| show::plain(kind)).collect();
+            match kind {
+                Some(kind) if !kinds.contains(kind) => {
+                    wrong!(
+                        "{name} has no outcomes of the kind `{kind}`, it has {}",
+                        named.join(", ")
+                    )
+                }
+                None if kinds.len() > 1 => {
+                    wrong!(
+                        "{name} has outcomes of several kinds: choose one of {} with --kind",
+                        named.join(", ")
+                    )
+                }
+                Some(_) | None => {}
             }
             return Ok(stays);
         }

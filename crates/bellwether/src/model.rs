@@ -37,6 +37,9 @@ pub(crate) struct ModelFile {
     pub(crate) version: String,
     /// The policy whose signals it scores.
     pub(crate) policy: String,
+    /// Of what that policy's readings depend on; a model of before that was kept has none.
+    #[serde(default)]
+    pub(crate) readings: Option<String>,
     pub(crate) horizon_days: u32,
     /// The end of the data that it was learned from.
     pub(crate) data_until: String,
@@ -60,6 +63,13 @@ impl ModelFile {
             ));
         }
         model.card.check().map_err(|error| error.to_string())?;
+        if model.version != version_of(&model.card)[..VERSION_CHARS] {
+            return Err("its content is not that of its version: fit it anew".to_owned());
+        }
+        if !(7..=366).contains(&model.horizon_days) {
+            let days = model.horizon_days;
+            return Err(format!("its horizon_days is {days}, allowed are 7 to 366"));
+        }
         Ok(model)
     }
 
@@ -78,8 +88,43 @@ impl ModelFile {
                 self.policy, policy.name
             ));
         }
+        if self.readings.as_ref().is_some_and(|known| *known != readings(policy)) {
+            return Err(format!(
+                "it was learned under other signals than those of the policy `{}` now: fit a model for them",
+                policy.name
+            ));
+        }
         Ok(Arc::new(LearnedScorer::new(&self.version, self.horizon_days, self.card.clone())))
     }
+}
+
+/// Characters of a version.
+const VERSION_CHARS: usize = 12;
+
+/// The version of a scorecard: of its content.
+pub(crate) fn version_of(card: &Scorecard) -> String {
+    // A scorecard holds texts and numbers, which JSON can say.
+    content_id(&[&serde_json::to_string(card).unwrap_or_default()])
+}
+
+/// A hash of what the readings of a policy's signals depend on.
+pub(crate) fn readings(policy: &Compiled) -> String {
+    let signals: Vec<Value> = policy
+        .signals
+        .iter()
+        .map(|signal| {
+            json!([
+                signal.name,
+                signal.direction,
+                signal.aggregate,
+                signal.effect_full_pct,
+                signal.counted,
+                signal.matches
+            ])
+        })
+        .collect();
+    let upside = policy.score.upside_share.to_string();
+    content_id(&[&Value::Array(signals).to_string(), &upside])[..VERSION_CHARS].to_owned()
 }
 
 /// An engine that is scored by the model of a file.

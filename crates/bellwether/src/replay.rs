@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use bellwether_core::account::Account;
-use bellwether_core::event::{Event, Input, Outcome};
+use bellwether_core::event::{Event, Input, Outcome, Profile};
 use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
 use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::{Core, Observer};
@@ -128,6 +128,10 @@ pub(crate) struct Replay {
     watch: Option<Box<Watch>>,
     snapshots: Option<Snapshots>,
     next_snapshot: Option<Millis>,
+    /// Events of before the latest snapshot.
+    behind: u64,
+    /// Profiles that are not known yet, in the order of time.
+    profiles: std::vec::IntoIter<Profile>,
 }
 
 /// Looks at all accounts every so often, as they are known at that time.
@@ -159,6 +163,8 @@ impl Replay {
             watch: None,
             snapshots: None,
             next_snapshot: None,
+            behind: 0,
+            profiles: Vec::new().into_iter(),
             core,
         }
     }
@@ -181,7 +187,7 @@ impl Replay {
         let Some(snapshots) = &self.snapshots else { return Ok(()) };
         let (first, every_ms) = (snapshots.first, snapshots.every_ms);
         let mut next = self.next_snapshot.unwrap_or_else(|| {
-            let past = (until.0 - first.0).div_euclid(every_ms) + 1;
+            let past = until.0.saturating_sub(first.0).div_euclid(every_ms) + 1;
             first.plus(past * every_ms)
         });
         while next <= until {
@@ -203,6 +209,29 @@ impl Replay {
     /// Every account, as it stands.
     pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
         self.state.accounts().values()
+    }
+
+    /// Takes the profiles of a file, each when its time has come.
+    pub(crate) fn profiles_in_time(&mut self, path: &Path) -> Result<()> {
+        let mut profiles = Vec::new();
+        for profile in files::open_profiles(path)? {
+            profiles.push(profile.with_context(|| path.display().to_string())?);
+        }
+        profiles.sort_by(|left, right| {
+            left.as_of.cmp(&right.as_of).then_with(|| left.account.cmp(&right.account))
+        });
+        self.profiles = profiles.into_iter();
+        Ok(())
+    }
+
+    /// Events that were used.
+    pub(crate) fn events(&self) -> u64 {
+        self.summary.events
+    }
+
+    /// Events that came after a snapshot that they lie before.
+    pub(crate) fn behind_snapshots(&self) -> u64 {
+        self.behind
     }
 
     /// Takes the profiles of a file.
@@ -245,14 +274,24 @@ impl Replay {
 
     /// An event, as if received when it happened, and at the latest now: what lies ahead is rejected, as in a live stream.
     pub(crate) fn event(&mut self, event: Event) -> Result<()> {
-        self.snapshots_before(event.occurred_at)?;
-        self.outcomes_before(event.occurred_at)?;
+        // What lies ahead of now is rejected, and must not let time pass.
         let at = event.occurred_at.min(self.now);
+        self.snapshots_before(at)?;
+        self.outcomes_before(at)?;
+        if let (Some(next), Some(snapshots)) = (self.next_snapshot, &self.snapshots) {
+            self.behind += u64::from(at < next.plus(-snapshots.every_ms));
+        }
         self.apply(Input::Event(event), at)
     }
 
     /// Outcomes become known in the order of time, before the first event that follows them.
     fn outcomes_before(&mut self, at: Millis) -> Result<()> {
+        while self.profiles.as_slice().first().is_some_and(|profile| profile.as_of < at) {
+            if let Some(profile) = self.profiles.next() {
+                let when = profile.as_of.min(self.now);
+                self.apply(Input::Profile(profile), when)?;
+            }
+        }
         while self.outcomes.as_slice().first().is_some_and(|outcome| outcome.occurred_at < at) {
             if let Some(outcome) = self.outcomes.next() {
                 let when = outcome.occurred_at.min(self.now);

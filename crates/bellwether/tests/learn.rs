@@ -132,6 +132,22 @@ fn a_scorecard_is_learned_reported_and_put_to_work() {
     assert!(last("a1") > 60.0 && last("a6") < 45.0, "{} {}", last("a1"), last("a6"));
 }
 
+/// A timestamp in microseconds lies in the far future: it is rejected, and lets no time pass.
+#[test]
+fn one_event_from_the_future_changes_nothing() {
+    let place = Place::new();
+    let mut expected = place.fit("outcomes.csv");
+    let events = std::fs::read_to_string(place.path("events.csv")).expect("events");
+    let (header, rows) = events.split_once('\n').expect("a header");
+    let future = format!("x,a1,u,login,1,{}", START_MS * 1_000);
+    place.write("events.csv", &format!("{header}\n{future}\n{rows}"));
+    let mut found = place.fit("outcomes.csv");
+    for model in [&mut expected, &mut found] {
+        model["data_until"].take();
+    }
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn without_outcomes_the_experts_model_stands_and_no_skill_is_claimed() {
     let place = Place::new();
@@ -161,6 +177,20 @@ fn a_model_that_does_not_fit_is_refused() {
     refused(&["learn", "report", "newer.json"], "has format 9");
     place.write("cut.json", &text[..text.len() / 2]);
     refused(&["learn", "report", "cut.json"], "is no model");
+    place.write("edited.json", &text.replacen("\"doubling\": 10.0", "\"doubling\": 20.0", 1));
+    refused(&["learn", "report", "edited.json"], "not that of its version");
+    place.write("turned.toml", &POLICY.replace("\"down\"", "\"up\""));
+    refused(&[&replay[..], &["turned.toml"]].concat(), "under other signals");
     let fit = ["learn", "fit", "events.csv", "--policy", "policy.toml", "--outcomes"];
+    refused(&[&fit[..], &["outcomes.csv", "--kind", "canceled"]].concat(), "it has cancelled");
+    place.write("two.csv", "account_id,kind,churned_at\na1,left,5\na2,silent,5\n");
+    refused(&[&fit[..], &["two.csv"]].concat(), "choose one of left, silent");
+    let events = std::fs::read_to_string(place.path("events.csv")).expect("events");
+    let (header, rows) = events.split_once('\n').expect("a header");
+    let mut by_account: Vec<&str> = rows.lines().collect();
+    by_account.sort_by_key(|row| row.split(',').nth(1));
+    place.write("by_account.csv", &format!("{header}\n{}\n", by_account.join("\n")));
+    let unsorted = ["learn", "fit", "by_account.csv", "--policy", "policy.toml"];
+    refused(&[&unsorted[..], &["--outcomes", "outcomes.csv"]].concat(), "Sort the files by time");
     refused(&[&fit[..], &["outcomes.csv", "--horizon-days", "1"]].concat(), "allowed are 7 to 366");
 }

@@ -131,7 +131,7 @@ impl Store {
                     digest.row(&key, &rows::decode::<Profile>(kind.name(), &value)?);
                 }
                 AccountRow::Standing => {
-                    drop(rows::decode::<Vec<Line>>(kind.name(), &value)?);
+                    digest.row(&key, &rows::decode::<Vec<Line>>(kind.name(), &value)?);
                 }
                 AccountRow::Own => drop(rows::decode::<Own>(kind.name(), &value)?),
                 AccountRow::Masked => {

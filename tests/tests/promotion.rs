@@ -1,0 +1,261 @@
+//! A model is promoted into a running process and rolled back, over kills, and a replay of the same promotions scores the same.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use bellwether_engine::embedded::Embedded;
+use bellwether_engine::log::Topic;
+use bellwether_store::log_store::LogStoreError;
+use bellwether_tests::{Bellwether, bellwether};
+use serde_json::{Value, json};
+
+/// No step takes longer on a busy machine.
+const LIMIT: Duration = Duration::from_secs(120);
+const POLICY: &str = r#"
+name = "logins"
+[[signal]]
+name = "logins"
+category = "engagement"
+group = "logins"
+direction = "down"
+aggregate = "count"
+match = { types = ["login"] }
+unit = "logins/week"
+weight = 10.0
+kind = "usage_decline"
+"#;
+const DAY_MS: i64 = 86_400_000;
+/// 2025-01-06, a Monday.
+const START_MS: i64 = 20_094 * DAY_MS;
+const DAYS: i64 = 130;
+/// The day of the promotion, and that of the way back.
+const TURNS: (i64, i64) = (70, 100);
+const ACCOUNTS: i64 = 7;
+const LAST: &str = "last";
+
+/// (time, account), in the order of time; the last one is of an account of its own.
+fn events() -> Vec<(i64, String)> {
+    let mut events = Vec::new();
+    for (day, account) in (0..DAYS).flat_map(|day| (0..ACCOUNTS).map(move |of| (day, of))) {
+        // Some come daily, some now and then, and some no more.
+        let comes = (day * 5 + account * 3) % 8 > account && !(account == 3 && day > 80);
+        if comes {
+            let at = START_MS + day * DAY_MS + DAY_MS / 2 + account * 60_000;
+            events.push((at, format!("a{account}")));
+        }
+    }
+    events.push((START_MS + DAYS * DAY_MS, LAST.to_owned()));
+    events
+}
+
+fn noon(day: i64) -> i64 {
+    START_MS + day * DAY_MS + DAY_MS / 2
+}
+
+fn iso(at_ms: i64) -> String {
+    bellwether_core::time::Millis(at_ms).iso()
+}
+
+fn start(dir: &Path) -> Bellwether {
+    let mut command: Command = bellwether(["run", "--embedded", "--listen", "127.0.0.1:0"]);
+    command.current_dir(dir).args(["--data-dir", "data", "--policy", "policy.toml"]);
+    command.env("BELLWETHER_ENGINE__EMBEDDED_PARTITIONS", "1");
+    Bellwether::spawn(command)
+}
+
+fn send(running: &mut Bellwether, events: &[(i64, String)]) {
+    let lines: Vec<String> = events
+        .iter()
+        .map(|(at, account)| {
+            json!({"event_id": at.to_string(), "account_id": account, "type": "login", "occurred_at": at})
+                .to_string()
+        })
+        .collect();
+    let answer = ureq::post(format!("{}/v1/events", running.url())).send(lines.join("\n"));
+    assert_eq!(answer.expect("taken").status(), 202);
+}
+
+/// Waits until the promotion that was sent has been read: topics are not ordered among each other.
+fn taken(running: &mut Bellwether) {
+    let read = "bellwether_events_in_total{topic=\"bellwether.models\"} 1";
+    running.wait_until("the promotion is taken", LIMIT, |running| {
+        running.get("/metrics").contains(read).then_some(())
+    });
+}
+
+fn run(dir: &Path, arguments: &[&str]) -> Output {
+    bellwether(arguments.iter().copied()).current_dir(dir).output().expect("the binary runs")
+}
+
+fn said(dir: &Path, arguments: &[&str]) -> String {
+    let output = run(dir, arguments);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// By account: (time, score, model) of every published change.
+type Changes = BTreeMap<String, Vec<(String, String, String)>>;
+
+fn published(dir: &Path) -> Changes {
+    let shared = bellwether_store::Shared::new(16 << 20);
+    let log = Embedded::open(&dir.join("data/log"), &shared, 1).expect("no one has it");
+    let topic: Topic = "health.score-changed.v1".into();
+    let mut changes = Changes::new();
+    log.read(&topic, 0, 0, usize::MAX, &mut |record| {
+        let payload = record.payload.unwrap_or_default();
+        let change: Value = serde_json::from_slice(&payload).expect("JSON");
+        let text = |name: &str| change[name].as_str().expect("a text").to_owned();
+        let score = format!("{:.2}", change["score"].as_f64().expect("a number"));
+        changes.entry(text("account_id")).or_default().push((
+            text("at"),
+            score,
+            text("model_version"),
+        ));
+        Ok::<(), LogStoreError>(())
+    })
+    .expect("it can be read");
+    changes
+}
+
+/// Files of events and of the policy, and a model. Returns its version.
+fn prepare(dir: &Path, events: &[(i64, String)]) -> String {
+    let rows = events.iter().map(|(at, account)| format!("{at},{account},u,login,1,{at}\n"));
+    let csv = format!(
+        "event_id,account_id,user_id,signal,value,occurred_at\n{}",
+        rows.collect::<String>()
+    );
+    std::fs::write(dir.join("events.csv"), csv).expect("writable");
+    std::fs::write(dir.join("policy.toml"), POLICY).expect("writable");
+    std::fs::write(dir.join("none.csv"), "account_id,kind,churned_at\n").expect("writable");
+    let model = said(
+        dir,
+        &[
+            "learn",
+            "fit",
+            "events.csv",
+            "--outcomes",
+            "none.csv",
+            "--policy",
+            "policy.toml",
+            "--json",
+        ],
+    );
+    let model: Value = serde_json::from_str(&model).expect("JSON");
+    model["version"].as_str().expect("a version").to_owned()
+}
+
+/// By account: (time, score) of every change of the replay.
+fn replayed(dir: &Path) -> BTreeMap<String, Vec<(String, String)>> {
+    let mut replayed: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    let scores = std::fs::read_to_string(dir.join("scores.csv")).expect("scores");
+    for row in scores.lines().skip(1) {
+        let [account, at, score] = row.split(',').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        let known = bellwether_core::time::Millis::parse(at).expect("a time");
+        let score: f64 = score.parse().expect("a number");
+        replayed
+            .entry(account.to_owned())
+            .or_default()
+            .push((known.plus(-1).iso(), format!("{score:.2}")));
+    }
+    replayed
+}
+
+#[test]
+fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
+    let place = tempfile::tempdir().expect("a directory");
+    let dir = place.path();
+    let events = events();
+    let version = prepare(dir, &events);
+    let until = |day: i64| events.partition_point(|(at, _)| *at < noon(day));
+    let mut running = start(dir);
+    let url = running.url();
+    send(&mut running, &events[..until(TURNS.0 - 5)]);
+    let (from, back) = (iso(noon(TURNS.0)), iso(noon(TURNS.1)));
+    let promote = [
+        "learn",
+        "promote",
+        "model.json",
+        "--policy",
+        "policy.toml",
+        "--from",
+        &from,
+        "--url",
+        &url,
+    ];
+    let refused = run(dir, &promote);
+    assert_eq!(refused.status.code(), Some(2));
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("no better than chance") && why.contains("--anyway"), "{why}");
+    let promoted = said(dir, &[&promote[..], &["--anyway", "--by", "ann"]].concat());
+    assert!(promoted.contains(&version) && promoted.contains(&from), "{promoted}");
+    let broken = ureq::post(format!("{url}/v1/models"))
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .send(json!({"promotion_id": "x", "from": from, "model": "{}"}).to_string());
+    assert_eq!(broken.expect("an answer").status(), 400, "no model");
+    taken(&mut running);
+    running.kill();
+
+    let mut running = start(dir);
+    let url = running.url();
+    send(&mut running, &events[until(TURNS.0 - 5)..until(TURNS.1 - 5)]);
+    running.wait_until("the model is in force", LIMIT, |running| {
+        running.get("/metrics").contains(&format!("model=\"{version}\"")).then_some(())
+    });
+    said(dir, &["learn", "rollback", "--from", &back, "--url", &url]);
+    taken(&mut running);
+    running.kill();
+
+    let mut running = start(dir);
+    send(&mut running, &events[until(TURNS.1 - 5)..]);
+    let url = running.url();
+    running.wait_until("the end of the input", LIMIT, |_| {
+        ureq::get(format!("{url}/v1/accounts/{LAST}")).call().is_ok().then_some(())
+    });
+    let listed = said(dir, &["learn", "promotions", "--url", &url]);
+    assert!(listed.contains(&version) && listed.contains("ann"), "{listed}");
+    assert!(listed.contains("as configured") && listed.contains("rolled back"), "{listed}");
+    let promotions = said(dir, &["learn", "promotions", "--url", &url, "--json"]);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    std::fs::write(dir.join("promotions.jsonl"), promotions).expect("writable");
+    said(
+        dir,
+        &[
+            "replay",
+            "events.csv",
+            "--policy",
+            "policy.toml",
+            "--models",
+            "promotions.jsonl",
+            "--scores",
+            "scores.csv",
+            "--json",
+        ],
+    );
+    let replayed = replayed(dir);
+    let live = published(dir);
+    let mut models: Vec<&str> = Vec::new();
+    for (account, changes) in &live {
+        let known: Vec<(String, String)> =
+            changes.iter().map(|(at, score, _)| (at.clone(), score.clone())).collect();
+        let expected = &replayed[account];
+        // The replay also works off what would have been due later.
+        assert_eq!(known[..], expected[..known.len().min(expected.len())], "{account}");
+        for (at, _, model) in changes {
+            let by_model = *at >= iso(noon(TURNS.0) + DAY_MS) && *at < iso(noon(TURNS.1) - DAY_MS);
+            // What was due before the clock moved on to it is scored by what is in force then.
+            let before = *at < iso(noon(TURNS.0) - DAY_MS);
+            if by_model || before || *at > iso(noon(TURNS.1) + DAY_MS) {
+                assert_eq!(*model, if by_model { &version } else { "expert" }, "{account} {at}");
+            }
+            models.push(model);
+        }
+    }
+    assert!(models.contains(&version.as_str()) && models.contains(&"expert"));
+    assert_eq!(live.len(), usize::try_from(ACCOUNTS).expect("a few") + 1);
+}
