@@ -665,6 +665,7 @@ mod tests {
         metrics.lag(&[Lag { topic: "t".into(), partition: 0, records: 3 }]);
         metrics.watermark_lag(0, 1500);
         metrics.close_behind(0, 2, 60_000);
+        metrics.model(0, Some("expert"), "learned");
         metrics.state_bytes(0, 10);
         metrics.restore(0, 1, 2);
         metrics.standby(1, 3);

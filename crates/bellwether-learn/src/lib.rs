@@ -8,6 +8,7 @@
 
 pub mod calibrate;
 pub mod challenger;
+pub mod compare;
 pub mod example;
 pub mod feature;
 pub mod fit;

@@ -381,8 +381,33 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "CSV")]
     pub(crate) findings: Option<PathBuf>,
 
+    /// Compare with this policy (a file, builtin:NAME, or `current`: the one of the configuration): what `--policy` and `--model` would have
+    /// done otherwise, over the same files
+    #[arg(long, value_name = "POLICY", conflicts_with_all = ["scores", "alerts", "findings"])]
+    pub(crate) against: Option<PathBuf>,
+
+    /// With --against: the model file of the other side (default: none, or that of the configuration with `current`)
+    #[arg(long, value_name = "FILE", requires = "against")]
+    pub(crate) against_model: Option<PathBuf>,
+
+    /// With --against: report alerts from this time on; all before it is replayed, so that both sides know the accounts
+    #[arg(long, value_name = "TIME", requires = "against")]
+    pub(crate) from: Option<String>,
+
+    /// With --against: write the comparison as a page, with figures
+    #[arg(long, value_name = "FILE", requires = "against")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// With --against: days after an urgent alert within which an account has to leave for it to be right (1 to 366)
+    #[arg(long, value_name = "DAYS", default_value_t = 56, requires = "against")]
+    pub(crate) horizon_days: u32,
+
+    /// With --against: alerts of an account and kind that opened at most so many days apart are the same one
+    #[arg(long, value_name = "DAYS", default_value_t = 28, requires = "against")]
+    pub(crate) same_within_days: u32,
+
     /// Stop before this time, as if nothing later were known
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, visible_alias = "to", value_name = "DATE")]
     pub(crate) cut: Option<String>,
 }
 

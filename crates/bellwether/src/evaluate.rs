@@ -11,7 +11,7 @@ mod budget;
 mod calibration;
 mod curves;
 mod family;
-mod figure;
+pub(crate) mod figure;
 mod kit;
 mod nab;
 mod report;

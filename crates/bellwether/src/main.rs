@@ -1,5 +1,6 @@
 //! The `bellwether` command: configuration, wiring, printing. Decisions live in the crates below.
 
+mod against;
 mod app;
 mod calibrate;
 mod cli;
@@ -127,7 +128,10 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Reset(args) => return reset::run(args, &config, json),
         Command::Txn { command } => return txn::run(command, &config, json),
         Command::Policy { command } => return policy(command, json),
-        Command::Replay(args) => replay::run(args, policies::core(&config)?, json)?,
+        Command::Replay(args) => match &args.against {
+            Some(other) => against::run(args, other, &config, &cli.global)?,
+            None => replay::run(args, policies::core(&config)?, json)?,
+        },
         Command::Calibrate(args) => {
             calibrate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }

@@ -69,6 +69,24 @@ pub(crate) fn run(args: &ReplayArgs, mut core: Core, json: bool) -> Result<()> {
     };
     let writers = Writers::create(args.scores.as_deref(), args.alerts.as_deref())?;
     let mut replay = Replay::new(core, writers);
+    feed(&mut replay, args, cut, json)?;
+    findings.map_or(Ok(()), Findings::finish)?;
+    replay.summary.seconds = started.elapsed().as_secs_f64();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&replay.summary)?);
+    } else {
+        print(&replay.summary);
+    }
+    Ok(())
+}
+
+/// Feeds all that the arguments name, up to the cut.
+pub(crate) fn feed(
+    replay: &mut Replay,
+    args: &ReplayArgs,
+    cut: Option<Millis>,
+    quiet: bool,
+) -> Result<()> {
     replay.outcomes = read_outcomes(args, cut)?;
     if let Some(path) = &args.profiles {
         replay.profiles(path)?;
@@ -86,17 +104,9 @@ pub(crate) fn run(args: &ReplayArgs, mut core: Core, json: bool) -> Result<()> {
         }
     }
     for path in &args.files {
-        replay.file(path, cut, json)?;
+        replay.file(path, cut, quiet)?;
     }
-    replay.finish(cut)?;
-    findings.map_or(Ok(()), Findings::finish)?;
-    replay.summary.seconds = started.elapsed().as_secs_f64();
-    if json {
-        println!("{}", serde_json::to_string_pretty(&replay.summary)?);
-    } else {
-        print(&replay.summary);
-    }
-    Ok(())
+    replay.finish(cut)
 }
 
 /// Outcomes in order of time; those from the cut on are not known.
