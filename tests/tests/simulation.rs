@@ -91,6 +91,7 @@ fn committed_outputs_and_state_are_those_of_a_process_that_never_failed() {
         ("dead letters", found.dead_letters),
         ("days closed", found.days_closed),
         ("accounts deleted", found.forgotten),
+        ("scores by promoted models", found.by_model),
         ("closes that were cut", found.cut_closes),
         ("messages between partitions", found.told),
         ("stores compared", found.live_stores),

@@ -40,6 +40,8 @@ pub(crate) struct Found {
     /// Closes that were committed apart from the record that they come before.
     pub(crate) cut_closes: u64,
     pub(crate) told: u64,
+    /// Outputs that a promoted model scored.
+    pub(crate) by_model: u64,
     pub(crate) live_stores: u64,
     pub(crate) standby_copies: u64,
 }
@@ -54,6 +56,7 @@ impl std::ops::AddAssign for Found {
         self.forgotten += other.forgotten;
         self.cut_closes += other.cut_closes;
         self.told += other.told;
+        self.by_model += other.by_model;
         self.live_stores += other.live_stores;
         self.standby_copies += other.standby_copies;
     }
@@ -197,6 +200,10 @@ impl Expected {
             cohorts.settle();
             for output in &out {
                 found.forgotten += u64::from(matches!(output, Output::Forgotten(_)));
+                found.by_model += u64::from(matches!(
+                    output,
+                    Output::ScoreChanged(change) if change.model_version.starts_with("times-")
+                ));
                 let name = match output {
                     Output::ScoreChanged(_) => &topics.score_changed,
                     Output::Health(_) | Output::Forgotten(_) => &topics.score_current,

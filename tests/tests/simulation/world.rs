@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bellwether_core::policy::{Compiled, DEFAULT_TOML};
+use bellwether_core::points::Points;
+use bellwether_core::policy::{Compiled, DEFAULT_TOML, Policy, Signal};
+use bellwether_core::score::{Context, ExpertScorecard, Reading, Scale, Scorer};
+use bellwether_core::standing::{Standing, Trait};
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 use bellwether_engine::clock::Clock;
@@ -63,6 +66,48 @@ impl Clock for ModelClock {
     }
 }
 
+/// The expert's scorecard, with all lines so many times as long: what promotions bring.
+#[derive(Debug)]
+struct Times(i32, String);
+
+fn read_model(text: &str, _policy: &Compiled) -> Result<Arc<dyn Scorer>, String> {
+    let times: i32 = text.parse().map_err(|error| format!("{text}: {error}"))?;
+    Ok(Arc::new(Times(times, format!("times-{times}"))))
+}
+
+impl Scorer for Times {
+    fn version(&self) -> &str {
+        &self.1
+    }
+
+    fn scale(&self) -> Option<Scale> {
+        Some(Scale { base: 60.0, healthy_min: 65.0, at_risk_below: 40.0 })
+    }
+
+    fn signal(&self, cohort: &str, signal: &Signal, reading: &Reading, policy: &Policy) -> Points {
+        Points(self.0 * ExpertScorecard.signal(cohort, signal, reading, policy).0)
+    }
+
+    fn absence(&self, cohort: &str, signal: &Signal, z: f64) -> Points {
+        Points(self.0 * ExpertScorecard.absence(cohort, signal, z).0)
+    }
+
+    fn context(&self, context: &Context, policy: &Policy) -> [Points; 3] {
+        ExpertScorecard.context(context, policy).map(|points| Points(self.0 * points.0))
+    }
+
+    fn horizon_days(&self) -> Option<u32> {
+        Some(28)
+    }
+
+    fn standing(&self, _cohort: &str, standing: &Standing) -> Vec<(Trait, Points)> {
+        let activity = standing.get(Trait::Activity);
+        let points =
+            if activity.is_finite() { Points::from_f64(activity * 10.0) } else { Points::ZERO };
+        vec![(Trait::Activity, points)]
+    }
+}
+
 /// What every schedule shares.
 #[derive(Debug)]
 pub(crate) struct Fixed {
@@ -83,7 +128,7 @@ impl Fixed {
         let policy = Compiled::parse("simulated.toml", &text).expect("a good policy");
         assert_eq!(policy.close.per_tick, 2);
         assert_eq!(policy.fleet.accounts_min, 2);
-        Fixed { core: Core::new(Arc::new(policy)), topics }
+        Fixed { core: Core::new(Arc::new(policy)).reading(Arc::new(read_model)), topics }
     }
 }
 
@@ -299,6 +344,7 @@ impl<'f> World<'f> {
                 34..36 => self.garbage(),
                 36 | 37 if self.rng.u32(..8) == 0 => self.deletion(),
                 36 | 37 => self.profile(),
+                38 if self.rng.u32(..3) == 0 => self.promotion(),
                 38 => self.outcome(),
                 _ => self.stale_event(),
             };
@@ -415,6 +461,25 @@ impl<'f> World<'f> {
         });
         let topic = self.fixed.topics.outcomes.clone();
         self.record(&topic, &account, &outcome)
+    }
+
+    /// Now or within days; of a model, of none, or of nothing that can be read. One in four withdraws another.
+    fn promotion(&mut self) -> Append {
+        self.next_event += 1;
+        let ahead = self.rng.i64(-DAY_MS..5 * DAY_MS);
+        let models = [Some("2"), Some("3"), None, Some("none such")];
+        let id = format!("m{}", self.next_event / 50);
+        let promotion = json!({
+            "promotion_id": id,
+            "from": self.now_ms.load(Ordering::Relaxed) + ahead,
+            "model": self.rng.choice(models),
+        });
+        let topic = self.fixed.topics.models.clone();
+        let mut append = self.record(&topic, &id, &promotion);
+        if self.rng.u32(..4) == 0 {
+            append.payload = None;
+        }
+        append
     }
 
     // --- faults ---
