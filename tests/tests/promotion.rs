@@ -147,6 +147,39 @@ fn prepare(dir: &Path, events: &[(i64, String)]) -> String {
     model["version"].as_str().expect("a version").to_owned()
 }
 
+/// At any time an explanation is what was published last, and its lines sum to the score.
+fn explained_as_published(dir: &Path, live: &Changes) {
+    let exact = |at: &str| bellwether_core::time::Millis::parse(at).expect("a time");
+    for (account, changes) in live {
+        for (index, (at, score, model)) in changes.iter().enumerate().step_by(5) {
+            // At that very time, or just before the next one.
+            let at = match changes.get(index + 1) {
+                Some((next, ..)) if index % 2 == 0 => exact(next).plus(-1),
+                _ => exact(at),
+            };
+            let arguments = [
+                "explain",
+                account,
+                "--at",
+                &at.iso(),
+                "--embedded",
+                "--data-dir",
+                "data",
+                "--json",
+            ];
+            let then: Value = serde_json::from_str(&said(dir, &arguments)).expect("JSON");
+            let record = &then["account"];
+            assert_eq!(format!("{:.2}", record["score"].as_f64().expect("a score")), *score);
+            assert_eq!(record["model_version"], **model);
+            let lines = record["contributions"].as_array().expect("lines").iter();
+            let sum: i64 = lines.map(|line| line["centipoints"].as_i64().expect("points")).sum();
+            assert_eq!(Some(sum), record["score_centipoints"].as_i64());
+        }
+    }
+    let early = ["explain", "a0", "--at", "2020-01-01", "--embedded", "--data-dir", "data"];
+    assert_eq!(run(dir, &early).status.code(), Some(3), "nothing was published by then");
+}
+
 /// By account: (time, score) of every change of the replay.
 fn replayed(dir: &Path) -> BTreeMap<String, Vec<(String, String)>> {
     let mut replayed: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
@@ -239,6 +272,7 @@ fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
     );
     let replayed = replayed(dir);
     let live = published(dir);
+    explained_as_published(dir, &live);
     let mut models: Vec<&str> = Vec::new();
     for (account, changes) in &live {
         let known: Vec<(String, String)> =

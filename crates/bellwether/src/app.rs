@@ -388,7 +388,7 @@ fn spawn(mut worker: Worker, shared: &Shared) -> Result<JoinHandle<Result<(), Wo
     Ok(thread)
 }
 
-fn registry(config: &Config) -> Option<RegistryConfig> {
+pub(crate) fn registry(config: &Config) -> Option<RegistryConfig> {
     config.registry.url.as_ref().map(|url| {
         let mut registry = RegistryConfig::new(url.clone());
         registry.username.clone_from(&config.registry.username);

@@ -626,6 +626,13 @@ pub(crate) struct ExplainArgs {
     pub(crate) account: String,
 
     /// Ask a running server instead of reading the data directory
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["at", "embedded", "bootstrap_servers"])]
     pub(crate) url: Option<String>,
+
+    /// As it stood at this time, from what was published: on Kafka, or with --embedded in the log of the data directory
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) args: LogArgs,
 }

@@ -12,12 +12,14 @@ use bellwether_wire::encode::{Encoder, OutputKind};
 
 use crate::cli::ExplainArgs;
 use crate::config::Config;
-use crate::{app, policies, show, state};
+use crate::{app, policies, show, state, then};
 
 /// Runs the command. An account that nobody knows is exit code 3.
 pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<ExitCode> {
-    let id = AccountId::new(&args.account)
-        .with_context(|| format!("`{}` is no account id", args.account))?;
+    if let Some(at) = &args.at {
+        return then::run(args, at, config, json);
+    }
+    let id = account(&args.account)?;
     if let Some(url) = &args.url {
         return from_server(url, &id, json);
     }
@@ -42,7 +44,12 @@ pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<Exi
     Ok(ExitCode::from(crate::EXIT_WANTING))
 }
 
-fn print(outputs: &[Output], json: bool) -> Result<ExitCode> {
+/// An account id of the command line.
+pub(crate) fn account(text: &str) -> Result<AccountId> {
+    AccountId::new(text).with_context(|| format!("`{text}` is no account id"))
+}
+
+pub(crate) fn print(outputs: &[Output], json: bool) -> Result<ExitCode> {
     if json {
         return print_json(outputs);
     }

@@ -22,6 +22,7 @@ mod show;
 mod source;
 mod state;
 mod stories;
+mod then;
 mod topics;
 mod txn;
 mod usage;
