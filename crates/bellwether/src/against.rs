@@ -13,6 +13,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result, anyhow};
 use bellwether_core::account::Account;
 use bellwether_core::event::OutcomeKind;
+use bellwether_core::history::RING_DAYS;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{AlertEvent, Band, Output, Severity};
 use bellwether_core::points::Points;
@@ -174,8 +175,10 @@ fn replayed(
     let raised = raised(&seen.borrow(), scope.from);
     let from = scope.from.unwrap_or(Millis::MIN);
     let lived = |account: &Account| {
+        // A dormant account is not looked at any more.
+        let last = account.hot.last_event_at?.plus(RING_DAYS as i64 * DAY_MS).min(end);
         let first = account.hot.first_event_at?.max(from);
-        Some((end.0 - first.0).max(0) as f64 / DAY_MS as f64)
+        Some((last.0 - first.0).max(0) as f64 / DAY_MS as f64)
     };
     let account_years = replay.accounts().filter_map(lived).sum::<f64>() / YEAR_DAYS;
     let accounts = replay.accounts().filter_map(|account| {
