@@ -162,6 +162,81 @@ fn profiles_and_outcomes_are_taken_too() {
     assert!(matches!(refused, Err(ureq::Error::StatusCode(400))), "{refused:?}");
 }
 
+/// What the server says of results once `wanted` holds of it.
+fn results_once(running: &mut Bellwether, wanted: impl Fn(&Value) -> bool) -> Value {
+    let url = running.url();
+    running.wait_until("the results", LIMIT, |_| {
+        let mut answer = ureq::get(format!("{url}/v1/kpis")).call().ok()?;
+        let text = answer.body_mut().read_to_string().expect("text");
+        let answer: Value = serde_json::from_str(&text).expect("JSON");
+        wanted(&answer).then_some(answer)
+    })
+}
+
+#[test]
+fn what_people_say_of_alerts_and_accounts_becomes_results_that_outlive_the_process() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut running = Bellwether::spawn(command(dir.path()));
+    let url = running.url();
+    send(&url, &stories::events());
+    finish(&mut running);
+    let account = running.get("/v1/accounts/story-slipping");
+    let account: Value = serde_json::from_str(&account).expect("JSON");
+    let alerts = account["alerts"].as_array().expect("a list");
+    let urgent = alerts.iter().find(|alert| alert["kind"] == "churn_risk").expect("an alert");
+    let alert = urgent["alert_id"].as_str().expect("an id");
+
+    // The buttons of the account's page, then the command line, then a word too much.
+    let page = running.get("/accounts/story-slipping");
+    let form = format!("/accounts/story-slipping/alerts/{alert}/feedback");
+    assert!(page.contains(&form), "no form for {alert}");
+    let pressed = ureq::post(format!("{url}{form}")).send_form([("kind", "actioned")]);
+    assert_eq!(pressed.expect("an answer").status(), 200, "the account's page again");
+    let say = |words: &[&str]| {
+        let said =
+            bellwether(["outcome", "story-slipping"]).args(words).args(["--url", &url]).output();
+        said.expect("the binary runs")
+    };
+    assert!(say(&["confirmed", "--alert", alert, "--by", "ann"]).status.success());
+    let left = bellwether_core::time::Millis(stories::JUDGED).iso();
+    assert!(say(&["churned", "--at", &left]).status.success());
+    let lonely = say(&["confirmed"]);
+    assert_eq!(lonely.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&lonely.stderr).contains("--alert"));
+    assert_eq!(say(&["vanished"]).status.code(), Some(2));
+    assert!(say(&["confirmed", "--alert", "nobody's"]).status.success(), "the log takes it");
+
+    let kind = |answer: &Value| {
+        let kinds = answer["all"]["kinds"].as_array().expect("a list").clone();
+        kinds.into_iter().find(|of| of["kind"] == "churn_risk")
+    };
+    let known = |answer: &Value| {
+        answer["all"]["lost"]["warned"] == 1
+            && kind(answer).is_some_and(|of| of["confirmed"] == 1 && of["actioned"] == 1)
+    };
+    let before = results_once(&mut running, known);
+    let of = kind(&before).expect("it is known");
+    assert!(of["urgent"].as_u64() >= Some(1), "{of}");
+    assert_eq!(of["false_positive_rate"]["value"], 0.0);
+    let refused = "bellwether_events_rejected_total{intended=\"false\",reason=\"unknown_alert\"}";
+    running.wait_until("the dead letter", LIMIT, |_| {
+        let mut answer = ureq::get(format!("{url}/metrics")).call().ok()?;
+        let text = answer.body_mut().read_to_string().expect("text");
+        let counted = text.lines().any(|line| line == format!("{refused} 1"));
+        counted.then_some(())
+    });
+    let page = running.get("/results");
+    assert!(page.contains("100 %") && page.contains("Churn risk"), "{page}");
+
+    running.kill();
+    let mut again = Bellwether::spawn(command(dir.path()));
+    let after = results_once(&mut again, known);
+    assert_eq!(after["all"], before["all"], "a kill loses and doubles nothing");
+    let told = bellwether(["kpis", "--url", &again.url()]).output().expect("the binary runs");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("churn risk") && told.contains("100 % of 1"), "{told}");
+}
+
 #[test]
 fn a_directory_belongs_to_one_process() {
     let dir = tempfile::tempdir().expect("a directory");

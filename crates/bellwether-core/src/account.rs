@@ -17,6 +17,7 @@ use crate::alert::OpenAlert;
 use crate::calendar::{Span, masked_days};
 use crate::chance::Own;
 use crate::event::{OutcomeKind, Profile};
+use crate::feedback::{Fact, Raised};
 use crate::forecast::{Forecast, Limits};
 use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
@@ -183,6 +184,8 @@ pub struct Changed {
     pub own: bool,
     /// The row of how it stands.
     pub standing: bool,
+    /// The row of its latest alerts.
+    pub raised: bool,
     /// These watched signals; one that is no longer in the account is to be deleted.
     pub watched: BTreeSet<SignalKey>,
 }
@@ -193,7 +196,7 @@ impl Changed {
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
         let derived = self.masked || self.changes || self.own || self.forecast;
-        let derived = derived || self.standing;
+        let derived = derived || self.standing || self.raised;
         self.hot || self.history || self.profile || derived || rows
     }
 }
@@ -223,6 +226,10 @@ pub struct Account {
     pub own: Option<Own>,
     /// The lines of a learned score that are no signals; none under expert weights.
     pub standing: Vec<Line>,
+    /// Its latest alerts, oldest first, and what became of them.
+    pub raised: Vec<Raised>,
+    /// What became known since it was read, to be told.
+    pub facts: Vec<Fact>,
     /// What changed since the account was read.
     pub changed: Changed,
 }
@@ -251,6 +258,8 @@ impl Account {
             watched: BTreeMap::new(),
             own: None,
             standing: Vec::new(),
+            raised: Vec::new(),
+            facts: Vec::new(),
             changed: Changed::default(),
         }
     }
@@ -306,7 +315,7 @@ impl Account {
         let members: usize = self.activity.keys().map(|key| ROW_BYTES + key.value.len()).sum();
         let members = members + self.watched.len() * (ROW_BYTES + STATE_BYTES_MAX);
         let members = members + (self.masked.len() + self.changes.len()) * ROW_BYTES;
-        let alerts = self.hot.alerts.len() * FIXED_BYTES;
+        let alerts = self.hot.alerts.len() * FIXED_BYTES + self.raised.len() * ROW_BYTES;
         let signals: usize = self.hot.signals.iter().map(signal).sum();
         let forecast = self.forecast.limits.len() * size_of::<(SignalKey, Limits)>();
         size_of::<Account>() + FIXED_BYTES + signals + forecast + rings + members + alerts

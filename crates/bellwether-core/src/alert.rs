@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::corroborate::{Alarm, Assessment, Corroborated, Witnesses, assess};
+use crate::feedback::{self, Sensitivity};
 use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
 use crate::policy::{Compiled, Signal};
 use crate::policy_check::{CORROBORATED_KIND, SPIKE_KIND};
 use crate::publish::content_id;
 use crate::score::band;
+use crate::stats::rarer;
 use crate::time::{DAY_MS, Millis};
 
 /// An alert that is open.
@@ -44,13 +46,22 @@ pub struct OpenAlert {
     pub quiet_days: u16,
 }
 
+/// What keeps alerts of one signal back.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Restraint {
+    /// Whether those that are not urgent are held back, because the account's cohort deviates as a whole.
+    pub held: bool,
+    /// How often they may come by chance, by what people said of them.
+    pub sensitivity: Sensitivity,
+}
+
 /// Reviews the alerts of an account against its evidence, and at the judgement of a day against what was found: then it counts quiet
 /// days, too. Returns whether any alert changed.
 pub(crate) fn review(
     account: &mut Account,
     policy: &Compiled,
     model_version: &str,
-    (at, held): (Millis, bool),
+    (at, restraint): (Millis, Restraint),
     found: Option<&Corroborated>,
     out: &mut Vec<Output>,
 ) -> bool {
@@ -62,7 +73,7 @@ pub(crate) fn review(
         .filter(|evidence| evidence.risk)
         .collect();
     let before = out.len();
-    let mut desk = Desk { account, policy, model_version, at, held, out };
+    let mut desk = Desk { account, policy, model_version, at, restraint, out };
     let mut assessment = desk.assess(evidence.iter());
     let alarm = found.and_then(|found| found.alarm.as_ref());
     let rise = found.and_then(|found| found.rise.as_ref());
@@ -92,7 +103,8 @@ pub(crate) fn spike(
     rise: &Alarm,
     out: &mut Vec<Output>,
 ) {
-    let mut desk = Desk { account, policy, model_version, at, held: false, out };
+    let mut desk =
+        Desk { account, policy, model_version, at, restraint: Restraint::default(), out };
     desk.raise(SPIKE_KIND, rise.severity, &rise.evidence, &heard(rise));
 }
 
@@ -118,7 +130,8 @@ pub(crate) fn resolve_all(
     resolution: Resolution,
     out: &mut Vec<Output>,
 ) {
-    let mut desk = Desk { account, policy, model_version, at, held: false, out };
+    let mut desk =
+        Desk { account, policy, model_version, at, restraint: Restraint::default(), out };
     let kinds: Vec<String> =
         desk.account.hot.alerts.iter().map(|alert| alert.kind.clone()).collect();
     for kind in kinds {
@@ -135,7 +148,8 @@ pub(crate) fn rebaselined(
     kinds: &[String],
     out: &mut Vec<Output>,
 ) {
-    let mut desk = Desk { account, policy, model_version, at, held: false, out };
+    let mut desk =
+        Desk { account, policy, model_version, at, restraint: Restraint::default(), out };
     for kind in kinds {
         desk.resolve(kind, Resolution::Rebaselined);
     }
@@ -146,8 +160,7 @@ struct Desk<'a> {
     policy: &'a Compiled,
     model_version: &'a str,
     at: Millis,
-    /// Whether alerts that are not urgent are held back, because the account's cohort deviates as a whole.
-    held: bool,
+    restraint: Restraint,
     out: &'a mut Vec<Output>,
 }
 
@@ -211,7 +224,10 @@ impl Desk<'_> {
         }
         let (z_alone, z_strong) = (rules.z_alone, rules.z_strong);
         for (kind, strongest, items) in kinds {
-            if strongest >= z_alone && (!self.held || self.open(&kind).is_some()) {
+            let is_open = self.open(&kind).is_some();
+            let factor = self.restraint.sensitivity.of(&kind);
+            let opens = !self.restraint.held && strongest >= rarer(z_alone, factor);
+            if strongest >= z_alone && (opens || is_open) {
                 let severity = if strongest >= z_strong { Severity::Medium } else { Severity::Low };
                 self.raise(&kind, severity, &items, assessment);
             }
@@ -250,6 +266,8 @@ impl Desk<'_> {
                 quiet_days: 0,
             });
             let index = self.account.hot.alerts.len() - 1;
+            let opened = self.account.hot.alerts[index].clone();
+            feedback::opened(self.account, &opened, &self.policy.feedback);
             self.announce(index, Transition::Opened, evidence, assessment);
             return;
         };
@@ -366,6 +384,8 @@ impl Desk<'_> {
             }
         }
         alert.quiet_days = 0;
+        let (id, severity) = (alert.id.clone(), alert.severity);
+        feedback::became(self.account, &id, severity, self.at);
         self.publish(index, transition, evidence, assessment, None);
     }
 
@@ -404,7 +424,9 @@ impl Desk<'_> {
             model_version: self.model_version.to_owned(),
         };
         self.account.changed.hot = true;
-        self.out.push(Output::Alert(Box::new(event)));
+        if !feedback::is_withheld(self.account, &event.alert_id) {
+            self.out.push(Output::Alert(Box::new(event)));
+        }
     }
 }
 
@@ -415,7 +437,9 @@ pub(crate) fn standing(
     policy: &Compiled,
     model_version: &str,
 ) -> Vec<AlertEvent> {
-    account.hot.alerts.iter().map(|alert| stand(account, alert, policy, model_version)).collect()
+    let shown =
+        account.hot.alerts.iter().filter(|alert| !feedback::is_withheld(account, &alert.id));
+    shown.map(|alert| stand(account, alert, policy, model_version)).collect()
 }
 
 fn stand(

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::absence::{judge_absence, quiet_evidence};
 use crate::account::{Account, ActivityKey, SignalKey, SignalState, segment};
+use crate::alert::Restraint;
 use crate::calendar::{WEEK_MASKED_MAX, carried, carried_values, without};
 use crate::chance::Own;
 use crate::cohort::Cohorts;
@@ -23,7 +24,7 @@ use crate::scan::{Finding, Lane, Law};
 use crate::score::{Context, Reading, is_presence};
 use crate::step::Core;
 use crate::time::{Day, MINUTE_MS, Millis};
-use crate::{alert, forecast, publish, rebaseline, standing};
+use crate::{alert, feedback, forecast, publish, rebaseline, standing};
 
 /// Days after its last interaction for which a run of interactions still counts.
 const STREAK_DAYS: i32 = 14;
@@ -134,7 +135,9 @@ pub(crate) fn judge_day(
     if settled {
         rebaseline::resolve(account, &core.policy, core.scorer.version(), at, &mut alerts);
     }
+    feedback::follow(account, &core.policy.feedback, at);
     finish(core, account, (&found, at), alerts, out);
+    core.report(account, cohorts);
     rebaseline::follow(account, &core.policy, day);
 }
 
@@ -163,8 +166,9 @@ fn finish(
     let model = core.scorer.version();
     match maturity(account) {
         Maturity::Established => {
-            let held = found.held.is_some();
-            alert::review(account, &core.policy, model, (at, held), Some(found), &mut alerts);
+            let restraint =
+                Restraint { held: found.held.is_some(), sensitivity: found.sensitivity.clone() };
+            alert::review(account, &core.policy, model, (at, restraint), Some(found), &mut alerts);
         }
         // It came back after the day that made it dormant.
         Maturity::Dormant if silent_days(account, account.hot.today.plus(-1)) < 0 => {}

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::SignalKey;
 use crate::calendar::Calendar;
 use crate::chance::{self, Own, Passed, Tails, Tally};
+use crate::feedback::Results;
 use crate::fleet::{FleetState, HOUR_ROWS, Message, PART_HOURS, Part, Period, Sums};
 use crate::history::RING_DAYS;
 use crate::policy::Compiled;
@@ -156,6 +157,8 @@ pub enum CohortKey {
     Hold,
     /// The findings of the partition's accounts in a period of four weeks, counted since 1970.
     Chance(i64),
+    /// What became of its alerts and accounts, in all partitions.
+    Results,
 }
 
 /// A row of a cohort.
@@ -175,6 +178,8 @@ pub enum CohortRow {
     Hold(Millis),
     /// See [`CohortKey::Chance`].
     Chance(Tally),
+    /// See [`CohortKey::Results`].
+    Results(Box<Results>),
 }
 
 /// What days and weeks of a cohort vary by.
@@ -211,6 +216,7 @@ pub struct Cohort {
     fleet: Option<Box<FleetState>>,
     hold: Option<Millis>,
     chances: BTreeMap<i64, Tally>,
+    pub(crate) results: Option<Box<Results>>,
     /// How rare findings are in a period, by a calibration: as last asked for.
     tails: Option<((i64, u64), Tails)>,
     /// The factors, as far as they were asked for since they last changed.
@@ -371,6 +377,7 @@ impl Cohort {
             CohortKey::Fleet => self.fleet.clone().map(CohortRow::Fleet),
             CohortKey::Hold => self.hold.map(CohortRow::Hold),
             CohortKey::Chance(period) => self.chances.get(&period).cloned().map(CohortRow::Chance),
+            CohortKey::Results => self.results.clone().map(CohortRow::Results),
         }
     }
 
@@ -383,7 +390,9 @@ impl Cohort {
         let fleet = self.fleet.iter().map(|_| CohortKey::Fleet);
         let hold = self.hold.iter().map(|_| CohortKey::Hold);
         let chances = self.chances.keys().map(|period| CohortKey::Chance(*period));
-        days.chain(hours).chain(totals).chain(parts).chain(fleet).chain(hold).chain(chances)
+        let results = self.results.iter().map(|_| CohortKey::Results);
+        let sums = days.chain(hours).chain(totals).chain(parts);
+        sums.chain(fleet).chain(hold).chain(chances).chain(results)
     }
 
     /// Notes that a row is going to change.
@@ -423,12 +432,14 @@ impl Cohort {
             (CohortKey::Chance(period), Some(CohortRow::Chance(row))) => {
                 drop(self.chances.insert(period, row));
             }
+            (CohortKey::Results, Some(CohortRow::Results(row))) => self.results = Some(row),
             (CohortKey::Day(day), _) => drop(self.days.remove(&day)),
             (CohortKey::Hour(hour), _) => drop(self.hours.remove(&hour)),
             (CohortKey::Total(day), _) => drop(self.totals.remove(&day)),
             (CohortKey::Part(period, source), _) => drop(self.parts.remove(&(period, source))),
             (CohortKey::Fleet, _) => self.fleet = None,
             (CohortKey::Hold, _) => self.hold = None,
+            (CohortKey::Results, _) => self.results = None,
             (CohortKey::Chance(period), _) => drop(self.chances.remove(&period)),
         }
     }

@@ -11,8 +11,10 @@ use crate::chance::{self, Passed, Tails};
 use crate::close::evidence_of_scan;
 use crate::cohort::{Cohort, Cohorts};
 use crate::expect::{Expected, is_count};
+use crate::feedback::Sensitivity;
 use crate::output::{Evidence, Family, Judged, Severity};
 use crate::policy::{CalibrationPolicy, Compiled, Policy};
+use crate::policy_check::{CORROBORATED_KIND, SPIKE_KIND};
 use crate::scan::{Finding, Law, Scan, ScanRules, scan};
 use crate::step::Core;
 use crate::time::{Day, Millis};
@@ -32,6 +34,8 @@ pub struct Corroborated {
     pub volume: f64,
     /// How rare the findings are by the policy's calibration.
     pub passed: Passed,
+    /// How often alerts may come by chance, by what people said of them.
+    pub sensitivity: Sensitivity,
     /// While alerts of the cohort's accounts are held back: whether there would be an urgent one if its cohort had done as usual.
     pub held: Option<bool>,
     day: Day,
@@ -67,6 +71,7 @@ impl Default for Corroborated {
             statistics: [None; 3],
             volume: 0.0,
             passed: Passed::default(),
+            sensitivity: Sensitivity::default(),
             held: None,
             day: Day(0),
         }
@@ -124,17 +129,18 @@ pub fn judge(
     } else {
         Tails::default()
     };
-    let mut found = weigh(core, account, (&expected, &tails), day);
+    let sensitivity = cohorts.named(account.segment()).sensitivity(&policy.feedback, at);
+    let mut found = weigh(core, account, (&expected, &tails), &sensitivity, day);
     if cohorts.is_held(account.segment(), at) {
         let beyond = policy.fleet.beyond_hold * policy.corroboration.false_high_per_year;
         let rare = |alarm: &Alarm| alarm.by_chance_per_year <= beyond;
         (found.alarm, found.rise) = (found.alarm.filter(rare), found.rise.filter(rare));
         let cohort = cohorts.named(account.segment());
         let alone = against_usual(account, policy, cohort, expected, day);
-        let alone = weigh(core, account, (&alone, &tails), day);
+        let alone = weigh(core, account, (&alone, &tails), &sensitivity, day);
         found.held = Some(alone.alarm.is_some() || alone.rise.is_some());
     }
-    found
+    Corroborated { sensitivity, ..found }
 }
 
 /// What would be expected of the account if its cohort had done as usual on all days.
@@ -162,6 +168,7 @@ fn weigh(
     core: &Core,
     account: &Account,
     (expected, tails): (&Expected, &Tails),
+    sensitivity: &Sensitivity,
     day: Day,
 ) -> Corroborated {
     let policy = &*core.policy;
@@ -199,12 +206,16 @@ fn weigh(
             *kind = Some((rate, finding));
         }
     }
-    let [alarm, rise] = rarest.map(|rarest| {
-        let (rate, finding) = rarest.filter(|(rate, _)| *rate <= rules.false_high_per_year)?;
+    let kinds = [CORROBORATED_KIND, SPIKE_KIND];
+    let mut rarest = rarest.into_iter().zip(kinds.map(|kind| sensitivity.of(kind)));
+    let mut next = || {
+        let (rarest, factor) = rarest.next()?;
+        let budget = rules.false_high_per_year * factor;
+        let (rate, finding) = rarest.filter(|(rate, _)| *rate <= budget)?;
         let facts = Facts { core, account, expected, scan: &scan, dependent: &dependent };
         Some(facts.alarm(finding, (rate, day)))
-    });
-    (found.alarm, found.rise) = (alarm, rise);
+    };
+    (found.alarm, found.rise) = (next(), next());
     found
 }
 

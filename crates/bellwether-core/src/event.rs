@@ -88,6 +88,14 @@ pub enum OutcomeKind {
     Actioned,
 }
 
+impl OutcomeKind {
+    /// Whether it is feedback on an alert.
+    #[must_use]
+    pub fn is_feedback(self) -> bool {
+        matches!(self, OutcomeKind::FalsePositive | OutcomeKind::Confirmed | OutcomeKind::Actioned)
+    }
+}
+
 /// An outcome of an account, or feedback on one of its alerts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {

@@ -22,6 +22,7 @@ use crate::account::SignalKey;
 use crate::calendar::{Entry, Span};
 use crate::cohort::{Cohort, CohortHour, CohortKey, CohortRow, Cohorts, DayTotal, entry, find};
 use crate::expect::is_count;
+use crate::feedback::FactRecord;
 use crate::id::{AccountId, EventId};
 use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
 use crate::points::Points;
@@ -176,6 +177,8 @@ pub enum Message {
     Calendar(EventId, Option<Entry>),
     /// To all partitions: a promotion, or that it is withdrawn.
     Promotion(EventId, Option<Promotion>),
+    /// To all partitions: what became known of an alert or an account.
+    Fact(FactRecord),
 }
 
 impl Message {
@@ -185,6 +188,7 @@ impl Message {
         match self {
             Message::Part(record) => &record.cohort,
             Message::Total(record) => &record.cohort,
+            Message::Fact(record) => &record.cohort,
             Message::Calendar(id, _) | Message::Promotion(id, _) => id.as_str(),
         }
     }

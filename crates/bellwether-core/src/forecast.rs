@@ -185,7 +185,8 @@ pub(crate) fn judge_open(
     let found = corroborate::judge(core, account, cohorts, expected, (day, at));
     account.history = closed;
     let has_risen = |name: &str| risen.iter().any(|&index| policy.signals[index].name == name);
-    let budget = policy.models.intraday_share * policy.corroboration.false_high_per_year;
+    let factor = found.sensitivity.of(SPIKE_KIND);
+    let budget = policy.models.intraday_share * policy.corroboration.false_high_per_year * factor;
     found.rise.filter(|rise| {
         rise.by_chance_per_year <= budget
             && rise.evidence.iter().all(|item| has_risen(&item.signal))

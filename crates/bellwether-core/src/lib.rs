@@ -17,6 +17,7 @@ pub mod detect;
 pub mod due;
 pub mod event;
 pub mod expect;
+pub mod feedback;
 pub mod fleet;
 pub mod forecast;
 mod forget;

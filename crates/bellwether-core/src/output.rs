@@ -313,6 +313,12 @@ impl Severity {
             Severity::Critical => "critical",
         }
     }
+
+    /// Whether somebody should act at once: high or critical.
+    #[must_use]
+    pub fn is_urgent(self) -> bool {
+        self >= Severity::High
+    }
 }
 
 /// What happened to an alert.

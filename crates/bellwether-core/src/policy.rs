@@ -70,6 +70,9 @@ pub struct Policy {
     /// When to speak, and when to be quiet again.
     #[serde(default)]
     pub alerts: AlertPolicy,
+    /// What is made of what people say of alerts.
+    #[serde(default)]
+    pub feedback: FeedbackPolicy,
     /// How much history a judgement needs.
     #[serde(default)]
     pub maturity: MaturityPolicy,
@@ -322,6 +325,38 @@ section! {
         resolve_quiet_days: u16 = 7,
         /// Days after a resolution in which the same kind does not open again (0..=180).
         refractory_days: u16 = 21,
+    }
+}
+
+section! {
+    /// What is made of what people say of alerts.
+    FeedbackPolicy {
+        /// Days after an urgent alert within which the loss of its account bears it out (14..=365).
+        horizon_days: u16 = 90,
+        /// Days from then on within which somebody must act on it for the account to count as acted on (1..=90, below horizon_days).
+        acted_days: u16 = 14,
+        /// Whether verdicts move how rare alerts of a kind must be in a cohort.
+        adjust: bool = true,
+        /// The share of alerts that are right, by people, with which they are content (0.05..=0.95).
+        precision_target: f64 = 0.5,
+        /// Verdicts that weigh as much as the expectation that the target is met (1..=1000).
+        prior_verdicts: f64 = 20.0,
+        /// Days after which a verdict counts half (30..=3650).
+        half_life_days: u16 = 365,
+        /// The least by which verdicts multiply how often alerts may come by chance (0.01..=1).
+        strictest: f64 = 0.1,
+        /// The most (1..=10). Above 1 the false-alert budget holds only as far as verdicts are right.
+        loosest: f64 = 1.0,
+        /// Share of accounts, chosen by a hash of their ids, whose alerts are withheld, to compare with (0..=0.5).
+        control_share: f64 = 0.0,
+    }
+}
+
+impl FeedbackPolicy {
+    /// `horizon_days` in milliseconds.
+    #[must_use]
+    pub fn horizon_ms(&self) -> i64 {
+        i64::from(self.horizon_days) * crate::time::DAY_MS
     }
 }
 

@@ -202,6 +202,16 @@ fn check_score(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
         f64::from(maturity.learning_days),
         365.0,
     )?;
+    let feedback = &policy.feedback;
+    check.within("feedback.horizon_days", feedback.horizon_days, 14.0, 365.0)?;
+    let acted_max = f64::from(feedback.horizon_days - 1).min(90.0);
+    check.within("feedback.acted_days", feedback.acted_days, 1.0, acted_max)?;
+    check.within("feedback.precision_target", feedback.precision_target, 0.05, 0.95)?;
+    check.within("feedback.prior_verdicts", feedback.prior_verdicts, 1.0, 1e3)?;
+    check.within("feedback.half_life_days", feedback.half_life_days, 30.0, 3650.0)?;
+    check.within("feedback.strictest", feedback.strictest, 0.01, 1.0)?;
+    check.within("feedback.loosest", feedback.loosest, 1.0, 10.0)?;
+    check.within("feedback.control_share", feedback.control_share, 0.0, 0.5)?;
     check.within("score.base_points", score.base_points, 0.0, 100.0)?;
     check.within("score.recency_points", score.recency_points, 0.0, 50.0)?;
     check.within("score.recency_full_days", score.recency_full_days, 2.0, 128.0)?;

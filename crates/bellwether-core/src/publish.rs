@@ -201,6 +201,12 @@ pub fn contributions(account: &Account, policy: &Compiled) -> Vec<Contribution> 
     lines
 }
 
+/// The ids of the alerts that are open, but for those that are withheld.
+fn open_alerts(account: &Account) -> Vec<String> {
+    let ids = account.hot.alerts.iter().map(|alert| &alert.id);
+    ids.filter(|id| !crate::feedback::is_withheld(account, id)).cloned().collect()
+}
+
 /// The full health record of an account as it stands.
 #[must_use]
 pub fn health_record(
@@ -227,7 +233,7 @@ pub fn health_record(
         evidence,
         masked: account.masked.clone(),
         rebaselined: crate::rebaseline::rebaselined(account, policy),
-        open_alerts: hot.alerts.iter().map(|alert| alert.id.clone()).collect(),
+        open_alerts: open_alerts(account),
         last_event_at: hot.last_event_at,
         policy_version: policy.version().to_owned(),
         model_version: model_version.to_owned(),

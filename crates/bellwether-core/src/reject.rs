@@ -35,13 +35,15 @@ pub enum Reason {
     Duplicate,
     /// The account has no profile, and the policy wants one.
     UnknownAccount,
+    /// Feedback on an alert that is not known, or not any more.
+    UnknownAlert,
     /// It happened before its account was deleted (intended: a dead letter would keep what is to be gone).
     Forgotten,
 }
 
 impl Reason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Reason; 15] = [
+    pub const ALL: [Reason; 16] = [
         Reason::Malformed,
         Reason::UnknownSchema,
         Reason::IncompatibleSchema,
@@ -56,6 +58,7 @@ impl Reason {
         Reason::TooLate,
         Reason::Duplicate,
         Reason::UnknownAccount,
+        Reason::UnknownAlert,
         Reason::Forgotten,
     ];
 
@@ -77,6 +80,7 @@ impl Reason {
             Reason::TooLate => "too_late",
             Reason::Duplicate => "duplicate",
             Reason::UnknownAccount => "unknown_account",
+            Reason::UnknownAlert => "unknown_alert",
             Reason::Forgotten => "forgotten",
         }
     }

@@ -76,6 +76,16 @@ pub fn normal_quantile(probability: f64) -> f64 {
     horner(&A, r) * q / (horner(&B, r) * r + 1.0)
 }
 
+/// The deviation that chance exceeds `factor` times as often as `z`, for a standard normal variable.
+#[must_use]
+pub fn rarer(z: f64, factor: f64) -> f64 {
+    if factor.to_bits() == 1.0_f64.to_bits() {
+        return z;
+    }
+    let beyond = 0.5 * libm::erfc(z / std::f64::consts::SQRT_2);
+    -normal_quantile(beyond * factor)
+}
+
 /// Above this mean a count is treated as normal on the square-root scale; below it the tail is summed exactly.
 const EXACT_MEAN_MAX: f64 = 200.0;
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bellwether_detect::Guarded;
 
 use crate::account::{Account, ActivityKey, Backfill, SignalState, segment};
+use crate::alert::Restraint;
 use crate::calendar::Entry;
 use crate::close::{
     context, is_unjudged, judge_day, refresh_points, roll_day, rolling_value, take_evidence,
@@ -31,7 +32,7 @@ use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
 use crate::state::{Clock, State};
 use crate::time::{DAY_MS, Day, HOUR_MS, Millis};
-use crate::{alert, close, fleet, forecast, forget, publish};
+use crate::{alert, close, feedback, fleet, forecast, forget, publish};
 
 /// The pure engine: a policy, a deviation stage and a scorecard.
 #[derive(Debug, Clone)]
@@ -322,6 +323,7 @@ impl Core {
                     }),
                     Message::Total(total) => fleet::learn(cohorts, &self.policy, &total),
                     Message::Calendar(id, entry) => cohorts.calendar_mut().set(&id, entry),
+                    Message::Fact(record) => self.learn_fact(cohorts, record),
                     Message::Promotion(id, promotion) => {
                         self.learn_promotion(cohorts, &id, promotion);
                     }
@@ -421,13 +423,17 @@ impl Core {
         if event.occurred_at < clock.plus(-self.policy.lateness_ms()) {
             account.hot.held_until = Some(clock);
         }
-        let held = state.cohorts().is_held(account.segment(), event.occurred_at);
+        let cohort = state.cohorts().named(account.segment());
+        let held = cohort.hold().is_some_and(|until| event.occurred_at < until);
+        let sensitivity = cohort.sensitivity(&self.policy.feedback, event.occurred_at);
         let today = account.zone().day(event.occurred_at);
         let rise = forecast::exceeded(&mut account, &self.policy, &matched, today)
             .then(|| forecast::judge_open(self, &mut account, state.cohorts(), event.occurred_at))
             .flatten();
         let matched = self.watch(&mut account, &event, matched);
-        self.respond(&mut account, &event, &matched, (held, rise), out);
+        let restraint = Restraint { held, sensitivity };
+        self.respond(&mut account, &event, &matched, (restraint, rise), out);
+        self.report(&mut account, state.cohorts());
         state.put(account)?;
         Ok(Ok(Applied { signals: matched.len() as u32, days_closed, distinct_dropped }))
     }
@@ -784,7 +790,7 @@ impl Core {
         account: &mut Account,
         event: &Event,
         matched: &[(usize, Option<intraday::Verdict>)],
-        (held, rise): (bool, Option<Alarm>),
+        (restraint, rise): (Restraint, Option<Alarm>),
         out: &mut Vec<Output>,
     ) {
         let zone = account.zone();
@@ -831,7 +837,7 @@ impl Core {
         let mut alerts = Vec::new();
         if evidence_changed && crate::close::maturity(account) == Maturity::Established {
             let model = self.scorer.version();
-            alert::review(account, &self.policy, model, (now, held), None, &mut alerts);
+            alert::review(account, &self.policy, model, (now, restraint), None, &mut alerts);
         }
         if let Some(rise) = rise {
             take_evidence(account, &self.policy, &rise);
@@ -914,7 +920,8 @@ impl Core {
         // An outcome may come before the account's first event: topics are not ordered among each other.
         let ends = matches!(outcome.kind, OutcomeKind::Churned);
         let tells = ends || matches!(outcome.kind, OutcomeKind::Renewed | OutcomeKind::Saved);
-        if !tells {
+        let is_feedback = outcome.kind.is_feedback();
+        if !tells && !is_feedback {
             return Ok(Ok(Applied::default()));
         }
         let known = state.take(&outcome.account)?;
@@ -927,6 +934,12 @@ impl Core {
             }
         }
         let mut account = known.unwrap_or_else(|| Account::new(outcome.account.clone()));
+        if is_feedback {
+            let told = feedback::told(&mut account, outcome);
+            self.report(&mut account, state.cohorts());
+            state.put(account)?;
+            return Ok(told.map(|()| Applied::default()));
+        }
         self.realign(&mut account);
         if let Some(reject) = account.hot.outcome.and_then(|last| outdated(outcome, last)) {
             state.put(account)?;
@@ -934,6 +947,9 @@ impl Core {
         }
         account.hot.outcome = Some((outcome.kind, outcome.occurred_at));
         account.changed.hot = true;
+        if ends {
+            feedback::lost(&mut account, &self.policy.feedback, outcome.occurred_at);
+        }
         // Whoever goes on using the product has not left, or has come back.
         let stayed =
             account.hot.last_event_at.is_some_and(|at| at > outcome.occurred_at.plus(DAY_MS));
@@ -954,6 +970,7 @@ impl Core {
             out.append(&mut alerts);
             account.hot.scheduled = false;
         }
+        self.report(&mut account, state.cohorts());
         state.put(account)?;
         Ok(Ok(Applied::default()))
     }

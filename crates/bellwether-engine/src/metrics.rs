@@ -5,10 +5,12 @@
 //! - No metric has an account label: the number of series depends on the policy and the partitions, not on the customers.
 //! - Callers record once per batch; nothing here is called per event.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_core::feedback::Group;
 use bellwether_core::output::{Band, Output, Severity, Transition};
 use bellwether_core::reject::Reason;
 use bellwether_detect::Guarded;
@@ -20,6 +22,7 @@ use prometheus::{
 };
 
 use crate::log::{Lag, Remedy};
+use crate::read_model::CohortResults;
 
 /// What kind of series a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +122,18 @@ metrics! {
         "Times that a partition was paused because the schema registry did not answer.";
     ACCOUNTS = Gauge "bellwether_accounts" ["band"] "Accounts with a health record, by band.";
     ALERTS_OPEN = Gauge "bellwether_open_alerts" ["severity"] "Alerts that are open, by severity.";
+    ALERT_RESULTS = Gauge "bellwether_alert_results" ["cohort", "kind", "result"]
+        "What became of alerts, over all partitions (every process shows the same): urgent, withheld, confirmed, false_positive, actioned.";
+    ALERT_SENSITIVITY = Gauge "bellwether_alert_sensitivity" ["cohort", "kind"]
+        "By how much more or less often alerts may come by chance, by what people said of them; 1 is as the policy says.";
+    ACCOUNTS_FOLLOWED = Gauge "bellwether_accounts_followed" ["cohort", "kind", "group", "outcome"]
+        "Accounts after an urgent alert, by whether somebody acted (acted, not_acted, early, withheld), that stayed or were lost.";
+    ACCOUNTS_LOST = Gauge "bellwether_accounts_lost" ["cohort", "warned"]
+        "Accounts that were lost, by whether an urgent alert came before: yes, no, withheld.";
+    WARNING_LEAD = Gauge "bellwether_warning_lead_seconds" ["cohort"]
+        "Median time from the first urgent alert until an account was lost.";
+    INTERVENTION = Gauge "bellwether_intervention_seconds" ["cohort", "kind"]
+        "Median time from an alert until somebody acted on it.";
     BUILD_INFO = Gauge "bellwether_build_info" ["version", "policy_version"]
         "Always 1; names the build and the policy in force.";
     MODEL_INFO = Gauge "bellwether_model_info" ["partition", "model"]
@@ -187,6 +202,12 @@ pub struct Metrics {
     registry_waits: IntCounterVec,
     accounts: IntGaugeVec,
     alerts_open: IntGaugeVec,
+    alert_results: IntGaugeVec,
+    alert_sensitivity: GaugeVec,
+    accounts_followed: IntGaugeVec,
+    accounts_lost: IntGaugeVec,
+    warning_lead: GaugeVec,
+    intervention: GaugeVec,
     build_info: IntGaugeVec,
     memory_budget: Gauge,
     memory_used: IntGaugeVec,
@@ -222,6 +243,10 @@ fn counters(registry: &Registry, metric: &Metric) -> Result<IntCounterVec, Metri
 
 fn gauges(registry: &Registry, metric: &Metric) -> Result<IntGaugeVec, MetricsError> {
     register(registry, IntGaugeVec::new(opts(metric), metric.labels))
+}
+
+fn float_gauges(registry: &Registry, metric: &Metric) -> Result<GaugeVec, MetricsError> {
+    register(registry, GaugeVec::new(opts(metric), metric.labels))
 }
 
 fn histogram(
@@ -296,13 +321,10 @@ impl Metrics {
             lag: gauges(&registry, &LAG)?,
             close_pending: gauges(&registry, &CLOSE_PENDING)?,
             model_info: gauges(&registry, &MODEL_INFO)?,
-            close_lag: register(&registry, GaugeVec::new(opts(&CLOSE_LAG), CLOSE_LAG.labels))?,
+            close_lag: float_gauges(&registry, &CLOSE_LAG)?,
             close_waits: counters(&registry, &CLOSE_WAITS)?,
             close_seconds: close_seconds.get_metric_with_label_values::<&str>(&[])?,
-            watermark_lag: register(
-                &registry,
-                GaugeVec::new(opts(&WATERMARK_LAG), WATERMARK_LAG.labels),
-            )?,
+            watermark_lag: float_gauges(&registry, &WATERMARK_LAG)?,
             state_bytes: gauges(&registry, &STATE_BYTES)?,
             restored: counters(&registry, &RESTORED)?,
             restore_remaining: gauges(&registry, &RESTORE_REMAINING)?,
@@ -311,6 +333,12 @@ impl Metrics {
             registry_waits: counters(&registry, &REGISTRY_WAITS)?,
             accounts: gauges(&registry, &ACCOUNTS)?,
             alerts_open: gauges(&registry, &ALERTS_OPEN)?,
+            alert_results: gauges(&registry, &ALERT_RESULTS)?,
+            alert_sensitivity: float_gauges(&registry, &ALERT_SENSITIVITY)?,
+            accounts_followed: gauges(&registry, &ACCOUNTS_FOLLOWED)?,
+            accounts_lost: gauges(&registry, &ACCOUNTS_LOST)?,
+            warning_lead: float_gauges(&registry, &WARNING_LEAD)?,
+            intervention: float_gauges(&registry, &INTERVENTION)?,
             build_info: gauges(&registry, &BUILD_INFO)?,
             memory_budget: process_gauge(&registry, &MEMORY_BUDGET)?,
             memory_used: gauges(&registry, &MEMORY_USED)?,
@@ -549,6 +577,47 @@ impl Metrics {
         }
     }
 
+    /// Sets what became of alerts and accounts, by cohort.
+    pub fn results(&self, cohorts: &BTreeMap<String, CohortResults>) {
+        for (cohort, CohortResults { results, sensitivity }) in cohorts {
+            let set = |vector: &IntGaugeVec, labels: &[&str], count: u64| {
+                vector.with_label_values(labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+            };
+            for (kind, of) in &results.kinds {
+                for (result, count) in [
+                    ("urgent", of.urgent),
+                    ("withheld", of.withheld),
+                    ("confirmed", of.right),
+                    ("false_positive", of.wrong),
+                    ("actioned", of.intervention.count().into()),
+                ] {
+                    set(&self.alert_results, &[cohort, kind, result], count);
+                }
+                for group in Group::ALL {
+                    let [lost, stayed] = of.group(group);
+                    for (outcome, count) in [("lost", lost), ("stayed", stayed)] {
+                        let labels = [cohort, kind, group.as_str(), outcome];
+                        set(&self.accounts_followed, &labels, count);
+                    }
+                }
+                if let Some(hours) = of.intervention.median_hours() {
+                    self.intervention.with_label_values(&[cohort, kind]).set(hours * 3_600.0);
+                }
+                let factor = sensitivity.get(kind).copied().unwrap_or(1.0);
+                self.alert_sensitivity.with_label_values(&[cohort, kind]).set(factor);
+            }
+            let lost = &results.lost;
+            for (warned, count) in
+                [("yes", lost.warned), ("no", lost.unwarned), ("withheld", lost.withheld)]
+            {
+                set(&self.accounts_lost, &[cohort, warned], count);
+            }
+            if let Some(hours) = lost.lead.median_hours() {
+                self.warning_lead.with_label_values(&[cohort]).set(hours * 3_600.0);
+            }
+        }
+    }
+
     /// Names the scorecard in force in a partition.
     pub fn model(&self, partition: i32, before: Option<&str>, model: &str) {
         let partition = partition.to_string();
@@ -638,6 +707,9 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_core::feedback::{Fact, Results};
+    use bellwether_core::policy::FeedbackPolicy;
+    use bellwether_core::time::{DAY_MS, HOUR_MS, Millis};
     use bellwether_detect::Domain;
 
     use super::*;
@@ -648,6 +720,45 @@ mod tests {
 
     fn rendered(metrics: &Metrics) -> String {
         metrics.render().expect("the registry renders")
+    }
+
+    /// An account that was lost forty days after a warning on which somebody acted.
+    fn cohort_results() -> CohortResults {
+        let (rules, kind) = (FeedbackPolicy::default(), || "churn_risk".to_owned());
+        let mut results = Results::default();
+        for fact in [
+            Fact::Urgent { kind: kind(), withheld: false },
+            Fact::Judged { kind: kind(), right: true, at: Millis(0), before: None },
+            Fact::Acted { kind: kind(), after_ms: HOUR_MS / 2 },
+            Fact::Followed { kind: kind(), group: Group::Acted, stayed: false },
+            Fact::Lost { warned_ms: Some(40 * DAY_MS), withheld: false },
+        ] {
+            results.learn(fact, &rules);
+        }
+        CohortResults { results, sensitivity: BTreeMap::from([(kind(), 0.5)]) }
+    }
+
+    #[test]
+    fn what_became_of_alerts_is_exposed_by_cohort() {
+        let metrics = metrics();
+        metrics.results(&BTreeMap::from([("smb".to_owned(), cohort_results())]));
+        let text = rendered(&metrics);
+        let kind = "cohort=\"smb\",kind=\"churn_risk\"";
+        for (series, expected) in [
+            (format!("bellwether_alert_results{{{kind},result=\"confirmed\"}}"), "1"),
+            (format!("bellwether_alert_results{{{kind},result=\"false_positive\"}}"), "0"),
+            (format!("bellwether_alert_results{{{kind},result=\"actioned\"}}"), "1"),
+            (format!("bellwether_alert_sensitivity{{{kind}}}"), "0.5"),
+            (
+                "bellwether_accounts_followed{cohort=\"smb\",group=\"acted\",kind=\"churn_risk\",outcome=\"lost\"}"
+                    .to_owned(),
+                "1",
+            ),
+            ("bellwether_accounts_lost{cohort=\"smb\",warned=\"yes\"}".to_owned(), "1"),
+            (format!("bellwether_intervention_seconds{{{kind}}}"), "1800"),
+        ] {
+            assert_eq!(value(&text, &series).as_deref(), Some(expected), "{series}");
+        }
     }
 
     /// The value of a series, as it stands in the text.
@@ -672,6 +783,7 @@ mod tests {
         metrics.memory(1 << 30, 1, &[("stores", 1)]);
         metrics.alert_transition(Transition::Opened, "churn_risk", Severity::High);
         metrics.detectors(&Arc::default()).expect("registered once");
+        metrics.results(&BTreeMap::from([("smb".to_owned(), cohort_results())]));
         let text = rendered(&metrics);
         let mut exposed: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();

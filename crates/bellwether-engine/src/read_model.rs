@@ -14,6 +14,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use bellwether_core::feedback::Results;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
     AlertEvent, Band, HealthRecord, Output, ScoreChanged, Severity, Transition,
@@ -63,6 +64,15 @@ impl Default for Limits {
 pub trait Details: Send + Sync {
     /// The record of an account as committed; none where it is not known, or can no longer be read here.
     fn record(&self, id: &AccountId) -> Option<HealthRecord>;
+}
+
+/// What became of the alerts and accounts of a cohort.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CohortResults {
+    /// The sums, over all partitions.
+    pub results: Results,
+    /// By kind of alert: by how much more or less often it may come by chance, as of the partition's time when the sums last changed.
+    pub sensitivity: BTreeMap<String, f64>,
 }
 
 /// What a list shows of an account.
@@ -119,6 +129,7 @@ pub struct ReadModel {
     accounts: DashMap<AccountId, Entry>,
     index: RwLock<Index>,
     details: RwLock<BTreeMap<i32, Arc<dyn Details>>>,
+    results: RwLock<BTreeMap<i32, BTreeMap<String, CohortResults>>>,
 }
 
 impl std::fmt::Debug for ReadModel {
@@ -141,6 +152,26 @@ impl ReadModel {
     pub fn open_partition(&self, partition: i32, details: Arc<dyn Details>) {
         let mut all = self.details.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(partition, details);
+    }
+
+    /// Takes in what a partition knows of the results of all cohorts.
+    pub fn publish_results(&self, partition: i32, results: BTreeMap<String, CohortResults>) {
+        let mut all = self.results.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(partition, results);
+    }
+
+    /// The results of every cohort: every partition knows them all, so what the one that is furthest knows.
+    #[must_use]
+    pub fn results(&self) -> BTreeMap<String, CohortResults> {
+        let all = self.results.read().unwrap_or_else(PoisonError::into_inner);
+        let mut furthest: BTreeMap<String, CohortResults> = BTreeMap::new();
+        for (name, of) in all.values().flatten() {
+            let known = furthest.get(name).map_or(0, |known| known.results.facts);
+            if of.results.facts > known {
+                furthest.insert(name.clone(), of.clone());
+            }
+        }
+        furthest
     }
 
     /// Takes in what a worker just committed for a partition, in order.
@@ -194,6 +225,7 @@ impl ReadModel {
     /// Forgets the accounts and alerts of a partition that is no longer owned.
     pub fn drop_partition(&self, partition: i32) {
         self.details.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+        self.results.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
         let mut index = self.index_mut();
         self.accounts.retain(|id, entry| {
             let stays = entry.partition != partition;

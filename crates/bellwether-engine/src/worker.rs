@@ -38,7 +38,7 @@ use crate::embedded::partition_of;
 use crate::log::{Append, Log, LogError, Poll, Record, Remedy, Topic, Transaction};
 use crate::memory::Memory;
 use crate::metrics::{self, Metrics};
-use crate::read_model::{Details, ReadModel, Readiness};
+use crate::read_model::{CohortResults, Details, ReadModel, Readiness};
 use crate::standby::Owned;
 use crate::topics::{STATE_TOMBSTONES_MS, TopicNames};
 use closing::Bounds;
@@ -159,6 +159,8 @@ struct Task {
     waiting: Option<Waiting>,
     /// Whether time was recorded that has not come back yet.
     ticked: bool,
+    /// Facts behind the results that the read model shows.
+    facts: u64,
 }
 
 impl Task {
@@ -174,6 +176,25 @@ impl Task {
         tracing::info!(model, promotion = ?now.promoted(), at = ?clock.newest, "another model is in force");
         let before = std::mem::replace(&mut *shown, now);
         Some(before.model_version().to_owned())
+    }
+
+    /// After a commit: what became of alerts and accounts, where more is known of it.
+    fn results(&mut self, core: &Core) -> Option<BTreeMap<String, CohortResults>> {
+        let cohorts = self.store.known_cohorts();
+        let known: u64 = cohorts.iter().filter_map(|(_, of)| of.results()).map(|of| of.facts).sum();
+        if known == self.facts {
+            return None;
+        }
+        self.facts = known;
+        let (rules, at) = (&core.policy().feedback, self.store.clock().newest.unwrap_or_default());
+        let shown = cohorts.iter().filter_map(|(name, cohort)| {
+            let results = cohort.results()?.clone();
+            let factors = results.kinds.iter();
+            let sensitivity =
+                factors.map(|(kind, of)| (kind.clone(), of.sensitivity(rules, at))).collect();
+            Some((name.to_owned(), CohortResults { results, sensitivity }))
+        });
+        Some(shown.collect())
     }
 
     /// The version of the model in force.
@@ -582,10 +603,13 @@ impl Worker {
         self.show(partition, &core, &store).map_err(of(partition))?;
         self.shared.metrics.model(partition, None, core.model_version());
         let busy_at = self.clock.elapsed();
-        self.tasks.insert(
-            partition,
-            Task { store, shown, busy_at, record_at: busy_at, waiting: None, ticked: false },
-        );
+        let (waiting, ticked) = (None, false);
+        let record_at = busy_at;
+        let mut task = Task { store, shown, busy_at, record_at, waiting, ticked, facts: 0 };
+        if let Some(results) = task.results(&self.core) {
+            self.shared.read_model.publish_results(partition, results);
+        }
+        self.tasks.insert(partition, task);
         log.start(&[partition])?;
         self.shared.readiness.ready(partition);
         self.pause = RETRY_PAUSES.0;
@@ -919,6 +943,9 @@ impl Worker {
                 self.shared.metrics.model(*partition, Some(&before), &task.model());
             }
             kill_point::pass("before-read-model");
+            if let Some(results) = task.results(&self.core) {
+                self.shared.read_model.publish_results(*partition, results);
+            }
             self.rebuilt.remove(partition);
             if let Some(outputs) = batch.outputs.get(partition) {
                 if outputs.iter().any(|output| matches!(output, Output::Forgotten(_))) {
@@ -971,9 +998,10 @@ impl Worker {
                     let adds_up = partition_of(&key, self.partitions);
                     adds_up..adds_up + 1
                 }
-                Message::Total(_) | Message::Calendar(..) | Message::Promotion(..) => {
-                    0..self.partitions
-                }
+                Message::Total(_)
+                | Message::Calendar(..)
+                | Message::Promotion(..)
+                | Message::Fact(_) => 0..self.partitions,
             };
             let source = u32::try_from(partition).unwrap_or(0);
             let payload = cohort_stats::encode(source, message);

@@ -13,6 +13,7 @@ mod json;
 mod pages;
 mod problem;
 mod query;
+mod results;
 mod serve;
 
 use std::sync::Arc;
@@ -75,6 +76,9 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/outcomes", post(ingest::outcomes))
         .route("/v1/calendar", post(ingest::calendar))
         .route("/v1/calendar/{id}", delete(ingest::unmask))
+        .route("/v1/kpis", get(results::answer))
+        .route("/results", get(pages::results::page))
+        .route("/accounts/{id}/alerts/{alert}/feedback", post(pages::account::send_feedback))
         .route("/v1/models", post(ingest::promote).get(ingest::promotions))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -100,6 +104,7 @@ async fn readyz(State(state): State<AppState>) -> Response {
 async fn metrics(State(state): State<AppState>) -> Response {
     state.metrics.accounts(state.read_model.band_counts());
     state.metrics.alerts_open(state.read_model.open_alert_counts());
+    state.metrics.results(&state.read_model.results());
     match state.metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {

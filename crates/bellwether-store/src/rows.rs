@@ -13,6 +13,7 @@
 //! | `A` account `00` `05` | what of [`History`](bellwether_core::history::History) came before its rings |
 //! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
 //! | `A` account `00` `12` | lines of a learned score: [`Line`](bellwether_core::standing::Line)s |
+//! | `A` account `00` `13` | latest alerts: [`Raised`](bellwether_core::feedback::Raised) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `M` promotion id | [`Promotion`](bellwether_core::promotion::Promotion) of a model |
 //! | `E` entry id | [`Entry`](bellwether_core::calendar::Entry) of the calendar |
@@ -23,6 +24,7 @@
 //! | `D` `05` cohort `00` | [`FleetState`](bellwether_core::fleet::FleetState) |
 //! | `D` `06` cohort `00` | until when alerts are held back |
 //! | `D` `07` cohort `00` period (i64, sortable) | [`Tally`](bellwether_core::chance::Tally) |
+//! | `D` `08` cohort `00` | [`Results`](bellwether_core::feedback::Results) |
 //!
 //! Identifiers hold no control characters, so `00` ends one safely, and no account's rows lie between another's.
 //! **Key bytes never change meaning**; a new kind of row gets a new byte. A value is a version byte and postcard, or for some kinds a
@@ -54,6 +56,7 @@ const KIND_OLDER: u8 = 5;
 const KIND_WATCHED: u8 = 6;
 const KIND_OWN: u8 = 0x10;
 const KIND_STANDING: u8 = 0x12;
+const KIND_RAISED: u8 = 0x13;
 const KIND_MASKED: u8 = 8;
 const KIND_CHANGES: u8 = 9;
 const KIND_FORECAST: u8 = 7;
@@ -64,6 +67,7 @@ const COHORT_PART: u8 = 4;
 const COHORT_FLEET: u8 = 5;
 const COHORT_HOLD: u8 = 6;
 const COHORT_CHANCE: u8 = 7;
+const COHORT_RESULTS: u8 = 8;
 const PERIOD_HOUR: u8 = 0;
 const PERIOD_DAY: u8 = 1;
 
@@ -100,6 +104,7 @@ pub(crate) enum AccountRow {
     Watched(SignalKey),
     Own,
     Standing,
+    Raised,
     Masked,
     Changes,
     Forecast,
@@ -144,6 +149,7 @@ pub(crate) fn cohort_key(name: &str, key: CohortKey) -> Vec<u8> {
         CohortKey::Fleet => (COHORT_FLEET, Vec::new()),
         CohortKey::Hold => (COHORT_HOLD, Vec::new()),
         CohortKey::Chance(period) => (COHORT_CHANCE, sortable(period).to_vec()),
+        CohortKey::Results => (COHORT_RESULTS, Vec::new()),
     };
     let mut bytes = vec![TAG_COHORT, kind];
     bytes.extend_from_slice(name.as_bytes());
@@ -156,7 +162,7 @@ fn read_cohort_key(kind: u8, rest: &[u8]) -> Option<(String, CohortKey)> {
     let length = match kind {
         COHORT_DAY | COHORT_HOUR | COHORT_TOTAL | COHORT_CHANCE => 8,
         COHORT_PART => 13,
-        COHORT_FLEET | COHORT_HOLD => 0,
+        COHORT_FLEET | COHORT_HOLD | COHORT_RESULTS => 0,
         _ => return None,
     };
     let (name, rest) = rest.split_at_checked(rest.len().checked_sub(length)?)?;
@@ -178,6 +184,7 @@ fn read_cohort_key(kind: u8, rest: &[u8]) -> Option<(String, CohortKey)> {
         }
         COHORT_CHANCE => CohortKey::Chance(number(rest)?),
         COHORT_FLEET => CohortKey::Fleet,
+        COHORT_RESULTS => CohortKey::Results,
         _ => CohortKey::Hold,
     };
     Some((std::str::from_utf8(name).ok()?.to_owned(), key))
@@ -193,6 +200,7 @@ pub(crate) fn encode_cohort(row: &CohortRow) -> Vec<u8> {
         CohortRow::Fleet(row) => encode(row),
         CohortRow::Hold(row) => encode(row),
         CohortRow::Chance(row) => encode(row),
+        CohortRow::Results(row) => encode(row),
     }
 }
 
@@ -206,6 +214,7 @@ pub(crate) fn decode_cohort(key: CohortKey, value: &[u8]) -> Result<CohortRow, S
         CohortKey::Fleet => CohortRow::Fleet(decode("a row of a cohort as a whole", value)?),
         CohortKey::Hold => CohortRow::Hold(decode("a row of held back alerts", value)?),
         CohortKey::Chance(_) => CohortRow::Chance(decode("a row of a cohort's findings", value)?),
+        CohortKey::Results => CohortRow::Results(decode("a row of a cohort's results", value)?),
     })
 }
 
@@ -219,6 +228,7 @@ impl AccountRow {
             AccountRow::Older => key.push(KIND_OLDER),
             AccountRow::Own => key.push(KIND_OWN),
             AccountRow::Standing => key.push(KIND_STANDING),
+            AccountRow::Raised => key.push(KIND_RAISED),
             AccountRow::Masked => key.push(KIND_MASKED),
             AccountRow::Changes => key.push(KIND_CHANGES),
             AccountRow::Forecast => key.push(KIND_FORECAST),
@@ -246,6 +256,7 @@ impl AccountRow {
             AccountRow::Watched(_) => "a row of a watched signal",
             AccountRow::Own => "a row of own findings",
             AccountRow::Standing => "a row of a learned score",
+            AccountRow::Raised => "a row of latest alerts",
             AccountRow::Masked => "a row of masked days",
             AccountRow::Changes => "a row of changes of level",
             AccountRow::Forecast => "a forecast row",
@@ -262,6 +273,7 @@ impl AccountRow {
             | AccountRow::Changes
             | AccountRow::Own
             | AccountRow::Standing
+            | AccountRow::Raised
             | AccountRow::Forecast => 1,
             AccountRow::Profile | AccountRow::Masked => 2,
             // One for each value of something, too.
@@ -277,6 +289,7 @@ impl AccountRow {
             [KIND_OLDER] => Some(AccountRow::Older),
             [KIND_OWN] => Some(AccountRow::Own),
             [KIND_STANDING] => Some(AccountRow::Standing),
+            [KIND_RAISED] => Some(AccountRow::Raised),
             [KIND_MASKED] => Some(AccountRow::Masked),
             [KIND_CHANGES] => Some(AccountRow::Changes),
             [KIND_FORECAST] => Some(AccountRow::Forecast),

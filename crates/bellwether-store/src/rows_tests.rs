@@ -13,12 +13,14 @@ use bellwether_core::calendar::{Entry, Scope, Span};
 use bellwether_core::chance::{Own, Tally, VolumeTally};
 use bellwether_core::cohort::{CohortDay, CohortHour, CohortKey, DaySum, DayTotal, Ratio};
 use bellwether_core::event::{OutcomeKind, Profile};
+use bellwether_core::feedback::{Fact, Group, Raised, Results};
 use bellwether_core::fleet::{FleetState, Noise, OpenFleet, Part, Period, Sums};
 use bellwether_core::forecast::{Forecast, Limits};
 use bellwether_core::history::{Activity, DayTotals, History, Older, Ring};
 use bellwether_core::intraday::Settings;
 use bellwether_core::output::{Band, Category, Evidence, Maturity, Severity, Transition};
 use bellwether_core::points::Points;
+use bellwether_core::policy::FeedbackPolicy;
 use bellwether_core::promotion::{Began, Promotion};
 use bellwether_core::rebaseline::{Change, Stage};
 use bellwether_core::standing::{Line, Trait};
@@ -73,6 +75,21 @@ fn fixture(name: &str, format: Format, written: &[u8]) -> Vec<u8> {
         std::fs::write(&path, written).expect("the fixture is writable");
     }
     std::fs::read(&path).expect("the fixture is in the repository")
+}
+
+/// One of each fact.
+fn results() -> Results {
+    let (mut results, kind) = (Results::default(), || "churn_risk".to_owned());
+    for fact in [
+        Fact::Urgent { kind: kind(), withheld: false },
+        Fact::Judged { kind: kind(), right: false, at: Millis(1_772_413_200_000), before: None },
+        Fact::Acted { kind: kind(), after_ms: 90_000_000 },
+        Fact::Followed { kind: kind(), group: Group::NotActed, stayed: true },
+        Fact::Lost { warned_ms: Some(3_456_000_000), withheld: false },
+    ] {
+        results.learn(fact, &FeedbackPolicy::default());
+    }
+    results
 }
 
 fn evidence() -> Evidence {
@@ -178,6 +195,17 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         |of, observed, points| Line { of, observed, points: Points(points), published: Points(-3) };
     let lines = Trait::ALL.map(|of| line(of, Some(0.25), 120)).to_vec();
     check_plain("standing", &[lines, vec![line(Trait::Trend, None, 0)]].concat());
+    let raised = Raised {
+        alert: "0123456789abcdef0123456789abcdef".to_owned(),
+        kind: "churn_risk".to_owned(),
+        opened_at: Millis(1_772_413_200_000),
+        urgent_at: Some(Millis(1_772_413_200_001)),
+        withheld: true,
+        acted_at: None,
+        verdict: Some((false, Millis(1_772_413_200_002))),
+        over: false,
+    };
+    check_plain("raised", &vec![Raised { over: true, ..raised.clone() }, raised]);
     check_plain("changes", &changes.to_vec());
     check_plain("masked", &vec![holiday]);
     let limits = Limits { low: 0.0, expected: 41.5, high: 1.0e15 };
@@ -302,6 +330,7 @@ fn fixtures_of_partition_rows_read_as_they_were_written() {
     let passed = [[4, 2, 1, 0], [0; 4], [300, 0, 0, 0]];
     let volumes = vec![VolumeTally::default(), VolumeTally { days: 3_650, passed }];
     check_plain("chance", &Tally { findings: 0xFEED_BEEF, volumes });
+    check_plain("results", &results());
     let hours = vec![(-1, vec![1, 2]), (492_312, vec![0, u64::MAX])];
     check("seen", &SeenRecord { hours });
 }
@@ -320,6 +349,7 @@ fn keys_keep_their_bytes() {
     assert_eq!(watched.key(&id), b"Aacme\x00\x06\x01\x02\x03\x04");
     assert_eq!(AccountRow::Own.key(&id), b"Aacme\x00\x10");
     assert_eq!(AccountRow::Standing.key(&id), b"Aacme\x00\x12");
+    assert_eq!(AccountRow::Raised.key(&id), b"Aacme\x00\x13");
     assert_eq!(AccountRow::Masked.key(&id), b"Aacme\x00\x08");
     assert_eq!(AccountRow::Changes.key(&id), b"Aacme\x00\x09");
     assert_eq!(calendar_key(&EventId::new("xmas").expect("an identifier")), b"Exmas");
@@ -334,6 +364,7 @@ fn keys_keep_their_bytes() {
         (CohortKey::Part(Period::Day(Day(1)), 7), part),
         (CohortKey::Fleet, b"D\x05smb\x00".to_vec()),
         (CohortKey::Hold, b"D\x06smb\x00".to_vec()),
+        (CohortKey::Results, b"D\x08smb\x00".to_vec()),
         (CohortKey::Chance(1), [&b"D\x07smb\x00"[..], one].concat()),
     ] {
         assert_eq!(cohort_key("smb", key), bytes);
@@ -396,6 +427,7 @@ proptest! {
             CohortKey::Part(Period::Day(day), signal),
             CohortKey::Fleet,
             CohortKey::Hold,
+            CohortKey::Results,
             CohortKey::Chance(hour),
         ] {
             // Names of cohorts are people's own text.
@@ -406,7 +438,7 @@ proptest! {
                 prop_assert!(cohort.as_slice() >= COHORTS_BEGIN && cohort.as_slice() < COHORTS_END);
             }
         }
-        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Standing, AccountRow::Forecast, AccountRow::Watched(SignalKey(signal)), AccountRow::Masked, AccountRow::Changes];
+        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Standing, AccountRow::Raised, AccountRow::Forecast, AccountRow::Watched(SignalKey(signal)), AccountRow::Masked, AccountRow::Changes];
         for row in rows.into_iter().chain([AccountRow::Activity(activity)]) {
             let key = row.key(&id);
             prop_assert!(key.starts_with(&account_prefix(&id)) && key < account_end(&id));

@@ -212,6 +212,10 @@ impl Touched {
             let lines = account.map(|account| &account.standing).filter(|all| !all.is_empty());
             rows.insert(AccountRow::Standing.key(id), lines.map(rows::encode));
         }
+        if self.changed.raised {
+            let raised = account.map(|account| &account.raised).filter(|all| !all.is_empty());
+            rows.insert(AccountRow::Raised.key(id), raised.map(rows::encode));
+        }
         if self.changed.masked {
             let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
             rows.insert(AccountRow::Masked.key(id), masked.map(rows::encode));
@@ -559,6 +563,7 @@ impl State for Store {
         touched.changed.profile |= changed.profile;
         touched.changed.own |= changed.own;
         touched.changed.standing |= changed.standing;
+        touched.changed.raised |= changed.raised;
         touched.changed.masked |= changed.masked;
         touched.changed.changes |= changed.changes;
         touched.changed.forecast |= changed.forecast;
@@ -597,6 +602,7 @@ impl State for Store {
             (touched.changed.profile, touched.changed.own) = (true, true);
             (touched.changed.masked, touched.changed.changes) = (true, true);
             (touched.changed.forecast, touched.changed.standing) = (true, true);
+            touched.changed.raised = true;
         } else {
             touched.changed = Changed::default();
         }

@@ -505,7 +505,11 @@ impl EmbeddedIngest {
         unmatched: &mut BTreeSet<String>,
     ) -> Result<Append, Reject> {
         let now = now_ms();
-        let payload = if feed == Feed::Events { complete(&body, now)? } else { body };
+        let payload = match feed {
+            Feed::Events => complete(&body, "event_id", now)?,
+            Feed::Outcomes => complete(&body, "outcome_id", now)?,
+            Feed::Profiles | Feed::Calendar | Feed::Models => body,
+        };
         let decoded = self.decode(feed, &payload, unmatched);
         let (topic, key, at) = decoded.map_err(|error| match error {
             DecodeError::Reject(reject) => reject,
@@ -570,23 +574,23 @@ impl EmbeddedIngest {
     }
 }
 
-/// An event without a time happened now, and is one of its own. One with a time and without an id gets the id of its content, so
+/// An event or outcome without a time happened now, and is one of its own. One with a time and without an id gets the id of its content, so
 /// that a client that repeats a request does no harm.
-fn complete(body: &[u8], now: i64) -> Result<Vec<u8>, Reject> {
+fn complete(body: &[u8], id_field: &str, now: i64) -> Result<Vec<u8>, Reject> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let malformed =
         |error: serde_json::Error| Reject::new(Reason::Malformed, format!("not JSON: {error}"));
     let Value::Object(mut fields) = serde_json::from_slice(body).map_err(malformed)? else {
-        return Err(Reject::new(Reason::Malformed, "an event is a JSON object"));
+        return Err(Reject::new(Reason::Malformed, "an item is a JSON object"));
     };
     let timeless = !fields.contains_key("occurred_at");
     fields.entry("occurred_at").or_insert_with(|| Value::from(now));
-    if !fields.contains_key("event_id") {
+    if !fields.contains_key(id_field) {
         let content = Value::Object(fields.clone()).to_string();
         // Two events of one millisecond are still two.
         let number = if timeless { NUMBER.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let id = bellwether_core::publish::content_id(&[&content, &number.to_string()]);
-        fields.insert("event_id".to_owned(), Value::from(id));
+        fields.insert(id_field.to_owned(), Value::from(id));
     }
     serde_json::to_vec(&Value::Object(fields)).map_err(malformed)
 }

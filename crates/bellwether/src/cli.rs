@@ -112,6 +112,14 @@ pub(crate) enum Command {
     /// Propose cohorts by the shape of weeks, and list accounts unlike their peers: from files of events, or from the state in the data
     /// directory
     Cohorts(CohortsArgs),
+    /// Say what became of an account, or of one of its alerts
+    Outcome(OutcomeArgs),
+    /// What became of alerts and accounts: were they right, did anyone act, did accounts stay
+    Kpis {
+        /// Base URL of a running server
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8391")]
+        url: String,
+    },
     /// Learn a scorecard from history and outcomes, and see what it is worth
     Learn {
         #[command(subcommand)]
@@ -427,12 +435,43 @@ pub(crate) enum LearnCommand {
     /// Let what scored before the model in force score again
     Rollback(RollbackArgs),
     /// Which models are promoted, and from when on; with --json as `replay --models` reads them
-    Promotions(PromotionsArgs),
+    Promotions(InputArgs),
 }
 
-/// Where promotions are kept.
+/// `outcome`
 #[derive(Debug, Args)]
-pub(crate) struct PromotionsArgs {
+pub(crate) struct OutcomeArgs {
+    /// The account
+    #[arg(value_name = "ACCOUNT")]
+    pub(crate) account: String,
+
+    /// Of the account: churned, renewed, expanded, contracted or saved; of an alert: confirmed, false_positive or actioned
+    #[arg(value_name = "KIND")]
+    pub(crate) kind: String,
+
+    /// The alert that it is about
+    #[arg(long, value_name = "ID")]
+    pub(crate) alert: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) place: InputArgs,
+
+    /// When it happened (default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<String>,
+
+    /// Who says so
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+
+    /// A remark for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+}
+
+/// Where promotions and outcomes are kept.
+#[derive(Debug, Args)]
+pub(crate) struct InputArgs {
     #[command(flatten)]
     pub(crate) args: LogArgs,
 
@@ -453,7 +492,7 @@ pub(crate) struct PromoteArgs {
     pub(crate) configured: bool,
 
     #[command(flatten)]
-    pub(crate) at: PromotionsArgs,
+    pub(crate) at: InputArgs,
 
     /// Event time from which it scores; some minutes ahead, all partitions switch at that very time (default: now)
     #[arg(long, value_name = "TIME")]
@@ -476,7 +515,7 @@ pub(crate) struct PromoteArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {
     #[command(flatten)]
-    pub(crate) at: PromotionsArgs,
+    pub(crate) at: InputArgs,
 
     /// Event time from which it scores (default: now)
     #[arg(long, value_name = "TIME")]
@@ -607,6 +646,8 @@ pub(crate) enum SetName {
     Openstack,
     /// Clicks of students in courses
     Oulad,
+    /// Learned scorecards on what came after they were learned, beside the kit's scorers (needs lightgbm, for one of these)
+    Learned,
     /// Synthetic fleets with a known truth
     Power,
     /// Series of the Numenta Anomaly Benchmark, judged within the day

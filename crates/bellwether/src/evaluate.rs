@@ -13,6 +13,7 @@ mod curves;
 mod family;
 pub(crate) mod figure;
 mod kit;
+mod learned;
 mod nab;
 mod report;
 mod results;
@@ -59,7 +60,8 @@ pub(crate) fn run(args: &EvaluateArgs, base: &Compiled, json: bool) -> Result<()
         results::write(&results, &found)?;
     }
     type Judge<'w> = fn(&Work<'w>) -> Result<Value>;
-    let others: [(SetName, &str, Judge<'_>); 4] = [
+    let others: [(SetName, &str, Judge<'_>); 5] = [
+        (SetName::Learned, "learned", Work::learned),
         (SetName::Nab, "nab", Work::nab),
         (SetName::Power, "power", Work::power),
         (SetName::Calibration, "calibration", Work::calibration),

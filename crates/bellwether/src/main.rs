@@ -15,6 +15,8 @@ mod forget;
 mod learn;
 mod memory;
 mod model;
+mod outcome;
+mod place;
 mod policies;
 mod replay;
 mod reset;
@@ -83,6 +85,8 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Calibrate(_)
         | Command::Cohorts(_)
         | Command::Learn { .. }
+        | Command::Outcome(_)
+        | Command::Kpis { .. }
         | Command::Evaluate(_)
         | Command::Explain(_)
         | Command::Config
@@ -136,6 +140,8 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Calibrate(args) => {
             calibrate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
+        Command::Outcome(args) => return outcome::run(args, &config, json),
+        Command::Kpis { url } => return outcome::kpis(url, json),
         Command::Learn { command } => return learn::run(command, &config, json),
         Command::Cohorts(args) => return cohorts::run(args, &config, json),
         Command::Evaluate(args) => {

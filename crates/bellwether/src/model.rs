@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use bellwether_core::policy::Compiled;
 use bellwether_core::promotion::{MODEL_BYTES_MAX, ModelReader};
 use bellwether_core::publish::content_id;
@@ -12,18 +12,17 @@ use bellwether_core::score::Scorer;
 use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
 use bellwether_engine::clock::now_ms;
-use bellwether_engine::embedded::partition_of;
-use bellwether_engine::log::{Append, Record, Topic};
+use bellwether_engine::log::Record;
 use bellwether_learn::scorecard::Scorecard;
 use bellwether_learn::scorer::LearnedScorer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cli::{PromoteArgs, PromotionsArgs, RollbackArgs};
+use crate::cli::{InputArgs, PromoteArgs, RollbackArgs};
 use crate::config::Config;
-use crate::source::Source;
+use crate::place::Place;
+use crate::show;
 use crate::usage::{Usage, wrong};
-use crate::{explain, show};
 
 /// Of a model file: what this version writes and reads.
 pub(crate) const FORMAT: u32 = 1;
@@ -81,7 +80,7 @@ impl ModelFile {
     }
 
     /// The scorecard at work, under the policy that it was learned for.
-    fn scorer(&self, policy: &Compiled) -> Result<Arc<dyn Scorer>, String> {
+    pub(crate) fn scorer(&self, policy: &Compiled) -> Result<Arc<dyn Scorer>, String> {
         if self.policy != policy.name {
             return Err(format!(
                 "it was learned under the policy `{}`, in force is `{}`: fit a model for it",
@@ -160,73 +159,17 @@ fn from(promotion: &Value) -> Option<Millis> {
     Millis::parse(promotion["from"].as_str()?)
 }
 
-/// Where promotions are read and appended.
-enum Place {
-    Server(String),
-    Log(Source, Topic),
+/// Every promotion that was not withdrawn.
+fn all(place: &Place, config: &Config) -> Result<Vec<Value>> {
+    if let Some(answer) = place.get("/v1/models")? {
+        return Ok(answer["promotions"].as_array().cloned().unwrap_or_default());
+    }
+    Ok(promotions(place.records(&config.topics.models)?))
 }
 
-impl Place {
-    fn open(args: &PromotionsArgs, config: &Config) -> Result<Place> {
-        if let Some(url) = &args.url {
-            return Ok(Place::Server(format!("{}/v1/models", url.trim_end_matches('/'))));
-        }
-        let source = Source::open(&args.args, config, "bellwether-learn")
-            .context("for a running `run --embedded`, name its server with --url")?;
-        Ok(Place::Log(source, config.topics.models.as_str().into()))
-    }
-
-    fn all(&self) -> Result<Vec<Value>> {
-        match self {
-            Place::Server(url) => {
-                let mut response = explain::agent()
-                    .get(url)
-                    .call()
-                    .with_context(|| format!("{url} does not answer"))?;
-                let body = response.body_mut().read_to_string()?;
-                if response.status() != 200 {
-                    bail!("{url} answered {}: {body}", response.status());
-                }
-                let answer: Value = serde_json::from_str(&body)
-                    .with_context(|| format!("{url} answered something else"))?;
-                Ok(answer["promotions"].as_array().cloned().unwrap_or_default())
-            }
-            Place::Log(source, topic) => {
-                let mut records = Vec::new();
-                for partition in 0..source.partitions(topic)? {
-                    source.read(topic, partition, &mut |record| records.push(record))?;
-                }
-                Ok(promotions(records))
-            }
-        }
-    }
-
-    fn append(&self, promotion: &Value) -> Result<()> {
-        match self {
-            Place::Server(url) => {
-                let mut response = explain::agent()
-                    .post(url)
-                    .send(promotion.to_string())
-                    .with_context(|| format!("{url} does not answer"))?;
-                let status = response.status();
-                if status != 202 {
-                    bail!("{url} answered {status}: {}", response.body_mut().read_to_string()?);
-                }
-                Ok(())
-            }
-            Place::Log(source, topic) => {
-                let key = promotion["promotion_id"].as_str().unwrap_or_default().as_bytes();
-                source.append(&[Append {
-                    topic: Arc::clone(topic),
-                    partition: partition_of(key, source.partitions(topic)?),
-                    key: Some(key.to_vec()),
-                    payload: Some(serde_json::to_vec(promotion)?),
-                    headers: Vec::new(),
-                    timestamp_ms: None,
-                }])
-            }
-        }
-    }
+fn append(place: &Place, promotion: &Value, config: &Config) -> Result<()> {
+    let key = promotion["promotion_id"].as_str().unwrap_or_default();
+    place.append("/v1/models", &config.topics.models, key, promotion)
 }
 
 /// A promotion as a record of its topic.
@@ -267,7 +210,7 @@ pub(crate) fn promote(args: &PromoteArgs, config: &Config, json: bool) -> Result
     };
     let from = at(args.from.as_deref())?;
     let record = promotion(model, from, args.by.as_deref(), args.note.as_deref());
-    Place::open(&args.at, config)?.append(&record)?;
+    append(&Place::open(&args.at, config)?, &record, config)?;
     say(&record, json)
 }
 
@@ -275,7 +218,7 @@ pub(crate) fn promote(args: &PromoteArgs, config: &Config, json: bool) -> Result
 pub(crate) fn rollback(args: &RollbackArgs, config: &Config, json: bool) -> Result<ExitCode> {
     let place = Place::open(&args.at, config)?;
     let from = at(args.from.as_deref())?;
-    let all = place.all()?;
+    let all = all(&place, config)?;
     let mut before =
         all.iter().rev().filter(|known| self::from(known).is_some_and(|at| at <= from));
     let Some(current) = before.next() else {
@@ -289,13 +232,13 @@ pub(crate) fn rollback(args: &RollbackArgs, config: &Config, json: bool) -> Resu
     }
     let note = format!("rolled back from promotion {}", id_of(current));
     let record = promotion(model, from, args.by.as_deref(), Some(&note));
-    place.append(&record)?;
+    append(&place, &record, config)?;
     say(&record, json)
 }
 
 /// `learn promotions`.
-pub(crate) fn list(args: &PromotionsArgs, config: &Config, json: bool) -> Result<ExitCode> {
-    let all = Place::open(args, config)?.all()?;
+pub(crate) fn list(args: &InputArgs, config: &Config, json: bool) -> Result<ExitCode> {
+    let all = all(&Place::open(args, config)?, config)?;
     if json {
         for promotion in &all {
             println!("{promotion}");

@@ -188,9 +188,10 @@ impl Expected {
                         let adds_up = partition_of(message.key().as_bytes(), partitions);
                         adds_up..adds_up + 1
                     }
-                    Message::Total(_) | Message::Calendar(..) | Message::Promotion(..) => {
-                        0..partitions
-                    }
+                    Message::Total(_)
+                    | Message::Calendar(..)
+                    | Message::Promotion(..)
+                    | Message::Fact(_) => 0..partitions,
                 };
                 found.told += 1;
                 for to in to {

@@ -1,12 +1,14 @@
 //! The page of one account: its score, why it is what it is, and a way to move it.
 
+use std::sync::Arc;
+
 use axum::Form;
 use axum::extract::rejection::{FormRejection, PathRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use bellwether_core::id::AccountId;
-use bellwether_core::output::{Evidence, SubScore};
+use bellwether_core::output::{AlertEvent, Evidence, SubScore};
 use bellwether_engine::read_model::AccountView;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -77,7 +79,10 @@ fn content((view, alerts): &AccountStory, try_it: Option<&Markup>) -> Markup {
                 section.card {
                     h2 { "Alerts" }
                     @if alerts.is_empty() { p.quiet { "No alert lately." } }
-                    @for event in alerts.iter().take(ALERTS_SHOWN) { (alert(event, false, usize::MAX)) }
+                    @for event in alerts.iter().take(ALERTS_SHOWN) {
+                        (alert(event, false, usize::MAX))
+                        @if try_it.is_some() && !event.is_fleet() && is_latest(alerts, event) { (verdict_form(event)) }
+                    }
                 }
                 @if let Some(try_it) = try_it { (try_it) }
             }
@@ -152,6 +157,25 @@ fn evidence(evidence: &Evidence) -> Markup {
     }
 }
 
+/// Whether no later event of the same alert is listed.
+fn is_latest(alerts: &[Arc<AlertEvent>], event: &AlertEvent) -> bool {
+    let first = alerts.iter().find(|other| other.alert_id == event.alert_id);
+    first.is_some_and(|first| first.id == event.id)
+}
+
+/// Buttons to say what was made of an alert.
+fn verdict_form(event: &AlertEvent) -> Markup {
+    html! {
+        form.verdict method="post" action={ (account_path(&event.account_id)) "/alerts/" (event.alert_id) "/feedback" } {
+            @for (kind, label) in
+                [("confirmed", "It was right"), ("false_positive", "False alarm"), ("actioned", "We acted on it")]
+            {
+                button type="submit" name="kind" value=(kind) { (label) }
+            }
+        }
+    }
+}
+
 /// A form that sends an event of this account, and the same as a command.
 fn event_form(id: &AccountId, origin: &str, sent: bool) -> Markup {
     let example = json!({ "account_id": id, "type": "login", "member_id": "you" }).to_string();
@@ -205,6 +229,39 @@ pub(crate) async fn send_event(
     form: Result<Form<EventForm>, FormRejection>,
 ) -> Response {
     match send(&state, path, form).await {
+        Ok(id) => Redirect::to(&format!("{}?sent=1", account_path(&id))).into_response(),
+        Err(problem) => problem.into_page(),
+    }
+}
+
+/// The fields of the form.
+#[derive(Debug, Deserialize)]
+pub(crate) struct VerdictForm {
+    kind: String,
+}
+
+/// `POST /accounts/{id}/alerts/{alert}/feedback`: what somebody says of an alert, from the account's page.
+pub(crate) async fn send_feedback(
+    State(state): State<AppState>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    form: Result<Form<VerdictForm>, FormRejection>,
+) -> Response {
+    let sent = async {
+        let Path((account, alert)) =
+            path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+        let Form(form) =
+            form.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+        let id =
+            AccountId::new(&account).map_err(|error| Problem::bad_request(error.to_string()))?;
+        let outcome = json!({ "account_id": id, "alert_id": alert, "kind": form.kind });
+        let receipt =
+            ingest::submit(&state, Feed::Outcomes, vec![outcome.to_string().into_bytes()]).await?;
+        match receipt.rejected.first() {
+            Some(rejected) => Err(Problem::bad_request(rejected.reject.detail.clone())),
+            None => Ok(id),
+        }
+    };
+    match sent.await {
         Ok(id) => Redirect::to(&format!("{}?sent=1", account_path(&id))).into_response(),
         Err(problem) => problem.into_page(),
     }

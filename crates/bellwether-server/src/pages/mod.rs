@@ -6,6 +6,7 @@ pub(crate) mod alerts;
 mod charts;
 pub(crate) mod overview;
 mod parts;
+pub(crate) mod results;
 mod waterfall;
 
 use std::time::Instant;
@@ -33,6 +34,7 @@ enum Place {
     Overview,
     Accounts,
     Alerts,
+    Results,
 }
 
 /// A whole page around its content.
@@ -51,6 +53,7 @@ fn layout(state: &AppState, place: Option<Place>, title: &str, content: &Markup)
                                 (Place::Overview, "/", "Overview"),
                                 (Place::Accounts, "/accounts", "Accounts"),
                                 (Place::Alerts, "/alerts", "Alerts"),
+                                (Place::Results, "/results", "Results"),
                             ] {
                                 a href=(href) aria-current=[(place == Some(at)).then_some("page")] {
                                     (label)

@@ -103,6 +103,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             AccountRow::Forecast => account.forecast = rows::decode(row.name(), &value)?,
             AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
             AccountRow::Standing => account.standing = rows::decode(row.name(), &value)?,
+            AccountRow::Raised => account.raised = rows::decode(row.name(), &value)?,
             AccountRow::Own => account.own = Some(rows::decode(row.name(), &value)?),
             AccountRow::Watched(signal) => {
                 account.watched.insert(*signal, rows::decode(row.name(), &value)?);

@@ -175,6 +175,7 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
         | AccountRow::Masked
         | AccountRow::Own
         | AccountRow::Standing
+        | AccountRow::Raised
         | AccountRow::Changes => body(row.name(), value).map(drop),
         AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) => {
             version(row.name(), value).map(drop)

@@ -6,6 +6,7 @@ use bellwether_core::account::{Account, SignalKey, Watched};
 use bellwether_core::calendar::{Entry, Span};
 use bellwether_core::chance::Own;
 use bellwether_core::cohort::CohortRow;
+use bellwether_core::feedback::Raised;
 use bellwether_core::forecast::Forecast;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
@@ -79,6 +80,7 @@ impl Digest {
                 // What other partitions told, which a second run hears earlier or later, and what is counted but
                 // where alerts are held back, which they tell.
                 CohortRow::Chance(_)
+                | CohortRow::Results(_)
                 | CohortRow::Total(_)
                 | CohortRow::Part(_)
                 | CohortRow::Fleet(_)
@@ -132,6 +134,9 @@ impl Store {
                 }
                 AccountRow::Standing => {
                     digest.row(&key, &rows::decode::<Vec<Line>>(kind.name(), &value)?);
+                }
+                AccountRow::Raised => {
+                    digest.row(&key, &rows::decode::<Vec<Raised>>(kind.name(), &value)?);
                 }
                 AccountRow::Own => drop(rows::decode::<Own>(kind.name(), &value)?),
                 AccountRow::Masked => {

@@ -5,6 +5,8 @@ Reads one JSON object from standard input and writes one to standard output:
   {"do": "reference", "seeds": [...]}                   -> the kit's reference rules on these synthetic fleets
   {"do": "set", "name": "oulad-silence", "scores": F, "cut_scores": F, "cut": DATE, "alerts": {budget: F}, "default": budget}
                                                         -> alerts and scores; without scores, alerts only
+  {"do": "learned", "name": "oulad-silence", "scores": F, "out": DIR}
+                                                        -> scores, and those of the kit's scorers, learned before the same date
   {"do": "nab", "detections": DIR, "threshold": X}      -> scores of the Numenta Anomaly Benchmark
 """
 import contextlib
@@ -98,6 +100,36 @@ def judge_set():
     full = R.judge(out, scores, None, horizon, step, lo=lo, boot=BOOT)
     cut = int(pd.Timestamp(request["cut"], tz="UTC").value // 10**6)
     return result | {"score": {"Bellwether": brief(full), **ranked}, "look_ahead": R.causal(scores, R.read_scores(request["cut_scores"]), cut)}
+
+
+def learned():
+    import anchors
+    import pandas as pd
+    import referee as R
+
+    cfg = anchors.SETS[request["name"]]
+    data = f"{request['kit']}/data"
+    stem = f"{data}/{cfg['stem']}{'' if cfg['stem'] == 'churnsim' else '_dev'}"
+    ev, out = R.read_events(f"{stem}_events.csv.gz"), R.read_outcomes(f"{stem}_outcomes.csv.gz", cfg["kind"])
+    scores = R.read_scores(request["scores"])
+    R.check_ids(ev, out, scores)
+    lo = int(pd.Timestamp(cfg["cut"], tz="UTC").value // 10**6)
+    ours = R.judge(out, scores, None, cfg["horizon"], cfg["step"], lo=lo, boot=BOOT)
+    theirs = anchors.run(request["name"], cfg, data, request["out"], boot=BOOT)
+    scorers = {"Bellwether": ours} | theirs
+    return {"name": request["name"], "kind": cfg["kind"], "horizon_days": cfg["horizon"], "from": cfg["cut"], "account_years": ours["account_years"],
+            "coverage": ours["score_coverage"], **{key: brief(ours)[key] for key in ("base_rate", "snapshots", "accounts", "churns")},
+            "scorers": {name: ranked(of) for name, of in scorers.items()}}
+
+
+def ranked(r):
+    at, ci = r["at_recall"], r["ci95"]
+    with_ci = lambda name: [at[name], *ci.get(name, [None, None])]
+    found = {"auc": [r["auc_roc"], *ci["auc_roc"]], "pr_auc": [r["pr_auc"], *ci["pr_auc"]], "recall": at["recall"],
+             "precision": with_ci("precision"), "false": with_ci("false_alerts_per_account_year"), "lead_days": with_ci("median_lead_days")}
+    if "calibration" in r:
+        found["ece"] = [r["calibration"]["ece"], *ci.get("ece", [None, None])]
+    return found
 
 
 class Counts:
@@ -258,7 +290,7 @@ def clean(x):
 
 try:
     with contextlib.redirect_stdout(sys.stderr):
-        result = {"hashes": hashes, "nab": nab, "reference": reference, "set": judge_set}[request["do"]]()
+        result = {"hashes": hashes, "learned": learned, "nab": nab, "reference": reference, "set": judge_set}[request["do"]]()
 except Exception as error:  # one line for people, not a traceback
     sys.exit(f"{type(error).__name__}: {error}")
 json.dump(clean(result), sys.stdout)

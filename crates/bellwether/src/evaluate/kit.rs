@@ -84,14 +84,20 @@ impl Kit {
         Ok(())
     }
 
+    /// A file of a set, `events` or `outcomes`: of its development part, where it has parts.
+    pub(crate) fn data(&self, set: &str, what: &str) -> PathBuf {
+        let of = |part: &str| self.dir.join(format!("data/{set}{part}_{what}.csv.gz"));
+        Some(of("_dev")).filter(|path| path.exists()).unwrap_or_else(|| of(""))
+    }
+
     /// The events of a set.
     pub(crate) fn events(&self, set: &str) -> PathBuf {
-        self.dir.join(format!("data/{set}_dev_events.csv.gz"))
+        self.data(set, "events")
     }
 
     /// The outcomes of a set.
     pub(crate) fn outcomes(&self, set: &str) -> PathBuf {
-        self.dir.join(format!("data/{set}_dev_outcomes.csv.gz"))
+        self.data(set, "outcomes")
     }
 
     /// The series of NAB, as `folder/name.csv`, sorted.

@@ -1,0 +1,82 @@
+//! Where commands put input: through a running server that takes it over HTTP, or into the log itself.
+
+use anyhow::{Context, Result, bail};
+use bellwether_engine::embedded::partition_of;
+use bellwether_engine::log::{Append, Record, Topic};
+use serde_json::Value;
+
+use crate::cli::InputArgs;
+use crate::config::Config;
+use crate::explain;
+use crate::source::Source;
+
+/// Where input goes, and is read back from.
+pub(crate) enum Place {
+    /// The base URL of a server.
+    Server(String),
+    Log(Source),
+}
+
+impl Place {
+    pub(crate) fn open(args: &InputArgs, config: &Config) -> Result<Place> {
+        if let Some(url) = &args.url {
+            return Ok(Place::Server(url.trim_end_matches('/').to_owned()));
+        }
+        let source = Source::open(&args.args, config, "bellwether-input")
+            .context("for a running `run --embedded`, name its server with --url")?;
+        Ok(Place::Log(source))
+    }
+
+    /// What the server answers at a path; none where this is no server.
+    pub(crate) fn get(&self, path: &str) -> Result<Option<Value>> {
+        let Place::Server(base) = self else { return Ok(None) };
+        let url = format!("{base}{path}");
+        let mut response =
+            explain::agent().get(&url).call().with_context(|| format!("{url} does not answer"))?;
+        let body = response.body_mut().read_to_string()?;
+        if response.status() != 200 {
+            bail!("{url} answered {}: {body}", response.status());
+        }
+        let answer = serde_json::from_str(&body);
+        Ok(Some(answer.with_context(|| format!("{url} answered something else"))?))
+    }
+
+    /// Every record of a topic; none where this is a server.
+    pub(crate) fn records(&self, topic: &str) -> Result<Vec<Record>> {
+        let Place::Log(source) = self else { return Ok(Vec::new()) };
+        let (topic, mut records): (Topic, _) = (topic.into(), Vec::new());
+        for partition in 0..source.partitions(&topic)? {
+            source.read(&topic, partition, &mut |record| records.push(record))?;
+        }
+        Ok(records)
+    }
+
+    /// Appends one object: at a path of the server, or in a topic under a key.
+    pub(crate) fn append(&self, path: &str, topic: &str, key: &str, value: &Value) -> Result<()> {
+        match self {
+            Place::Server(base) => {
+                let url = format!("{base}{path}");
+                let mut response = explain::agent()
+                    .post(&url)
+                    .send(value.to_string())
+                    .with_context(|| format!("{url} does not answer"))?;
+                let status = response.status();
+                if status != 202 {
+                    bail!("{url} answered {status}: {}", response.body_mut().read_to_string()?);
+                }
+                Ok(())
+            }
+            Place::Log(source) => {
+                let topic: Topic = topic.into();
+                source.append(&[Append {
+                    partition: partition_of(key.as_bytes(), source.partitions(&topic)?),
+                    topic,
+                    key: Some(key.as_bytes().to_vec()),
+                    payload: Some(serde_json::to_vec(value)?),
+                    headers: Vec::new(),
+                    timestamp_ms: None,
+                }])
+            }
+        }
+    }
+}
