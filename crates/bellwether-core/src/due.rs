@@ -65,8 +65,7 @@ impl Core {
         timers_max: u32,
         out: &mut Vec<Output>,
     ) -> Result<Swept, S::Error> {
-        let promoted = self.in_force(state.cohorts().promotions_mut());
-        let before = promoted.as_deref().unwrap_or(self);
+        let before = self.in_force(state.cohorts().promotions_mut());
         let cut = before.finish_cut(state, timers_max, out)?;
         if !cut.done || state.clock().newest.is_some_and(|newest| newest >= to) {
             return Ok(cut);
@@ -77,8 +76,7 @@ impl Core {
         let fired = clock.fired.or(Some(self.watermark(to)));
         state.set_clock(Clock { newest: Some(to), fired, horizon, ..clock });
         state.cohorts().promotions_mut().begin(to);
-        let promoted = self.in_force(state.cohorts().promotions_mut());
-        let after = promoted.as_deref().unwrap_or(self);
+        let after = self.in_force(state.cohorts().promotions_mut());
         let swept = after.finish_cut(state, timers_max, out)?;
         Ok(Swept { days_closed: cut.days_closed + swept.days_closed, ..swept })
     }
@@ -113,8 +111,7 @@ impl Core {
         if state.clock().newest.is_some_and(|newest| newest > to) {
             return Ok(before);
         }
-        let promoted = self.in_force(state.cohorts().promotions_mut());
-        let core = promoted.as_deref().unwrap_or(self);
+        let core = self.in_force(state.cohorts().promotions_mut());
         Ok(before + core.sweep(state, self.watermark(to), timers_max, out)?.days_closed)
     }
 

@@ -173,9 +173,30 @@ impl Promotions {
     }
 }
 
+/// The engine that is at work.
+pub(crate) enum Acting<'a> {
+    Configured(&'a Core),
+    Promoted(Arc<Core>),
+}
+
+impl std::ops::Deref for Acting<'_> {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        match self {
+            Acting::Configured(core) => core,
+            Acting::Promoted(core) => core,
+        }
+    }
+}
+
 impl Core {
-    /// The engine of the promotion that is in force in a partition, where it is not this one.
-    pub(crate) fn in_force(&self, promotions: &mut Promotions) -> Option<Arc<Core>> {
+    /// The engine of the promotion that is in force in a partition: this one, where nothing was promoted.
+    pub(crate) fn in_force<'a>(&'a self, promotions: &mut Promotions) -> Acting<'a> {
+        self.promoted_over(promotions).map_or(Acting::Configured(self), Acting::Promoted)
+    }
+
+    fn promoted_over(&self, promotions: &mut Promotions) -> Option<Arc<Core>> {
         let id = promotions.current().map(|(id, _)| id);
         if self.promoted() == id {
             return None;

@@ -180,15 +180,20 @@ fn active_members(account: &Account, key: SignalKey, day: Day) -> f64 {
     active.count() as f64
 }
 
+/// Lets the lines move back to nothing: those that were published are told of with the next record.
+pub(crate) fn clear(account: &mut Account) {
+    account.changed.standing |= !account.standing.is_empty();
+    account.standing.retain_mut(|line| {
+        (line.points, line.observed) = (Points::ZERO, None);
+        line.published != Points::ZERO
+    });
+}
+
 /// Renews the lines of an account whose `day` was judged.
 pub(crate) fn renew(core: &Core, account: &mut Account, day: Day) {
     let Some(horizon_days) = core.scorer.horizon_days() else {
         // Another scorecard was in force: its lines move back to nothing.
-        account.changed.standing |= !account.standing.is_empty();
-        account.standing.retain_mut(|line| {
-            (line.points, line.observed) = (Points::ZERO, None);
-            line.published != Points::ZERO
-        });
+        clear(account);
         return;
     };
     let standing = standing(account, &core.policy, day, horizon_days);

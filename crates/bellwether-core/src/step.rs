@@ -32,7 +32,7 @@ use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
 use crate::state::{Clock, State};
 use crate::time::{DAY_MS, Day, HOUR_MS, Millis};
-use crate::{alert, close, feedback, fleet, forecast, forget, publish};
+use crate::{alert, close, feedback, fleet, forecast, forget, publish, standing};
 
 /// The pure engine: a policy, a deviation stage and a scorecard.
 #[derive(Debug, Clone)]
@@ -288,8 +288,8 @@ impl Core {
         received_at: Millis,
         out: &mut Vec<Output>,
     ) -> Result<Verdict, S::Error> {
-        let promoted = self.in_force(state.cohorts().promotions_mut());
-        promoted.as_deref().unwrap_or(self).apply_input(state, input, received_at, out)
+        let acting = self.in_force(state.cohorts().promotions_mut());
+        acting.apply_input(state, input, received_at, out)
     }
 
     fn apply_input<S: State>(
@@ -363,8 +363,8 @@ impl Core {
         }
         let timers_max = self.policy.close.per_event;
         let days_closed = self.advance(state, event.occurred_at, timers_max, out)?;
-        let promoted = self.in_force(state.cohorts().promotions_mut());
-        promoted.as_deref().unwrap_or(self).take_event(state, event, days_closed, out)
+        let acting = self.in_force(state.cohorts().promotions_mut());
+        acting.take_event(state, event, days_closed, out)
     }
 
     /// An event whose time has come.
@@ -1066,11 +1066,7 @@ fn begin(account: &mut Account, day: Day, at: Millis) {
         account.watched.clear();
         account.own = None;
         account.changed.own = true;
-        account.changed.standing |= !account.standing.is_empty();
-        account.standing.retain_mut(|line| {
-            (line.observed, line.points) = (None, Points::ZERO);
-            line.published != Points::ZERO
-        });
+        standing::clear(account);
         account.changed.forecast |= account.forecast != forecast::Forecast::default();
         account.forecast = forecast::Forecast::default();
         account.changed.changes |= !account.changes.is_empty();

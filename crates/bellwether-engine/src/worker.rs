@@ -167,10 +167,11 @@ impl Task {
     /// After a commit: the engine of the model that is in force now. Returns the model before, where that is another.
     fn follow(&mut self, core: &Core) -> Option<String> {
         let promotions = self.store.known_cohorts().promotions();
-        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
-        if promotions.current().map(|(id, _)| id) == shown.promoted() {
+        let current = promotions.current().map(|(id, _)| id);
+        if current == self.shown.read().unwrap_or_else(PoisonError::into_inner).promoted() {
             return None;
         }
+        let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
         let now = core.current(promotions).unwrap_or_else(|| core.clone());
         let (model, clock) = (now.model_version(), self.store.clock());
         tracing::info!(model, promotion = ?now.promoted(), at = ?clock.newest, "another model is in force");

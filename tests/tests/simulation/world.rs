@@ -452,11 +452,14 @@ impl<'f> World<'f> {
     fn outcome(&mut self) -> Append {
         let account = self.account();
         self.next_event += 1;
-        let kinds = ["churned", "renewed", "saved"];
+        // Of alerts nothing is known here: feedback is on none, and refused.
+        let kinds = ["churned", "churned", "renewed", "saved", "confirmed"];
+        let kind = self.rng.choice(kinds);
         let outcome = json!({
             "outcome_id": format!("o{}", self.next_event),
             "account_id": account,
-            "kind": self.rng.choice(kinds),
+            "kind": kind,
+            "alert_id": (kind == Some("confirmed")).then_some("none such"),
             "occurred_at": self.now_ms.load(Ordering::Relaxed),
         });
         let topic = self.fixed.topics.outcomes.clone();
