@@ -52,7 +52,7 @@ hot-account: ## Measure what other accounts wait beside one with most of the tra
 	cargo build -p bellwether --locked
 	cargo test -p bellwether-tests --locked --test hot_account -- --ignored --nocapture
 
-# KIT: directory of the evaluation kit, which is no part of this repository. SET: openstack, oulad, nab, power, calibration, ablation or all. PYTHON: one with the packages
+# KIT: directory of the evaluation kit, which is no part of this repository. SET: openstack, oulad, learned, nab, power, calibration, ablation or all. PYTHON: one with the packages
 # of the kit's requirements.txt. OUT: where scores, alerts, figures and report.html go.
 KIT ?=
 SET ?= all

@@ -11,6 +11,7 @@ use crate::output::{Band, Category, SubScore};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Policy, Signal};
 use crate::standing::{Standing, Trait};
+use crate::time::Millis;
 
 /// What a scorer knows of a signal at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,6 +76,11 @@ pub trait Scorer: std::fmt::Debug + Send + Sync {
 
     /// Days within which the outcome lies that a learned scorecard predicts; none: it knows no [`Standing`].
     fn horizon_days(&self) -> Option<u32> {
+        None
+    }
+
+    /// The end of the data that it was learned from; none: it was not learned.
+    fn learned_until(&self) -> Option<Millis> {
         None
     }
 

@@ -250,6 +250,12 @@ impl Core {
         self.scorer.version()
     }
 
+    /// The end of the data that the scorecard in force was learned from; none: it is an expert's.
+    #[must_use]
+    pub fn learned_until(&self) -> Option<Millis> {
+        self.scorer.learned_until()
+    }
+
     /// An account as a read model shows it: its health record and its open alerts. Empty before anything was published.
     #[must_use]
     pub fn view(&self, account: Account) -> Vec<Output> {

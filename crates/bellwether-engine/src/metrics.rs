@@ -13,6 +13,7 @@ use std::time::Duration;
 use bellwether_core::feedback::Group;
 use bellwether_core::output::{Band, Output, Severity, Transition};
 use bellwether_core::reject::Reason;
+use bellwether_core::time::Millis;
 use bellwether_detect::Guarded;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -138,6 +139,8 @@ metrics! {
         "Always 1; names the build and the policy in force.";
     MODEL_INFO = Gauge "bellwether_model_info" ["partition", "model"]
         "Always 1; names the scorecard in force in a partition.";
+    MODEL_LEARNED_UNTIL = Gauge "bellwether_model_learned_until_seconds" ["partition"]
+        "End of the data that the scorecard in force was learned from, in seconds since 1970; none for an expert's.";
     MEMORY_BUDGET = Gauge "bellwether_memory_budget_bytes" []
         "Memory that this process is to stay within (engine.memory_mib).";
     MEMORY_USED = Gauge "bellwether_memory_used_bytes" ["part"]
@@ -190,6 +193,7 @@ pub struct Metrics {
     lag: IntGaugeVec,
     close_pending: IntGaugeVec,
     model_info: IntGaugeVec,
+    model_learned_until: IntGaugeVec,
     close_lag: GaugeVec,
     close_waits: IntCounterVec,
     close_seconds: Counter,
@@ -340,6 +344,7 @@ impl Metrics {
             warning_lead: float_gauges(&registry, &WARNING_LEAD)?,
             intervention: float_gauges(&registry, &INTERVENTION)?,
             build_info: gauges(&registry, &BUILD_INFO)?,
+            model_learned_until: gauges(&registry, &MODEL_LEARNED_UNTIL)?,
             memory_budget: process_gauge(&registry, &MEMORY_BUDGET)?,
             memory_used: gauges(&registry, &MEMORY_USED)?,
             memory_divisor: process_gauge(&registry, &MEMORY_DIVISOR)?,
@@ -618,9 +623,21 @@ impl Metrics {
         }
     }
 
-    /// Names the scorecard in force in a partition.
-    pub fn model(&self, partition: i32, before: Option<&str>, model: &str) {
+    /// Names the scorecard in force in a partition, and says how far what it was learned from reaches.
+    pub fn model(
+        &self,
+        partition: i32,
+        before: Option<&str>,
+        (model, learned_until): (&str, Option<Millis>),
+    ) {
         let partition = partition.to_string();
+        match learned_until {
+            Some(until) => {
+                let seconds = until.0.div_euclid(1_000);
+                self.model_learned_until.with_label_values(&[&partition]).set(seconds);
+            }
+            None => drop(self.model_learned_until.remove_label_values(&[&partition])),
+        }
         if let Some(before) = before {
             drop(self.model_info.remove_label_values(&[&partition, before]));
         }
@@ -641,6 +658,7 @@ impl Metrics {
         }
         drop(self.close_pending.remove_label_values(&[&partition]));
         drop(self.close_lag.remove_label_values(&[&partition]));
+        drop(self.model_learned_until.remove_label_values(&[&partition]));
         drop(self.watermark_lag.remove_label_values(&[&partition]));
         drop(self.state_bytes.remove_label_values(&[&partition]));
         drop(self.restore_remaining.remove_label_values(&[&partition]));
@@ -709,7 +727,7 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 mod tests {
     use bellwether_core::feedback::{Fact, Results};
     use bellwether_core::policy::FeedbackPolicy;
-    use bellwether_core::time::{DAY_MS, HOUR_MS, Millis};
+    use bellwether_core::time::{DAY_MS, HOUR_MS};
     use bellwether_detect::Domain;
 
     use super::*;
@@ -776,7 +794,7 @@ mod tests {
         metrics.lag(&[Lag { topic: "t".into(), partition: 0, records: 3 }]);
         metrics.watermark_lag(0, 1500);
         metrics.close_behind(0, 2, 60_000);
-        metrics.model(0, Some("expert"), "learned");
+        metrics.model(0, Some("expert"), ("learned", Some(Millis(1_000))));
         metrics.state_bytes(0, 10);
         metrics.restore(0, 1, 2);
         metrics.standby(1, 3);

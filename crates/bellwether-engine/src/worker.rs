@@ -198,10 +198,10 @@ impl Task {
         Some(shown.collect())
     }
 
-    /// The version of the model in force.
-    fn model(&self) -> String {
+    /// The model in force: its version, and how far what it was learned from reaches.
+    fn model(&self) -> (String, Option<Millis>) {
         let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
-        shown.model_version().to_owned()
+        (shown.model_version().to_owned(), shown.learned_until())
     }
 
     /// Whether it is about now, so that the passing of time may be recorded in it.
@@ -602,7 +602,8 @@ impl Worker {
         let records = Records { core: Arc::clone(&shown), reader: store.reader() };
         self.shared.read_model.open_partition(partition, Arc::new(records));
         self.show(partition, &core, &store).map_err(of(partition))?;
-        self.shared.metrics.model(partition, None, core.model_version());
+        let model = (core.model_version(), core.learned_until());
+        self.shared.metrics.model(partition, None, model);
         let busy_at = self.clock.elapsed();
         let (waiting, ticked) = (None, false);
         let record_at = busy_at;
@@ -668,7 +669,7 @@ impl Worker {
             let restoring = self.restoring.remove(partition).and_then(|restoring| restoring.store);
             let task = self.tasks.remove(partition);
             if let Some(task) = &task {
-                self.shared.metrics.drop_model(*partition, &task.model());
+                self.shared.metrics.drop_model(*partition, &task.model().0);
             }
             let store = task.map(|task| task.store).or(restoring);
             // What others see goes first: whoever opens the store next shows it anew.
@@ -941,7 +942,8 @@ impl Worker {
             task.store.set_time(Millis(now_ms));
             task.store.commit(&positions).map_err(of(*partition))?;
             if let Some(before) = task.follow(&self.core) {
-                self.shared.metrics.model(*partition, Some(&before), &task.model());
+                let (model, until) = task.model();
+                self.shared.metrics.model(*partition, Some(&before), (&model, until));
             }
             kill_point::pass("before-read-model");
             if let Some(results) = task.results(&self.core) {

@@ -6,6 +6,7 @@ use bellwether_core::points::Points;
 use bellwether_core::policy::{Policy, Signal};
 use bellwether_core::score::{Context, Reading, Scale, Scorer, absence_strength, strength};
 use bellwether_core::standing::{Standing, Trait};
+use bellwether_core::time::Millis;
 
 use crate::feature::{Role, SIGNAL_PREFIX};
 use crate::scorecard::{BASE, Scorecard};
@@ -18,6 +19,7 @@ const ODDS: (f64, f64) = (2.0, 0.5);
 pub struct LearnedScorer {
     version: String,
     horizon_days: u32,
+    learned_until: Option<Millis>,
     card: Scorecard,
     signals: BTreeMap<String, Place>,
     traits: Vec<(Trait, Place)>,
@@ -44,7 +46,14 @@ impl LearnedScorer {
                 Trait::ALL.into_iter().find(|of| of.as_str() == feature.name).map(|of| (of, place)),
             );
         }
-        LearnedScorer { version: version.to_owned(), horizon_days, card, signals, traits }
+        let (version, learned_until) = (version.to_owned(), None);
+        LearnedScorer { version, horizon_days, learned_until, card, signals, traits }
+    }
+
+    /// The same, learned from data up to then.
+    #[must_use]
+    pub fn until(self, at: Millis) -> LearnedScorer {
+        LearnedScorer { learned_until: Some(at), ..self }
     }
 
     /// The line of one feature.
@@ -92,6 +101,10 @@ impl Scorer for LearnedScorer {
     /// What recency, frequency and tenure say is in how the account stands.
     fn context(&self, _context: &Context, _policy: &Policy) -> [Points; 3] {
         [Points::ZERO; 3]
+    }
+
+    fn learned_until(&self) -> Option<Millis> {
+        self.learned_until
     }
 
     fn horizon_days(&self) -> Option<u32> {

@@ -93,7 +93,11 @@ impl ModelFile {
                 policy.name
             ));
         }
-        Ok(Arc::new(LearnedScorer::new(&self.version, self.horizon_days, self.card.clone())))
+        let scorer = LearnedScorer::new(&self.version, self.horizon_days, self.card.clone());
+        Ok(match Millis::parse(&self.data_until) {
+            Some(until) => Arc::new(scorer.until(until)),
+            None => Arc::new(scorer),
+        })
     }
 }
 

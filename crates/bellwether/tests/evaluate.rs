@@ -316,6 +316,19 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn results_of_a_run_elsewhere_are_reported_without_their_timelines() {
+    let place = Place::new();
+    let found = place.evaluate("first");
+    fs::create_dir_all(place.path("second")).expect("writable");
+    let elsewhere = json!({ "oulad": found["openstack"] }).to_string();
+    place.write("second/evaluation.json", &elsewhere);
+    let again = place.evaluate("second");
+    assert_eq!(again["oulad"], found["openstack"]);
+    let report = place.read("second/report.html");
+    assert!(report.contains("id=\"oulad\"") && report.contains("id=\"openstack\""));
+}
+
+#[test]
 fn the_tables_of_the_readme_are_those_of_the_committed_results() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let place = Place::new();

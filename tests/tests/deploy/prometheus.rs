@@ -10,13 +10,38 @@ use bellwether_tests::{Bellwether, bellwether, wait_until};
 use serde_json::{Value, json};
 
 use crate::dashboard::{dashboard, queries};
-use crate::{array, assert_success, read, root, run};
+use crate::{array, assert_success, read, root, run, text, yaml};
 
 #[test]
 fn promtool_accepts_the_configuration() {
     assert_success(&run(Command::new("promtool")
         .args(["check", "config"])
         .arg(root().join("deploy/prometheus/prometheus.yml"))));
+}
+
+#[test]
+fn alert_rules_fire_when_they_should_and_only_then() {
+    let rules = root().join("deploy/prometheus/rules.yml");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("rules_test.yml");
+    let cases = read("tests/fixtures/rules_test.yml");
+    fs::write(&file, cases.replace("RULES", &rules.display().to_string())).expect("a new file");
+    assert_success(&run(Command::new("promtool").args(["test", "rules"]).arg(&file)));
+}
+
+#[test]
+fn every_alert_rule_says_what_to_do_and_asks_for_metrics_that_there_are() {
+    let rules = yaml("deploy/prometheus/rules.yml");
+    let known: Vec<&str> = bellwether_engine::metrics::TABLE.iter().map(|of| of.name).collect();
+    for rule in array(&rules["groups"][0]["rules"]) {
+        let name = text(&rule["alert"]);
+        assert!(text(&rule["annotations"]["runbook"]).len() > 60, "{name}");
+        assert!(text(&rule["annotations"]["summary"]).ends_with('.'), "{name}");
+        let words = text(&rule["expr"]).split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for metric in words.filter(|word| word.starts_with("bellwether_")) {
+            assert!(known.contains(&metric), "{name}: {metric}");
+        }
+    }
 }
 
 /// A Prometheus of this test's own, killed with it.
@@ -41,6 +66,7 @@ impl Prometheus {
         let config = read("deploy/prometheus/prometheus.yml")
             .replace("worker:8391", &format!("127.0.0.1:{port}"))
             .replace("localhost:9090", &format!("127.0.0.1:{own_port}"))
+            .replace("rules.yml", &root().join("deploy/prometheus/rules.yml").display().to_string())
             .replace("15s", "1s");
         let file = data.path().join("prometheus.yml");
         fs::write(&file, config).expect("a new file");

@@ -44,7 +44,8 @@ impl Work<'_> {
         }
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         Ok(json!({
-            "title": tables::LEARNED_TITLE, "tuned": LEARNED_TUNED, "policy": "each set's", "policy_version": "",
+            "title": tables::LEARNED_TITLE, "tuned": LEARNED_TUNED, "policy": "of openstack, oulad and churnsim:",
+            "policy_version": "their signals, all else as in the default one",
             "judged": judged, "files_sha256": self.kit.hashes(&files)?,
         }))
     }

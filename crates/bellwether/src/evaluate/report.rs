@@ -43,7 +43,7 @@ pub(crate) fn page(found: &Value, out: &Path) -> Result<String> {
 /// Writes the figures that are drawn from the results: what alerts find against false ones, and the budget that was kept.
 pub(crate) fn figures(found: &Value, out: &Path) -> Result<()> {
     for (name, set) in tables::sets(found) {
-        for judged in set["judged"].as_array().into_iter().flatten() {
+        for judged in with_curves(set) {
             let kind = judged["kind"].as_str().unwrap_or_default();
             save(&out.join(name).join(format!("curve-{kind}.svg")), curves::draw(judged))?;
         }
@@ -54,7 +54,16 @@ pub(crate) fn figures(found: &Value, out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What is judged of a set at several thresholds.
+fn with_curves(set: &Value) -> impl Iterator<Item = &Value> {
+    set["judged"].as_array().into_iter().flatten().filter(|judged| judged["curves"].is_object())
+}
+
 fn save(path: &Path, svg: Markup) -> Result<()> {
+    // Results of a set may come from a run elsewhere.
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    }
     fs::write(path, svg.into_string()).with_context(|| path.display().to_string())
 }
 
@@ -62,16 +71,19 @@ fn section(name: &str, set: &Value, out: &Path) -> Result<Markup> {
     let mut drawings = Vec::new();
     for figure in set["figures"].as_array().into_iter().flatten() {
         let file = out.join(figure["file"].as_str().unwrap_or_default());
-        let svg = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        drawings.push((figure, svg));
+        // Drawn where the set was replayed.
+        if file.exists() {
+            let svg = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            drawings.push((figure, svg));
+        }
     }
-    let judged = set["judged"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let judged: Vec<&Value> = with_curves(set).collect();
     Ok(html! {
         section id=(name) {
             h2 { (set["title"].as_str().unwrap_or(name)) }
             @for (index, table) in tables::of(name, set).iter().enumerate() {
                 @if !table.title.is_empty() { h3 { (table.title) } }
-                @if let Some(judged) = judged.get(index) { figure { (curves::draw(judged)) } }
+                @if let Some(&judged) = judged.get(index) { figure { (curves::draw(judged)) } }
                 @if name == "calibration" { figure { (budget::draw(set)) } }
                 (self::table(table))
             }
