@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether_benches::fleet::{FIRST_DAY, POLICY_TOML, SIGNALS, day, event, profiles, start};
-use bellwether_benches::report::{close_table, placed};
+use bellwether_benches::report::{CLOSE, close_table, placed};
 use bellwether_core::event::{Event, Input};
 use bellwether_core::policy::Compiled;
 use bellwether_core::step::Core;
@@ -367,6 +367,6 @@ fn main() {
     let results = std::fs::read(RESULTS).expect("results");
     let results: Value = serde_json::from_slice(&results).expect("JSON");
     let readme = std::fs::read_to_string(README).expect("the README");
-    let readme = placed(&readme, &close_table(&results)).expect("a place in the README");
+    let readme = placed(&readme, CLOSE, &close_table(&results)).expect("a place in the README");
     std::fs::write(README, readme).expect("a place for the README");
 }

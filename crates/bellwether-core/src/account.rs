@@ -25,6 +25,7 @@ use crate::intraday::{STATE_BYTES_MAX, Watch};
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
 use crate::rebaseline::Change;
+use crate::rolling::Rolling;
 use crate::standing::Line;
 use crate::streams::Streams;
 use crate::time::{Day, Millis, Zone};
@@ -186,6 +187,8 @@ pub struct Changed {
     pub standing: bool,
     /// The row of its latest alerts.
     pub raised: bool,
+    /// The row of the rolling detector.
+    pub rolling: bool,
     /// These watched signals; one that is no longer in the account is to be deleted.
     pub watched: BTreeSet<SignalKey>,
 }
@@ -196,7 +199,7 @@ impl Changed {
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
         let derived = self.masked || self.changes || self.own || self.forecast;
-        let derived = derived || self.standing || self.raised;
+        let derived = derived || self.standing || self.raised || self.rolling;
         self.hot || self.history || self.profile || derived || rows
     }
 }
@@ -228,6 +231,8 @@ pub struct Account {
     pub standing: Vec<Line>,
     /// Its latest alerts, oldest first, and what became of them.
     pub raised: Vec<Raised>,
+    /// What the rolling detector knows; none under other policies.
+    pub rolling: Option<Box<Rolling>>,
     /// What became known since it was read, to be told.
     pub facts: Vec<Fact>,
     /// What changed since the account was read.
@@ -259,6 +264,7 @@ impl Account {
             own: None,
             standing: Vec::new(),
             raised: Vec::new(),
+            rolling: None,
             facts: Vec::new(),
             changed: Changed::default(),
         }
@@ -318,6 +324,15 @@ impl Account {
         let alerts = self.hot.alerts.len() * FIXED_BYTES + self.raised.len() * ROW_BYTES;
         let signals: usize = self.hot.signals.iter().map(signal).sum();
         let forecast = self.forecast.limits.len() * size_of::<(SignalKey, Limits)>();
+        if let Some(rolling) = &self.rolling {
+            // Nothing else is kept of it, as a rule.
+            return size_of::<Account>()
+                + rolling.memory_bytes()
+                + signals
+                + rings
+                + members
+                + alerts;
+        }
         size_of::<Account>() + FIXED_BYTES + signals + forecast + rings + members + alerts
     }
 

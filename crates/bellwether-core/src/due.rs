@@ -38,6 +38,9 @@ impl Core {
         timers_max: u32,
         out: &mut Vec<Output>,
     ) -> Result<Swept, S::Error> {
+        if self.policy.rolling.enabled {
+            return Ok(Swept { done: true, ..Swept::default() });
+        }
         let to = match input {
             Input::Event(event) if self.refuse(state, event, received_at)?.is_none() => {
                 Some(event.occurred_at)

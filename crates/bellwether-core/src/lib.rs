@@ -34,6 +34,7 @@ pub mod promotion;
 pub mod publish;
 pub mod rebaseline;
 pub mod reject;
+pub mod rolling;
 pub mod scan;
 pub mod score;
 pub mod standing;

@@ -14,6 +14,7 @@
 //! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
 //! | `A` account `00` `12` | lines of a learned score: [`Line`](bellwether_core::standing::Line)s |
 //! | `A` account `00` `13` | latest alerts: [`Raised`](bellwether_core::feedback::Raised) |
+//! | `A` account `00` `21` | [`Rolling`](bellwether_core::rolling::Rolling) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `M` promotion id | [`Promotion`](bellwether_core::promotion::Promotion) of a model |
 //! | `E` entry id | [`Entry`](bellwether_core::calendar::Entry) of the calendar |
@@ -57,6 +58,7 @@ const KIND_WATCHED: u8 = 6;
 const KIND_OWN: u8 = 0x10;
 const KIND_STANDING: u8 = 0x12;
 const KIND_RAISED: u8 = 0x13;
+const KIND_ROLLING: u8 = 0x21;
 const KIND_MASKED: u8 = 8;
 const KIND_CHANGES: u8 = 9;
 const KIND_FORECAST: u8 = 7;
@@ -105,6 +107,7 @@ pub(crate) enum AccountRow {
     Own,
     Standing,
     Raised,
+    Rolling,
     Masked,
     Changes,
     Forecast,
@@ -229,6 +232,7 @@ impl AccountRow {
             AccountRow::Own => key.push(KIND_OWN),
             AccountRow::Standing => key.push(KIND_STANDING),
             AccountRow::Raised => key.push(KIND_RAISED),
+            AccountRow::Rolling => key.push(KIND_ROLLING),
             AccountRow::Masked => key.push(KIND_MASKED),
             AccountRow::Changes => key.push(KIND_CHANGES),
             AccountRow::Forecast => key.push(KIND_FORECAST),
@@ -257,6 +261,7 @@ impl AccountRow {
             AccountRow::Own => "a row of own findings",
             AccountRow::Standing => "a row of a learned score",
             AccountRow::Raised => "a row of latest alerts",
+            AccountRow::Rolling => "a row of rolling sums",
             AccountRow::Masked => "a row of masked days",
             AccountRow::Changes => "a row of changes of level",
             AccountRow::Forecast => "a forecast row",
@@ -266,7 +271,7 @@ impl AccountRow {
     /// Its place in lists of the kinds.
     pub(crate) fn place(&self) -> usize {
         match self {
-            AccountRow::Hot => 0,
+            AccountRow::Hot | AccountRow::Rolling => 0,
             // Older history is history, and a forecast is made of it.
             AccountRow::History
             | AccountRow::Older
@@ -290,6 +295,7 @@ impl AccountRow {
             [KIND_OWN] => Some(AccountRow::Own),
             [KIND_STANDING] => Some(AccountRow::Standing),
             [KIND_RAISED] => Some(AccountRow::Raised),
+            [KIND_ROLLING] => Some(AccountRow::Rolling),
             [KIND_MASKED] => Some(AccountRow::Masked),
             [KIND_CHANGES] => Some(AccountRow::Changes),
             [KIND_FORECAST] => Some(AccountRow::Forecast),

@@ -152,7 +152,9 @@ pub fn open(path: &Path) -> Result<Records<Event>, OpenError> {
     let progress = source.progress.clone();
     let sentiment = Sentiment::new();
     let items: Box<dyn Iterator<Item = _> + Send> = match source.format {
-        Format::Json => json_items(source, move |record: EventRecord| record.check(&sentiment)),
+        Format::Json => {
+            json_items(source, move |record: EventRecord<String>| record.check(&sentiment))
+        }
         Format::Csv => {
             let columns = [
                 Column::required(&["event_id"]),
@@ -301,7 +303,7 @@ fn stay_of(row: &Row<'_>) -> Result<StayRow, Reject> {
     })
 }
 
-fn event_of(row: &Row<'_>) -> Result<EventRecord, Reject> {
+fn event_of(row: &Row<'_>) -> Result<EventRecord<String>, Reject> {
     let value = row.text(8)?.map(|text| {
         text.parse::<f64>().map_err(|_| invalid(format!("value is {text:?}; it must be a number")))
     });
@@ -371,7 +373,7 @@ fn avro_events(
         let is_last = value.is_err();
         value
             .map_err(|error| Reject::new(Reason::Malformed, error.to_string()))
-            .and_then(|value| from_written::<EventRecord>(value, &schema::USAGE_EVENT))
+            .and_then(|value| from_written::<EventRecord<String>>(value, &schema::USAGE_EVENT))
             .and_then(|record| record.check(&sentiment))
             .map_err(|reject| FileError { line: number, reject, is_last })
     })))

@@ -86,12 +86,16 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
         let RowKey::Account(_, row) = RowKey::decode(&key)? else {
             return Err(StoreError::Corrupt("another row among those of an account".to_owned()));
         };
-        let Loaded { account, has_hot } = loaded
-            .get_or_insert_with(|| Loaded { account: Account::new(id.clone()), has_hot: false });
+        let Loaded { account, counted } = loaded
+            .get_or_insert_with(|| Loaded { account: Account::new(id.clone()), counted: false });
         match &row {
             AccountRow::Hot => {
                 account.hot = decode(row.name(), &value)?;
-                *has_hot = true;
+                *counted = true;
+            }
+            AccountRow::Rolling => {
+                account.rolling = Some(Box::new(decode(row.name(), &value)?));
+                *counted = true;
             }
             AccountRow::History => {
                 let older = std::mem::take(&mut account.history.older);

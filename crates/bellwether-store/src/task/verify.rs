@@ -12,6 +12,7 @@ use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
 use bellwether_core::promotion::Promotion;
 use bellwether_core::rebaseline::Change;
+use bellwether_core::rolling::Rolling;
 use bellwether_core::standing::Line;
 use bellwether_core::time::Millis;
 
@@ -102,6 +103,7 @@ impl Store {
         let mut digest = Digest(Xxh3::new());
         let horizon = self.clock_committed.horizon.map_or(i64::MIN, seen_hour);
         let mut due: BTreeMap<AccountId, Millis> = BTreeMap::new();
+        let mut counted: Option<AccountId> = None;
         for row in self.database.scan(ROWS, &[], None) {
             let (key, value) = row?;
             let of = RowKey::decode(&key)?;
@@ -115,10 +117,16 @@ impl Store {
             match kind {
                 AccountRow::Hot => {
                     contents.accounts += 1;
+                    counted = Some(id.clone());
                     let mut account = Account::new(id.clone());
                     account.hot = decode(kind.name(), &value)?;
                     digest.row(&key, &account.hot);
                     due.extend(account.due().map(|at| (id, at)));
+                }
+                AccountRow::Rolling => {
+                    // Behind the account's other rows, in the order of keys.
+                    contents.accounts += u64::from(counted.as_ref() != Some(&id));
+                    digest.row(&key, &decode::<Rolling>(kind.name(), &value)?);
                 }
                 AccountRow::History => digest.row(&key, &decode::<History>(kind.name(), &value)?),
                 AccountRow::Older => {
