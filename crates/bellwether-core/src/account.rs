@@ -25,6 +25,7 @@ use crate::intraday::{STATE_BYTES_MAX, Watch};
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
 use crate::rebaseline::Change;
+use crate::shadow::Shadow;
 use crate::standing::Line;
 use crate::streams::Streams;
 use crate::time::{Day, Millis, Zone};
@@ -186,6 +187,8 @@ pub struct Changed {
     pub standing: bool,
     /// The row of its latest alerts.
     pub raised: bool,
+    /// The row of what was published beside its score.
+    pub shadow: bool,
     /// These watched signals; one that is no longer in the account is to be deleted.
     pub watched: BTreeSet<SignalKey>,
 }
@@ -196,7 +199,7 @@ impl Changed {
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
         let derived = self.masked || self.changes || self.own || self.forecast;
-        let derived = derived || self.standing || self.raised;
+        let derived = derived || self.standing || self.raised || self.shadow;
         self.hot || self.history || self.profile || derived || rows
     }
 }
@@ -228,6 +231,8 @@ pub struct Account {
     pub standing: Vec<Line>,
     /// Its latest alerts, oldest first, and what became of them.
     pub raised: Vec<Raised>,
+    /// What a challenger was last published to say of it; none without a challenger.
+    pub shadow: Option<Shadow>,
     /// What became known since it was read, to be told.
     pub facts: Vec<Fact>,
     /// What changed since the account was read.
@@ -259,6 +264,7 @@ impl Account {
             own: None,
             standing: Vec::new(),
             raised: Vec::new(),
+            shadow: None,
             facts: Vec::new(),
             changed: Changed::default(),
         }

@@ -36,6 +36,7 @@ pub mod rebaseline;
 pub mod reject;
 pub mod scan;
 pub mod score;
+pub mod shadow;
 pub mod standing;
 pub mod state;
 pub mod stats;

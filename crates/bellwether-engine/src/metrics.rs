@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::feedback::Group;
-use bellwether_core::output::{Band, Output, Severity, Transition};
+use bellwether_core::output::{Band, Beside, Output, Severity, Transition};
 use bellwether_core::reject::Reason;
 use bellwether_core::time::Millis;
 use bellwether_detect::Guarded;
@@ -95,7 +95,7 @@ metrics! {
     CLOSE_SECONDS = Counter "bellwether_close_seconds_total" []
         "Time that closes and judgements took while records waited for them.";
     OUTPUTS = Counter "bellwether_outputs_total" ["kind"]
-        "Records published: score_changed, score_current, alert, dead_letter.";
+        "Records published: score_changed, score_current, alert, tombstone, shadow, dead_letter.";
     ALERT_TRANSITIONS = Counter "bellwether_alert_transitions_total"
         ["transition", "kind", "severity"] "Alert events published.";
     BATCH_RECORDS = Histogram "bellwether_batch_records" [] "Input records in a committed batch.";
@@ -141,6 +141,12 @@ metrics! {
         "Always 1; names the scorecard in force in a partition.";
     MODEL_LEARNED_UNTIL = Gauge "bellwether_model_learned_until_seconds" ["partition"]
         "End of the data that the scorecard in force was learned from, in seconds since 1970; none for an expert's.";
+    SHADOW_INFO = Gauge "bellwether_shadow_info" ["partition", "model"]
+        "Always 1; names the challenger that scores beside the scorecard in force in a partition.";
+    SHADOW_SCORES = Counter "bellwether_shadow_scores_total" ["champion", "challenger"]
+        "Pairs of scores published by a shadow, by the bands of both.";
+    SHADOW_DIFFERENCE = Histogram "bellwether_shadow_difference_points" []
+        "The challenger's score minus the champion's, of each published pair.";
     MEMORY_BUDGET = Gauge "bellwether_memory_budget_bytes" []
         "Memory that this process is to stay within (engine.memory_mib).";
     MEMORY_USED = Gauge "bellwether_memory_used_bytes" ["part"]
@@ -165,9 +171,13 @@ const COMMIT_BUCKETS_SECONDS: [f64; 13] =
 const BATCH_BUCKETS_RECORDS: [f64; 9] =
     [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
 
+/// Either way the same: below a point nothing is published, and 20 points are four times the odds.
+const DIFFERENCE_BUCKETS_POINTS: [f64; 11] =
+    [-40.0, -20.0, -10.0, -5.0, -1.0, 0.0, 1.0, 5.0, 10.0, 20.0, 40.0];
+
 /// The kinds of output record, as the label of `bellwether_outputs_total`.
-const OUTPUT_KINDS: [&str; 5] =
-    ["score_changed", "score_current", "alert", "tombstone", "dead_letter"];
+const OUTPUT_KINDS: [&str; 6] =
+    ["score_changed", "score_current", "alert", "tombstone", "shadow", "dead_letter"];
 
 /// The metrics could not be set up or written out: a defect of [`TABLE`], not of the environment.
 #[derive(Debug, thiserror::Error)]
@@ -213,6 +223,9 @@ pub struct Metrics {
     warning_lead: GaugeVec,
     intervention: GaugeVec,
     build_info: IntGaugeVec,
+    shadow_info: IntGaugeVec,
+    shadow_scores: IntCounterVec,
+    shadow_difference: Histogram,
     memory_budget: Gauge,
     memory_used: IntGaugeVec,
     memory_divisor: Gauge,
@@ -345,6 +358,13 @@ impl Metrics {
             intervention: float_gauges(&registry, &INTERVENTION)?,
             build_info: gauges(&registry, &BUILD_INFO)?,
             model_learned_until: gauges(&registry, &MODEL_LEARNED_UNTIL)?,
+            shadow_info: gauges(&registry, &SHADOW_INFO)?,
+            shadow_scores: counters(&registry, &SHADOW_SCORES)?,
+            shadow_difference: histogram(
+                &registry,
+                &SHADOW_DIFFERENCE,
+                &DIFFERENCE_BUCKETS_POINTS,
+            )?,
             memory_budget: process_gauge(&registry, &MEMORY_BUDGET)?,
             memory_used: gauges(&registry, &MEMORY_USED)?,
             memory_divisor: process_gauge(&registry, &MEMORY_DIVISOR)?,
@@ -439,7 +459,8 @@ impl Metrics {
 
     /// Counts the published outputs of a committed batch, and the alert transitions among them.
     pub fn outputs(&self, outputs: &[Output]) {
-        let (mut changes, mut records, mut alerts, mut tombstones) = (0, 0, 0, 0);
+        let [mut changes, mut records, mut alerts, mut tombstones, mut shadows] = [0; 5];
+        let differences = self.shadow_difference.local();
         for output in outputs {
             match output {
                 Output::ScoreChanged(_) => changes += 1,
@@ -449,9 +470,18 @@ impl Metrics {
                     self.alert_transition(event.transition, &event.kind, event.severity);
                 }
                 Output::Forgotten(_) => tombstones += 1,
+                Output::Shadow(beside) => {
+                    shadows += 1;
+                    let Beside { champion, challenger } = &beside.sides;
+                    differences.observe((challenger.score - champion.score).as_f64());
+                    let bands = [champion.band.as_str(), challenger.band.as_str()];
+                    self.shadow_scores.with_label_values(&bands).inc();
+                }
             }
         }
-        for (kind, count) in OUTPUT_KINDS.into_iter().zip([changes, records, alerts, tombstones]) {
+        differences.flush();
+        let counts = [changes, records, alerts, tombstones, shadows];
+        for (kind, count) in OUTPUT_KINDS.into_iter().zip(counts) {
             self.outputs.with_label_values(&[kind]).inc_by(count);
         }
     }
@@ -621,6 +651,17 @@ impl Metrics {
                 self.warning_lead.with_label_values(&[cohort]).set(hours * 3_600.0);
             }
         }
+    }
+
+    /// Names the challenger in a partition.
+    pub fn challenger(&self, partition: i32, model: &str) {
+        self.shadow_info.with_label_values(&[&partition.to_string(), model]).set(1);
+    }
+
+    /// There is no such challenger in a partition any more.
+    pub fn drop_challenger(&self, partition: i32, model: &str) {
+        // Fails only where the series does not exist, and then there is nothing to remove.
+        drop(self.shadow_info.remove_label_values(&[&partition.to_string(), model]));
     }
 
     /// Names the scorecard in force in a partition, and says how far what it was learned from reaches.

@@ -181,9 +181,14 @@ impl ReadModel {
         }
         let mut index = self.index_mut();
         for output in outputs {
-            if let Output::Forgotten(account) = output {
-                self.drop_account(&mut index, partition, account);
-                continue;
+            match output {
+                Output::Forgotten(account) => {
+                    self.drop_account(&mut index, partition, account);
+                    continue;
+                }
+                // Read from its topic.
+                Output::Shadow(_) => continue,
+                Output::Health(_) | Output::ScoreChanged(_) | Output::Alert(_) => {}
             }
             let mut entry = self.accounts.entry(output.account().clone()).or_default();
             entry.partition = partition;
@@ -194,7 +199,7 @@ impl ReadModel {
                     index.put_alert(self.limits.alerts, partition, &mut entry, event);
                 }
                 // Above.
-                Output::Forgotten(_) => {}
+                Output::Forgotten(_) | Output::Shadow(_) => {}
             }
         }
         while index.changes.len() > self.limits.changes {
@@ -598,7 +603,10 @@ mod tests {
         fn record(&self, id: &AccountId) -> Option<HealthRecord> {
             match health(id.as_str(), 7, Band::AtRisk) {
                 Output::Health(record) => Some(*record),
-                Output::ScoreChanged(_) | Output::Alert(_) | Output::Forgotten(_) => None,
+                Output::ScoreChanged(_)
+                | Output::Alert(_)
+                | Output::Shadow(_)
+                | Output::Forgotten(_) => None,
             }
         }
     }

@@ -80,6 +80,7 @@ pub fn router(state: AppState) -> Router {
         .route("/results", get(pages::results::page))
         .route("/accounts/{id}/alerts/{alert}/feedback", post(pages::account::send_feedback))
         .route("/v1/models", post(ingest::promote).get(ingest::promotions))
+        .route("/v1/shadow", get(ingest::shadow))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -216,6 +216,10 @@ impl Touched {
             let raised = account.map(|account| &account.raised).filter(|all| !all.is_empty());
             rows.insert(AccountRow::Raised.key(id), raised.map(rows::encode));
         }
+        if self.changed.shadow {
+            let shadow = account.and_then(|account| account.shadow.as_ref());
+            rows.insert(AccountRow::Shadow.key(id), shadow.map(rows::encode));
+        }
         if self.changed.masked {
             let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
             rows.insert(AccountRow::Masked.key(id), masked.map(rows::encode));
@@ -479,6 +483,9 @@ impl Store {
         for (id, promotion) in self.cohorts.promotions().changed() {
             rows.insert(rows::promotion_key(id), promotion.map(rows::encode));
         }
+        for (id, challenger) in self.cohorts.challengers().changed() {
+            rows.insert(rows::challenger_key(id), challenger.map(rows::encode));
+        }
         let state =
             rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });
         let seen = self.seen.staged().map(|record| Change {
@@ -564,6 +571,7 @@ impl State for Store {
         touched.changed.own |= changed.own;
         touched.changed.standing |= changed.standing;
         touched.changed.raised |= changed.raised;
+        touched.changed.shadow |= changed.shadow;
         touched.changed.masked |= changed.masked;
         touched.changed.changes |= changed.changes;
         touched.changed.forecast |= changed.forecast;
@@ -602,7 +610,7 @@ impl State for Store {
             (touched.changed.profile, touched.changed.own) = (true, true);
             (touched.changed.masked, touched.changed.changes) = (true, true);
             (touched.changed.forecast, touched.changed.standing) = (true, true);
-            touched.changed.raised = true;
+            (touched.changed.raised, touched.changed.shadow) = (true, true);
         } else {
             touched.changed = Changed::default();
         }

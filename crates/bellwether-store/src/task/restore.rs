@@ -114,6 +114,10 @@ impl Store {
                 let promotion = value.map(|value| rows::decode("a promotion", value));
                 self.cohorts.promotions_mut().place(&id, promotion.transpose()?);
             }
+            RowKey::Challenger(id) => {
+                let challenger = value.map(|value| rows::decode("a challenger", value));
+                self.cohorts.challengers_mut().place(&id, challenger.transpose()?);
+            }
             RowKey::Account(id, row) => {
                 self.cache.forget(&id);
                 if row == AccountRow::Hot {
@@ -176,6 +180,7 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
         | AccountRow::Own
         | AccountRow::Standing
         | AccountRow::Raised
+        | AccountRow::Shadow
         | AccountRow::Changes => body(row.name(), value).map(drop),
         AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) => {
             version(row.name(), value).map(drop)
