@@ -14,6 +14,7 @@ pub mod close;
 pub mod cohort;
 pub mod corroborate;
 pub mod detect;
+pub mod drift;
 pub mod due;
 pub mod event;
 pub mod expect;

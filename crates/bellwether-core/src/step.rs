@@ -219,6 +219,11 @@ impl Core {
         }
     }
 
+    /// The same engine with another scorecard on the same scale: for what a scorecard makes of readings.
+    pub(crate) fn measured_by(self, scorer: Arc<dyn Scorer>) -> Core {
+        Core { scorer, ..self }
+    }
+
     /// The same engine, observed.
     #[must_use]
     pub fn observed(self, observer: Observer) -> Core {

@@ -438,6 +438,10 @@ pub(crate) enum LearnCommand {
         /// Model file
         #[arg(value_name = "FILE")]
         file: PathBuf,
+
+        /// Write the report as a page, with figures
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Let a model score from a time on, in all partitions
     Promote(PromoteArgs),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
+use bellwether_core::drift::Fitted;
 use bellwether_core::policy::Compiled;
 use bellwether_core::promotion::{MODEL_BYTES_MAX, ModelReader};
 use bellwether_core::publish::content_id;
@@ -108,7 +109,11 @@ impl ModelFile {
                 policy.name
             ));
         }
-        let scorer = LearnedScorer::new(&self.version, self.horizon_days, self.card.clone());
+        let mut scorer = LearnedScorer::new(&self.version, self.horizon_days, self.card.clone());
+        // Models of before that was kept have none.
+        if let Ok(fitted) = Fitted::deserialize(&self.report["distributions"]) {
+            scorer = scorer.fitted_on(fitted);
+        }
         Ok(match Millis::parse(&self.data_until) {
             Some(until) => Arc::new(scorer.until(until)),
             None => Arc::new(scorer),
