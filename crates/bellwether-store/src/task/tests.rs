@@ -170,7 +170,9 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
         account.changed.standing = true;
         account.raised = (0..number / 40).map(raised).collect();
         account.changed.raised = true;
-        account.shadow = (!number.is_multiple_of(18)).then(|| shadow(number));
+    }
+    if number.is_multiple_of(13) {
+        account.shadow = (!number.is_multiple_of(26)).then(|| shadow(number));
         account.changed.shadow = true;
     }
     if number.is_multiple_of(11) {
