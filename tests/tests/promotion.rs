@@ -212,6 +212,9 @@ fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
     let events = events();
     let version = prepare(dir, &events);
     let until = |day: i64| events.partition_point(|(at, _)| *at < noon(day));
+    said(dir, &["learn", "report", "model.json", "--html", "report.html"]);
+    let page = std::fs::read_to_string(dir.join("report.html")).expect("a page");
+    assert!(page.contains(&version) && page.contains("No skill"), "nobody left");
     let mut running = start(dir);
     let url = running.url();
     send(&mut running, &events[..until(TURNS.0 - 5)]);
@@ -247,6 +250,16 @@ fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
     send(&mut running, &events[until(TURNS.0 - 5)..until(TURNS.1 - 5)]);
     running.wait_until("the model is in force", LIMIT, |running| {
         running.get("/metrics").contains(&format!("model=\"{version}\"")).then_some(())
+    });
+    running.wait_until("the accounts are surveyed under it", LIMIT, |running| {
+        let metrics = running.get("/metrics");
+        let surveyed = [
+            "bellwether_accounts_expected_lost{cohort=\"\"}",
+            "bellwether_cohort_scores{cohort=\"\",from=\"90\"}",
+            "bellwether_reading_missing_ratio{cohort=\"\",reading=\"activity\"} 0",
+            "bellwether_reading_missing_ratio{cohort=\"\",reading=\"score\"} 0",
+        ];
+        surveyed.iter().all(|series| metrics.contains(series)).then_some(())
     });
     said(dir, &["learn", "rollback", "--from", &back, "--url", &url]);
     taken(&mut running, 1);

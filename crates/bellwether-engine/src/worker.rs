@@ -11,6 +11,7 @@
 
 mod closing;
 mod shadowing;
+mod surveying;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -164,6 +165,7 @@ struct Task {
     facts: u64,
     /// The challenger that the metrics name.
     challenger: Option<shadowing::Named>,
+    surveying: surveying::Surveying,
 }
 
 impl Task {
@@ -301,6 +303,8 @@ pub struct Worker {
     unmatched: BTreeSet<String>,
     /// How many partitions there are, once the log was open.
     partitions: i32,
+    /// The partition that was surveyed last.
+    surveyed: i32,
 }
 
 impl std::fmt::Debug for Worker {
@@ -340,6 +344,7 @@ impl Worker {
             reported_at: clock.elapsed(),
             unmatched: BTreeSet::new(),
             partitions: 1,
+            surveyed: -1,
             clock,
         }
     }
@@ -610,9 +615,18 @@ impl Worker {
         let busy_at = self.clock.elapsed();
         let (waiting, ticked) = (None, false);
         let record_at = busy_at;
-        let challenger = None;
-        let mut task =
-            Task { store, shown, busy_at, record_at, waiting, ticked, facts: 0, challenger };
+        let (challenger, surveying) = (None, surveying::Surveying::default());
+        let mut task = Task {
+            store,
+            shown,
+            busy_at,
+            record_at,
+            waiting,
+            ticked,
+            facts: 0,
+            challenger,
+            surveying,
+        };
         task.name_challenger(&self.core, partition, &self.shared.metrics);
         if let Some(results) = task.results(&self.core) {
             self.shared.read_model.publish_results(partition, results);
@@ -1153,6 +1167,7 @@ impl Worker {
             }
         }
         self.report_closes()?;
+        self.survey()?;
         let metrics = &self.shared.metrics;
         metrics.accounts(self.shared.read_model.band_counts());
         metrics.alerts_open(self.shared.read_model.open_alert_counts());

@@ -106,6 +106,7 @@ async fn metrics(State(state): State<AppState>) -> Response {
     state.metrics.accounts(state.read_model.band_counts());
     state.metrics.alerts_open(state.read_model.open_alert_counts());
     state.metrics.results(&state.read_model.results());
+    state.metrics.surveyed(&state.read_model.survey());
     match state.metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {

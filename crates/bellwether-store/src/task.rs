@@ -424,6 +424,12 @@ impl Store {
         Ok(AccountIds::new(&self.database))
     }
 
+    /// The ids of committed accounts that follow one, ascending; from the first one on without it.
+    pub fn accounts_after(&self, after: Option<&AccountId>) -> Result<AccountIds<'_>, StoreError> {
+        self.check()?;
+        Ok(AccountIds::new(&self.database).after(after))
+    }
+
     /// How many committed timers are due at or before `until`; beyond `timers_max` they are not counted.
     pub fn due(&self, until: Millis, timers_max: usize) -> Result<usize, StoreError> {
         self.check()?;

@@ -27,6 +27,13 @@ impl AccountIds<'_> {
         AccountIds { cursor: database.cursor(ROWS), from: Some(rows::ACCOUNTS_BEGIN.to_vec()) }
     }
 
+    pub(super) fn after(self, id: Option<&AccountId>) -> Self {
+        match id {
+            Some(id) => AccountIds { from: Some(rows::account_end(id)), ..self },
+            None => self,
+        }
+    }
+
     fn read(&mut self, from: &[u8]) -> Result<Option<AccountId>, StoreError> {
         let key = self.cursor.seek(from)?.filter(|key| key.as_ref() < rows::ACCOUNTS_END);
         let Some(key) = key else { return Ok(None) };
