@@ -26,6 +26,7 @@ use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
 use crate::rebaseline::Change;
 use crate::rolling::Rolling;
+use crate::shadow::Shadow;
 use crate::standing::Line;
 use crate::streams::Streams;
 use crate::time::{Day, Millis, Zone};
@@ -189,6 +190,8 @@ pub struct Changed {
     pub raised: bool,
     /// The row of the rolling detector.
     pub rolling: bool,
+    /// The row of what was published beside its score.
+    pub shadow: bool,
     /// These watched signals; one that is no longer in the account is to be deleted.
     pub watched: BTreeSet<SignalKey>,
 }
@@ -199,7 +202,7 @@ impl Changed {
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
         let derived = self.masked || self.changes || self.own || self.forecast;
-        let derived = derived || self.standing || self.raised || self.rolling;
+        let derived = derived || self.standing || self.raised || self.shadow || self.rolling;
         self.hot || self.history || self.profile || derived || rows
     }
 }
@@ -233,6 +236,8 @@ pub struct Account {
     pub raised: Vec<Raised>,
     /// What the rolling detector knows; none under other policies.
     pub rolling: Option<Box<Rolling>>,
+    /// What a challenger was last published to say of it; none without a challenger.
+    pub shadow: Option<Shadow>,
     /// What became known since it was read, to be told.
     pub facts: Vec<Fact>,
     /// What changed since the account was read.
@@ -265,6 +270,7 @@ impl Account {
             standing: Vec::new(),
             raised: Vec::new(),
             rolling: None,
+            shadow: None,
             facts: Vec::new(),
             changed: Changed::default(),
         }

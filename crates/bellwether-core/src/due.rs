@@ -52,6 +52,7 @@ impl Core {
             | Input::Forget(_)
             | Input::Calendar { .. }
             | Input::Promotion { .. }
+            | Input::Challenger { .. }
             | Input::Cohort { .. } => None,
         };
         match to.or(state.clock().newest) {
@@ -79,6 +80,7 @@ impl Core {
         let fired = clock.fired.or(Some(self.watermark(to)));
         state.set_clock(Clock { newest: Some(to), fired, horizon, ..clock });
         state.cohorts().promotions_mut().begin(to);
+        state.cohorts().challengers_mut().begin(to);
         let after = self.in_force(state.cohorts().promotions_mut());
         let swept = after.finish_cut(state, timers_max, out)?;
         Ok(Swept { days_closed: cut.days_closed + swept.days_closed, ..swept })

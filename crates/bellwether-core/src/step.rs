@@ -32,7 +32,7 @@ use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
 use crate::state::{Clock, State};
 use crate::time::{DAY_MS, Day, HOUR_MS, Millis};
-use crate::{alert, close, feedback, fleet, forecast, forget, publish, standing};
+use crate::{alert, close, feedback, fleet, forecast, forget, publish, shadow, standing};
 
 /// The pure engine: a policy, a deviation stage and a scorecard.
 #[derive(Debug, Clone)]
@@ -219,6 +219,11 @@ impl Core {
         }
     }
 
+    /// The same engine with another scorecard on the same scale: for what a scorecard makes of readings.
+    pub(crate) fn measured_by(self, scorer: Arc<dyn Scorer>) -> Core {
+        Core { scorer, ..self }
+    }
+
     /// The same engine, observed.
     #[must_use]
     pub fn observed(self, observer: Observer) -> Core {
@@ -340,11 +345,17 @@ impl Core {
                     Message::Promotion(id, promotion) => {
                         self.learn_promotion(cohorts, &id, promotion);
                     }
+                    Message::Challenger(id, challenger) => {
+                        shadow::learn(cohorts, &id, challenger);
+                    }
                 }
                 Ok(Ok(Applied::default()))
             }
             Input::Promotion { id, promotion } => {
                 Ok(self.promotion(state.cohorts(), id, promotion).map(|()| Applied::default()))
+            }
+            Input::Challenger { id, challenger } => {
+                Ok(self.challenge(state.cohorts(), id, challenger).map(|()| Applied::default()))
             }
             Input::Calendar { id, entry } => {
                 Ok(self.calendar(state.cohorts(), id, entry).map(|()| Applied::default()))

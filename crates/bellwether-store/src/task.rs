@@ -226,6 +226,10 @@ impl Touched {
                 rolling.map(|rolling| format::encode(rolling, format)),
             );
         }
+        if self.changed.shadow {
+            let shadow = account.and_then(|account| account.shadow.as_ref());
+            rows.insert(AccountRow::Shadow.key(id), shadow.map(rows::encode));
+        }
         if self.changed.masked {
             let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
             rows.insert(AccountRow::Masked.key(id), masked.map(rows::encode));
@@ -430,6 +434,12 @@ impl Store {
         Ok(AccountIds::new(&self.database))
     }
 
+    /// The ids of committed accounts that follow one, ascending; from the first one on without it.
+    pub fn accounts_after(&self, after: Option<&AccountId>) -> Result<AccountIds<'_>, StoreError> {
+        self.check()?;
+        Ok(AccountIds::new(&self.database).after(after))
+    }
+
     /// How many committed timers are due at or before `until`; beyond `timers_max` they are not counted.
     pub fn due(&self, until: Millis, timers_max: usize) -> Result<usize, StoreError> {
         self.check()?;
@@ -490,6 +500,9 @@ impl Store {
         }
         for (id, promotion) in self.cohorts.promotions().changed() {
             rows.insert(rows::promotion_key(id), promotion.map(rows::encode));
+        }
+        for (id, challenger) in self.cohorts.challengers().changed() {
+            rows.insert(rows::challenger_key(id), challenger.map(rows::encode));
         }
         let state =
             rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });
@@ -576,6 +589,7 @@ impl State for Store {
         touched.changed.own |= changed.own;
         touched.changed.standing |= changed.standing;
         touched.changed.raised |= changed.raised;
+        touched.changed.shadow |= changed.shadow;
         touched.changed.masked |= changed.masked;
         touched.changed.changes |= changed.changes;
         touched.changed.forecast |= changed.forecast;
@@ -616,7 +630,7 @@ impl State for Store {
             (touched.changed.profile, touched.changed.own) = (true, true);
             (touched.changed.masked, touched.changed.changes) = (true, true);
             (touched.changed.forecast, touched.changed.standing) = (true, true);
-            touched.changed.raised = true;
+            (touched.changed.raised, touched.changed.shadow) = (true, true);
             touched.changed.rolling |= account.rolling.is_some();
         } else {
             touched.changed = Changed::default();

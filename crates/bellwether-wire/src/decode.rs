@@ -16,10 +16,9 @@ use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::types::Value;
 use apache_avro::{Schema, from_value};
 use bellwether_core::calendar::Entry;
-use bellwether_core::event::{Event, Outcome, Profile};
+use bellwether_core::event::{Event, Input, Outcome, Profile};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::Output;
-use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
 use schema_registry_converter::schema_registry_common::SchemaType;
 use serde::Deserialize;
@@ -30,7 +29,7 @@ use crate::input::{
     CalendarRecord, EventRecord, OutcomeRecord, ProfileRecord, PromotionRecord, account_id,
     event_id,
 };
-use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord};
+use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord, ShadowScoreRecord};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::scalar::Borrowed;
 use crate::schema::{self, Contract};
@@ -180,8 +179,8 @@ impl Decoder {
         Ok((id, Some(entry)))
     }
 
-    /// Decodes the promotion of a model (`schemas/model-promotion.avsc`); a tombstone withdraws that of its key. What the model says is not
-    /// looked at here.
+    /// Decodes the promotion of a model, or a challenger (`schemas/model-promotion.avsc`); a tombstone withdraws that of its key. What the
+    /// model says is not looked at here.
     ///
     /// # Errors
     /// As [`Decoder::event`].
@@ -189,14 +188,17 @@ impl Decoder {
         &mut self,
         key: Option<&[u8]>,
         payload: Option<&[u8]>,
-    ) -> Result<(EventId, Option<Promotion>), DecodeError> {
+    ) -> Result<Input, DecodeError> {
         if payload.is_none() {
-            return Ok((event_id("key", &deleted(key)?)?, None));
+            let id = event_id("key", &deleted(key)?)?;
+            return Ok(Input::Promotion { id, promotion: None });
         }
         let record: PromotionRecord = self.record(&schema::MODEL_PROMOTION, payload)?;
-        let (id, promotion) = record.check()?;
-        check_key(key, id.as_str())?;
-        Ok((id, Some(promotion)))
+        let input = record.check()?;
+        if let Input::Promotion { id, .. } | Input::Challenger { id, .. } = &input {
+            check_key(key, id.as_str())?;
+        }
+        Ok(input)
     }
 
     /// Decodes an outcome (`schemas/outcome.avsc`).
@@ -236,6 +238,10 @@ impl Decoder {
             OutputKind::Alert => {
                 let record: AlertRecord<'_> = self.record(contract, payload)?;
                 Output::Alert(Box::new(record.check()?))
+            }
+            OutputKind::Shadow => {
+                let record: ShadowScoreRecord<'_> = self.record(contract, payload)?;
+                Output::Shadow(Box::new(record.check()?))
             }
         })
     }

@@ -20,9 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use apache_avro::Reader;
 use bellwether_core::calendar::Entry;
-use bellwether_core::event::{Event, Outcome, Profile};
+use bellwether_core::event::{Event, Input, Outcome, Profile};
 use bellwether_core::id::{AccountId, EventId};
-use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::Millis;
 use flate2::read::MultiGzDecoder;
@@ -192,11 +191,11 @@ pub fn open_calendar(path: &Path) -> Result<Records<(EventId, Entry)>, OpenError
     json_only(path, CalendarRecord::check)
 }
 
-/// Opens a file of promotions: JSON lines with the fields of `schemas/model-promotion.avsc`.
+/// Opens a file of promotions and challengers: JSON lines with the fields of `schemas/model-promotion.avsc`.
 ///
 /// # Errors
 /// The file cannot be opened, or its ending names another format.
-pub fn open_promotions(path: &Path) -> Result<Records<(EventId, Promotion)>, OpenError> {
+pub fn open_promotions(path: &Path) -> Result<Records<Input>, OpenError> {
     json_only(path, PromotionRecord::check)
 }
 

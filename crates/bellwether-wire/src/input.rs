@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::calendar::{ENTRY_DAYS_MAX, Entry, Scope, Span};
-use bellwether_core::event::{Event, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
+use bellwether_core::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
 use bellwether_core::id::{AccountId, EventId, ID_BYTES_MAX, IdError, MemberId};
 use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
@@ -230,14 +230,22 @@ pub(crate) struct PromotionRecord {
     model: Option<String>,
     #[serde(default)]
     by: Option<String>,
+    #[serde(default)]
+    shadow: bool,
 }
 
 impl PromotionRecord {
-    pub(crate) fn check(self) -> Result<(EventId, Promotion), Reject> {
+    /// A promotion, or a challenger.
+    pub(crate) fn check(self) -> Result<Input, Reject> {
         let id = event_id("promotion_id", &self.promotion_id)?;
         let from = instant("from", self.from)?;
         let by = optional("by", self.by)?;
-        Ok((id, Promotion { from, model: self.model, by, began: None }))
+        let promotion = Promotion { from, model: self.model, by, began: None };
+        Ok(if self.shadow {
+            Input::Challenger { id, challenger: promotion }
+        } else {
+            Input::Promotion { id, promotion: Some(promotion) }
+        })
     }
 }
 

@@ -20,6 +20,7 @@ mod place;
 mod policies;
 mod replay;
 mod reset;
+mod shadow;
 mod show;
 mod source;
 mod state;
@@ -86,6 +87,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Cohorts(_)
         | Command::Learn { .. }
         | Command::Outcome(_)
+        | Command::Shadow { .. }
         | Command::Kpis { .. }
         | Command::Evaluate(_)
         | Command::Explain(_)
@@ -143,6 +145,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Outcome(args) => return outcome::run(args, &config, json),
         Command::Kpis { url } => return outcome::kpis(url, json),
         Command::Learn { command } => return learn::run(command, &config, json),
+        Command::Shadow { command } => return shadow::run(command, &config, json),
         Command::Cohorts(args) => return cohorts::run(args, &config, json),
         Command::Evaluate(args) => {
             evaluate::run(args, &policies::load(config.policy.as_deref())?, json)?

@@ -15,7 +15,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bellwether_benches::report::{BENCH, bench_table, placed};
+use bellwether_benches::beside::bench_table;
+use bellwether_benches::report::placed;
 use compare::Changes;
 use kafka::{PARTITIONS, Progress};
 use load::Load;
@@ -605,6 +606,6 @@ fn main() {
     let results = std::fs::read(&options.json).expect("results");
     let results: Value = serde_json::from_slice(&results).expect("JSON");
     let readme = std::fs::read_to_string(README).expect("the README");
-    let readme = placed(&readme, BENCH, &bench_table(&results)).expect("a place in the README");
+    let readme = placed(&readme, "bench", &bench_table(&results)).expect("a place in the README");
     std::fs::write(README, readme).expect("a place for the README");
 }

@@ -27,14 +27,23 @@ impl AccountIds<'_> {
         AccountIds { cursor: database.cursor(ROWS), from: Some(rows::ACCOUNTS_BEGIN.to_vec()) }
     }
 
+    pub(super) fn after(self, id: Option<&AccountId>) -> Self {
+        match id {
+            Some(id) => AccountIds { from: Some(rows::account_end(id)), ..self },
+            None => self,
+        }
+    }
+
     fn read(&mut self, from: &[u8]) -> Result<Option<AccountId>, StoreError> {
         let key = self.cursor.seek(from)?.filter(|key| key.as_ref() < rows::ACCOUNTS_END);
         let Some(key) = key else { return Ok(None) };
         match RowKey::decode(&key)? {
             RowKey::Account(id, _) => Ok(Some(id)),
-            RowKey::Clock | RowKey::Cohort(..) | RowKey::Calendar(_) | RowKey::Promotion(_) => {
-                Ok(None)
-            }
+            RowKey::Clock
+            | RowKey::Cohort(..)
+            | RowKey::Calendar(_)
+            | RowKey::Promotion(_)
+            | RowKey::Challenger(_) => Ok(None),
         }
     }
 }
@@ -108,6 +117,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
             AccountRow::Standing => account.standing = rows::decode(row.name(), &value)?,
             AccountRow::Raised => account.raised = rows::decode(row.name(), &value)?,
+            AccountRow::Shadow => account.shadow = Some(rows::decode(row.name(), &value)?),
             AccountRow::Own => account.own = Some(rows::decode(row.name(), &value)?),
             AccountRow::Watched(signal) => {
                 account.watched.insert(*signal, rows::decode(row.name(), &value)?);
@@ -120,7 +130,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
     Ok(loaded)
 }
 
-/// Reads the rows of all cohorts, the calendar and the promotions.
+/// Reads the rows of all cohorts, the calendar, the promotions and the challengers.
 pub(super) fn load_cohorts(database: &Database) -> Result<Cohorts, StoreError> {
     let mut cohorts = Cohorts::default();
     for row in database.scan(ROWS, rows::COHORTS_BEGIN, Some(rows::COHORTS_END.to_vec())) {
@@ -139,6 +149,12 @@ pub(super) fn load_cohorts(database: &Database) -> Result<Cohorts, StoreError> {
         let RowKey::Promotion(id) = RowKey::decode(&key)? else { continue };
         let promotion = rows::decode("a promotion", &value)?;
         cohorts.promotions_mut().place(&id, Some(promotion));
+    }
+    for row in database.scan(ROWS, rows::CHALLENGERS_BEGIN, Some(rows::CHALLENGERS_END.to_vec())) {
+        let (key, value) = row?;
+        let RowKey::Challenger(id) = RowKey::decode(&key)? else { continue };
+        let challenger = rows::decode("a challenger", &value)?;
+        cohorts.challengers_mut().place(&id, Some(challenger));
     }
     Ok(cohorts)
 }

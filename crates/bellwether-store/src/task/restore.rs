@@ -117,6 +117,10 @@ impl Store {
                 let promotion = value.map(|value| rows::decode("a promotion", value));
                 self.cohorts.promotions_mut().place(&id, promotion.transpose()?);
             }
+            RowKey::Challenger(id) => {
+                let challenger = value.map(|value| rows::decode("a challenger", value));
+                self.cohorts.challengers_mut().place(&id, challenger.transpose()?);
+            }
             RowKey::Account(id, row) => {
                 self.cache.forget(&id);
                 // Not read in full here, but a value that this version cannot read must not get in.
@@ -212,6 +216,7 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
         | AccountRow::Own
         | AccountRow::Standing
         | AccountRow::Raised
+        | AccountRow::Shadow
         | AccountRow::Changes => body(row.name(), value).map(drop),
         AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) | AccountRow::Rolling => {
             version(row.name(), value).map(drop)

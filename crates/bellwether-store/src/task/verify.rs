@@ -13,6 +13,7 @@ use bellwether_core::id::AccountId;
 use bellwether_core::promotion::Promotion;
 use bellwether_core::rebaseline::Change;
 use bellwether_core::rolling::Rolling;
+use bellwether_core::shadow::Shadow;
 use bellwether_core::standing::Line;
 use bellwether_core::time::Millis;
 
@@ -70,7 +71,7 @@ impl Digest {
             RowKey::Calendar(_) => {
                 self.row(key, &rows::decode::<Entry>("an entry of the calendar", value)?);
             }
-            RowKey::Promotion(_) => {
+            RowKey::Promotion(_) | RowKey::Challenger(_) => {
                 // Not when it came into force: a second run hears of it earlier or later.
                 let row: Promotion = rows::decode("a promotion", value)?;
                 self.row(key, &(row.from, row.model, row.by));
@@ -145,6 +146,9 @@ impl Store {
                 }
                 AccountRow::Raised => {
                     digest.row(&key, &rows::decode::<Vec<Raised>>(kind.name(), &value)?);
+                }
+                AccountRow::Shadow => {
+                    digest.row(&key, &rows::decode::<Shadow>(kind.name(), &value)?);
                 }
                 AccountRow::Own => drop(rows::decode::<Own>(kind.name(), &value)?),
                 AccountRow::Masked => {
