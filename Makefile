@@ -67,11 +67,10 @@ evaluate: ## Judge the engine on the evaluation kit (KIT=DIR, PYTHON=…, SET=�
 # PEER: directory of the Kafka Streams peer, which is no part of this repository; without it only Bellwether and the floor are measured.
 PEER ?=
 .PHONY: bench
-bench: ## Measure the peer's job on a real Kafka, beside the peer (PEER=DIR, ARGS=…), into benches/results/bench.json and the README
+bench: ## Measure the peer's job on a real Kafka, beside the peer (PEER=DIR, ARGS=…), into benches/results/bench.json
 	@deploy/setup.sh --for test
 	cargo build --release -p bellwether -p bellwether-benches --locked
 	"$(CARGO_TARGET_DIR)/release/bench" $(if $(PEER),--peer "$(PEER)") $(ARGS)
-	"$(CARGO_TARGET_DIR)/release/bench" --render yes
 
 .PHONY: lint
 lint: ## Check format, lints and dependencies

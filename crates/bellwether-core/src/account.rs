@@ -286,6 +286,13 @@ impl Account {
             .unwrap_or(Zone::UTC)
     }
 
+    /// Event time of its first event, whichever detector counted it.
+    #[must_use]
+    pub fn began(&self) -> Option<Millis> {
+        let rolled = self.rolling.as_ref().map(|rolling| rolling.first_at);
+        self.hot.first_event_at.into_iter().chain(rolled).min()
+    }
+
     /// Segment: the profile's, else what events said.
     #[must_use]
     pub fn segment(&self) -> Option<&str> {

@@ -28,7 +28,7 @@ use crate::reject::{Reason, Reject};
 use crate::score::{band, sub_scores};
 use crate::state::{Clock, State};
 use crate::step::{Applied, Core, Verdict, put_back, seen_hash};
-use crate::time::{Day, Millis};
+use crate::time::{DAY_MS, Day, Millis};
 
 /// From a median absolute deviation to a standard deviation of normal data.
 const MAD_TO_SIGMA: f64 = 1.4826;
@@ -41,8 +41,8 @@ pub const SUM_MICROS_MAX: i64 = (1 << 61) - 1;
 /// What is known of an account.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Rolling {
-    /// The first day with an event.
-    pub first_day: Day,
+    /// Event time of the oldest event.
+    pub first_at: Millis,
     /// The newest day with an event: windows end here.
     pub day: Day,
     /// Event time of the newest event.
@@ -125,7 +125,7 @@ impl Rolling {
     }
 
     fn maturity(&self, policy: &Compiled) -> Maturity {
-        if self.day.since(self.first_day) < i32::from(policy.maturity.learning_days) {
+        if self.last_at.0 - self.first_at.0 < i64::from(policy.maturity.learning_days) * DAY_MS {
             Maturity::Learning
         } else {
             Maturity::Established
@@ -227,8 +227,8 @@ impl Core {
         let zone = account.zone();
         let day = zone.day(event.occurred_at);
         let rolling = account.rolling.get_or_insert_with(|| {
-            let (first_day, last_at) = (day, event.occurred_at);
-            Box::new(Rolling { first_day, day, last_at, aligned: true, ..Rolling::default() })
+            let (first_at, last_at) = (event.occurred_at, event.occurred_at);
+            Box::new(Rolling { first_at, day, last_at, aligned: true, ..Rolling::default() })
         });
         rolling.align(policy);
         for index in policy.fed_by(event) {
@@ -245,7 +245,7 @@ impl Core {
             return put_back(state, Some(account).filter(|account| account.changed.any()))
                 .map(|()| Ok(Applied::default()));
         }
-        rolling.first_day = rolling.first_day.min(day);
+        rolling.first_at = rolling.first_at.min(event.occurred_at);
         rolling.last_at = rolling.last_at.max(event.occurred_at);
         account.changed.rolling = true;
         let score = rolling.score(policy);
@@ -290,8 +290,7 @@ impl Core {
                 return Ok(Some(Reject::new(Reason::TooLate, detail)));
             }
         }
-        let began = rolling.zip(zone.as_ref());
-        if began.is_none_or(|(rolling, zone)| zone.day(at) <= rolling.first_day)
+        if forget::may_be_of_before(known, at)
             && let Some(reject) = forget::before_deletion(state, &event.account, at, horizon)?
         {
             return Ok(Some(reject));

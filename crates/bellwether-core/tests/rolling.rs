@@ -172,6 +172,27 @@ fn a_repeated_event_counts_once_where_ids_are_remembered() {
     assert_eq!(total, 2_000_000, "two logins");
 }
 
+/// A deletion counts for what was before it, and, read again, not for the account that began after it.
+#[test]
+fn a_deleted_account_begins_anew() {
+    let (core, mut state) = (core(POLICY), MemoryState::default());
+    let deleted = Millis(START_DAY * DAY_MS + DAY_MS / 2);
+    let acme = AccountId::new("acme").expect("letters");
+    let before = || event(1, "login", deleted.0 - 3_600_000, 1.0);
+    assert_eq!(apply(&core, &mut state, before()).0, Ok(()));
+    let mut forget = |state: &mut MemoryState| {
+        let mut out = Vec::new();
+        let Ok(verdict) = core.apply(state, Input::Forget(acme.clone()), deleted, &mut out);
+        verdict.expect("a deletion");
+    };
+    forget(&mut state);
+    assert!(state.accounts().is_empty());
+    assert_eq!(apply(&core, &mut state, before()).0, Err(Reason::Forgotten));
+    assert_eq!(apply(&core, &mut state, event(2, "login", deleted.0 + 3_600_000, 1.0)).0, Ok(()));
+    forget(&mut state);
+    assert_eq!(state.accounts().len(), 1, "it began after the deletion");
+}
+
 #[test]
 fn what_feeds_no_signal_makes_no_account() {
     let (core, mut state) = (core(POLICY), MemoryState::default());

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether_benches::beside::bench_table;
-use bellwether_benches::report::placed;
 use compare::Changes;
 use kafka::{PARTITIONS, Progress};
 use load::Load;
@@ -24,7 +23,6 @@ use process::{Guarded, bytes_below, cpu_seconds, memory_mib, now_ms, wait};
 use serde_json::{Value, json};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/policies/peer.toml");
 /// The topic of our score changes.
 const SCORES: &str = "health.score-changed.v1";
@@ -49,8 +47,6 @@ struct Options {
     seconds: u64,
     seed: u64,
     zipf: f64,
-    /// Whether the README's table is only written from results that are there.
-    render: bool,
 }
 
 impl Options {
@@ -68,7 +64,6 @@ impl Options {
             seconds: 40,
             seed: 42,
             zipf: 0.9,
-            render: false,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
@@ -90,7 +85,6 @@ impl Options {
                 "--seconds" => options.seconds = number(&value) as u64,
                 "--seed" => options.seed = number(&value) as u64,
                 "--zipf" => options.zipf = number(&value),
-                "--render" => options.render = value == "yes",
                 _ => usage(&name),
             }
         }
@@ -101,7 +95,7 @@ impl Options {
 fn usage(name: &str) -> ! {
     eprintln!(
         "bench: {name} is not known, or its value is not; known are --peer DIR, --bellwether FILE, --work DIR, --json FILE, \
-         --accounts N,N, --events N, --repeats N, --rates N,N, --seconds N, --seed N, --zipf S, --render yes"
+         --accounts N,N, --events N, --repeats N, --rates N,N, --seconds N, --seed N, --zipf S"
     );
     std::process::exit(2);
 }
@@ -597,15 +591,7 @@ fn main() {
         return be_the_floor(&said);
     }
     let options = Options::read();
-    if !options.render {
-        let results = measure(&options);
-        std::fs::write(&options.json, format!("{results:#}\n")).expect("a place for results");
-        println!("{}", bench_table(&results));
-        return;
-    }
-    let results = std::fs::read(&options.json).expect("results");
-    let results: Value = serde_json::from_slice(&results).expect("JSON");
-    let readme = std::fs::read_to_string(README).expect("the README");
-    let readme = placed(&readme, "bench", &bench_table(&results)).expect("a place in the README");
-    std::fs::write(README, readme).expect("a place for the README");
+    let results = measure(&options);
+    std::fs::write(&options.json, format!("{results:#}\n")).expect("a place for results");
+    println!("{}", bench_table(&results));
 }

@@ -15,8 +15,8 @@ const MILLIONTHS: u64 = 1;
 impl Row for Rolling {
     fn pack(&self, out: &mut Writer) {
         out.int(self.day.0.into());
-        back(out, self.day, self.first_day);
         out.int(self.last_at.0.wrapping_sub(day_start(self.day)));
+        out.int(self.last_at.0.wrapping_sub(self.first_at.0));
         out.uint(self.sequence);
         if let Some(published) = self.published {
             out.bytes(&published.to_le_bytes());
@@ -37,8 +37,8 @@ impl Row for Rolling {
 
     fn unpack(input: &mut Reader<'_>) -> Option<Rolling> {
         let day = Day(i32::try_from(input.int()?).ok()?);
-        let first_day = read_back(input, day)?;
         let last_at = Millis(input.int()?.wrapping_add(day_start(day)));
+        let first_at = Millis(last_at.0.wrapping_sub(input.int()?));
         let sequence = input.uint()?;
         let published = match sequence {
             0 => None,
@@ -58,7 +58,7 @@ impl Row for Rolling {
             days.reverse();
             signals.push(RollingSignal { key, as_of, published, days, ..RollingSignal::default() });
         }
-        Some(Rolling { first_day, day, last_at, sequence, published, signals, aligned: false })
+        Some(Rolling { first_at, day, last_at, sequence, published, signals, aligned: false })
     }
 }
 

@@ -201,9 +201,9 @@ fn rolling() -> impl Strategy<Value = Rolling> {
         });
     let signals = prop::collection::vec(signal, 0..5);
     let published = prop::option::of((1..u64::MAX, float()));
-    (day(), day(), millis(), published, signals).prop_map(
-        |(first_day, day, last_at, published, signals)| Rolling {
-            first_day,
+    (millis(), day(), millis(), published, signals).prop_map(
+        |(first_at, day, last_at, published, signals)| Rolling {
+            first_at,
             day,
             last_at,
             sequence: published.map_or(0, |(sequence, _)| sequence),
