@@ -136,7 +136,7 @@ proptest! {
             prop_assert_eq!(verdict, Ok(()));
             let changes: Vec<_> = out.iter().filter_map(|output| match output {
                 Output::ScoreChanged(change) => Some(change),
-                Output::Health(_) | Output::Alert(_) | Output::Forgotten(_) => None,
+                Output::Health(_) | Output::Alert(_) | Output::Shadow(_) | Output::Forgotten(_) => None,
             }).collect();
             if (score - published).abs() < 1.0 {
                 prop_assert!(changes.is_empty(), "{score} after {published}");
@@ -180,7 +180,7 @@ fn a_deleted_account_begins_anew() {
     let acme = AccountId::new("acme").expect("letters");
     let before = || event(1, "login", deleted.0 - 3_600_000, 1.0);
     assert_eq!(apply(&core, &mut state, before()).0, Ok(()));
-    let mut forget = |state: &mut MemoryState| {
+    let forget = |state: &mut MemoryState| {
         let mut out = Vec::new();
         let Ok(verdict) = core.apply(state, Input::Forget(acme.clone()), deleted, &mut out);
         verdict.expect("a deletion");
