@@ -205,6 +205,20 @@ fn replayed(dir: &Path) -> BTreeMap<String, Vec<(String, String)>> {
     replayed
 }
 
+/// Waits until metrics say how the accounts stand under the model in force.
+fn surveyed(running: &mut Bellwether) {
+    running.wait_until("the accounts are surveyed", LIMIT, |running| {
+        let metrics = running.get("/metrics");
+        let surveyed = [
+            "bellwether_accounts_expected_lost{cohort=\"\"}",
+            "bellwether_cohort_scores{cohort=\"\",from=\"90\"}",
+            "bellwether_reading_missing_ratio{cohort=\"\",reading=\"activity\"} 0",
+            "bellwether_reading_missing_ratio{cohort=\"\",reading=\"score\"} 0",
+        ];
+        surveyed.iter().all(|series| metrics.contains(series)).then_some(())
+    });
+}
+
 #[test]
 fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
     let place = tempfile::tempdir().expect("a directory");
@@ -251,16 +265,7 @@ fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
     running.wait_until("the model is in force", LIMIT, |running| {
         running.get("/metrics").contains(&format!("model=\"{version}\"")).then_some(())
     });
-    running.wait_until("the accounts are surveyed under it", LIMIT, |running| {
-        let metrics = running.get("/metrics");
-        let surveyed = [
-            "bellwether_accounts_expected_lost{cohort=\"\"}",
-            "bellwether_cohort_scores{cohort=\"\",from=\"90\"}",
-            "bellwether_reading_missing_ratio{cohort=\"\",reading=\"activity\"} 0",
-            "bellwether_reading_missing_ratio{cohort=\"\",reading=\"score\"} 0",
-        ];
-        surveyed.iter().all(|series| metrics.contains(series)).then_some(())
-    });
+    surveyed(&mut running);
     said(dir, &["learn", "rollback", "--from", &back, "--url", &url]);
     taken(&mut running, 1);
     running.kill();

@@ -46,7 +46,9 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn of(bootstrap: &str, group: &str, topic: &str) -> Progress {
         let mut list = TopicPartitionList::new();
-        (0..PARTITIONS).for_each(|partition| drop(list.add_partition(topic, partition)));
+        for partition in 0..PARTITIONS {
+            list.add_partition(topic, partition);
+        }
         Progress { consumer: consumer(bootstrap, group), list }
     }
 
