@@ -258,7 +258,8 @@ fn a_rolling_policy_scores_every_event_and_outlives_a_kill() {
         running.wait_until("the score", LIMIT, |_| {
             let mut answer = ureq::get(format!("{url}/v1/accounts/acme")).call().ok()?;
             let text = answer.body_mut().read_to_string().expect("text");
-            let account: Value = serde_json::from_str(&text).expect("JSON");
+            let page: Value = serde_json::from_str(&text).expect("JSON");
+            let account = page["account"].clone();
             (account["score"] == json!(wanted)).then_some(account)
         })
     };
