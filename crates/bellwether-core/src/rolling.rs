@@ -222,6 +222,10 @@ impl Core {
             put_back(state, known)?;
             return Ok(Err(reject));
         }
+        if policy.fed_by(event).next().is_none() {
+            put_back(state, known)?;
+            return Ok(Ok(Applied::default()));
+        }
         let mut matched = 0;
         let mut account = known.unwrap_or_else(|| Account::new(event.account.clone()));
         let zone = account.zone();
@@ -240,10 +244,6 @@ impl Core {
             let signal = rolling.signal(index, policy);
             signal.add(day, value, newest);
             signal.z = z(&signal.days, newest, policy);
-        }
-        if matched == 0 {
-            return put_back(state, Some(account).filter(|account| account.changed.any()))
-                .map(|()| Ok(Applied::default()));
         }
         rolling.first_at = rolling.first_at.min(event.occurred_at);
         rolling.last_at = rolling.last_at.max(event.occurred_at);

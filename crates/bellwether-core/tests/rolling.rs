@@ -198,6 +198,11 @@ fn what_feeds_no_signal_makes_no_account() {
     let (core, mut state) = (core(POLICY), MemoryState::default());
     let (verdict, out) = apply(&core, &mut state, event(1, "coffee", START_DAY * DAY_MS, 1.0));
     assert_eq!((verdict, out.len(), state.accounts().len()), (Ok(()), 0, 0));
+    // Nor does it take one away.
+    assert_eq!(apply(&core, &mut state, event(2, "login", START_DAY * DAY_MS, 1.0)).0, Ok(()));
+    let known = state.accounts().clone();
+    assert_eq!(apply(&core, &mut state, event(3, "coffee", START_DAY * DAY_MS, 1.0)).0, Ok(()));
+    assert_eq!(*state.accounts(), known);
 }
 
 #[test]
