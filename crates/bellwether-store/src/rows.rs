@@ -14,6 +14,7 @@
 //! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
 //! | `A` account `00` `12` | lines of a learned score: [`Line`](bellwether_core::standing::Line)s |
 //! | `A` account `00` `13` | latest alerts: [`Raised`](bellwether_core::feedback::Raised) |
+//! | `A` account `00` `14` | what alerts went through: [`Life`](bellwether_core::life::Life) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `M` promotion id | [`Promotion`](bellwether_core::promotion::Promotion) of a model |
 //! | `E` entry id | [`Entry`](bellwether_core::calendar::Entry) of the calendar |
@@ -57,6 +58,7 @@ const KIND_WATCHED: u8 = 6;
 const KIND_OWN: u8 = 0x10;
 const KIND_STANDING: u8 = 0x12;
 const KIND_RAISED: u8 = 0x13;
+const KIND_LIVES: u8 = 0x14;
 const KIND_MASKED: u8 = 8;
 const KIND_CHANGES: u8 = 9;
 const KIND_FORECAST: u8 = 7;
@@ -105,6 +107,7 @@ pub(crate) enum AccountRow {
     Own,
     Standing,
     Raised,
+    Lives,
     Masked,
     Changes,
     Forecast,
@@ -229,6 +232,7 @@ impl AccountRow {
             AccountRow::Own => key.push(KIND_OWN),
             AccountRow::Standing => key.push(KIND_STANDING),
             AccountRow::Raised => key.push(KIND_RAISED),
+            AccountRow::Lives => key.push(KIND_LIVES),
             AccountRow::Masked => key.push(KIND_MASKED),
             AccountRow::Changes => key.push(KIND_CHANGES),
             AccountRow::Forecast => key.push(KIND_FORECAST),
@@ -257,6 +261,7 @@ impl AccountRow {
             AccountRow::Own => "a row of own findings",
             AccountRow::Standing => "a row of a learned score",
             AccountRow::Raised => "a row of latest alerts",
+            AccountRow::Lives => "a row of alerts' lives",
             AccountRow::Masked => "a row of masked days",
             AccountRow::Changes => "a row of changes of level",
             AccountRow::Forecast => "a forecast row",
@@ -274,6 +279,7 @@ impl AccountRow {
             | AccountRow::Own
             | AccountRow::Standing
             | AccountRow::Raised
+            | AccountRow::Lives
             | AccountRow::Forecast => 1,
             AccountRow::Profile | AccountRow::Masked => 2,
             // One for each value of something, too.
@@ -290,6 +296,7 @@ impl AccountRow {
             [KIND_OWN] => Some(AccountRow::Own),
             [KIND_STANDING] => Some(AccountRow::Standing),
             [KIND_RAISED] => Some(AccountRow::Raised),
+            [KIND_LIVES] => Some(AccountRow::Lives),
             [KIND_MASKED] => Some(AccountRow::Masked),
             [KIND_CHANGES] => Some(AccountRow::Changes),
             [KIND_FORECAST] => Some(AccountRow::Forecast),

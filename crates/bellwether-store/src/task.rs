@@ -216,6 +216,10 @@ impl Touched {
             let raised = account.map(|account| &account.raised).filter(|all| !all.is_empty());
             rows.insert(AccountRow::Raised.key(id), raised.map(rows::encode));
         }
+        if self.changed.lives {
+            let lives = account.map(|account| &account.lives).filter(|all| !all.is_empty());
+            rows.insert(AccountRow::Lives.key(id), lives.map(rows::encode));
+        }
         if self.changed.masked {
             let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
             rows.insert(AccountRow::Masked.key(id), masked.map(rows::encode));
@@ -564,6 +568,7 @@ impl State for Store {
         touched.changed.own |= changed.own;
         touched.changed.standing |= changed.standing;
         touched.changed.raised |= changed.raised;
+        touched.changed.lives |= changed.lives;
         touched.changed.masked |= changed.masked;
         touched.changed.changes |= changed.changes;
         touched.changed.forecast |= changed.forecast;
@@ -602,7 +607,7 @@ impl State for Store {
             (touched.changed.profile, touched.changed.own) = (true, true);
             (touched.changed.masked, touched.changed.changes) = (true, true);
             (touched.changed.forecast, touched.changed.standing) = (true, true);
-            touched.changed.raised = true;
+            (touched.changed.raised, touched.changed.lives) = (true, true);
         } else {
             touched.changed = Changed::default();
         }
