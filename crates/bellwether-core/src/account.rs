@@ -26,6 +26,8 @@ use crate::life::Life;
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
 use crate::rebaseline::Change;
+use crate::rolling::Rolling;
+use crate::shadow::Shadow;
 use crate::standing::Line;
 use crate::streams::Streams;
 use crate::time::{Day, Millis, Zone};
@@ -189,6 +191,10 @@ pub struct Changed {
     pub raised: bool,
     /// The row of what people said to its alerts, and how those ended.
     pub lives: bool,
+    /// The row of the rolling detector.
+    pub rolling: bool,
+    /// The row of what was published beside its score.
+    pub shadow: bool,
     /// These watched signals; one that is no longer in the account is to be deleted.
     pub watched: BTreeSet<SignalKey>,
 }
@@ -200,6 +206,7 @@ impl Changed {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
         let derived = self.masked || self.changes || self.own || self.forecast;
         let derived = derived || self.standing || self.raised || self.lives;
+        let derived = derived || self.shadow || self.rolling;
         self.hot || self.history || self.profile || derived || rows
     }
 }
@@ -233,6 +240,10 @@ pub struct Account {
     pub raised: Vec<Raised>,
     /// What its alerts went through beyond being open; at most one a kind.
     pub lives: Vec<Life>,
+    /// What the rolling detector knows; none under other policies.
+    pub rolling: Option<Box<Rolling>>,
+    /// What a challenger was last published to say of it; none without a challenger.
+    pub shadow: Option<Shadow>,
     /// What became known since it was read, to be told.
     pub facts: Vec<Fact>,
     /// What changed since the account was read.
@@ -265,6 +276,8 @@ impl Account {
             standing: Vec::new(),
             raised: Vec::new(),
             lives: Vec::new(),
+            rolling: None,
+            shadow: None,
             facts: Vec::new(),
             changed: Changed::default(),
         }
@@ -278,6 +291,13 @@ impl Account {
             .and_then(|profile| profile.time_zone.as_deref())
             .and_then(Zone::named)
             .unwrap_or(Zone::UTC)
+    }
+
+    /// Event time of its first event, whichever detector counted it.
+    #[must_use]
+    pub fn began(&self) -> Option<Millis> {
+        let rolled = self.rolling.as_ref().map(|rolling| rolling.first_at);
+        self.hot.first_event_at.into_iter().chain(rolled).min()
     }
 
     /// Segment: the profile's, else what events said.
@@ -325,6 +345,15 @@ impl Account {
         let alerts = alerts + (self.raised.len() + self.lives.len()) * ROW_BYTES;
         let signals: usize = self.hot.signals.iter().map(signal).sum();
         let forecast = self.forecast.limits.len() * size_of::<(SignalKey, Limits)>();
+        if let Some(rolling) = &self.rolling {
+            // Nothing else is kept of it, as a rule.
+            return size_of::<Account>()
+                + rolling.memory_bytes()
+                + signals
+                + rings
+                + members
+                + alerts;
+        }
         size_of::<Account>() + FIXED_BYTES + signals + forecast + rings + members + alerts
     }
 

@@ -160,6 +160,13 @@ pub enum Input {
         /// None: it is withdrawn.
         promotion: Option<Promotion>,
     },
+    /// A model that is to score beside the champion, and from when on.
+    Challenger {
+        /// Its id.
+        id: EventId,
+        /// Without a model: no challenger from then on.
+        challenger: Promotion,
+    },
     /// What a partition says of a cohort, of the calendar or of promotions.
     Cohort {
         /// The partition.

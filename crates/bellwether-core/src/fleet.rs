@@ -178,6 +178,8 @@ pub enum Message {
     Calendar(EventId, Option<Entry>),
     /// To all partitions: a promotion, or that it is withdrawn.
     Promotion(EventId, Option<Promotion>),
+    /// To all partitions: a challenger, or the end of all before it.
+    Challenger(EventId, Promotion),
     /// To all partitions: what became known of an alert or an account.
     Fact(FactRecord),
 }
@@ -190,7 +192,9 @@ impl Message {
             Message::Part(record) => &record.cohort,
             Message::Total(record) => &record.cohort,
             Message::Fact(record) => &record.cohort,
-            Message::Calendar(id, _) | Message::Promotion(id, _) => id.as_str(),
+            Message::Calendar(id, _) | Message::Promotion(id, _) | Message::Challenger(id, _) => {
+                id.as_str()
+            }
         }
     }
 }

@@ -554,6 +554,66 @@ impl AlertEvent {
     }
 }
 
+/// A score of one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scored {
+    /// Hundredths.
+    pub score: Points,
+    /// By the scale of that side.
+    pub band: Band,
+}
+
+/// Two scores of an account at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    /// The scorecard in force.
+    pub champion: Scored,
+    /// The one that is tried beside it.
+    pub challenger: Scored,
+}
+
+/// A line of either side's explanation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShadowLine {
+    /// As in [`Contribution::name`].
+    pub name: String,
+    /// As in [`Contribution::category`].
+    pub category: Option<Category>,
+    /// Hundredths of a point for the champion.
+    pub champion: Points,
+    /// Hundredths of a point for the challenger.
+    pub challenger: Points,
+}
+
+/// What a challenger says of an account, beside the champion, when a day was judged. The lines of each side sum exactly to its score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShadowScore {
+    /// Deterministic id.
+    pub id: String,
+    /// The account.
+    pub account_id: AccountId,
+    /// Its segment.
+    pub segment: Option<String>,
+    /// The record that brought the challenger.
+    pub shadow_id: String,
+    /// Counts the records of the account under this challenger from 1.
+    pub sequence: u64,
+    /// Event time of the judgement.
+    pub at: Millis,
+    /// Both scores.
+    pub sides: Beside,
+    /// Every line that is not zero on both sides.
+    pub lines: Vec<ShadowLine>,
+    /// Maturity then.
+    pub maturity: Maturity,
+    /// The policy that was in force.
+    pub policy_version: String,
+    /// The champion's scorecard.
+    pub model_version: String,
+    /// The challenger's scorecard.
+    pub challenger_version: String,
+}
+
 /// Everything that the core publishes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
@@ -563,6 +623,8 @@ pub enum Output {
     Health(Box<HealthRecord>),
     /// For the alerts topic.
     Alert(Box<AlertEvent>),
+    /// For the shadow topic.
+    Shadow(Box<ShadowScore>),
     /// The account is deleted: a tombstone for the score-current topic.
     Forgotten(AccountId),
 }
@@ -616,6 +678,7 @@ impl Output {
             Output::ScoreChanged(change) => &change.account_id,
             Output::Health(record) => &record.account_id,
             Output::Alert(event) => &event.account_id,
+            Output::Shadow(beside) => &beside.account_id,
             Output::Forgotten(account) => account,
         }
     }

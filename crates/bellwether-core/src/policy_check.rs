@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use crate::account::SignalKey;
 use crate::condition::When;
 use crate::output::{Family, Severity};
-use crate::policy::{
-    Aggregate, CalibrationPolicy, HISTORY_WEEKS_MAX, Policy, PolicyError, PriorityPolicy, Signal,
-};
+use crate::policy::{Aggregate, CalibrationPolicy, Policy, PolicyError, PriorityPolicy, Signal};
+use crate::rolling::{HISTORY_WEEKS_MAX, short};
 
 /// The most signals that a policy may have.
 pub(crate) const SIGNALS_MAX: usize = 64;
@@ -63,6 +62,7 @@ pub(crate) fn check(file: &str, policy: &Policy) -> Result<(), PolicyError> {
     check_sections(&check, policy)?;
     check_score(&check, policy)?;
     check_conditions(&check, policy)?;
+    check_rolling(&check, policy)?;
     if policy.signals.is_empty() || policy.signals.len() > SIGNALS_MAX {
         return check.fail(
             "signal",
@@ -95,12 +95,11 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check.within("baseline.rebaseline_days", baseline.rebaseline_days, 42.0, 120.0)?;
     check.within("baseline.variation_prior", baseline.variation_prior, 0.01, 1.0)?;
     check.within("baseline.variation_prior_weeks", baseline.variation_prior_weeks, 0.0, 52.0)?;
-    if baseline.reference_weeks + baseline.guard_weeks > HISTORY_WEEKS_MAX {
+    let weeks_kept = crate::policy::HISTORY_WEEKS_MAX;
+    if baseline.reference_weeks + baseline.guard_weeks > weeks_kept {
         return check.fail(
             "baseline.reference_weeks",
-            format!(
-                "with guard_weeks it makes more than the {HISTORY_WEEKS_MAX} weeks that are kept"
-            ),
+            format!("with guard_weeks it makes more than the {weeks_kept} weeks that are kept"),
         );
     }
     let deviation = &policy.deviation;
@@ -312,6 +311,31 @@ fn check_priority(check: &Check<'_>, rules: &PriorityPolicy) -> Result<(), Polic
     check.within("priority.value_full_usd", rules.value_full_usd, 1.0, 1e12)?;
     for (plan, points) in &rules.plans {
         check.within(&format!("priority.plans.{plan}"), *points, 0.0, 100.0)?;
+    }
+    Ok(())
+}
+
+fn check_rolling(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
+    let rolling = &policy.rolling;
+    check.within("rolling.history_weeks", rolling.history_weeks, 3.0, HISTORY_WEEKS_MAX.into())?;
+    check.within("rolling.late_days", rolling.late_days, 7.0, 128.0)?;
+    check.within("rolling.spread_min", rolling.spread_min, 1e-6, 1e12)?;
+    check.within("rolling.spread_share", rolling.spread_share, 0.0, 1.0)?;
+    if !rolling.enabled {
+        return Ok(());
+    }
+    let mut names: BTreeMap<u16, &str> = BTreeMap::new();
+    for (index, signal) in policy.signals.iter().enumerate() {
+        let at = format!("signal[{index}] ({})", signal.name);
+        if !matches!(signal.aggregate, Aggregate::Sum | Aggregate::Count) {
+            let message = "is for sums and counts with rolling.enabled";
+            return check.fail(format!("{at}.aggregate"), message);
+        }
+        let key = short(SignalKey::of(&signal.name).0);
+        if let Some(other) = names.insert(key, &signal.name) {
+            let message = format!("`{}` clashes with `{other}`: choose another name", signal.name);
+            return check.fail(format!("{at}.name"), message);
+        }
     }
     Ok(())
 }

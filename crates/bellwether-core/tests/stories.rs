@@ -51,7 +51,10 @@ impl Run {
     fn alerts(&self, account: &str) -> Vec<&AlertEvent> {
         let events = self.out.iter().filter_map(|output| match output {
             Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_) | Output::Health(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         });
         events.filter(|event| event.account_id.as_str() == account).collect()
     }
@@ -59,7 +62,10 @@ impl Run {
     fn latest(&self, account: &str) -> &HealthRecord {
         let mut records = self.out.iter().rev().filter_map(|output| match output {
             Output::Health(record) => Some(record.as_ref()),
-            Output::ScoreChanged(_) | Output::Alert(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Alert(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         });
         records.find(|record| record.account_id.as_str() == account).expect("a health record")
     }
@@ -195,7 +201,7 @@ fn every_explanation_adds_up() {
                 let sum: Points = record.contributions.iter().map(|line| line.points).sum();
                 assert_eq!(sum, record.score);
             }
-            Output::Alert(_) | Output::Forgotten(_) => {}
+            Output::Alert(_) | Output::Shadow(_) | Output::Forgotten(_) => {}
         }
     }
 }

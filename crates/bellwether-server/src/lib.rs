@@ -83,6 +83,7 @@ pub fn router(state: AppState) -> Router {
         .route("/results", get(pages::results::page))
         .route("/accounts/{id}/alerts/{alert}/feedback", post(pages::account::send_feedback))
         .route("/v1/models", post(ingest::promote).get(ingest::promotions))
+        .route("/v1/shadow", get(ingest::shadow))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -108,6 +109,7 @@ async fn metrics(State(state): State<AppState>) -> Response {
     state.metrics.accounts(state.read_model.band_counts());
     state.metrics.alerts_open(state.read_model.open_alert_counts());
     state.metrics.results(&state.read_model.results());
+    state.metrics.surveyed(&state.read_model.survey());
     match state.metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {

@@ -33,6 +33,10 @@ impl Ingest for Collector {
         Ok(vec![serde_json::json!({"promotion_id": "1"})])
     }
 
+    fn shadow(&self) -> Result<Vec<Value>, IngestError> {
+        Ok(vec![serde_json::json!({"shadow_id": "1"})])
+    }
+
     fn ingest(&self, _feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {
         let mut receipt = IngestReceipt::default();
         for (index, body) in bodies.into_iter().enumerate() {

@@ -26,6 +26,7 @@ use bellwether_core::points::Points;
 use bellwether_core::policy::FeedbackPolicy;
 use bellwether_core::promotion::{Began, Promotion};
 use bellwether_core::rebaseline::{Change, Stage};
+use bellwether_core::shadow::Shadow;
 use bellwether_core::standing::{Line, Trait};
 use bellwether_core::state::Clock;
 use bellwether_core::streams::Streams;
@@ -227,6 +228,13 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         reopened: 3,
     });
     check_plain("lives", &lives.to_vec());
+    let shadow = Shadow {
+        of: EventId::new("c1").expect("an identifier"),
+        sequence: 300,
+        champion: (Points(4_105), Band::AtRisk),
+        challenger: (Points(7_000), Band::Healthy),
+    };
+    check_plain("shadow", &shadow);
     check_plain("changes", &changes.to_vec());
     check_plain("masked", &vec![holiday]);
     let limits = Limits { low: 0.0, expected: 41.5, high: 1.0e15 };
@@ -372,10 +380,12 @@ fn keys_keep_their_bytes() {
     assert_eq!(AccountRow::Standing.key(&id), b"Aacme\x00\x12");
     assert_eq!(AccountRow::Raised.key(&id), b"Aacme\x00\x13");
     assert_eq!(AccountRow::Lives.key(&id), b"Aacme\x00\x14");
+    assert_eq!(AccountRow::Shadow.key(&id), b"Aacme\x00\x20");
     assert_eq!(AccountRow::Masked.key(&id), b"Aacme\x00\x08");
     assert_eq!(AccountRow::Changes.key(&id), b"Aacme\x00\x09");
     assert_eq!(calendar_key(&EventId::new("xmas").expect("an identifier")), b"Exmas");
     assert_eq!(promotion_key(&EventId::new("m1").expect("an identifier")), b"Mm1");
+    assert_eq!(challenger_key(&EventId::new("m1").expect("an identifier")), b"Nm1");
     assert_eq!(CLOCK_KEY, b"C");
     let one = b"\x80\0\0\0\0\0\0\x01";
     let part = [&b"D\x04smb\x00\x01"[..], one, b"\0\0\0\x07"].concat();

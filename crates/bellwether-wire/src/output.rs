@@ -1,12 +1,12 @@
-//! Output records as they stand on the wire. The structs mirror `score-changed.avsc`, `score-current.avsc` and `alert.avsc`
+//! Output records as they stand on the wire. The structs mirror `score-changed.avsc`, `score-current.avsc`, `alert.avsc` and `shadow-score.avsc`
 //! field by field; JSON and Avro are both written from them. The serde names are the schemas' record names: the Avro library checks them.
 
 use std::borrow::Cow;
 
 use bellwether_core::calendar::Span;
 use bellwether_core::output::{
-    AlertEvent, AlertState, Contribution, Evidence, HealthRecord, Movement, Rebaselined,
-    ScoreChanged, SubScore, Transition,
+    AlertEvent, AlertState, Beside, Contribution, Evidence, HealthRecord, Movement, Rebaselined,
+    ScoreChanged, Scored, ShadowLine, ShadowScore, SubScore, Transition,
 };
 use bellwether_core::points::Points;
 use bellwether_core::priority::PriorityPart;
@@ -175,6 +175,37 @@ struct PriorityPartRecord<'a> {
     text: Text<'a>,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "ShadowScore")]
+pub(crate) struct ShadowScoreRecord<'a> {
+    id: Text<'a>,
+    account_id: Text<'a>,
+    segment: Option<Text<'a>>,
+    shadow_id: Text<'a>,
+    sequence: i64,
+    at: InstantMs,
+    champion_score: f64,
+    champion_score_centipoints: i32,
+    champion_band: Text<'a>,
+    challenger_score: f64,
+    challenger_score_centipoints: i32,
+    challenger_band: Text<'a>,
+    lines: Vec<ShadowLineRecord<'a>>,
+    maturity: Text<'a>,
+    policy_version: Text<'a>,
+    model_version: Text<'a>,
+    challenger_version: Text<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "ShadowLine")]
+struct ShadowLineRecord<'a> {
+    name: Text<'a>,
+    category: Option<Text<'a>>,
+    champion_centipoints: i32,
+    challenger_centipoints: i32,
+}
+
 // ---------------------------------------------------------------------------------------------------------------
 // Domain to wire. Sequences stay below 2^63: at one record a nanosecond that takes 292 years.
 
@@ -338,6 +369,42 @@ impl<'a> From<&'a AlertEvent> for AlertRecord<'a> {
 impl<'a> From<&'a PriorityPart> for PriorityPartRecord<'a> {
     fn from(part: &'a PriorityPart) -> Self {
         PriorityPartRecord { name: text(&part.name), points: part.points, text: text(&part.text) }
+    }
+}
+
+impl<'a> From<&'a ShadowScore> for ShadowScoreRecord<'a> {
+    fn from(beside: &'a ShadowScore) -> Self {
+        let Beside { champion, challenger } = &beside.sides;
+        ShadowScoreRecord {
+            id: text(&beside.id),
+            account_id: text(beside.account_id.as_str()),
+            segment: beside.segment.as_deref().map(text),
+            shadow_id: text(&beside.shadow_id),
+            sequence: beside.sequence.cast_signed(),
+            at: InstantMs(beside.at),
+            champion_score: champion.score.as_f64(),
+            champion_score_centipoints: champion.score.0,
+            champion_band: text(champion.band.as_str()),
+            challenger_score: challenger.score.as_f64(),
+            challenger_score_centipoints: challenger.score.0,
+            challenger_band: text(challenger.band.as_str()),
+            lines: beside.lines.iter().map(ShadowLineRecord::from).collect(),
+            maturity: text(beside.maturity.as_str()),
+            policy_version: text(&beside.policy_version),
+            model_version: text(&beside.model_version),
+            challenger_version: text(&beside.challenger_version),
+        }
+    }
+}
+
+impl<'a> From<&'a ShadowLine> for ShadowLineRecord<'a> {
+    fn from(line: &'a ShadowLine) -> Self {
+        ShadowLineRecord {
+            name: text(&line.name),
+            category: line.category.map(|category| text(category.as_str())),
+            champion_centipoints: line.champion.0,
+            challenger_centipoints: line.challenger.0,
+        }
     }
 }
 
@@ -539,6 +606,45 @@ impl AlertRecord<'_> {
             band: word("band", &self.band)?,
             policy_version: self.policy_version.into_owned(),
             model_version: self.model_version.into_owned(),
+        })
+    }
+}
+
+impl ShadowScoreRecord<'_> {
+    pub(crate) fn check(self) -> Result<ShadowScore, Reject> {
+        Ok(ShadowScore {
+            id: self.id.into_owned(),
+            account_id: account_id(&self.account_id)?,
+            segment: self.segment.map(Cow::into_owned),
+            shadow_id: self.shadow_id.into_owned(),
+            sequence: sequence(self.sequence)?,
+            at: self.at.0,
+            sides: Beside {
+                champion: Scored {
+                    score: Points(self.champion_score_centipoints),
+                    band: word("champion_band", &self.champion_band)?,
+                },
+                challenger: Scored {
+                    score: Points(self.challenger_score_centipoints),
+                    band: word("challenger_band", &self.challenger_band)?,
+                },
+            },
+            lines: self.lines.into_iter().map(ShadowLineRecord::check).collect::<Result<_, _>>()?,
+            maturity: word("maturity", &self.maturity)?,
+            policy_version: self.policy_version.into_owned(),
+            model_version: self.model_version.into_owned(),
+            challenger_version: self.challenger_version.into_owned(),
+        })
+    }
+}
+
+impl ShadowLineRecord<'_> {
+    fn check(self) -> Result<ShadowLine, Reject> {
+        Ok(ShadowLine {
+            name: self.name.into_owned(),
+            category: optional_word("category", self.category.as_deref())?,
+            champion: Points(self.champion_centipoints),
+            challenger: Points(self.challenger_centipoints),
         })
     }
 }

@@ -130,6 +130,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: LearnCommand,
     },
+    /// Try a model beside the one in force, on the live stream, before it is promoted
+    Shadow {
+        #[command(subcommand)]
+        command: ShadowCommand,
+    },
     /// Judge the engine by replay on the data of the evaluation kit: CSV, JSON, figures
     Evaluate(EvaluateArgs),
     /// Explain the score of an account, line by line
@@ -378,13 +383,17 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) calendar: Option<PathBuf>,
 
-    /// Promotions of models, one JSON object a line (`learn promotions --json`); each is in force from its time on
+    /// Promotions of models and challengers, one JSON object a line (`learn promotions --json`); each is in force from its time on
     #[arg(long, value_name = "FILE")]
     pub(crate) models: Option<PathBuf>,
 
     /// Write every score change: account_id, at, score
     #[arg(long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
+
+    /// Write what challengers say (of --models): account_id, at, champion, challenger
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shadow: Option<PathBuf>,
 
     /// Write every alert: account_id, at, kind, severity, signals
     #[arg(long, value_name = "FILE")]
@@ -396,7 +405,7 @@ pub(crate) struct ReplayArgs {
 
     /// Compare with this policy (a file, builtin:NAME, or `current`: the one of the configuration): what `--policy` and `--model` would have
     /// done otherwise, over the same files
-    #[arg(long, value_name = "POLICY", conflicts_with_all = ["scores", "alerts", "findings"])]
+    #[arg(long, value_name = "POLICY", conflicts_with_all = ["scores", "alerts", "findings", "shadow"])]
     pub(crate) against: Option<PathBuf>,
 
     /// With --against: the model file of the other side (default: none, or that of the configuration with `current`)
@@ -434,6 +443,10 @@ pub(crate) enum LearnCommand {
         /// Model file
         #[arg(value_name = "FILE")]
         file: PathBuf,
+
+        /// Write the report as a page, with figures
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Let a model score from a time on, in all partitions
     Promote(PromoteArgs),
@@ -627,6 +640,95 @@ pub(crate) struct RollbackArgs {
     pub(crate) from: Option<String>,
 
     /// Who rolls back
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+}
+
+/// `shadow`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShadowCommand {
+    /// Let a model score beside the one in force, into a topic of its own; it takes the place of the challenger before it
+    Start(ShadowStartArgs),
+    /// How scores and bands differ, account by account; 3 is the exit code where no challenger has scored yet
+    Compare(ShadowCompareArgs),
+    /// Promote the challenger, and end the shadow
+    Promote(ShadowPromoteArgs),
+    /// End the shadow
+    Stop(ShadowStopArgs),
+}
+
+/// `shadow start`
+#[derive(Debug, Args)]
+pub(crate) struct ShadowStartArgs {
+    /// Model file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) at: InputArgs,
+
+    /// Event time from which it scores (default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+
+    /// Who starts it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+
+    /// A remark for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+}
+
+/// `shadow compare`
+#[derive(Debug, Args)]
+pub(crate) struct ShadowCompareArgs {
+    #[command(flatten)]
+    pub(crate) at: InputArgs,
+
+    /// Which challenger, by the id of its record (default: the one that scored last)
+    #[arg(long, value_name = "ID")]
+    pub(crate) shadow: Option<String>,
+
+    /// Write the comparison as a page, with figures
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// `shadow promote`
+#[derive(Debug, Args)]
+pub(crate) struct ShadowPromoteArgs {
+    #[command(flatten)]
+    pub(crate) at: InputArgs,
+
+    /// Event time from which it is in force; some minutes ahead, all partitions switch at that very time (default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+
+    /// Also a model that showed no skill on a hold-out
+    #[arg(long)]
+    pub(crate) anyway: bool,
+
+    /// Who promotes it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+
+    /// A remark for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+}
+
+/// `shadow stop`
+#[derive(Debug, Args)]
+pub(crate) struct ShadowStopArgs {
+    #[command(flatten)]
+    pub(crate) at: InputArgs,
+
+    /// Event time from which it scores no more (default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+
+    /// Who ends it
     #[arg(long, value_name = "NAME")]
     pub(crate) by: Option<String>,
 }

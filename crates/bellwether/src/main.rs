@@ -21,6 +21,7 @@ mod place;
 mod policies;
 mod replay;
 mod reset;
+mod shadow;
 mod show;
 mod source;
 mod state;
@@ -88,6 +89,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Learn { .. }
         | Command::Outcome(_)
         | Command::Alerts { .. }
+        | Command::Shadow { .. }
         | Command::Kpis { .. }
         | Command::Evaluate(_)
         | Command::Explain(_)
@@ -146,6 +148,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Alerts { command } => return alerts::run(command, &config, json),
         Command::Kpis { url } => return outcome::kpis(url, json),
         Command::Learn { command } => return learn::run(command, &config, json),
+        Command::Shadow { command } => return shadow::run(command, &config, json),
         Command::Cohorts(args) => return cohorts::run(args, &config, json),
         Command::Evaluate(args) => {
             evaluate::run(args, &policies::load(config.policy.as_deref())?, json)?

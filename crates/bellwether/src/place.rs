@@ -56,12 +56,19 @@ impl Place {
 
     /// Every record of a topic; none where this is a server.
     pub(crate) fn records(&self, topic: &str) -> Result<Vec<Record>> {
-        let Place::Log(source) = self else { return Ok(Vec::new()) };
-        let (topic, mut records): (Topic, _) = (topic.into(), Vec::new());
-        for partition in 0..source.partitions(&topic)? {
-            source.read(&topic, partition, &mut |record| records.push(record))?;
-        }
+        let mut records = Vec::new();
+        self.each(topic, &mut |record| records.push(record))?;
         Ok(records)
+    }
+
+    /// Reads a topic, partition by partition; nothing where this is a server.
+    pub(crate) fn each(&self, topic: &str, each: &mut dyn FnMut(Record)) -> Result<()> {
+        let Place::Log(source) = self else { return Ok(()) };
+        let topic: Topic = topic.into();
+        for partition in 0..source.partitions(&topic)? {
+            source.read(&topic, partition, each)?;
+        }
+        Ok(())
     }
 
     /// Appends one object: at a path of the server, or in a topic under a key.

@@ -3,8 +3,9 @@
 use bellwether_core::calendar::Span;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
-    AlertEvent, AlertState, Band, Category, Contribution, Evidence, Family, HealthRecord, Maturity,
-    Movement, Output, Rebaselined, Resolution, ScoreChanged, Severity, SubScore, Transition,
+    AlertEvent, AlertState, Band, Beside, Category, Contribution, Evidence, Family, HealthRecord,
+    Maturity, Movement, Output, Rebaselined, Resolution, ScoreChanged, Scored, Severity,
+    ShadowLine, ShadowScore, SubScore, Transition,
 };
 use bellwether_core::points::Points;
 use bellwether_core::priority::PriorityPart;
@@ -107,6 +108,28 @@ fn outputs() -> Vec<Output> {
             policy_version: "p1".to_owned(),
             model_version: "m1".to_owned(),
         })));
+        outputs.push(Output::Shadow(Box::new(ShadowScore {
+            id: "0c1d".to_owned(),
+            account_id: acme(),
+            segment: some("smb"),
+            shadow_id: "s1".to_owned(),
+            sequence: 7,
+            at: Millis(1_772_357_400_123),
+            sides: Beside {
+                champion: Scored { score: Points(4_105), band: Band::AtRisk },
+                challenger: Scored { score: Points(7_000), band: Band::Healthy },
+            },
+            lines: vec![ShadowLine {
+                name: "logins".to_owned(),
+                category: full.then_some(Category::Engagement),
+                champion: Points(-1_395),
+                challenger: Points(1_500),
+            }],
+            maturity: Maturity::Established,
+            policy_version: "p1".to_owned(),
+            model_version: "m1".to_owned(),
+            challenger_version: "m2".to_owned(),
+        })));
         outputs.push(Output::Alert(Box::new(AlertEvent {
             id: "e1".to_owned(),
             alert_id: "a1".to_owned(),
@@ -158,19 +181,24 @@ fn json_reads_back_as_what_was_written() {
 
 #[test]
 fn avro_reads_back_as_what_was_written() {
-    let topics =
-        OutputTopics { score_changed: "changed", score_current: "current", alerts: "alerts" };
+    let topics = OutputTopics {
+        score_changed: "changed",
+        score_current: "current",
+        alerts: "alerts",
+        shadow: "shadow",
+    };
     let registry = FakeRegistry::start()
         .with_subject("changed-value", 11, OutputKind::ScoreChanged.contract().text())
         .with_subject("current-value", 12, OutputKind::ScoreCurrent.contract().text())
-        .with_subject("alerts-value", 13, OutputKind::Alert.contract().text());
+        .with_subject("alerts-value", 13, OutputKind::Alert.contract().text())
+        .with_subject("shadow-value", 14, OutputKind::Shadow.contract().text());
     let encoder = Encoder::avro(&registry.config(), &topics).expect("it takes them");
     let mut decoder = Decoder::new(Some(&registry.config()), RECORD_BYTES_MAX).expect("an address");
     for output in outputs() {
         let encoded = encoder.encode(&output);
         let payload = encoded.payload.as_deref().expect("no tombstone");
         assert_eq!(payload[..4], [0, 0, 0, 0], "magic byte and schema id");
-        assert!((11..=13).contains(&payload[4]));
+        assert!((11..=14).contains(&payload[4]));
         let content_type = encoded.headers.iter().find(|(name, _)| name == "content-type");
         assert_eq!(content_type.map(|(_, value)| value.as_slice()), Some(&b"application/avro"[..]));
         let back = decoder
@@ -254,8 +282,12 @@ fn headers_are_cloudevents_in_binary_mode() {
 
 #[test]
 fn a_registry_that_fails_or_refuses_says_which_subject_and_what_to_do() {
-    let topics =
-        OutputTopics { score_changed: "changed", score_current: "current", alerts: "alerts" };
+    let topics = OutputTopics {
+        score_changed: "changed",
+        score_current: "current",
+        alerts: "alerts",
+        shadow: "shadow",
+    };
     let error = Encoder::avro(&nobody(), &topics).expect_err("nobody is there");
     assert!(matches!(error, RegistryError::Unavailable(_)), "{error}");
     // This one has no such path, and says so in a registry's words.
