@@ -141,7 +141,10 @@ impl World {
     fn events(&self) -> impl DoubleEndedIterator<Item = &AlertEvent> {
         self.out.iter().filter_map(|output| match output {
             Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_) | Output::Health(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         })
     }
 

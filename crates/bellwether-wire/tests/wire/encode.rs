@@ -46,6 +46,33 @@ fn sub_scores() -> Vec<SubScore> {
         .to_vec()
 }
 
+/// What a challenger says, with every field set or every nullable one unset.
+fn shadow_score(full: bool) -> ShadowScore {
+    let some = |text: &str| full.then(|| text.to_owned());
+    ShadowScore {
+        id: "0c1d".to_owned(),
+        account_id: acme(),
+        segment: some("smb"),
+        shadow_id: "s1".to_owned(),
+        sequence: 7,
+        at: Millis(1_772_357_400_123),
+        sides: Beside {
+            champion: Scored { score: Points(4_105), band: Band::AtRisk },
+            challenger: Scored { score: Points(7_000), band: Band::Healthy },
+        },
+        lines: vec![ShadowLine {
+            name: "logins".to_owned(),
+            category: full.then_some(Category::Engagement),
+            champion: Points(-1_395),
+            challenger: Points(1_500),
+        }],
+        maturity: Maturity::Established,
+        policy_version: "p1".to_owned(),
+        model_version: "m1".to_owned(),
+        challenger_version: "m2".to_owned(),
+    }
+}
+
 /// Every kind, with every field set, and again with every nullable one unset.
 fn outputs() -> Vec<Output> {
     let mut outputs = Vec::new();
@@ -108,28 +135,7 @@ fn outputs() -> Vec<Output> {
             policy_version: "p1".to_owned(),
             model_version: "m1".to_owned(),
         })));
-        outputs.push(Output::Shadow(Box::new(ShadowScore {
-            id: "0c1d".to_owned(),
-            account_id: acme(),
-            segment: some("smb"),
-            shadow_id: "s1".to_owned(),
-            sequence: 7,
-            at: Millis(1_772_357_400_123),
-            sides: Beside {
-                champion: Scored { score: Points(4_105), band: Band::AtRisk },
-                challenger: Scored { score: Points(7_000), band: Band::Healthy },
-            },
-            lines: vec![ShadowLine {
-                name: "logins".to_owned(),
-                category: full.then_some(Category::Engagement),
-                champion: Points(-1_395),
-                challenger: Points(1_500),
-            }],
-            maturity: Maturity::Established,
-            policy_version: "p1".to_owned(),
-            model_version: "m1".to_owned(),
-            challenger_version: "m2".to_owned(),
-        })));
+        outputs.push(Output::Shadow(Box::new(shadow_score(full))));
         outputs.push(Output::Alert(Box::new(AlertEvent {
             id: "e1".to_owned(),
             alert_id: "a1".to_owned(),
