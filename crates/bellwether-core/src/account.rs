@@ -5,7 +5,7 @@
 //! - [`Forecast`]: what is expected of the open day; rewritten when the day before is judged, and when the day goes beyond it.
 //! - [`Activity`] rows: one per distinct member or feature of a signal; a row changes at most once a day.
 //! - the profile, as it arrived.
-//! - what of the calendar concerns it, and changes of level; rewritten when they change.
+//! - what of the calendar concerns it, changes of level, and the lives of its alerts; rewritten when they change.
 //!
 //! Rows are plain values. [`Changed`] says which of them a store has to write.
 
@@ -22,6 +22,7 @@ use crate::forecast::{Forecast, Limits};
 use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
 use crate::intraday::{STATE_BYTES_MAX, Watch};
+use crate::life::Life;
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
 use crate::rebaseline::Change;
@@ -188,6 +189,8 @@ pub struct Changed {
     pub standing: bool,
     /// The row of its latest alerts.
     pub raised: bool,
+    /// The row of what people said to its alerts, and how those ended.
+    pub lives: bool,
     /// The row of the rolling detector.
     pub rolling: bool,
     /// The row of what was published beside its score.
@@ -202,7 +205,8 @@ impl Changed {
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
         let derived = self.masked || self.changes || self.own || self.forecast;
-        let derived = derived || self.standing || self.raised || self.shadow || self.rolling;
+        let derived = derived || self.standing || self.raised || self.lives;
+        let derived = derived || self.shadow || self.rolling;
         self.hot || self.history || self.profile || derived || rows
     }
 }
@@ -234,6 +238,8 @@ pub struct Account {
     pub standing: Vec<Line>,
     /// Its latest alerts, oldest first, and what became of them.
     pub raised: Vec<Raised>,
+    /// What its alerts went through beyond being open; at most one a kind.
+    pub lives: Vec<Life>,
     /// What the rolling detector knows; none under other policies.
     pub rolling: Option<Box<Rolling>>,
     /// What a challenger was last published to say of it; none without a challenger.
@@ -269,6 +275,7 @@ impl Account {
             own: None,
             standing: Vec::new(),
             raised: Vec::new(),
+            lives: Vec::new(),
             rolling: None,
             shadow: None,
             facts: Vec::new(),
@@ -334,7 +341,8 @@ impl Account {
         let members: usize = self.activity.keys().map(|key| ROW_BYTES + key.value.len()).sum();
         let members = members + self.watched.len() * (ROW_BYTES + STATE_BYTES_MAX);
         let members = members + (self.masked.len() + self.changes.len()) * ROW_BYTES;
-        let alerts = self.hot.alerts.len() * FIXED_BYTES + self.raised.len() * ROW_BYTES;
+        let alerts = self.hot.alerts.len() * FIXED_BYTES;
+        let alerts = alerts + (self.raised.len() + self.lives.len()) * ROW_BYTES;
         let signals: usize = self.hot.signals.iter().map(signal).sum();
         let forecast = self.forecast.limits.len() * size_of::<(SignalKey, Limits)>();
         if let Some(rolling) = &self.rolling {

@@ -130,7 +130,7 @@ pub(crate) fn judge_day(
     let mut alerts = Vec::new();
     if let Some(urgent) = found.held
         && (urgent || alert::would_open(account, &core.policy))
-        && account.hot.alerts.is_empty()
+        && account.hot.alerts.iter().all(|alert| core.policy.is_condition(&alert.kind))
     {
         cohorts.named(account.segment()).hold_back(day);
     }
@@ -179,6 +179,9 @@ fn finish(
             account.hot.scheduled = false;
         }
         Maturity::Learning | Maturity::Onboarding => {}
+    }
+    if account.hot.scheduled {
+        alert::review_conditions(account, &core.policy, model, at, &mut alerts);
     }
     let changed = !alerts.is_empty() || !account.hot.scheduled;
     publish::publish(account, &core.policy, model, at, changed, out);

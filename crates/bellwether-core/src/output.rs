@@ -7,6 +7,7 @@ use crate::calendar::Span;
 use crate::id::AccountId;
 use crate::intraday::Verdict;
 use crate::points::Points;
+use crate::priority::PriorityPart;
 use crate::time::{Day, Millis};
 
 /// The area of customer behaviour that a signal belongs to.
@@ -333,9 +334,35 @@ pub enum Transition {
     Updated,
     /// It ended.
     Resolved,
+    /// Somebody has taken it on.
+    Acknowledged,
+    /// Somebody wants to hear of it again at a later time.
+    Snoozed,
+    /// That time has come, and evidence still supports it.
+    Woken,
+    /// It came back within its refractory period, with news.
+    Reopened,
 }
 
 impl Transition {
+    /// Every transition.
+    pub const ALL: [Transition; 8] = [
+        Transition::Opened,
+        Transition::Escalated,
+        Transition::Updated,
+        Transition::Resolved,
+        Transition::Acknowledged,
+        Transition::Snoozed,
+        Transition::Woken,
+        Transition::Reopened,
+    ];
+
+    /// Whether it begins what a person should look at: an alert that opened, or came back.
+    #[must_use]
+    pub fn begins(self) -> bool {
+        matches!(self, Transition::Opened | Transition::Reopened)
+    }
+
     /// The transition as it stands in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -344,6 +371,41 @@ impl Transition {
             Transition::Escalated => "escalated",
             Transition::Updated => "updated",
             Transition::Resolved => "resolved",
+            Transition::Acknowledged => "acknowledged",
+            Transition::Snoozed => "snoozed",
+            Transition::Woken => "woken",
+            Transition::Reopened => "reopened",
+        }
+    }
+}
+
+/// Where an alert stands after an event of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertState {
+    /// Nobody has taken it on.
+    Open,
+    /// Somebody has.
+    Acknowledged,
+    /// Somebody wants to hear of it again at a later time.
+    Snoozed,
+    /// It ended.
+    Resolved,
+}
+
+impl AlertState {
+    /// Every state.
+    pub const ALL: [AlertState; 4] =
+        [AlertState::Open, AlertState::Acknowledged, AlertState::Snoozed, AlertState::Resolved];
+
+    /// The state as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlertState::Open => "open",
+            AlertState::Acknowledged => "acknowledged",
+            AlertState::Snoozed => "snoozed",
+            AlertState::Resolved => "resolved",
         }
     }
 }
@@ -364,6 +426,10 @@ pub enum Resolution {
     Dormant,
     /// The account was deleted.
     Forgotten,
+    /// A person said so.
+    Manual,
+    /// Nothing new was known of it for `alerts.expire_days`.
+    Expired,
 }
 
 impl Resolution {
@@ -377,6 +443,8 @@ impl Resolution {
             Resolution::Outcome => "outcome",
             Resolution::Dormant => "dormant",
             Resolution::Forgotten => "forgotten",
+            Resolution::Manual => "manual",
+            Resolution::Expired => "expired",
         }
     }
 }
@@ -429,6 +497,16 @@ pub struct AlertEvent {
     pub at: Millis,
     /// Event time at which the alert opened.
     pub opened_at: Millis,
+    /// Where the alert stands now.
+    pub state: AlertState,
+    /// Until when it is snoozed, for that state.
+    pub until: Option<Millis>,
+    /// How often it came back so far.
+    pub reopened: u32,
+    /// Who did this, where a person did.
+    pub by: Option<String>,
+    /// What that person remarked.
+    pub note: Option<String>,
     /// Why it ended, for `resolved`.
     pub resolution: Option<Resolution>,
     /// One line for people.
@@ -437,6 +515,12 @@ pub struct AlertEvent {
     pub evidence: Vec<Evidence>,
     /// The correlation groups that agree.
     pub groups: Vec<String>,
+    /// How a corroborated change goes on in time, where this event rests on one.
+    pub family: Option<Family>,
+    /// How pressing it is among others, 0 to 100: the sum of `priority_parts`.
+    pub priority: i32,
+    /// Why: severity, renewal, value, plan.
+    pub priority_parts: Vec<PriorityPart>,
     /// The score now, hundredths.
     pub score: Points,
     /// The band now.

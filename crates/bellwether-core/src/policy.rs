@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::account::SignalKey;
+use crate::condition::Condition;
 use crate::event::Event;
 use crate::history::RING_DAYS;
 use crate::intraday::Settings;
@@ -70,6 +71,9 @@ pub struct Policy {
     /// When to speak, and when to be quiet again.
     #[serde(default)]
     pub alerts: AlertPolicy,
+    /// How pressing an alert is among others.
+    #[serde(default)]
+    pub priority: PriorityPolicy,
     /// What is made of what people say of alerts.
     #[serde(default)]
     pub feedback: FeedbackPolicy,
@@ -85,6 +89,9 @@ pub struct Policy {
     /// The signals; none given: those of the default policy.
     #[serde(rename = "signal", default = "default_signals")]
     pub signals: Vec<Signal>,
+    /// Alerts by plain conditions; none given: none.
+    #[serde(rename = "condition", default)]
+    pub conditions: Vec<Condition>,
 }
 
 fn unnamed() -> String {
@@ -326,8 +333,36 @@ section! {
     AlertPolicy {
         /// Days without supporting evidence after which an alert is resolved (1..=60).
         resolve_quiet_days: u16 = 7,
-        /// Days after a resolution in which the same kind does not open again (0..=180).
+        /// Days after a resolution in which the same kind does not open again, but for news: then the alert is re-opened (0..=180).
         refractory_days: u16 = 21,
+        /// How often an alert must have come back within `flap_days` to be flapping (1..=20).
+        flap_reopens: u16 = 2,
+        /// See `flap_reopens` (7..=365).
+        flap_days: u16 = 90,
+        /// Days without supporting evidence after which a flapping alert is resolved (resolve_quiet_days..=120).
+        flap_quiet_days: u16 = 28,
+        /// Days without any event of an alert after which it is resolved as expired (14..=730).
+        expire_days: u16 = 120,
+        /// Days for which an alert may be snoozed at most (1..=365).
+        snooze_days_max: u16 = 90,
+    }
+}
+
+section! {
+    /// How pressing an alert is among others: points that sum to its priority, cut at 100.
+    PriorityPolicy {
+        /// Points of the severities info, low, medium, high, critical; each 0..=100, rising.
+        severity: [u16; 5] = [5, 20, 35, 55, 70],
+        /// Points at most for a renewal that is near (0..=100): all on its day, none `renewal_days` before it.
+        renewal_points: u16 = 15,
+        /// See `renewal_points` (1..=730).
+        renewal_days: u16 = 120,
+        /// Points at most for the account's value (0..=100): all from `value_full_usd` on, below that by its square root.
+        value_points: u16 = 15,
+        /// US dollars a year (1..=1e12).
+        value_full_usd: f64 = 100_000.0,
+        /// Points of plans, by their names in profiles (each 0..=100).
+        plans: BTreeMap<String, u16> = BTreeMap::new(),
     }
 }
 
@@ -709,6 +744,12 @@ impl Compiled {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Whether alerts of a kind rest on a plain condition.
+    #[must_use]
+    pub fn is_condition(&self, kind: &str) -> bool {
+        self.policy.conditions.iter().any(|condition| condition.kind == kind)
     }
 
     /// The signals that an event feeds, by their places, rising.

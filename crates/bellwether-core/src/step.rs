@@ -32,7 +32,7 @@ use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
 use crate::state::{Clock, State};
 use crate::time::{DAY_MS, Day, HOUR_MS, Millis};
-use crate::{alert, close, feedback, fleet, forecast, forget, publish, shadow, standing};
+use crate::{alert, close, feedback, fleet, forecast, forget, life, publish, shadow, standing};
 
 /// The pure engine: a policy, a deviation stage and a scorecard.
 #[derive(Debug, Clone)]
@@ -865,7 +865,8 @@ impl Core {
         context(self, account, today);
         publish::rescore(account, &self.policy);
         let mut alerts = Vec::new();
-        if evidence_changed && crate::close::maturity(account) == Maturity::Established {
+        let is_news = evidence_changed || life::is_due(account, now);
+        if is_news && crate::close::maturity(account) == Maturity::Established {
             let model = self.scorer.version();
             alert::review(account, &self.policy, model, (now, restraint), None, &mut alerts);
         }
@@ -941,6 +942,24 @@ impl Core {
         state.put(account)
     }
 
+    /// Moves an alert in its life, as somebody said.
+    fn command(
+        &self,
+        account: &mut Account,
+        outcome: &Outcome,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Reject> {
+        let (policy, model, mut alerts) = (&self.policy, self.scorer.version(), Vec::new());
+        life::command(account, policy, model, outcome, &mut alerts)?;
+        let ended = outcome.kind == OutcomeKind::Resolved;
+        if ended && account.hot.published_score.is_some() {
+            let at = outcome.occurred_at.max(latest(account, policy.lateness_ms()));
+            publish::publish(account, policy, model, at, true, out);
+        }
+        out.append(&mut alerts);
+        Ok(())
+    }
+
     fn outcome<S: State>(
         &self,
         state: &mut S,
@@ -951,7 +970,7 @@ impl Core {
         let ends = matches!(outcome.kind, OutcomeKind::Churned);
         let tells = ends || matches!(outcome.kind, OutcomeKind::Renewed | OutcomeKind::Saved);
         let is_feedback = outcome.kind.is_feedback();
-        if !tells && !is_feedback {
+        if !tells && !outcome.kind.is_of_alert() {
             return Ok(Ok(Applied::default()));
         }
         let known = state.take(&outcome.account)?;
@@ -967,6 +986,14 @@ impl Core {
         if is_feedback {
             let told = feedback::told(&mut account, outcome);
             self.report(&mut account, state.cohorts());
+            state.put(account)?;
+            return Ok(told.map(|()| Applied::default()));
+        }
+        if outcome.kind.is_command() {
+            if !account.hot.alerts.is_empty() {
+                self.realign(&mut account);
+            }
+            let told = self.command(&mut account, outcome, out);
             state.put(account)?;
             return Ok(told.map(|()| Applied::default()));
         }

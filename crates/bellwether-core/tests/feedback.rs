@@ -79,6 +79,7 @@ impl Run {
             occurred_at: at,
             kind,
             alert_id: alert.map(str::to_owned),
+            until: None,
             by: None,
             note: None,
         };

@@ -240,6 +240,7 @@ fn outcomes_and_profiles_are_checked_like_events() {
             occurred_at: at,
             kind,
             alert_id: None,
+            until: None,
             by: None,
             note: None,
         })
@@ -418,7 +419,7 @@ fn a_corroborated_alert_ends_when_only_one_signal_is_left_and_a_new_decline_brea
     let events = urgent(&both);
     let resolved =
         events.iter().find(|(what, _)| what.starts_with("Resolved")).expect("resolved").1;
-    let opened = events.iter().find(|(what, day)| what.starts_with("Opened") && *day > resolved);
+    let opened = events.iter().find(|(what, day)| what.starts_with("Reopened") && *day > resolved);
     let opened = opened.unwrap_or_else(|| panic!("the second decline is missed: {events:?}")).1;
     assert!(opened - 133 <= 14, "two weeks after it began: {events:?}");
 }
@@ -686,6 +687,7 @@ fn after_a_deletion_an_account_begins_as_a_new_one() {
         occurred_at: noon(deleted).plus(-DAY_MS),
         kind: OutcomeKind::Churned,
         alert_id: None,
+        until: None,
         by: None,
         note: None,
     };

@@ -543,7 +543,7 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_core::output::Maturity;
+    use bellwether_core::output::{AlertState, Maturity};
     use bellwether_core::time::Millis;
 
     use super::*;
@@ -603,10 +603,22 @@ mod tests {
             severity,
             at: Millis(i64::from(event)),
             opened_at: Millis(0),
+            state: if transition == Transition::Resolved {
+                AlertState::Resolved
+            } else {
+                AlertState::Open
+            },
+            until: None,
+            reopened: 0,
+            by: None,
+            note: None,
             resolution: None,
             title: String::new(),
             evidence: Vec::new(),
             groups: Vec::new(),
+            family: None,
+            priority: 0,
+            priority_parts: Vec::new(),
             score: Points(0),
             band: Band::AtRisk,
             policy_version: String::new(),

@@ -7,6 +7,7 @@
 //! - Deliberately absent: authentication and TLS, which belong to the proxy in front; delivery of alerts.
 
 mod api;
+mod commands;
 mod guard;
 mod ingest;
 mod json;
@@ -71,6 +72,8 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/accounts", get(api::accounts))
         .route("/v1/accounts/{id}", get(api::account).delete(ingest::forget))
         .route("/v1/alerts", get(api::alerts))
+        .route("/v1/alerts/{id}", get(api::alert))
+        .route("/v1/alerts/{id}/outcomes", post(commands::say))
         .route("/v1/events", post(ingest::events))
         .route("/v1/profiles", post(ingest::profiles))
         .route("/v1/outcomes", post(ingest::outcomes))

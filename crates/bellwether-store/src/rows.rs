@@ -14,6 +14,7 @@
 //! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
 //! | `A` account `00` `12` | lines of a learned score: [`Line`](bellwether_core::standing::Line)s |
 //! | `A` account `00` `13` | latest alerts: [`Raised`](bellwether_core::feedback::Raised) |
+//! | `A` account `00` `14` | what alerts went through: [`Life`](bellwether_core::life::Life) |
 //! | `A` account `00` `21` | [`Rolling`](bellwether_core::rolling::Rolling) |
 //! | `A` account `00` `20` | what a challenger was last published to say: [`Shadow`](bellwether_core::shadow::Shadow) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
@@ -61,6 +62,7 @@ const KIND_WATCHED: u8 = 6;
 const KIND_OWN: u8 = 0x10;
 const KIND_STANDING: u8 = 0x12;
 const KIND_RAISED: u8 = 0x13;
+const KIND_LIVES: u8 = 0x14;
 const KIND_ROLLING: u8 = 0x21;
 const KIND_SHADOW: u8 = 0x20;
 const KIND_MASKED: u8 = 8;
@@ -116,6 +118,7 @@ pub(crate) enum AccountRow {
     Own,
     Standing,
     Raised,
+    Lives,
     Rolling,
     Shadow,
     Masked,
@@ -248,6 +251,7 @@ impl AccountRow {
             AccountRow::Own => key.push(KIND_OWN),
             AccountRow::Standing => key.push(KIND_STANDING),
             AccountRow::Raised => key.push(KIND_RAISED),
+            AccountRow::Lives => key.push(KIND_LIVES),
             AccountRow::Rolling => key.push(KIND_ROLLING),
             AccountRow::Shadow => key.push(KIND_SHADOW),
             AccountRow::Masked => key.push(KIND_MASKED),
@@ -278,6 +282,7 @@ impl AccountRow {
             AccountRow::Own => "a row of own findings",
             AccountRow::Standing => "a row of a learned score",
             AccountRow::Raised => "a row of latest alerts",
+            AccountRow::Lives => "a row of alerts' lives",
             AccountRow::Rolling => "a row of rolling sums",
             AccountRow::Shadow => "a row of a challenger's score",
             AccountRow::Masked => "a row of masked days",
@@ -297,6 +302,7 @@ impl AccountRow {
             | AccountRow::Own
             | AccountRow::Standing
             | AccountRow::Raised
+            | AccountRow::Lives
             | AccountRow::Shadow
             | AccountRow::Forecast => 1,
             AccountRow::Profile | AccountRow::Masked => 2,
@@ -314,6 +320,7 @@ impl AccountRow {
             [KIND_OWN] => Some(AccountRow::Own),
             [KIND_STANDING] => Some(AccountRow::Standing),
             [KIND_RAISED] => Some(AccountRow::Raised),
+            [KIND_LIVES] => Some(AccountRow::Lives),
             [KIND_ROLLING] => Some(AccountRow::Rolling),
             [KIND_SHADOW] => Some(AccountRow::Shadow),
             [KIND_MASKED] => Some(AccountRow::Masked),

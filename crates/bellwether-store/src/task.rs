@@ -218,6 +218,10 @@ impl Touched {
             let raised = account.map(|account| &account.raised).filter(|all| !all.is_empty());
             rows.insert(AccountRow::Raised.key(id), raised.map(rows::encode));
         }
+        if self.changed.lives {
+            let lives = account.map(|account| &account.lives).filter(|all| !all.is_empty());
+            rows.insert(AccountRow::Lives.key(id), lives.map(rows::encode));
+        }
         if self.changed.rolling {
             let rolling = account.filter(|_| written.rolling);
             let rolling = rolling.and_then(|account| account.rolling.as_deref());
@@ -589,6 +593,7 @@ impl State for Store {
         touched.changed.own |= changed.own;
         touched.changed.standing |= changed.standing;
         touched.changed.raised |= changed.raised;
+        touched.changed.lives |= changed.lives;
         touched.changed.shadow |= changed.shadow;
         touched.changed.masked |= changed.masked;
         touched.changed.changes |= changed.changes;
@@ -630,7 +635,8 @@ impl State for Store {
             (touched.changed.profile, touched.changed.own) = (true, true);
             (touched.changed.masked, touched.changed.changes) = (true, true);
             (touched.changed.forecast, touched.changed.standing) = (true, true);
-            (touched.changed.raised, touched.changed.shadow) = (true, true);
+            (touched.changed.raised, touched.changed.lives) = (true, true);
+            touched.changed.shadow = true;
             touched.changed.rolling |= account.rolling.is_some();
         } else {
             touched.changed = Changed::default();

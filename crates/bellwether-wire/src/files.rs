@@ -333,6 +333,7 @@ fn churn_of(row: &Row<'_>) -> Result<Option<OutcomeRecord>, Reject> {
         occurred_at,
         kind: "churned".to_owned(),
         alert_id: None,
+        until: None,
         by: None,
         note: Some(kind),
     }))

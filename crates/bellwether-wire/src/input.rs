@@ -148,6 +148,8 @@ pub(crate) struct OutcomeRecord {
     #[serde(default)]
     pub(crate) alert_id: Option<String>,
     #[serde(default)]
+    pub(crate) until: Option<InstantMs>,
+    #[serde(default)]
     pub(crate) by: Option<String>,
     #[serde(default)]
     pub(crate) note: Option<String>,
@@ -155,12 +157,17 @@ pub(crate) struct OutcomeRecord {
 
 impl OutcomeRecord {
     pub(crate) fn check(self) -> Result<Outcome, Reject> {
+        let kind = word::<OutcomeKind>("kind", &self.kind)?;
+        if (kind == OutcomeKind::Snoozed) != self.until.is_some() {
+            return Err(invalid("until is for kind `snoozed`, which needs it"));
+        }
         Ok(Outcome {
             id: event_id("outcome_id", &self.outcome_id)?,
             account: account_id(&self.account_id)?,
             occurred_at: instant("occurred_at", self.occurred_at)?,
-            kind: word::<OutcomeKind>("kind", &self.kind)?,
+            kind,
             alert_id: optional("alert_id", self.alert_id)?,
+            until: self.until.map(|until| instant("until", until)).transpose()?,
             by: optional("by", self.by)?,
             note: self.note.map(|note| cut(&note, NOTE_BYTES_MAX).to_owned()),
         })

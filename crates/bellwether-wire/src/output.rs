@@ -5,10 +5,11 @@ use std::borrow::Cow;
 
 use bellwether_core::calendar::Span;
 use bellwether_core::output::{
-    AlertEvent, Beside, Contribution, Evidence, HealthRecord, Movement, Rebaselined, ScoreChanged,
-    Scored, ShadowLine, ShadowScore, SubScore,
+    AlertEvent, AlertState, Beside, Contribution, Evidence, HealthRecord, Movement, Rebaselined,
+    ScoreChanged, Scored, ShadowLine, ShadowScore, SubScore, Transition,
 };
 use bellwether_core::points::Points;
+use bellwether_core::priority::PriorityPart;
 use bellwether_core::reject::Reject;
 use serde::{Deserialize, Serialize};
 
@@ -139,15 +140,39 @@ pub(crate) struct AlertRecord<'a> {
     severity: Text<'a>,
     at: InstantMs,
     opened_at: InstantMs,
+    #[serde(default)]
+    state: Text<'a>,
+    #[serde(default)]
+    snoozed_until: Option<InstantMs>,
+    #[serde(default)]
+    reopened: i32,
+    #[serde(default)]
+    by: Option<Text<'a>>,
+    #[serde(default)]
+    note: Option<Text<'a>>,
     resolution: Option<Text<'a>>,
     title: Text<'a>,
     evidence: Vec<EvidenceRecord<'a>>,
     groups: Vec<Text<'a>>,
+    #[serde(default)]
+    family: Option<Text<'a>>,
+    #[serde(default)]
+    priority: i32,
+    #[serde(default)]
+    priority_parts: Vec<PriorityPartRecord<'a>>,
     score: f64,
     score_centipoints: i32,
     band: Text<'a>,
     policy_version: Text<'a>,
     model_version: Text<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "PriorityPart")]
+struct PriorityPartRecord<'a> {
+    name: Text<'a>,
+    points: i32,
+    text: Text<'a>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -320,16 +345,30 @@ impl<'a> From<&'a AlertEvent> for AlertRecord<'a> {
             severity: text(event.severity.as_str()),
             at: InstantMs(event.at),
             opened_at: InstantMs(event.opened_at),
+            state: text(event.state.as_str()),
+            snoozed_until: event.until.map(InstantMs),
+            reopened: i32::try_from(event.reopened).unwrap_or(i32::MAX),
+            by: event.by.as_deref().map(text),
+            note: event.note.as_deref().map(text),
             resolution: event.resolution.map(|resolution| text(resolution.as_str())),
             title: text(&event.title),
             evidence: event.evidence.iter().map(EvidenceRecord::from).collect(),
             groups: event.groups.iter().map(|group| text(group)).collect(),
+            family: event.family.map(|family| text(family.as_str())),
+            priority: event.priority,
+            priority_parts: event.priority_parts.iter().map(PriorityPartRecord::from).collect(),
             score: event.score.as_f64(),
             score_centipoints: event.score.0,
             band: text(event.band.as_str()),
             policy_version: text(&event.policy_version),
             model_version: text(&event.model_version),
         }
+    }
+}
+
+impl<'a> From<&'a PriorityPart> for PriorityPartRecord<'a> {
+    fn from(part: &'a PriorityPart) -> Self {
+        PriorityPartRecord { name: text(&part.name), points: part.points, text: text(&part.text) }
     }
 }
 
@@ -520,16 +559,30 @@ impl EvidenceRecord<'_> {
 
 impl AlertRecord<'_> {
     pub(crate) fn check(self) -> Result<AlertEvent, Reject> {
+        let transition: Transition = word("transition", &self.transition)?;
+        // Records of earlier versions have no state.
+        let state = if transition == Transition::Resolved {
+            AlertState::Resolved
+        } else if self.state.is_empty() {
+            AlertState::Open
+        } else {
+            word("state", &self.state)?
+        };
         Ok(AlertEvent {
             id: self.id.into_owned(),
             alert_id: self.alert_id.into_owned(),
             account_id: account_id(&self.account_id)?,
             account_name: self.account_name.map(Cow::into_owned),
             kind: self.kind.into_owned(),
-            transition: word("transition", &self.transition)?,
+            transition,
             severity: word("severity", &self.severity)?,
             at: self.at.0,
             opened_at: self.opened_at.0,
+            state,
+            until: self.snoozed_until.map(|until| until.0),
+            reopened: u32::try_from(self.reopened).unwrap_or(0),
+            by: self.by.map(Cow::into_owned),
+            note: self.note.map(Cow::into_owned),
             resolution: optional_word("resolution", self.resolution.as_deref())?,
             title: self.title.into_owned(),
             evidence: self
@@ -538,6 +591,17 @@ impl AlertRecord<'_> {
                 .map(EvidenceRecord::check)
                 .collect::<Result<_, _>>()?,
             groups: self.groups.into_iter().map(Cow::into_owned).collect(),
+            family: optional_word("family", self.family.as_deref())?,
+            priority: self.priority,
+            priority_parts: self
+                .priority_parts
+                .into_iter()
+                .map(|PriorityPartRecord { name, points, text }| PriorityPart {
+                    name: name.into_owned(),
+                    points,
+                    text: text.into_owned(),
+                })
+                .collect(),
             score: Points(self.score_centipoints),
             band: word("band", &self.band)?,
             policy_version: self.policy_version.into_owned(),

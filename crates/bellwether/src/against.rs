@@ -194,15 +194,15 @@ fn replayed(
     Ok(Side { name, policy_version, model_version, raised, accounts, end, account_years })
 }
 
-/// One row per alert; its severity is that at the opening, or the one with which it became urgent.
+/// One row per alert, and per time that it came back; its severity is that at the opening, or the one with which it became urgent.
 fn raised(events: &[AlertEvent], from: Option<Millis>) -> Vec<Raised> {
-    let mut alerts: BTreeMap<&str, Raised> = BTreeMap::new();
+    let mut alerts: BTreeMap<(&str, u32), Raised> = BTreeMap::new();
     for event in events {
         let urgent_at = (event.severity >= Severity::High).then_some(event.at);
-        let known = alerts.entry(&event.alert_id).or_insert_with(|| Raised {
+        let known = alerts.entry((&event.alert_id, event.reopened)).or_insert_with(|| Raised {
             account: event.account_id.clone(),
             kind: event.kind.clone(),
-            at: event.opened_at,
+            at: if event.reopened == 0 { event.opened_at } else { event.at },
             severity: event.severity,
             urgent_at,
         });

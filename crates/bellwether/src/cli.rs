@@ -114,6 +114,11 @@ pub(crate) enum Command {
     Cohorts(CohortsArgs),
     /// Say what became of an account, or of one of its alerts
     Outcome(OutcomeArgs),
+    /// See alerts, take them on, quieten them, end them, and say whether they were right
+    Alerts {
+        #[command(subcommand)]
+        command: AlertsCommand,
+    },
     /// What became of alerts and accounts: were they right, did anyone act, did accounts stay
     Kpis {
         /// Base URL of a running server
@@ -458,7 +463,8 @@ pub(crate) struct OutcomeArgs {
     #[arg(value_name = "ACCOUNT")]
     pub(crate) account: String,
 
-    /// Of the account: churned, renewed, expanded, contracted or saved; of an alert: confirmed, false_positive or actioned
+    /// Of the account: churned, renewed, expanded, contracted or saved; of an alert: confirmed, false_positive or actioned (to acknowledge,
+    /// snooze or resolve one: see `alerts`)
     #[arg(value_name = "KIND")]
     pub(crate) kind: String,
 
@@ -472,6 +478,105 @@ pub(crate) struct OutcomeArgs {
     /// When it happened (default: now)
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<String>,
+
+    /// Who says so
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+
+    /// A remark for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+}
+
+/// `alerts`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertsCommand {
+    /// List the alerts of a running server, the most urgent first
+    Ls(AlertsLsArgs),
+    /// Show an alert: what speaks for it, and what happened to it (exit code 3: unknown)
+    Show {
+        /// The alert
+        #[arg(value_name = "ID")]
+        id: String,
+
+        /// Base URL of a running server
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8391")]
+        url: String,
+    },
+    /// Take an alert on: it is announced again only when its severity rises
+    Ack(AlertSaidArgs),
+    /// Quieten an alert until a time, or until its severity rises
+    Snooze {
+        #[command(flatten)]
+        said: AlertSaidArgs,
+
+        /// Until when
+        #[arg(
+            long,
+            value_name = "TIME",
+            required_unless_present = "days",
+            conflicts_with = "days"
+        )]
+        until: Option<String>,
+
+        /// For so many days
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=365))]
+        days: Option<u16>,
+    },
+    /// End an alert: it comes back only with evidence that began later
+    Resolve(AlertSaidArgs),
+    /// Say whether an alert was right, or that somebody acted on it
+    Label {
+        #[command(flatten)]
+        said: AlertSaidArgs,
+
+        /// confirmed, false_positive or actioned
+        #[arg(value_name = "LABEL")]
+        label: String,
+    },
+}
+
+/// `alerts ls`
+#[derive(Debug, Args)]
+pub(crate) struct AlertsLsArgs {
+    /// info, low, medium, high or critical
+    #[arg(long, value_name = "SEVERITY")]
+    pub(crate) severity: Option<String>,
+
+    /// Kind, e.g. churn_risk
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+
+    /// open, acknowledged, snoozed or resolved (default: all but resolved)
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<String>,
+
+    /// Of this account only
+    #[arg(long, value_name = "ID")]
+    pub(crate) account: Option<String>,
+
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub(crate) limit: u16,
+
+    /// Base URL of a running server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8391")]
+    pub(crate) url: String,
+}
+
+/// What somebody says of an alert.
+#[derive(Debug, Args)]
+pub(crate) struct AlertSaidArgs {
+    /// The alert
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    /// Its account; with --url the server knows it
+    #[arg(long, value_name = "ID")]
+    pub(crate) account: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) place: InputArgs,
 
     /// Who says so
     #[arg(long, value_name = "NAME")]

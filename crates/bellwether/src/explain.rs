@@ -127,7 +127,8 @@ fn from_server(url: &str, id: &AccountId, json: bool) -> Result<ExitCode> {
     print(&outputs, json)
 }
 
-fn percent_encode(text: &str) -> String {
+/// Text as a part of a URL.
+pub(crate) fn percent_encode(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
             char::from(byte).to_string()

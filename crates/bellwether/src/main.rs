@@ -1,6 +1,7 @@
 //! The `bellwether` command: configuration, wiring, printing. Decisions live in the crates below.
 
 mod against;
+mod alerts;
 mod app;
 mod calibrate;
 mod cli;
@@ -87,6 +88,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Cohorts(_)
         | Command::Learn { .. }
         | Command::Outcome(_)
+        | Command::Alerts { .. }
         | Command::Shadow { .. }
         | Command::Kpis { .. }
         | Command::Evaluate(_)
@@ -143,6 +145,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
             calibrate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
         Command::Outcome(args) => return outcome::run(args, &config, json),
+        Command::Alerts { command } => return alerts::run(command, &config, json),
         Command::Kpis { url } => return outcome::kpis(url, json),
         Command::Learn { command } => return learn::run(command, &config, json),
         Command::Shadow { command } => return shadow::run(command, &config, json),

@@ -358,7 +358,7 @@ impl Replay {
         for output in self.out.drain(..) {
             match &output {
                 Output::ScoreChanged(_) => self.summary.score_changes += 1,
-                Output::Alert(event) if event.transition == Transition::Opened => {
+                Output::Alert(event) if event.transition.begins() => {
                     *self.summary.alerts_opened.entry(event.severity.as_str()).or_default() += 1;
                 }
                 Output::Alert(_) | Output::Health(_) | Output::Shadow(_) | Output::Forgotten(_) => {
@@ -499,13 +499,14 @@ impl Writers {
         Ok(news || matches!(output, Output::ScoreChanged(_)))
     }
 
-    /// One row when an alert opens, and one when it becomes urgent: what would have been sent to a person.
+    /// One row when an alert opens or comes back, and one when it becomes urgent: what would have been sent to a person.
     fn is_news(&mut self, event: &AlertEvent) -> bool {
-        let rises = matches!(event.transition, Transition::Opened | Transition::Escalated);
+        let begins = event.transition.begins();
+        let rises = begins || event.transition == Transition::Escalated;
         if rises && event.severity >= Severity::High {
-            return self.urgent.insert(event.alert_id.clone());
+            return self.urgent.insert(event.alert_id.clone()) || begins;
         }
-        event.transition == Transition::Opened
+        begins
     }
 
     fn flush(&mut self) -> Result<()> {

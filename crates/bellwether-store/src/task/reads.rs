@@ -117,6 +117,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
             AccountRow::Standing => account.standing = rows::decode(row.name(), &value)?,
             AccountRow::Raised => account.raised = rows::decode(row.name(), &value)?,
+            AccountRow::Lives => account.lives = rows::decode(row.name(), &value)?,
             AccountRow::Shadow => account.shadow = Some(rows::decode(row.name(), &value)?),
             AccountRow::Own => account.own = Some(rows::decode(row.name(), &value)?),
             AccountRow::Watched(signal) => {

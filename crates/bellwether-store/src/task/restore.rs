@@ -216,6 +216,7 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
         | AccountRow::Own
         | AccountRow::Standing
         | AccountRow::Raised
+        | AccountRow::Lives
         | AccountRow::Shadow
         | AccountRow::Changes => body(row.name(), value).map(drop),
         AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) | AccountRow::Rolling => {

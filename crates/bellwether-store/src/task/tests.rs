@@ -10,6 +10,7 @@ use bellwether_core::forecast::{Forecast, Limits};
 use bellwether_core::history::{Activity, Older};
 use bellwether_core::id::EventId;
 use bellwether_core::intraday::Settings;
+use bellwether_core::life::{Life, Standing};
 use bellwether_core::output::Band;
 use bellwether_core::points::Points;
 use bellwether_core::promotion::Promotion;
@@ -170,6 +171,8 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
         account.changed.standing = true;
         account.raised = (0..number / 40).map(raised).collect();
         account.changed.raised = true;
+        account.lives = (0..number / 50).map(life).collect();
+        account.changed.lives = true;
     }
     if number.is_multiple_of(13) {
         account.shadow = (!number.is_multiple_of(26)).then(|| shadow(number));
@@ -209,6 +212,18 @@ fn raised(number: u8) -> Raised {
         acted_at: None,
         verdict: None,
         over: number.is_multiple_of(2),
+    }
+}
+
+fn life(number: u8) -> Life {
+    Life {
+        alert: format!("alert-{number}"),
+        kind: "churn_risk".to_owned(),
+        opened_at: Millis(i64::from(number)),
+        standing: Standing::Snoozed(Millis(i64::from(number) + 1)),
+        said: None,
+        came_back: Vec::new(),
+        reopened: number.into(),
     }
 }
 
@@ -673,7 +688,7 @@ fn a_restore_that_is_cut_short_goes_on() {
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut half = open(dir.path());
-    let cut = bench.log.state.len() * 2 / 3;
+    let cut = bench.log.state.len() * 5 / 6;
     for (next, (key, value)) in (1..).zip(bench.log.state.iter().take(cut)) {
         half.restore(Stream::State, next, key, value.as_deref()).expect("a good record");
     }

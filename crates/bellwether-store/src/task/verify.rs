@@ -10,6 +10,7 @@ use bellwether_core::feedback::Raised;
 use bellwether_core::forecast::Forecast;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
+use bellwether_core::life::Life;
 use bellwether_core::promotion::Promotion;
 use bellwether_core::rebaseline::Change;
 use bellwether_core::rolling::Rolling;
@@ -146,6 +147,9 @@ impl Store {
                 }
                 AccountRow::Raised => {
                     digest.row(&key, &rows::decode::<Vec<Raised>>(kind.name(), &value)?);
+                }
+                AccountRow::Lives => {
+                    digest.row(&key, &rows::decode::<Vec<Life>>(kind.name(), &value)?);
                 }
                 AccountRow::Shadow => {
                     digest.row(&key, &rows::decode::<Shadow>(kind.name(), &value)?);

@@ -3,11 +3,12 @@
 use bellwether_core::calendar::Span;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
-    AlertEvent, Band, Beside, Category, Contribution, Evidence, HealthRecord, Maturity, Movement,
-    Output, Rebaselined, Resolution, ScoreChanged, Scored, Severity, ShadowLine, ShadowScore,
-    SubScore, Transition,
+    AlertEvent, AlertState, Band, Beside, Category, Contribution, Evidence, Family, HealthRecord,
+    Maturity, Movement, Output, Rebaselined, Resolution, ScoreChanged, Scored, Severity,
+    ShadowLine, ShadowScore, SubScore, Transition,
 };
 use bellwether_core::points::Points;
+use bellwether_core::priority::PriorityPart;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::{Day, Millis};
 use bellwether_wire::dead_letter::DeadLetter;
@@ -145,10 +146,22 @@ fn outputs() -> Vec<Output> {
             severity: Severity::Critical,
             at: Millis(1_772_357_400_123),
             opened_at: Millis(1_772_000_000_000),
+            state: AlertState::Resolved,
+            until: full.then_some(Millis(1_772_400_000_000)),
+            reopened: u32::from(full),
+            by: some("kim"),
+            note: some("called them"),
             resolution: full.then_some(Resolution::Rebaselined),
             title: "churn risk".to_owned(),
             evidence: if full { vec![evidence(None), evidence(Some(1.0))] } else { Vec::new() },
             groups: vec!["activity".to_owned()],
+            family: full.then_some(Family::Decline),
+            priority: 62,
+            priority_parts: vec![PriorityPart {
+                name: "severity".to_owned(),
+                points: 62,
+                text: "severity high".to_owned(),
+            }],
             score: Points(0),
             band: Band::AtRisk,
             policy_version: "p1".to_owned(),
