@@ -21,18 +21,24 @@
 //!   acknowledged alert stays so.
 //! - **woken** at the first event or judgement of the account after its snooze at which evidence supports it; without any it stays quiet.
 //! - **resolved** (`recovered`, `rebaselined`) once nothing supported it for `resolve_quiet_days` day closes, and later where it is
-//!   flapping, that is came back `flap_reopens` times in `flap_days`: then after `flap_quiet_days`. What opens an alert must be rarer than
+//!   flapping, that is came back `flap_reopens` times in `flap_days`, re-opened or as a new alert: then after `flap_quiet_days`. What opens an alert must be rarer than
 //!   what supports it (hysteresis). Also because a corroborated alert took it over, the outcome arrived, the account is dormant or
 //!   forgotten, or it had no event for `expire_days`.
 //! - **reopened**, and not a new alert, within the refractory period by news. To a corroborated alert that is evidence which began after
-//!   the resolution (or in the quiet days before it, unless a person resolved it) and would be enough by itself; to a single signal's one
-//!   that began after it and makes the alert more severe than it ever was. After the refractory period, and where the account's story
-//!   ended with the alert, the next one is new.
+//!   the resolution (or in the quiet days before it, unless the alert was settled) and would be enough by itself; to a single signal's one
+//!   that began after it and makes the alert more severe than it ever was; to a plain condition that it was not met since. After the
+//!   refractory period, and where the account's story ended with the alert, the next one is new.
+//! - **settled** is what ended though its evidence may go on: resolved by a person, or expired. For as long as that is remembered
+//!   (`flap_days`, at least the refractory period) it takes what began later to open an alert of the kind; what a settled corroborated alert
+//!   rested on opens none of its signals' either.
 //!
 //! A corroborated alert is supported while as many independent groups as it needs are in support; one signal does not keep it.
 //! While the account's cohort deviates as a whole ([`crate::fleet`]), new alerts are held back, but for those that are rare even then.
+//! Signals without weight are watched for themselves: they make alerts of their own kind, and confirm no others.
 //! Alerts that rest on plain conditions ([`crate::condition`]) go through the same machine; their condition is what supports them.
 //! Corroborated evidence is one `churn_risk` alert, which takes over the single-signal alerts of its signals.
+
+mod record;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,11 +50,12 @@ use crate::life::{self, Standing};
 use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
 use crate::policy::{Compiled, Signal};
 use crate::policy_check::{CORROBORATED_KIND, SPIKE_KIND};
-use crate::priority;
 use crate::publish::content_id;
-use crate::score::band;
 use crate::stats::rarer;
 use crate::time::{DAY_MS, Millis};
+
+use record::{described, evidence_of, title};
+pub(crate) use record::{standing, strongest_first};
 
 /// An alert that is open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,7 +106,9 @@ pub(crate) fn review(
         .collect();
     let before = out.len();
     let mut desk = Desk { account, policy, model_version, at, restraint, out };
-    let mut assessment = desk.assess(evidence.iter());
+    let witnesses: Vec<Evidence> =
+        evidence.iter().filter(|item| policy.corroborates(&item.signal)).cloned().collect();
+    let mut assessment = desk.assess(witnesses.iter());
     let alarm = found.and_then(|found| found.alarm.as_ref());
     let rise = found.and_then(|found| found.rise.as_ref());
     assessment.supported |= found.is_some_and(|found| found.supported);
@@ -107,13 +116,13 @@ pub(crate) fn review(
         desk.raise(SPIKE_KIND, rise.severity, &rise.evidence, &heard(rise));
     }
     match alarm {
-        Some(alarm) if !desk.corroborated_rests(alarm, &evidence) => {
+        Some(alarm) if !desk.corroborated_rests(alarm, &witnesses) => {
             let mut agreed = heard(alarm);
             agreed.supported = true;
-            desk.raise(CORROBORATED_KIND, alarm.severity, &evidence, &agreed);
-            desk.fold(&evidence);
+            desk.raise(CORROBORATED_KIND, alarm.severity, &witnesses, &agreed);
+            desk.fold(&witnesses);
         }
-        Some(_) | None => desk.singles(&evidence, &assessment),
+        Some(_) | None => desk.singles(&evidence, &witnesses, &assessment),
     }
     desk.support(&evidence, assessment.supported, rise.is_some(), found.is_some());
     desk.out.len() > before
@@ -138,16 +147,20 @@ pub(crate) fn review_conditions(
     account: &mut Account,
     policy: &Compiled,
     model_version: &str,
-    at: Millis,
+    (at, restraint): (Millis, Restraint),
     out: &mut Vec<Output>,
 ) {
-    let restraint = Restraint::default();
     let mut desk = Desk { account, policy, model_version, at, restraint, out };
+    // A corroborated alert stays the one place for what goes wrong, and whoever resolved it knows.
+    let is_said =
+        desk.open(CORROBORATED_KIND).is_some() || desk.resting_since(CORROBORATED_KIND).is_some();
     for condition in &policy.conditions {
         let met = condition::met(desk.account, policy, condition);
-        // A corroborated alert stays the one place for what goes wrong.
-        let is_said = condition.risk && desk.open(CORROBORATED_KIND).is_some();
-        let may_open = !is_said || desk.open(&condition.kind).is_some();
+        if met.is_none() && desk.open(&condition.kind).is_none() {
+            life::passed(desk.account, &condition.kind);
+        }
+        let waits = condition.risk && (is_said || desk.restraint.held);
+        let may_open = !waits || desk.open(&condition.kind).is_some();
         if let Some(evidence) = met.as_ref().filter(|_| may_open) {
             let evidence = std::slice::from_ref(evidence);
             desk.raise(&condition.kind, condition.severity, evidence, &Assessment::default());
@@ -251,11 +264,13 @@ impl Desk<'_> {
         if self.open(CORROBORATED_KIND).is_some() {
             return false;
         }
-        let Some(resolved_at) = self.resting_since(CORROBORATED_KIND) else { return false };
-        // Nothing supported it in the days before, so what began in them is news, too; a person knew of it.
-        let last = life::last_of(self.account, CORROBORATED_KIND);
-        let by_person = last.is_some_and(|(_, ended)| ended.resolution == Resolution::Manual);
-        let quiet = if by_person { 0 } else { i32::from(self.policy.alerts.resolve_quiet_days) };
+        let settled = life::settled(self.account, CORROBORATED_KIND);
+        let Some(resolved_at) = settled.or_else(|| self.resting_since(CORROBORATED_KIND)) else {
+            return false;
+        };
+        // Nothing supported it in the days before, so what began in them is news, too; where it is settled that is known.
+        let quiet =
+            if settled.is_some() { 0 } else { i32::from(self.policy.alerts.resolve_quiet_days) };
         let resolved_on = self.account.zone().day(resolved_at).plus(-quiet);
         let fresh = self.assess(evidence.iter().filter(|item| item.onset > resolved_on));
         let enough = usize::from(self.policy.corroboration.groups_high);
@@ -267,17 +282,21 @@ impl Desk<'_> {
     }
 
     /// Alerts of signals that no other group confirms, at low or medium severity.
-    fn singles(&mut self, evidence: &[Evidence], assessment: &Assessment) {
+    fn singles(&mut self, evidence: &[Evidence], witnesses: &[Evidence], assessment: &Assessment) {
         let rules = &self.policy.deviation;
         if self.open(CORROBORATED_KIND).is_some() {
             // The corroborated alert stays the one place for this account; while it holds, new signals are added to it.
             if assessment.supported {
-                self.raise(CORROBORATED_KIND, Severity::Info, evidence, assessment);
+                self.raise(CORROBORATED_KIND, Severity::Info, witnesses, assessment);
             }
             return;
         }
+        // What a corroborated alert rested on when it was settled is settled as well.
+        let settled = life::settled(self.account, CORROBORATED_KIND);
+        let settled_on = settled.map(|at| self.account.zone().day(at));
+        let is_new = |item: &&Evidence| settled_on.is_none_or(|day| item.onset > day);
         let mut kinds: Vec<(String, f64, Vec<Evidence>)> = Vec::new();
-        for item in evidence {
+        for item in evidence.iter().filter(is_new) {
             let Some(kind) = self.kind_of(&item.signal) else { continue };
             match kinds.iter_mut().find(|(known, ..)| *known == kind) {
                 Some((_, strongest, items)) => {
@@ -348,10 +367,18 @@ impl Desk<'_> {
         assessment: &Assessment,
     ) {
         let rests = self.resting_since(kind).is_some();
-        // What is news to a corroborated alert was asked before.
-        let is_news = kind == CORROBORATED_KIND
-            || rests && life::is_news(self.account, kind, severity, evidence);
-        if rests && !is_news {
+        let is_news = if kind == CORROBORATED_KIND {
+            // That was asked before.
+            true
+        } else if self.policy.is_condition(kind) {
+            let own = !rests || life::last_of(self.account, kind).is_some();
+            own && life::settled(self.account, kind).is_none()
+        } else if rests {
+            life::is_news(self.account, kind, severity, evidence)
+        } else {
+            life::began_since(self.account, kind, evidence)
+        };
+        if !is_news {
             return;
         }
         let id = content_id(&[self.account.id.as_str(), kind, &self.at.0.to_string()]);
@@ -378,9 +405,12 @@ impl Desk<'_> {
                 (alert, Transition::Opened)
             }
         };
+        if transition == Transition::Opened {
+            life::opened(self.account, &alert, rules);
+        }
         self.account.hot.alerts.push(alert.clone());
         let index = self.account.hot.alerts.len() - 1;
-        feedback::opened(self.account, &alert, &self.policy.feedback);
+        feedback::opened(self.account, &alert, self.at, &self.policy.feedback);
         self.announce(index, transition, evidence, assessment);
     }
 
@@ -392,13 +422,15 @@ impl Desk<'_> {
         last.map(|(_, when)| *when).filter(|when| self.at.0 - when.0 < rest_ms)
     }
 
-    /// Ends the single-signal alerts that the corroborated one covers now.
+    /// Ends the alerts that the corroborated one covers now: those of its signals, and of the band that they took the score to.
     fn fold(&mut self, evidence: &[Evidence]) {
         if self.open(CORROBORATED_KIND).is_none() {
             return;
         }
-        let covered: Vec<String> =
+        let mut covered: Vec<String> =
             evidence.iter().filter_map(|item| self.kind_of(&item.signal)).collect();
+        let bands = self.policy.conditions.iter().filter(|condition| condition.is_low_band());
+        covered.extend(bands.map(|condition| condition.kind.clone()));
         let open: Vec<String> =
             self.account.hot.alerts.iter().map(|alert| alert.kind.clone()).collect();
         for kind in open.iter().filter(|kind| covered.contains(kind)) {
@@ -483,23 +515,8 @@ impl Desk<'_> {
         }
         self.say(kind, Transition::Resolved, remark);
         let alert = self.account.hot.alerts.remove(index);
-        self.rest_kind(&alert.kind);
-    }
-
-    /// Lets the kinds of an alert's signals rest, too: whoever resolves it has seen them all.
-    pub(crate) fn rest(&mut self, alert: &OpenAlert) {
-        let kinds: Vec<String> =
-            alert.signals.iter().filter_map(|(name, _)| self.kind_of(name)).collect();
-        for kind in kinds.iter().filter(|kind| **kind != alert.kind) {
-            if self.open(kind).is_none() {
-                self.rest_kind(kind);
-            }
-        }
-    }
-
-    fn rest_kind(&mut self, kind: &str) {
-        self.account.hot.resolved.retain(|(resolved, _)| *resolved != kind);
-        self.account.hot.resolved.push((kind.to_owned(), self.at));
+        self.account.hot.resolved.retain(|(resolved, _)| *resolved != alert.kind);
+        self.account.hot.resolved.push((alert.kind, self.at));
         self.account.changed.hot = true;
     }
 
@@ -566,127 +583,5 @@ impl Desk<'_> {
         if !feedback::is_withheld(self.account, &event.alert_id) {
             self.out.push(Output::Alert(Box::new(event)));
         }
-    }
-}
-
-/// The open alerts of an account as events, with the evidence as it stands now: for a read model that starts afresh. Ids
-/// are those of the last published events.
-pub(crate) fn standing(
-    account: &Account,
-    policy: &Compiled,
-    model_version: &str,
-) -> Vec<AlertEvent> {
-    let shown =
-        account.hot.alerts.iter().filter(|alert| !feedback::is_withheld(account, &alert.id));
-    shown.map(|alert| stand(account, alert, policy, model_version)).collect()
-}
-
-fn stand(
-    account: &Account,
-    alert: &OpenAlert,
-    policy: &Compiled,
-    model_version: &str,
-) -> AlertEvent {
-    let evidence = evidence_of(account, &alert.kind, policy);
-    let said = life::of(account, &alert.id).and_then(|life| life.said.as_ref());
-    let is_said = matches!(alert.last.0, Transition::Acknowledged | Transition::Snoozed);
-    let by = said.filter(|_| is_said).and_then(|(_, _, by)| by.clone());
-    AlertEvent { by, ..described(account, alert, evidence, policy, model_version) }
-}
-
-/// The evidence of an alert of a kind as it stands, strongest first.
-fn evidence_of(account: &Account, kind: &str, policy: &Compiled) -> Vec<Evidence> {
-    if let Some(condition) = policy.conditions.iter().find(|condition| condition.kind == kind) {
-        return condition::met(account, policy, condition).into_iter().collect();
-    }
-    let kind_of = |name: &str| {
-        policy.signals.iter().find(|signal| signal.name == name).map(|signal| &signal.kind)
-    };
-    let standing = account.hot.signals.iter().filter_map(|state| state.evidence.clone());
-    let mut evidence: Vec<Evidence> = standing
-        .filter(|item| match kind {
-            SPIKE_KIND => !item.risk,
-            CORROBORATED_KIND => item.risk,
-            kind => item.risk && kind_of(&item.signal).is_some_and(|known| known == kind),
-        })
-        .collect();
-    strongest_first(&mut evidence);
-    evidence
-}
-
-/// The last event of an alert, but for what only that moment knew.
-fn described(
-    account: &Account,
-    alert: &OpenAlert,
-    evidence: Vec<Evidence>,
-    policy: &Compiled,
-    model_version: &str,
-) -> AlertEvent {
-    let (transition, at) = alert.last;
-    let life = life::of(account, &alert.id);
-    let standing = life.map_or(Standing::Open, |life| life.standing);
-    let priority_parts = priority::parts(account, alert.severity, at, &policy.priority);
-    AlertEvent {
-        id: content_id(&[&alert.id, &alert.sequence.to_string(), transition.as_str()]),
-        alert_id: alert.id.clone(),
-        account_id: account.id.clone(),
-        account_name: account.name().map(str::to_owned),
-        kind: alert.kind.clone(),
-        transition,
-        severity: alert.severity,
-        at,
-        opened_at: alert.opened_at,
-        state: standing.state(),
-        until: standing.until(),
-        reopened: life.map_or(0, |life| life.reopened),
-        by: None,
-        note: None,
-        resolution: None,
-        title: title(alert, transition, &evidence, None),
-        evidence,
-        groups: Vec::new(),
-        family: None,
-        priority: priority::sum(&priority_parts),
-        priority_parts,
-        score: account.hot.score,
-        band: band(account.hot.score, policy),
-        policy_version: policy.version().to_owned(),
-        model_version: model_version.to_owned(),
-    }
-}
-
-/// Orders evidence for people: the strongest first, ties by name.
-pub(crate) fn strongest_first(evidence: &mut [Evidence]) {
-    evidence.sort_by(|left, right| {
-        right.z.abs().total_cmp(&left.z.abs()).then_with(|| left.signal.cmp(&right.signal))
-    });
-}
-
-fn title(
-    alert: &OpenAlert,
-    transition: Transition,
-    evidence: &[Evidence],
-    resolution: Option<Resolution>,
-) -> String {
-    let kind = alert.kind.replace('_', " ");
-    if let (Transition::Resolved, Some(resolution)) = (transition, resolution) {
-        let said = if resolution == Resolution::Rebaselined {
-            "rebaselined, what was found is what is normal now"
-        } else {
-            resolution.as_str()
-        };
-        return format!("{kind}: {said}");
-    }
-    let summary: Vec<String> = evidence.iter().take(5).map(short).collect();
-    format!("{kind}: {}", summary.join(", "))
-}
-
-/// A signal and its change, e.g. `logins -38 %`.
-fn short(item: &Evidence) -> String {
-    match item.change_pct {
-        // Measured against a limit, and not against what is normal.
-        None if item.z.abs() < f64::EPSILON => item.text.clone(),
-        Some(change) => format!("{} {change:+.0} %", item.signal.replace('_', " ")),
-        None => format!("{} {:+.1} sigma", item.signal.replace('_', " "), item.z),
     }
 }

@@ -14,6 +14,7 @@ use crate::cohort::Cohorts;
 use crate::corroborate::{self, Alarm, Corroborated};
 use crate::detect::{Deviation, Series};
 use crate::expect::{self, Normal};
+use crate::feedback::Sensitivity;
 use crate::history::{Activity, DayTotals, MICROS, Older, RING_DAYS, Ring, mask};
 use crate::intraday::Verdict;
 use crate::output::{Evidence, Judged, Maturity, Output, Resolution};
@@ -181,7 +182,10 @@ fn finish(
         Maturity::Learning | Maturity::Onboarding => {}
     }
     if account.hot.scheduled {
-        alert::review_conditions(account, &core.policy, model, at, &mut alerts);
+        let restraint =
+            Restraint { held: found.held.is_some(), sensitivity: Sensitivity::default() };
+        let when = (at, restraint);
+        alert::review_conditions(account, &core.policy, model, when, &mut alerts);
     }
     let changed = !alerts.is_empty() || !account.hot.scheduled;
     publish::publish(account, &core.policy, model, at, changed, out);

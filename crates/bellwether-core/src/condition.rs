@@ -8,8 +8,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
+use crate::calendar::without;
 use crate::close::{maturity, rows, tenure_days};
 use crate::history::mask;
+use crate::life;
 use crate::output::{Band, Category, Evidence, Maturity, Severity};
 use crate::policy::{Aggregate, Compiled, Signal};
 use crate::policy_check::CONDITION_DAYS_MAX;
@@ -103,6 +105,25 @@ impl When {
             When::Band(_) | When::SlowStart { .. } => None,
         }
     }
+}
+
+impl Condition {
+    /// Whether it says that the score is in a band, and that that is bad news.
+    pub(crate) fn is_low_band(&self) -> bool {
+        self.risk && matches!(self.when, When::Band(_))
+    }
+}
+
+/// What speaks for a condition, dated by when its alert opened or came back.
+pub(crate) fn since(account: &Account, kind: &str, met: Evidence) -> Evidence {
+    let Some(alert) = account.hot.alerts.iter().find(|alert| alert.kind == kind) else {
+        return met;
+    };
+    let came_back = life::of(account, &alert.id).and_then(|life| life.came_back.last().copied());
+    let opened = came_back.unwrap_or(alert.opened_at);
+    // It was the newest closed day then.
+    let onset = account.zone().day(opened).plus(-1).min(met.onset);
+    Evidence { onset, ..met }
 }
 
 /// What speaks for a condition in an account as its closed days stand; none where it is not met.
@@ -264,6 +285,8 @@ impl<'a> Looked<'a> {
         let seen = self.account.hot.activity.seen_from(self.day);
         // Where nothing was ever seen, nothing is known of its activity.
         let starts = starts && seen != 0;
+        let (seen, masked) = without(seen, self.account.masked_days(self.day));
+        let starts = starts && age - f64::from(masked.count_ones()) >= f64::from(days);
         let active = (seen & mask(u32::from(days))).count_ones();
         (starts && active <= u32::from(active_days_max)).then(|| Evidence {
             signal: "activity".to_owned(),

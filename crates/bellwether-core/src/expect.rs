@@ -319,6 +319,9 @@ pub fn expect(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: 
         if signal.aggregate == Aggregate::Presence && state.evidence.is_none() {
             continue;
         }
+        if !signal.is_evidence() {
+            continue;
+        }
         let mut history = normal_days(account, (*key, state), day, ring);
         let (mut held, over) = account.days_left_out(*key, day);
         if is_shared(signal) {

@@ -410,9 +410,10 @@ pub(crate) fn is_withheld(account: &Account, alert: &str) -> bool {
 }
 
 /// Follows an alert that just opened, or came back: once it is known what became of the account, what comes is another chapter.
-pub(crate) fn opened(account: &mut Account, alert: &OpenAlert, rules: &FeedbackPolicy) {
+pub(crate) fn opened(account: &mut Account, alert: &OpenAlert, at: Millis, rules: &FeedbackPolicy) {
     if let Some(raised) = account.raised.iter_mut().find(|raised| raised.alert == alert.id) {
         if std::mem::take(&mut raised.over) {
+            (raised.opened_at, raised.verdict) = (at, None);
             (raised.urgent_at, raised.acted_at) = (None, None);
             account.changed.raised = true;
         }

@@ -14,6 +14,7 @@ use crate::event::{Outcome, OutcomeKind};
 use crate::feedback;
 use crate::output::{AlertState, Evidence, Output, Resolution, Severity, Transition};
 use crate::policy::{AlertPolicy, Compiled};
+use crate::policy_check::SPIKE_KIND;
 use crate::reject::{Reason, Reject};
 use crate::time::{DAY_MS, Millis};
 
@@ -110,10 +111,10 @@ impl Life {
         said.is_some_and(|(kind, at, _)| (*kind, *at) == (outcome.kind, outcome.occurred_at))
     }
 
-    /// Commands from before this are overtaken.
-    fn said_since(&self) -> Option<Millis> {
+    /// Commands from before this are overtaken. Events may be ahead by so many milliseconds.
+    fn said_since(&self, ahead: i64) -> Option<Millis> {
         let said = self.said.as_ref().map(|(_, at, _)| *at);
-        said.max(self.came_back.last().copied())
+        said.max(self.came_back.last().map(|at| at.plus(-ahead)))
     }
 }
 
@@ -146,9 +147,11 @@ pub(crate) fn set(account: &mut Account, alert: &OpenAlert, to: Standing) {
     }
 }
 
-/// Whether the quiet time of one of an account's alerts is over.
-pub(crate) fn is_due(account: &Account, at: Millis) -> bool {
-    account.lives.iter().any(|life| life.standing.until().is_some_and(|until| until <= at))
+/// Whether the quiet time of one of an account's alerts is over that may wake within a day.
+pub(crate) fn is_due(account: &Account, policy: &Compiled, at: Millis) -> bool {
+    let due = |life: &&Life| life.standing.until().is_some_and(|until| until <= at);
+    let within_a_day = |life: &Life| life.kind != SPIKE_KIND && !policy.is_condition(&life.kind);
+    account.lives.iter().filter(due).any(within_a_day)
 }
 
 /// Days without support after which an alert ends: more where it is flapping.
@@ -164,8 +167,21 @@ pub(crate) fn is_stale(
     at: Millis,
     rules: &AlertPolicy,
 ) -> bool {
-    let waits = standing(account, &alert.id).until().is_some_and(|until| until > at);
-    !waits && at.0 - alert.last.1.0 >= i64::from(rules.expire_days) * DAY_MS
+    let last = standing(account, &alert.id).until().max(Some(alert.last.1));
+    last.is_none_or(|last| at.0 - last.0 >= i64::from(rules.expire_days) * DAY_MS)
+}
+
+/// Remembers that a new alert is the return of one that ended lately.
+pub(crate) fn opened(account: &mut Account, alert: &OpenAlert, rules: &AlertPolicy) {
+    let since = alert.opened_at.plus(-i64::from(rules.flap_days) * DAY_MS);
+    let Some((last, ended)) = last_of(account, &alert.kind) else { return };
+    if ended.at <= since {
+        return;
+    }
+    let mut came_back = last.came_back.clone();
+    came_back.retain(|when| *when > since);
+    came_back.push(alert.opened_at);
+    change(account, alert).came_back = came_back;
 }
 
 /// Remembers how an alert ended; forgets those that can no longer come back.
@@ -201,6 +217,24 @@ pub(crate) fn last_of<'a>(account: &'a Account, kind: &str) -> Option<(&'a Life,
     for_its_own_sake.then_some((life, ended))
 }
 
+/// When the last alert of a kind was settled: it ended though what it rested on may go on.
+pub(crate) fn settled(account: &Account, kind: &str) -> Option<Millis> {
+    let (_, ended) = last_of(account, kind)?;
+    matches!(ended.resolution, Resolution::Manual | Resolution::Expired).then_some(ended.at)
+}
+
+/// Notes that what a condition's alert rested on when it was settled is over, so that it is news when it comes again.
+pub(crate) fn passed(account: &mut Account, kind: &str) {
+    if settled(account, kind).is_none() {
+        return;
+    }
+    let life = account.lives.iter_mut().find(|life| life.kind == kind);
+    if let Some(Standing::Ended(ended)) = life.map(|life| &mut life.standing) {
+        ended.resolution = Resolution::Recovered;
+        account.changed.lives = true;
+    }
+}
+
 /// Whether evidence is news to a single signal's alert that rests: it began after the alert ended, and it is more severe than that
 /// ever was.
 pub(crate) fn is_news(
@@ -212,6 +246,12 @@ pub(crate) fn is_news(
     let Some((_, ended)) = last_of(account, kind) else { return false };
     let ended_on = account.zone().day(ended.at);
     severity > ended.severity && evidence.iter().any(|item| item.onset > ended_on)
+}
+
+/// Whether evidence began after the last alert of the kind was settled, if it was.
+pub(crate) fn began_since(account: &Account, kind: &str, evidence: &[Evidence]) -> bool {
+    let settled_on = settled(account, kind).map(|at| account.zone().day(at));
+    settled_on.is_none_or(|day| evidence.iter().any(|item| item.onset > day))
 }
 
 /// The alert that ended, open again.
@@ -249,8 +289,8 @@ pub(crate) fn command(
     outcome: &Outcome,
     out: &mut Vec<Output>,
 ) -> Result<(), Reject> {
-    let alert = addressed(account, outcome)?;
-    let to = wanted(account, &alert, outcome, &policy.alerts)?;
+    let alert = addressed(account, outcome, policy)?;
+    let to = wanted(account, &alert, outcome, policy)?;
     let (said_at, by) = (outcome.occurred_at, outcome.by.clone());
     change(account, &alert).said = Some((outcome.kind, said_at, by));
     // Records of an alert carry rising times, whenever people's words arrive.
@@ -264,7 +304,6 @@ pub(crate) fn command(
             desk.say(&alert.kind, transition, remark);
         }
         None => {
-            desk.rest(&alert);
             let resolution = Some(Resolution::Manual);
             desk.end(&alert.kind, Remark { resolution, ..remark });
         }
@@ -273,8 +312,10 @@ pub(crate) fn command(
 }
 
 /// The open alert that a command is to.
-fn addressed(account: &Account, outcome: &Outcome) -> Result<OpenAlert, Reject> {
+fn addressed(account: &Account, outcome: &Outcome, policy: &Compiled) -> Result<OpenAlert, Reject> {
     let (of, at) = (&outcome.account, outcome.occurred_at);
+    // The event that opened it may have come from a clock that is ahead.
+    let ahead = policy.future_ms();
     let Some(id) = &outcome.alert_id else {
         let detail = "alert_id is missing: a command says which alert it is to";
         return Err(Reject::new(Reason::InvalidField, detail));
@@ -283,7 +324,7 @@ fn addressed(account: &Account, outcome: &Outcome) -> Result<OpenAlert, Reject> 
     let withheld = feedback::is_withheld(account, id);
     let open = account.hot.alerts.iter().find(|alert| alert.id == *id);
     if let Some(alert) = open.filter(|_| !withheld) {
-        if at < alert.opened_at {
+        if at < alert.opened_at.plus(-ahead) {
             let opened = alert.opened_at;
             let detail = format!("occurred_at is {at}, before alert {id} opened, at {opened}");
             return Err(Reject::new(Reason::OutOfRange, detail));
@@ -307,7 +348,7 @@ fn wanted(
     account: &Account,
     alert: &OpenAlert,
     outcome: &Outcome,
-    rules: &AlertPolicy,
+    policy: &Compiled,
 ) -> Result<Option<(Standing, Transition)>, Reject> {
     let (id, at) = (&alert.id, outcome.occurred_at);
     let life = of(account, id);
@@ -315,7 +356,7 @@ fn wanted(
     if life.is_some_and(|life| life.has_heard(outcome)) {
         return Err(Reject::new(Reason::Duplicate, format!("this command to alert {id} is known")));
     }
-    let since = life.and_then(Life::said_since);
+    let since = life.and_then(|life| life.said_since(policy.future_ms()));
     if let Some(since) = since.filter(|since| at < *since) {
         let detail = format!("occurred_at is {at}, but alert {id} has moved on since, at {since}");
         return Err(Reject::new(Reason::TooLate, detail));
@@ -323,7 +364,7 @@ fn wanted(
     let to = if outcome.kind == OutcomeKind::Acknowledged {
         (Standing::Acknowledged, Transition::Acknowledged)
     } else if outcome.kind == OutcomeKind::Snoozed {
-        (Standing::Snoozed(until(outcome, rules)?), Transition::Snoozed)
+        (Standing::Snoozed(until(outcome, &policy.alerts)?), Transition::Snoozed)
     } else {
         return Ok(None);
     };

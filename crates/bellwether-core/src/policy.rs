@@ -567,6 +567,12 @@ fn effect_full_pct() -> f64 {
 }
 
 impl Signal {
+    /// Whether the signal is evidence: it moves the score, and may confirm others. One without weight is watched for itself.
+    #[must_use]
+    pub fn is_evidence(&self) -> bool {
+        self.weight > 0.0
+    }
+
     /// Whether an event feeds this signal.
     #[must_use]
     pub fn takes(&self, event: &Event) -> bool {
@@ -744,6 +750,12 @@ impl Compiled {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Whether a signal may confirm others ([`Signal::is_evidence`]); unknown ones may not.
+    #[must_use]
+    pub fn corroborates(&self, signal: &str) -> bool {
+        self.policy.signals.iter().any(|of| of.name == signal && of.is_evidence())
     }
 
     /// Whether alerts of a kind rest on a plain condition.

@@ -261,6 +261,9 @@ fn check_conditions(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyErro
                 format!("is {}, allowed are info, low, medium", condition.severity.as_str());
             return check.fail(format!("{at}.severity"), message);
         }
+        if condition.plans.iter().any(|plan| plan.trim().is_empty()) {
+            return check.fail(format!("{at}.plans"), "names a plan without a name".to_owned());
+        }
         check_when(check, &format!("{at}.when"), &condition.when, policy)?;
     }
     Ok(())
@@ -273,6 +276,7 @@ fn check_when(
     policy: &Policy,
 ) -> Result<(), PolicyError> {
     let days_max = f64::from(CONDITION_DAYS_MAX);
+    let mut gauge = false;
     if let Some((name, days)) = when.reads() {
         check.within(&format!("{at}.days"), days, 1.0, days_max)?;
         let key = format!("{at}.signal");
@@ -283,24 +287,39 @@ fn check_when(
         if signal.aggregate == Aggregate::Presence {
             return check.fail(key, format!("`{name}` has no level: its aggregate is presence"));
         }
+        gauge = matches!(signal.aggregate, Aggregate::Mean | Aggregate::Last);
     }
     match when {
+        When::Limit { days, .. } if gauge && *days > 1 => {
+            let message = format!("is {days}, but of a gauge the last value counts: leave it out");
+            check.fail(format!("{at}.days"), message)
+        }
+        When::Limit { entitlement, .. } if entitlement.trim().is_empty() => {
+            check.fail(format!("{at}.entitlement"), "is empty".to_owned())
+        }
         When::Limit { percent, forecast_days, .. } => {
             check.within(&format!("{at}.percent"), *percent, 1.0, 1000.0)?;
             check.within(&format!("{at}.forecast_days"), *forecast_days, 0.0, 365.0)
         }
+        // What is counted is at least zero on every day.
+        When::AtLeast { amount, .. } if !gauge && *amount <= 0.0 => {
+            let message = format!("is {amount}, which is always reached: it must be above 0");
+            check.fail(format!("{at}.amount"), message)
+        }
         When::AtLeast { amount, .. } => check.within(&format!("{at}.amount"), *amount, -1e12, 1e12),
         When::SlowStart { from_day, days, active_days_max } => {
-            check.within(&format!("{at}.from_day"), *from_day, 1.0, 365.0)?;
-            check.within(&format!("{at}.days"), *days, 1.0, days_max)?;
-            check.within(&format!("{at}.active_days_max"), *active_days_max, 0.0, days_max)
+            let last = f64::from(policy.maturity.onboarding_days) - 1.0;
+            check.within(&format!("{at}.from_day"), *from_day, 1.0, last)?;
+            check.within(&format!("{at}.days"), *days, 1.0, days_max.min(last))?;
+            let below = f64::from(*days) - 1.0;
+            check.within(&format!("{at}.active_days_max"), *active_days_max, 0.0, below)
         }
         When::Rises { .. } | When::Band(_) => Ok(()),
     }
 }
 
 fn check_priority(check: &Check<'_>, rules: &PriorityPolicy) -> Result<(), PolicyError> {
-    let rising = rules.severity.windows(2).all(|pair| pair[0] <= pair[1]);
+    let rising = rules.severity.windows(2).all(|pair| pair[0] < pair[1]);
     if !rising || rules.severity[4] > 100 {
         let message = format!("is {:?}, allowed are rising points up to 100", rules.severity);
         return check.fail("priority.severity", message);

@@ -865,7 +865,7 @@ impl Core {
         context(self, account, today);
         publish::rescore(account, &self.policy);
         let mut alerts = Vec::new();
-        let is_news = evidence_changed || life::is_due(account, now);
+        let is_news = evidence_changed || life::is_due(account, &self.policy, now);
         if is_news && crate::close::maturity(account) == Maturity::Established {
             let model = self.scorer.version();
             alert::review(account, &self.policy, model, (now, restraint), None, &mut alerts);

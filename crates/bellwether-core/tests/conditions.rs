@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bellwether_core::calendar::{Entry, Scope, Span};
 use bellwether_core::event::{Event, Input, Profile};
 use bellwether_core::id::{AccountId, EventId, MemberId};
 use bellwether_core::output::{AlertEvent, Output, Resolution, Severity, Transition};
@@ -82,6 +83,14 @@ impl Story {
             segment: None,
         };
         self.tell(Input::Event(event), at);
+    }
+
+    fn holidays(&mut self, from: Day, to: Day) {
+        let span = Span { from, to, kind: "holiday".to_owned(), note: None };
+        let id = EventId::new("holidays").expect("an identifier");
+        let entry = Some(Entry { scope: Scope::All, span });
+        let at = self.at(12);
+        self.tell(Input::Calendar { id, entry }, at);
     }
 
     /// Days on each of which this happens, to the judgement of the last one.
@@ -231,6 +240,44 @@ fn a_start_that_stalls_is_told_and_one_that_goes_well_is_not() {
 }
 
 #[test]
+fn metering_is_no_activity_and_moves_no_score() {
+    let tell = |metered: bool| {
+        let mut story = Story::new(Compiled::default_policy());
+        story.days(90, |story, day| {
+            if day < 60 {
+                story.event("login", None, None);
+            }
+            if metered {
+                story.event("storage.used", None, Some(100.0));
+                story.event("escalations.open", None, Some(0.0));
+            }
+        });
+        story
+    };
+    let (metered, plain) = (tell(true), tell(false));
+    // An account of which events arrive is judged more often: only where that leads is the same.
+    let (metered, plain) = (metered.scores(), plain.scores());
+    assert!(plain.last() < plain.iter().max(), "silence moves it: {plain:?}");
+    assert_eq!(metered.last(), plain.last());
+}
+
+#[test]
+fn a_start_over_the_holidays_does_not_stall() {
+    for (masked, expected) in [(false, 1), (true, 0)] {
+        let mut story = Story::new(Compiled::default_policy());
+        story.days(24, |story, day| {
+            if day < 12 {
+                story.event("login", None, None);
+            }
+            if day == 10 && masked {
+                story.holidays(FIRST.plus(12), FIRST.plus(30));
+            }
+        });
+        assert_eq!(story.alerts("onboarding_stall").len(), expected, "masked: {masked}");
+    }
+}
+
+#[test]
 fn escalations_that_stay_open_for_days_are_told_and_end_when_they_do() {
     let mut story = Story::new(Compiled::default_policy());
     story.gauge(30, "escalations.open", |_| 0.0);
@@ -274,6 +321,13 @@ fn conditions_that_make_no_sense_are_refused_by_their_key() {
         (r#"signal = "seats_used", ent"#, r#"signal = "chairs", ent"#, "no signal of this policy"),
         (r#"signal = "seats_used", ent"#, r#"signal = "any_activity", ent"#, "no level"),
         ("percent = 90.0", "percent = 0.0", "condition[0].when.percent"),
+        ("percent = 90.0", "days = 7, percent = 90.0", "condition[0].when.days"),
+        (r#"entitlement = "seats","#, r#"entitlement = " ","#, "condition[0].when.entitlement"),
+        (r#"plans = ["trial"]"#, r#"plans = [""]"#, "condition[3].plans"),
+        ("amount = 3.0", "amount = 0.0", "condition[3].when.amount"),
+        ("from_day = 14", "from_day = 60", "condition[5].when.from_day"),
+        ("active_days_max = 0", "active_days_max = 10", "condition[5].when.active_days_max"),
+        ("[5, 20, 35, 55, 70]", "[5, 5, 5, 5, 5]", "priority.severity"),
         ("percent = 90.0", "percentage = 90.0", "percentage"),
     ] {
         let said = check(from, to);

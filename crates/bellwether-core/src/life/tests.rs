@@ -6,10 +6,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::account::SignalState;
-use crate::alert::{resolve_all, review};
+use crate::alert::{rebaselined, resolve_all, review, review_conditions};
 use crate::corroborate::{Alarm, Corroborated};
 use crate::id::{AccountId, EventId};
-use crate::output::{AlertEvent, Family};
+use crate::output::{AlertEvent, Family, Maturity};
+use crate::points::Points;
 use crate::policy::Policy;
 use crate::policy_check::{CORROBORATED_KIND, SPIKE_KIND};
 use crate::publish::content_id;
@@ -30,6 +31,12 @@ enum Step {
     Command { kind: OutcomeKind, back: usize, minutes_ago: u16, until_days: Option<i16> },
     /// The account's story ends.
     End(Resolution),
+    /// The score is in the band At-Risk, or no longer: what the plain condition of the policy asks for.
+    AtRisk(bool),
+    /// New alerts are held back, or no longer.
+    Held(bool),
+    /// A signal has a new normal: the alerts of its kind end.
+    Rebaselined(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -50,6 +57,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (kind, 0..3_usize, prop_oneof![Just(0_u16), 0..3_000_u16], prop::option::of(-1..100_i16))
             .prop_map(|(kind, back, minutes_ago, until_days)| Step::Command { kind, back, minutes_ago, until_days }),
         1 => ends.prop_map(Step::End),
+        2 => any::<bool>().prop_map(Step::AtRisk),
+        1 => any::<bool>().prop_map(Step::Held),
+        1 => (0..6_usize).prop_map(Step::Rebaselined),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -65,6 +75,7 @@ struct World {
     policy: Compiled,
     account: Account,
     at: Millis,
+    held: bool,
     out: Vec<Output>,
     machine: Machine,
 }
@@ -77,8 +88,11 @@ impl World {
             .iter()
             .map(|&key| SignalState { key, ..SignalState::default() })
             .collect();
+        account.hot.maturity = Some(Maturity::Established);
+        account.hot.score = Points::SCORE_MAX;
         let at = Millis(i64::from(START.0) * DAY_MS);
-        World { policy, account, at, out: Vec::new(), machine: Machine::default() }
+        let (out, machine) = (Vec::new(), Machine::default());
+        World { policy, account, at, held: false, out, machine }
     }
 
     fn show(&mut self, signal: usize, z: Option<f64>) {
@@ -112,11 +126,18 @@ impl World {
         found.alarm = alarm.and_then(|severity| self.alarm(severity));
         found.supported = found.alarm.is_some();
         found.rise = rise.and_then(|severity| self.alarm(severity));
+        self.account.hot.today = self.account.zone().day(self.at);
         self.review(Some(&found));
+        let when = (self.at, self.restraint());
+        review_conditions(&mut self.account, &self.policy, "m", when, &mut self.out);
+    }
+
+    fn restraint(&self) -> Restraint {
+        Restraint { held: self.held, ..Restraint::default() }
     }
 
     fn review(&mut self, found: Option<&Corroborated>) {
-        let when = (self.at, Restraint::default());
+        let when = (self.at, self.restraint());
         review(&mut self.account, &self.policy, "m", when, found, &mut self.out);
     }
 
@@ -178,6 +199,15 @@ impl World {
             Step::End(resolution) => {
                 let (at, out) = (self.at, &mut self.out);
                 resolve_all(&mut self.account, &self.policy, "m", at, *resolution, out);
+            }
+            Step::AtRisk(low) => {
+                self.account.hot.score = if *low { Points::ZERO } else { Points::SCORE_MAX };
+            }
+            Step::Held(held) => self.held = *held,
+            Step::Rebaselined(signal) => {
+                let kinds = [self.policy.signals[*signal].kind.clone()];
+                let (at, out) = (self.at, &mut self.out);
+                rebaselined(&mut self.account, &self.policy, "m", at, &kinds, out);
             }
         }
         let events: Vec<AlertEvent> = self.events().skip(self.machine.seen).cloned().collect();
@@ -288,7 +318,11 @@ proptest! {
 
 /// An account with a corroborated alert.
 fn alerted() -> (World, String) {
-    let mut world = World::new(Compiled::default_policy());
+    alerted_under(Compiled::default_policy())
+}
+
+fn alerted_under(policy: Compiled) -> (World, String) {
+    let mut world = World::new(policy);
     world.show(0, Some(5.0));
     world.show(4, Some(5.0));
     world.step(&Step::Days { count: 1, alarm: Some(Severity::High), rise: None });
@@ -326,7 +360,7 @@ fn an_acknowledged_alert_is_announced_again_only_when_it_escalates() {
 
 #[test]
 fn a_snoozed_alert_wakes_if_it_is_supported_and_at_once_if_it_escalates() {
-    for (alarm, woken) in [(Some(Severity::High), true), (None, false)] {
+    for alarm in [Some(Severity::High), None] {
         let (mut world, id) = alerted();
         let mut snooze = world.outcome(OutcomeKind::Snoozed, Some(&id), world.at);
         assert_eq!(world.say(&snooze), Err(Reason::InvalidField), "until when?");
@@ -337,7 +371,7 @@ fn a_snoozed_alert_wakes_if_it_is_supported_and_at_once_if_it_escalates() {
         snooze.until = Some(world.at.plus(3 * DAY_MS));
         assert_eq!(world.say(&snooze), Ok(()));
         assert_eq!(last(&world), (Transition::Snoozed, AlertState::Snoozed));
-        if !woken {
+        if alarm.is_none() {
             (world.account.hot.signals[0].evidence, world.account.hot.signals[4].evidence) =
                 (None, None);
         }
@@ -345,8 +379,9 @@ fn a_snoozed_alert_wakes_if_it_is_supported_and_at_once_if_it_escalates() {
         world.judge(alarm, None);
         assert_eq!(last(&world), (Transition::Snoozed, AlertState::Snoozed), "still quiet");
         world.judge(alarm, None);
-        let expected = if woken { (Transition::Woken, AlertState::Open) } else { last(&world) };
-        assert_eq!(last(&world), expected);
+        let woken = (Transition::Woken, AlertState::Open);
+        let quiet = (Transition::Snoozed, AlertState::Snoozed);
+        assert_eq!(last(&world), if alarm.is_some() { woken } else { quiet });
         assert_eq!(world.account.hot.alerts[0].id, id);
     }
     let (mut world, id) = alerted();
@@ -414,10 +449,122 @@ fn an_alert_to_which_nothing_happens_expires() {
     days(&mut world, 1, Some(Severity::High));
     let event = world.events().next_back().expect("an event");
     assert_eq!(event.resolution, Some(Resolution::Expired));
-    assert_ne!(
-        world.account.hot.alerts.first().map(|alert| alert.kind.as_str()),
-        Some(CORROBORATED_KIND)
-    );
+    let published = world.out.len();
+    days(&mut world, 60, Some(Severity::High));
+    assert!(world.account.hot.alerts.is_empty(), "nor do its signals come by themselves");
+    assert_eq!(world.out.len(), published);
+    world.show(0, Some(3.5));
+    world.show(4, None);
+    days(&mut world, 1, None);
+    assert_eq!(last(&world), (Transition::Opened, AlertState::Open), "what began since does");
+}
+
+#[test]
+fn a_snooze_that_outlasts_the_days_to_expire_still_wakes() {
+    let policy = policy(|policy| policy.alerts.expire_days = 14);
+    let (mut world, id) = alerted_under(policy);
+    let mut snooze = world.outcome(OutcomeKind::Snoozed, Some(&id), world.at);
+    snooze.until = Some(world.at.plus(30 * DAY_MS));
+    assert_eq!(world.say(&snooze), Ok(()));
+    days(&mut world, 29, Some(Severity::High));
+    assert_eq!(last(&world).0, Transition::Snoozed);
+    days(&mut world, 1, Some(Severity::High));
+    assert_eq!(last(&world), (Transition::Woken, AlertState::Open));
+}
+
+/// The events of a kind since so many records.
+fn of_kind(world: &World, kind: &str) -> Vec<(Transition, String)> {
+    let events = world.events().filter(|event| event.kind == kind);
+    events.map(|event| (event.transition, event.alert_id.clone())).collect()
+}
+
+#[test]
+fn resolved_good_news_mutes_no_bad_news() {
+    let mut world = World::new(Compiled::default_policy());
+    world.show(0, Some(5.0));
+    world.judge(None, Some(Severity::High));
+    let kind = world.policy.signals[0].kind.clone();
+    for (index, signal) in [(0, SPIKE_KIND.to_owned()), (1, kind.clone())] {
+        let open = world.account.hot.alerts.iter().find(|alert| alert.kind == signal);
+        let id = open.unwrap_or_else(|| panic!("{signal} is open")).id.clone();
+        let resolved = world.outcome(OutcomeKind::Resolved, Some(&id), world.at);
+        assert_eq!(world.say(&resolved), Ok(()), "{index}");
+    }
+    // The other signals' kinds never rested, and none rests by another's resolution.
+    world.show(4, Some(5.0));
+    world.judge(None, None);
+    assert_eq!(of_kind(&world, &world.policy.signals[4].kind).len(), 1);
+}
+
+const BAND: &str = "at_risk_band";
+
+fn resolve(world: &mut World, kind: &str) -> String {
+    let open = world.account.hot.alerts.iter().find(|alert| alert.kind == kind);
+    let id = open.expect("it is open").id.clone();
+    let resolved = world.outcome(OutcomeKind::Resolved, Some(&id), world.at);
+    assert_eq!(world.say(&resolved), Ok(()));
+    id
+}
+
+#[test]
+fn a_settled_condition_comes_back_once_it_was_not_met_and_as_the_same_alert_while_it_rests() {
+    for (unmet_on, same) in [(5, true), (30, false)] {
+        let mut world = World::new(Compiled::default_policy());
+        world.step(&Step::AtRisk(true));
+        days(&mut world, 3, None);
+        let id = resolve(&mut world, BAND);
+        days(&mut world, unmet_on, None);
+        assert_eq!(of_kind(&world, BAND).len(), 2, "it goes on, as was known");
+        world.step(&Step::AtRisk(false));
+        days(&mut world, 1, None);
+        world.step(&Step::AtRisk(true));
+        days(&mut world, 1, None);
+        let events = of_kind(&world, BAND);
+        let (transition, again) = events.last().expect("an event");
+        let expected = if same { Transition::Reopened } else { Transition::Opened };
+        assert_eq!((*transition, *again == id), (expected, same));
+    }
+}
+
+#[test]
+fn a_condition_that_comes_and_goes_stays_open_longer_though_its_alerts_are_new() {
+    let mut world = World::new(Compiled::default_policy());
+    let (quiet, flapping) = (7, world.policy.alerts.flap_quiet_days as u8);
+    let rest = world.policy.alerts.refractory_days as u8;
+    for back in 0..=2 {
+        world.step(&Step::AtRisk(true));
+        days(&mut world, 1, None);
+        assert_eq!(last(&world).0, Transition::Opened, "{back}");
+        world.step(&Step::AtRisk(false));
+        days(&mut world, if back < 2 { quiet } else { flapping - 1 }, None);
+        let expected = if back < 2 { Transition::Resolved } else { Transition::Opened };
+        assert_eq!(last(&world).0, expected, "{back}");
+        if back < 2 {
+            days(&mut world, rest, None);
+        }
+    }
+    days(&mut world, 1, None);
+    assert_eq!(last(&world).0, Transition::Resolved);
+}
+
+#[test]
+fn the_band_says_nothing_beside_a_corroborated_alert_nor_after_it_nor_in_an_outage() {
+    let mut world = World::new(Compiled::default_policy());
+    world.step(&Step::Held(true));
+    world.step(&Step::AtRisk(true));
+    days(&mut world, 2, None);
+    assert!(of_kind(&world, BAND).is_empty(), "held back");
+    world.step(&Step::Held(false));
+    days(&mut world, 1, None);
+    assert_eq!(of_kind(&world, BAND).len(), 1);
+    world.show(0, Some(5.0));
+    world.show(4, Some(5.0));
+    days(&mut world, 1, Some(Severity::High));
+    let folded = of_kind(&world, BAND);
+    assert_eq!(folded.last().map(|(transition, _)| *transition), Some(Transition::Resolved));
+    resolve(&mut world, CORROBORATED_KIND);
+    days(&mut world, 20, Some(Severity::High));
+    assert_eq!(of_kind(&world, BAND), folded, "whoever resolved that knows");
 }
 
 #[test]
