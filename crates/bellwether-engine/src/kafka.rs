@@ -370,8 +370,9 @@ impl Log for KafkaLog {
                 None => break,
             }
         }
-        for record in &records {
-            self.positions.insert((record.topic.clone(), record.partition), record.offset + 1);
+        for run in records.chunk_by(Record::is_beside) {
+            let Some(last) = run.last() else { continue };
+            self.positions.insert((last.topic.clone(), last.partition), last.offset + 1);
         }
         if records.is_empty() && self.has_joined_for_nothing() {
             self.joined = true;

@@ -39,6 +39,14 @@ impl Record {
         let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
         of(&self.key) + of(&self.payload) + headers.sum::<usize>()
     }
+
+    /// Whether another record stands in the same partition of the same topic.
+    #[must_use]
+    pub fn is_beside(&self, other: &Record) -> bool {
+        // Records of one poll share their topic's name.
+        self.partition == other.partition
+            && (Arc::ptr_eq(&self.topic, &other.topic) || self.topic == other.topic)
+    }
 }
 
 /// One record to append.

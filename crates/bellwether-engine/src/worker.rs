@@ -69,6 +69,8 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration
 const NAP: Duration = Duration::from_millis(20);
 /// Types of events without a signal that are named in the log.
 const UNMATCHED_NAMED_MAX: usize = 100;
+/// Records after which the time of a batch is looked at.
+const CLOCK_EVERY: usize = 16;
 /// How often gauges are refreshed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -763,49 +765,83 @@ impl Worker {
         records: &[Record],
         batch: &mut Batch,
     ) -> Result<usize, WorkerError> {
-        let now = batch.started;
-        for (index, record) in records.iter().enumerate() {
-            if index > 0 && self.clock.elapsed().saturating_sub(now) >= self.settings.batch_time_max
+        let mut applied = 0;
+        // Bookkeeping costs as much as small events do, so it is done once a run: records come in runs of one partition.
+        for run in records.chunk_by(Record::is_beside) {
+            let done = self.apply_run(log, run, batch)?;
+            applied += done;
+            if done < run.len() {
+                break;
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Applies records that follow each other in one partition until the batch has taken its time; how many.
+    fn apply_run(
+        &mut self,
+        log: &mut dyn Log,
+        run: &[Record],
+        batch: &mut Batch,
+    ) -> Result<usize, WorkerError> {
+        let Some(first) = run.first() else { return Ok(0) };
+        let (topic, partition, now) = (&first.topic, first.partition, batch.started);
+        let Some(task) = self.tasks.get_mut(&partition) else { return Ok(run.len()) };
+        if let Some(waiting) = &mut task.waiting {
+            waiting.offsets.entry(Arc::clone(topic)).or_insert(first.offset);
+            return Ok(run.len());
+        }
+        if **topic == *self.settings.topics.ticks {
+            task.ticked = false;
+        } else {
+            task.record_at = now;
+        }
+        task.busy_at = now;
+        let mut outputs = batch.outputs.remove(&partition).unwrap_or_default();
+        let (mut done, mut waits) = (0, None);
+        for record in run {
+            let so_far = batch.records + done;
+            // The time is looked at now and then: that takes longer than many an event.
+            if so_far > 0
+                && so_far.is_multiple_of(CLOCK_EVERY)
+                && self.clock.elapsed().saturating_sub(now) >= self.settings.batch_time_max
             {
-                return Ok(index);
+                break;
             }
-            let Some(task) = self.tasks.get_mut(&record.partition) else { continue };
-            if let Some(waiting) = &mut task.waiting {
-                waiting.offsets.entry(Arc::clone(&record.topic)).or_insert(record.offset);
-                continue;
-            }
-            if *record.topic == *self.settings.topics.ticks {
-                task.ticked = false;
-            } else {
-                task.record_at = now;
-            }
-            task.busy_at = now;
-            match self.handle(record, batch)? {
-                Handled::Done => {
-                    batch.records += 1;
-                    *batch.records_in.entry(Arc::clone(&record.topic)).or_default() += 1;
-                    batch
-                        .offsets
-                        .insert((Arc::clone(&record.topic), record.partition), record.offset + 1);
-                }
+            match self.handle(record, batch, &mut outputs)? {
+                Handled::Done => done += 1,
                 Handled::Wait(what) => {
-                    log.pause(&[record.partition])?;
-                    if what == For::Closes {
-                        // What was worked off is committed, at a position that does not move.
-                        let place = (Arc::clone(&record.topic), record.partition);
-                        batch.offsets.insert(place, record.offset);
-                    }
-                    let offsets = BTreeMap::from([(Arc::clone(&record.topic), record.offset)]);
-                    if let Some(task) = self.tasks.get_mut(&record.partition) {
-                        task.waiting = Some(Waiting { what, since: now, offsets });
-                    }
+                    waits = Some((what, record.offset));
+                    break;
                 }
             }
         }
-        Ok(records.len())
+        batch.outputs.insert(partition, outputs);
+        if let Some(last) = done.checked_sub(1).and_then(|last| run.get(last)) {
+            batch.records += done;
+            *batch.records_in.entry(Arc::clone(topic)).or_default() += done as u64;
+            batch.offsets.insert((Arc::clone(topic), partition), last.offset + 1);
+        }
+        let Some((what, offset)) = waits else { return Ok(done) };
+        log.pause(&[partition])?;
+        if what == For::Closes {
+            // What was worked off is committed, at a position that does not move.
+            batch.offsets.insert((Arc::clone(topic), partition), offset);
+        }
+        let offsets = BTreeMap::from([(Arc::clone(topic), offset)]);
+        if let Some(task) = self.tasks.get_mut(&partition) {
+            task.waiting = Some(Waiting { what, since: now, offsets });
+        }
+        // The rest of the run waits with it.
+        Ok(run.len())
     }
 
-    fn handle(&mut self, record: &Record, batch: &mut Batch) -> Result<Handled, WorkerError> {
+    fn handle(
+        &mut self,
+        record: &Record,
+        batch: &mut Batch,
+        outputs: &mut Vec<Output>,
+    ) -> Result<Handled, WorkerError> {
         let received_at = Millis(record.timestamp_ms);
         self.decoder.set_received(record.timestamp_ms);
         match self.decode(record) {
@@ -821,7 +857,6 @@ impl Worker {
                     | Input::Cohort { .. }
                     | Input::Tick => None,
                 };
-                let outputs = batch.outputs.entry(record.partition).or_default();
                 let Some(task) = self.tasks.get_mut(&record.partition) else {
                     return Ok(Handled::Done);
                 };

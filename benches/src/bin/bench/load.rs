@@ -52,6 +52,8 @@ pub(crate) fn load(load: &Load) -> usize {
         .set("acks", "all")
         .set("linger.ms", if load.rate.is_some() { "0" } else { "20" })
         .set("batch.size", "262144")
+        // As the peer's: what is due while so many are on their way goes together. Without it every event is a request of its own.
+        .set("max.in.flight.requests.per.connection", "5")
         .set("queue.buffering.max.messages", "500000");
     let producer: BaseProducer = config.create().expect("a producer");
     let mut random = Random(load.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
