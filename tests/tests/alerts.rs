@@ -1,4 +1,5 @@
-//! What people do with alerts, by the command line against a running server: taken on, quietened, ended, and so after a kill.
+//! What people do with alerts, by the command line against a running server: taken on, quietened, ended, and so after a kill; and into
+//! the topic, without one.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,6 +10,8 @@ use serde_json::Value;
 
 /// No step takes longer on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
+/// The account whose story ends in an urgent alert.
+const SLIPPING: &str = "story-slipping";
 
 fn command(data_dir: &Path) -> Command {
     let mut command = bellwether(["run", "--embedded", "--listen", "127.0.0.1:0", "--data-dir"]);
@@ -37,22 +40,39 @@ fn once(running: &mut Bellwether, alert: &str, state: &str) -> Value {
     })
 }
 
+/// Sends the events of the stories of some accounts, and waits for the urgent alert of the one that slips.
+fn told(running: &mut Bellwether, wanted: impl Fn(&str) -> bool) -> Value {
+    let url = running.url();
+    let mut events = stories::events();
+    events.retain(|event| wanted(event.account.as_str()));
+    for chunk in events.chunks(500) {
+        let lines = chunk.iter().map(stories::event_json).collect::<Vec<_>>().join(&b'\n');
+        let sent = ureq::post(format!("{url}/v1/events")).send(&lines[..]);
+        assert_eq!(sent.expect("an answer").status(), 202);
+    }
+    let list = ["ls", "--kind", "churn_risk", "--account", SLIPPING, "--json"];
+    running.wait_until("the alert", LIMIT, |_| {
+        let listed: Value = serde_json::from_slice(&alerts(&url, &list).stdout).ok()?;
+        let listed = listed["alerts"].as_array().expect("a list");
+        listed.iter().find(|alert| alert["severity"] == "critical").cloned()
+    })
+}
+
+/// Posts a body: the status, and the answer.
+fn post(url: &str, kind: &str, body: &str) -> (u16, String) {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).build().into();
+    let sent = agent.post(url).header("content-type", kind).send(body);
+    let mut answer = sent.expect("an answer");
+    (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
+}
+
 #[test]
 fn an_alert_is_taken_on_quietened_and_ended_by_people_and_a_kill_changes_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut running = Bellwether::spawn(command(dir.path()));
     let url = running.url();
-    for chunk in stories::events().chunks(500) {
-        let lines = chunk.iter().map(stories::event_json).collect::<Vec<_>>().join(&b'\n');
-        let sent = ureq::post(format!("{url}/v1/events")).send(&lines[..]);
-        assert_eq!(sent.expect("an answer").status(), 202);
-    }
-    let list = ["ls", "--kind", "churn_risk", "--account", "story-slipping", "--json"];
-    let urgent = running.wait_until("the alert", LIMIT, |_| {
-        let listed: Value = serde_json::from_slice(&alerts(&url, &list).stdout).ok()?;
-        let listed = listed["alerts"].as_array().expect("a list");
-        listed.iter().find(|alert| alert["severity"] == "critical").cloned()
-    });
+    let urgent = told(&mut running, |_| true);
     let id = urgent["alert_id"].as_str().expect("an id");
     assert_eq!((&urgent["state"], &urgent["reopened"]), (&"open".into(), &0.into()));
     assert!(urgent["priority"].as_i64() >= Some(50), "{urgent}");
@@ -90,5 +110,100 @@ fn an_alert_is_taken_on_quietened_and_ended_by_people_and_a_kill_changes_nothing
     let open: Value = serde_json::from_slice(&open.stdout).expect("JSON");
     let open = open["alerts"].as_array().expect("a list");
     assert!(open.iter().all(|alert| alert["alert_id"] != id), "{open:?}");
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+}
+
+/// A policy under which nobody may snooze for longer than three days.
+fn impatient(dir: &Path) -> String {
+    let policy = bellwether(["policy", "show"]).output().expect("the binary runs");
+    let policy = text(&policy.stdout).replace("snooze_days_max = 90", "snooze_days_max = 3");
+    assert!(policy.contains("snooze_days_max = 3"), "{policy}");
+    let path = dir.join("policy.toml");
+    std::fs::write(&path, policy).expect("writable");
+    path.to_str().expect("text").to_owned()
+}
+
+#[test]
+fn a_snooze_that_the_policy_forbids_is_refused_where_it_is_said() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let policy = impatient(dir.path());
+    let data_dir = dir.path().join("data");
+    let mut start = command(&data_dir);
+    start.args(["--policy", &policy]);
+    let mut running = Bellwether::spawn(start);
+    let url = running.url();
+    let urgent = told(&mut running, |account| account == SLIPPING);
+    let id = urgent["alert_id"].as_str().expect("an id");
+
+    let refused = |output: Output, why: &str| {
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(why) && output.stdout.is_empty(), "{said}");
+    };
+    refused(alerts(&url, &["snooze", id, "--days", "4"]), "3 days later (alerts.snooze_days_max");
+    let mistaken = alerts(&url, &["ack", id, "--account", "story-steady"]);
+    refused(mistaken, "is of account story-slipping, and not of story-steady");
+
+    let said = format!("{url}/v1/alerts/{id}/outcomes");
+    for until in ["2020-01-01T00:00:00Z", "2096-01-01T00:00:00Z"] {
+        let body = format!(r#"{{"kind": "snoozed", "until": "{until}"}}"#);
+        let (status, answer) = post(&said, "application/json", &body);
+        assert!(status == 400 && answer.contains("snooze_days_max"), "{status} {answer}");
+        let body = format!(
+            r#"{{"account_id": "{SLIPPING}", "alert_id": "{id}", "kind": "snoozed", "until": "{until}"}}"#
+        );
+        let (status, answer) = post(&format!("{url}/v1/outcomes"), "application/json", &body);
+        assert!(status == 400 && answer.contains("out_of_range"), "{status} {answer}");
+    }
+
+    // The button keeps to the policy, and says so.
+    let page = running.get(&format!("/accounts/{SLIPPING}"));
+    assert!(page.contains("Snooze for 3 days") && !page.contains("for a week"), "{page}");
+    let button = format!("{url}/accounts/{SLIPPING}/alerts/{id}/feedback");
+    let (status, answer) = post(&button, "application/x-www-form-urlencoded", "kind=snoozed");
+    assert_eq!(status, 303, "{answer}");
+    let answer = once(&mut running, id, "snoozed");
+    assert!(answer["alert"]["snoozed_until"].is_string(), "{answer}");
+    assert_eq!(running.metric(r#"bellwether_outputs_total{kind="dead_letter"}"#), 0.0);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+}
+
+#[test]
+fn without_a_server_commands_go_into_the_topic_by_the_whole_id() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let policy = impatient(dir.path());
+    let data_dir = dir.path().join("data");
+    let mut running = Bellwether::spawn(command(&data_dir));
+    let urgent = told(&mut running, |account| account == SLIPPING);
+    let id = urgent["alert_id"].as_str().expect("an id");
+    let url = running.url();
+    let unknown = alerts(&url, &["ack", "0123abcd", "--account", SLIPPING]);
+    assert_eq!(unknown.status.code(), Some(3), "{}", text(&unknown.stderr));
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    let into_the_topic = |words: &[&str]| {
+        let mut run = bellwether(["alerts"]);
+        run.args(words).args(["--embedded", "--policy", &policy, "--data-dir"]).arg(&data_dir);
+        let output = run.output().expect("the binary runs");
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    for (words, why) in [
+        (vec!["ack", id], "--account"),
+        (vec!["ack", &id[..8], "--account", SLIPPING], "32 hexadecimal digits"),
+        (vec!["snooze", id, "--account", SLIPPING, "--days", "4"], "alerts.snooze_days_max"),
+    ] {
+        let (code, accepted, said) = into_the_topic(&words);
+        assert_eq!(code, Some(2), "{words:?}: {said}");
+        assert!(said.contains(why) && accepted.is_empty(), "{words:?}: {said}");
+    }
+    let (code, accepted, said) =
+        into_the_topic(&["snooze", id, "--account", SLIPPING, "--days", "2", "--by", "ann"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(accepted.contains("Accepted") && accepted.contains(id), "{accepted}");
+
+    let mut running = Bellwether::spawn(command(&data_dir));
+    let answer = once(&mut running, id, "snoozed");
+    assert_eq!(answer["alert"]["by"], "ann");
+    assert_eq!(running.metric(r#"bellwether_outputs_total{kind="dead_letter"}"#), 0.0);
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
 }

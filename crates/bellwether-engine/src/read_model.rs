@@ -309,13 +309,13 @@ impl ReadModel {
         self.index().alerts.iter().rev().map(|(_, event)| Arc::clone(event)).collect()
     }
 
-    /// The latest event of every open alert, most urgent first, then the latest one.
+    /// The latest event of every open alert, highest priority first, then the latest one.
     #[must_use]
     pub fn open_alerts(&self) -> Vec<Arc<AlertEvent>> {
         let mut open: Vec<Arc<AlertEvent>> =
             self.accounts.iter().flat_map(|entry| entry.open.clone()).collect();
         open.sort_by(|a, b| {
-            (b.severity, b.at).cmp(&(a.severity, a.at)).then_with(|| a.id.cmp(&b.id))
+            (b.priority, b.at).cmp(&(a.priority, a.at)).then_with(|| a.id.cmp(&b.id))
         });
         open
     }
@@ -700,6 +700,29 @@ mod tests {
         assert_eq!((open_of(&model, Severity::High), model.open_alerts().len()), (0, 0));
         let recent: Vec<String> = model.recent_alerts().iter().map(|e| e.id.clone()).collect();
         assert_eq!(recent, ["a-3", "a-2", "a-1"]);
+    }
+
+    #[test]
+    fn open_alerts_come_by_falling_priority_then_the_latest_first() {
+        let model = ReadModel::default();
+        let prioritised = |id: &str, event, severity, priority| {
+            let mut output = alert(id, event, Transition::Opened, severity);
+            if let Output::Alert(event) = &mut output {
+                event.priority = priority;
+            }
+            output
+        };
+        model.publish(
+            0,
+            &[
+                prioritised("loud", 9, Severity::Critical, 60),
+                prioritised("renews", 1, Severity::Medium, 85),
+                prioritised("early", 2, Severity::Low, 10),
+                prioritised("late", 3, Severity::Low, 10),
+            ],
+        );
+        let open: Vec<String> = model.open_alerts().iter().map(|e| e.alert_id.clone()).collect();
+        assert_eq!(open, ["alert-renews", "alert-loud", "alert-late", "alert-early"]);
     }
 
     #[test]

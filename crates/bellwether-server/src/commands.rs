@@ -36,7 +36,8 @@ pub(crate) async fn say(
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 
-/// Hands what was said of an alert to the log. What cannot come to anything is answered at once, and not by a dead letter.
+/// Hands what was said of an alert to the log. What can be seen from here to come to nothing is answered at once; where the alert moves
+/// before the worker gets to it, that is a dead letter.
 pub(crate) async fn submit(
     state: &AppState,
     event: &Arc<AlertEvent>,

@@ -45,6 +45,8 @@ pub struct AppState {
     pub readiness: Arc<Readiness>,
     /// Takes events; none where they come from Kafka only.
     pub ingest: Option<Arc<dyn Ingest>>,
+    /// Days for which the policy lets an alert be snoozed at most.
+    pub snooze_days_max: u16,
     /// The name shown on every page, e.g. `Bellwether` or `Bellwether demo`.
     pub name: String,
     /// The version of the build.

@@ -1,6 +1,6 @@
 //! Reading accounts and alerts off the read model: filters and pages, shared by the API and the pages for people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -82,7 +82,8 @@ pub(crate) fn accounts(model: &ReadModel, query: &AccountsQuery) -> Result<Accou
     }
 }
 
-/// The alert events that a query asks for: of alerts in a state the latest event each, otherwise recent events, latest first.
+/// The alert events that a query asks for: of alerts in a state the latest event each (open ones by falling priority), otherwise recent
+/// events, latest first.
 pub(crate) fn alerts(
     model: &ReadModel,
     query: &AlertsQuery,
@@ -103,6 +104,11 @@ pub(crate) fn alerts(
         }
     };
     let mut events = if open == Some(true) { model.open_alerts() } else { model.recent_alerts() };
+    if open == Some(false) {
+        // What came back is open, whatever was said of it when it ended; what ended twice is one alert.
+        let mut seen = HashSet::new();
+        events.retain(|event| seen.insert(event.alert_id.clone()));
+    }
     events.retain(|event| {
         (open != Some(false) || event.transition == Transition::Resolved)
             && severity.is_none_or(|severity| event.severity == severity)

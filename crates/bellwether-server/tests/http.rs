@@ -198,6 +198,54 @@ fn alerts_are_found_by_state_kind_account_and_id() {
 }
 
 #[test]
+fn an_alert_that_came_back_is_open_and_one_that_ended_twice_is_one() {
+    let server = Server::start(None);
+    server.publish(&[
+        alert("back", 1, Transition::Opened, Severity::High),
+        alert("back", 2, Transition::Resolved, Severity::High),
+        alert("back", 3, Transition::Reopened, Severity::High),
+        alert("twice", 1, Transition::Opened, Severity::Low),
+        alert("twice", 2, Transition::Resolved, Severity::Low),
+        alert("twice", 3, Transition::Reopened, Severity::Medium),
+        alert("twice", 4, Transition::Resolved, Severity::Medium),
+    ]);
+    for (query, ids) in [
+        ("state=resolved", vec!["twice-4"]),
+        ("open=false", vec!["twice-4"]),
+        ("open=false&severity=low", vec![]),
+        ("state=resolved&account=back", vec![]),
+        ("state=open", vec!["back-3"]),
+    ] {
+        let found = server.get(&format!("/v1/alerts?{query}")).json();
+        assert_eq!(strings(&found, "alerts", "id"), ids, "{query}");
+    }
+    let page = server.get("/alerts?open=false").body;
+    assert_eq!(page.matches("<article").count(), 1, "{page}");
+}
+
+#[test]
+fn open_alerts_are_listed_by_priority() {
+    let server = Server::start(None);
+    let prioritised = |id: &str, event, severity, priority| {
+        let mut output = alert(id, event, Transition::Opened, severity);
+        if let Output::Alert(event) = &mut output {
+            event.priority = priority;
+        }
+        output
+    };
+    server.publish(&[
+        prioritised("renews", 1, Severity::Medium, 85),
+        prioritised("loud", 2, Severity::Critical, 60),
+        prioritised("later", 3, Severity::Low, 60),
+    ]);
+    let open = server.get("/v1/alerts?open=true").json();
+    assert_eq!(strings(&open, "alerts", "account_id"), ["renews", "later", "loud"]);
+    let page = server.get("/alerts?open=true").body;
+    let places = ["renews", "later", "loud"].map(|id| page.find(&format!("/accounts/{id}")));
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{page}");
+}
+
+#[test]
 fn commands_go_to_an_alert_by_its_id() {
     let collector = Arc::new(Collector::default());
     let server = Server::start(Some(Arc::clone(&collector) as Arc<dyn Ingest>));

@@ -56,6 +56,8 @@ struct Side {
     /// Event time at the end.
     end: Millis,
     account_years: f64,
+    /// Commands and verdicts, and how many of them met no alert.
+    said: (u64, u64),
 }
 
 /// An account at the end.
@@ -176,6 +178,7 @@ fn replayed(
     feed(&mut replay, args, scope.to, quiet)?;
     let end = scope.to.or(replay.newest()).unwrap_or_default();
     let raised = raised(&seen.borrow(), scope.from);
+    let said = replay.said_of_alerts();
     let from = scope.from.unwrap_or(Millis::MIN);
     let lived = |account: &Account| {
         // A dormant account is not looked at any more.
@@ -191,7 +194,7 @@ fn replayed(
         Some((record.account_id, standing))
     });
     let accounts = accounts.collect();
-    Ok(Side { name, policy_version, model_version, raised, accounts, end, account_years })
+    Ok(Side { name, policy_version, model_version, raised, accounts, end, account_years, said })
 }
 
 /// One row per alert, and per time that it came back; its severity is that at the opening, or the one with which it became urgent.
@@ -256,6 +259,8 @@ fn told(scope: &Scope, side: &Side, left: Option<&[(AccountId, Millis)]>) -> Val
         "by_severity": by_severity,
         "urgent": side.raised.iter().filter(|alert| alert.urgent_at.is_some()).count(),
         "account_years": rounded(side.account_years),
+        "said_of_alerts": side.said.0,
+        "unbound": side.said.1,
         "worth": worth.map(|worth| json!({
             "followed": worth.followed,
             "wrong": worth.wrong(),
@@ -376,6 +381,11 @@ fn rows(found: &Value) -> Vec<[String; 3]> {
     row("scorecard", &|side| side["model_version"].as_str().unwrap_or("").to_owned());
     row("alerts", &|side| side["alerts"].to_string());
     row("urgent alerts", &|side| side["urgent"].to_string());
+    if old["said_of_alerts"] != 0 {
+        row("said of alerts, unbound", &|side| {
+            format!("{}, {}", side["said_of_alerts"], side["unbound"])
+        });
+    }
     if !old["worth"].is_null() {
         row("right", &|side| side["worth"]["followed"].to_string());
         row("wrong", &|side| side["worth"]["wrong"].to_string());
@@ -407,9 +417,14 @@ fn rows(found: &Value) -> Vec<[String; 3]> {
 /// What the differences of alerts come to, in words.
 fn sentence(found: &Value) -> String {
     let (alerts, scores) = (&found["alerts"], &found["scores"]);
+    let unbound = if found["old"]["unbound"] == found["new"]["unbound"] {
+        ""
+    } else {
+        " What people said of alerts binds to more of them on one side, by their ids: some of this may be their doing, and not the policy's."
+    };
     format!(
         "{} alerts gained, {} lost, {} of another severity, {} at another time, {} alike. {} of {} accounts have another score, {} another \
-         band; stability index {}.",
+         band; stability index {}.{unbound}",
         alerts["gained"],
         alerts["lost"],
         alerts["severity"],

@@ -15,7 +15,10 @@ use crate::config::Config;
 use crate::explain::percent_encode;
 use crate::place::Place;
 use crate::usage::wrong;
-use crate::{outcome, show};
+use crate::{outcome, policies, show, snooze};
+
+/// Digits of an alert's id.
+const ID_DIGITS: usize = 32;
 
 /// Runs the command.
 pub(crate) fn run(command: &AlertsCommand, config: &Config, json: bool) -> Result<ExitCode> {
@@ -103,11 +106,18 @@ fn say(
     let place = Place::open(&said.place, config)?;
     let known = place.find(&path(&said.id))?.unwrap_or_default();
     let (account, id) = match (known["alert"]["account_id"].as_str(), &said.account) {
-        (Some(account), _) => {
+        (Some(account), named) => {
+            if let Some(named) = named.as_ref().filter(|named| *named != account) {
+                wrong!("alert {} is of account {account}, and not of {named}", said.id);
+            }
             (account.to_owned(), known["alert"]["alert_id"].as_str().unwrap_or(&said.id).to_owned())
         }
-        (None, Some(account)) => (account.clone(), said.id.clone()),
-        (None, None) => return Ok(unknown(&said.id)),
+        (None, Some(account)) if is_whole(&said.id) => (account.clone(), said.id.clone()),
+        (None, _) if said.place.url.is_some() => return Ok(unknown(&said.id)),
+        (None, _) => wrong!(
+            "`{}` is not the whole id of an alert, {ID_DIGITS} hexadecimal digits (`alerts show` prints it); its beginning is enough for a server only, named with --url",
+            said.id
+        ),
     };
     let record = json!({
         "account_id": account,
@@ -119,6 +129,13 @@ fn say(
         "note": said.note,
     });
     let (record, outcome) = outcome::checked(record, config)?;
+    if said.place.url.is_none() {
+        // A server knows its policy; here it is that of the configuration.
+        let rules = policies::load(config.policy.as_deref())?;
+        if let Err(reject) = snooze::check(&outcome, &rules.alerts) {
+            wrong!("{}; if the workers have another policy, name it with --policy", reject.detail);
+        }
+    }
     if known.is_null() {
         outcome::append(&place, &record, &outcome, config)?;
     } else {
@@ -127,6 +144,11 @@ fn say(
         place.append(&path, &config.topics.outcomes, &account, &record)?;
     }
     outcome::accepted(&record, &outcome, json)
+}
+
+/// Whether this is an id and not the beginning of one: in the topic nobody completes it.
+fn is_whole(id: &str) -> bool {
+    id.len() == ID_DIGITS && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn path(id: &str) -> String {

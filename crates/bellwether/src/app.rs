@@ -172,6 +172,7 @@ impl App {
             metrics: self.shared.metrics.clone(),
             readiness: Arc::clone(&self.shared.readiness),
             ingest,
+            snooze_days_max: self.core.policy().alerts.snooze_days_max,
             name: name.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
@@ -581,6 +582,7 @@ impl EmbeddedIngest {
             }
             Feed::Outcomes => {
                 let outcome = decoder.outcome(None, Some(payload))?;
+                crate::snooze::check(&outcome, &self.policy.alerts)?;
                 Ok((&self.topics.outcomes, outcome.account.into(), outcome.occurred_at))
             }
             Feed::Calendar => {

@@ -491,9 +491,9 @@ pub(crate) struct OutcomeArgs {
 /// `alerts`
 #[derive(Debug, Subcommand)]
 pub(crate) enum AlertsCommand {
-    /// List the alerts of a running server, the most urgent first
+    /// List the alerts of a running server: open ones by priority, then the latest first
     Ls(AlertsLsArgs),
-    /// Show an alert: what speaks for it, and what happened to it (exit code 3: unknown)
+    /// Show an alert: what speaks for it, and what the server has seen happen to it since its start (exit code 3: unknown)
     Show {
         /// The alert
         #[arg(value_name = "ID")]
@@ -567,7 +567,7 @@ pub(crate) struct AlertsLsArgs {
 /// What somebody says of an alert.
 #[derive(Debug, Args)]
 pub(crate) struct AlertSaidArgs {
-    /// The alert
+    /// The alert; with --url the beginning of its id is enough
     #[arg(value_name = "ID")]
     pub(crate) id: String,
 

@@ -327,7 +327,7 @@ fn print(app: &App, events: usize, started: Instant) -> Result<()> {
     println!("{bands}\n");
     println!("Stories, lowest score first:");
     println!("{}\n", show::accounts(&story_records(app)));
-    println!("Latest alerts of companies and stories, most urgent first:");
+    println!("Latest alerts of companies and stories, highest priority first:");
     println!("{}\n", show::alert_table(&latest(app)));
     let shown = AccountId::new(SHOWN)?;
     let view = model.account(&shown).context("the story account has no record")?;
@@ -360,15 +360,12 @@ fn story_records(app: &App) -> Vec<Arc<HealthRecord>> {
     records
 }
 
-/// Open alerts of the last four weeks of history: urgent ones first, then the newest.
+/// Open alerts of the last four weeks of history: by priority, then the newest, as the read model lists them.
 fn latest(app: &App) -> Vec<Arc<AlertEvent>> {
     let mut alerts = app.shared.read_model.open_alerts();
     alerts.retain(|event| !event.account_id.as_str().starts_with("i_"));
     let newest = alerts.iter().map(|event| event.at).max().unwrap_or_default();
     alerts.retain(|event| event.at >= newest.plus(-28 * DAY_MS));
-    alerts.sort_by(|left, right| {
-        right.severity.cmp(&left.severity).then(right.at.cmp(&left.at)).then(left.id.cmp(&right.id))
-    });
     alerts.truncate(15);
     alerts
 }

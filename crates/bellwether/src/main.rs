@@ -23,6 +23,7 @@ mod replay;
 mod reset;
 mod shadow;
 mod show;
+mod snooze;
 mod source;
 mod state;
 mod stories;

@@ -80,11 +80,15 @@ impl Place {
                     .post(&url)
                     .send(value.to_string())
                     .with_context(|| format!("{url} does not answer"))?;
-                let status = response.status();
-                if status != 202 {
-                    bail!("{url} answered {status}: {}", response.body_mut().read_to_string()?);
+                let status = response.status().as_u16();
+                if status == 202 {
+                    return Ok(());
                 }
-                Ok(())
+                let body = response.body_mut().read_to_string()?;
+                if status == 400 {
+                    wrong!("{}", detail(&body));
+                }
+                bail!("{url} answered {status}: {body}")
             }
             Place::Log(source) => {
                 let topic: Topic = topic.into();
@@ -101,8 +105,9 @@ impl Place {
     }
 }
 
-/// What a problem of the server says.
+/// What a problem of the server says; of an object that was not accepted, why.
 fn detail(body: &str) -> String {
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
-    problem["detail"].as_str().unwrap_or(body).to_owned()
+    let why = problem["rejected"][0]["detail"].as_str();
+    why.or(problem["detail"].as_str()).unwrap_or(body).to_owned()
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use bellwether_core::account::Account;
 use bellwether_core::event::{Event, Input, Outcome, Profile};
 use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
+use bellwether_core::reject::Reason;
 use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::{Core, Observer};
 use bellwether_core::time::Millis;
@@ -34,6 +35,9 @@ pub(crate) struct Summary {
     score_changes: u64,
     bands: BTreeMap<&'static str, u64>,
     alerts_opened: BTreeMap<&'static str, u64>,
+    /// Commands and verdicts, and those whose alert is not open here or not known.
+    said_of_alerts: u64,
+    unbound: u64,
     first_event_at: Option<String>,
     last_event_at: Option<String>,
     seconds: f64,
@@ -287,6 +291,9 @@ impl Replay {
     /// An event, as if received when it happened, and at the latest now: what lies ahead is rejected, as in a live stream.
     pub(crate) fn event(&mut self, event: Event) -> Result<()> {
         // What lies ahead of now is rejected, and must not let time pass.
+        if event.occurred_at > self.now.plus(self.core.policy().future_ms()) {
+            return self.apply(Input::Event(event), self.now);
+        }
         let at = event.occurred_at.min(self.now);
         self.snapshots_before(at)?;
         self.outcomes_before(at)?;
@@ -307,6 +314,10 @@ impl Replay {
         while self.outcomes.as_slice().first().is_some_and(|outcome| outcome.occurred_at < at) {
             if let Some(outcome) = self.outcomes.next() {
                 let when = outcome.occurred_at.min(self.now);
+                if outcome.kind.is_of_alert() {
+                    // Whoever said it saw the alerts of judgements that no event waited for: they came with the time.
+                    self.pass_time(when)?;
+                }
                 self.apply(Input::Outcome(outcome), when)?;
             }
         }
@@ -318,10 +329,7 @@ impl Replay {
         let end = cut.or(self.state.clock().newest);
         if let Some(end) = end {
             self.outcomes_before(end)?;
-            self.apply(Input::Tick, end)?;
-            while self.core.close_behind_ms(self.state.clock()) > 0 {
-                self.apply(Input::Tick, end)?;
-            }
+            self.pass_time(end)?;
         }
         self.summary.last_event_at = self
             .state
@@ -345,15 +353,35 @@ impl Replay {
         self.writers.flush()
     }
 
+    /// Lets time pass until nothing that is due by then is left.
+    fn pass_time(&mut self, to: Millis) -> Result<()> {
+        self.apply(Input::Tick, to)?;
+        while self.core.close_behind_ms(self.state.clock()) > 0 {
+            self.apply(Input::Tick, to)?;
+        }
+        Ok(())
+    }
+
+    /// What was said of alerts: how often in all, and how often of one that is not open here or not known.
+    pub(crate) fn said_of_alerts(&self) -> (u64, u64) {
+        (self.summary.said_of_alerts, self.summary.unbound)
+    }
+
     fn apply(&mut self, input: Input, received_at: Millis) -> Result<()> {
         let is_event = matches!(input, Input::Event(_));
+        let of_alert = matches!(&input, Input::Outcome(outcome) if outcome.kind.is_of_alert());
+        self.summary.said_of_alerts += u64::from(of_alert);
         let Ok(verdict) = self.core.apply(&mut self.state, input, received_at, &mut self.out);
         match verdict {
             Ok(applied) => {
                 self.summary.events += u64::from(is_event);
                 self.summary.days_closed += u64::from(applied.days_closed);
             }
-            Err(reject) => *self.summary.rejected.entry(reject.reason.as_str()).or_default() += 1,
+            Err(reject) => {
+                let unbound = matches!(reject.reason, Reason::UnknownAlert | Reason::AlertClosed);
+                self.summary.unbound += u64::from(of_alert && unbound);
+                *self.summary.rejected.entry(reject.reason.as_str()).or_default() += 1;
+            }
         }
         for output in self.out.drain(..) {
             match &output {
@@ -545,6 +573,10 @@ fn print(summary: &Summary) {
         })
         .collect();
     lines.push(("alerts opened", severities.join(", ")));
+    if summary.said_of_alerts > 0 {
+        let said = format!("{}, {} of them unbound", summary.said_of_alerts, summary.unbound);
+        lines.push(("said of alerts", said));
+    }
     let rejected: Vec<String> =
         summary.rejected.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     lines.push((

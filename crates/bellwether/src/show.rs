@@ -169,13 +169,14 @@ fn minute(at: Millis) -> String {
 
 /// The alerts that a person would see first, one a row.
 pub(crate) fn alert_table(events: &[std::sync::Arc<AlertEvent>]) -> Table {
-    let mut table = table(&["day", "severity", "kind", "account", "what changed"]);
+    let mut table = table(&["day", "severity", "prio", "kind", "account", "what changed"]);
     for event in events {
         let name = event.account_name.as_deref().unwrap_or(event.account_id.as_str());
         let what = event.title.split_once(": ").map_or(event.title.as_str(), |(_, what)| what);
         table.add_row(vec![
             Cell::new(event.at.iso().get(..10).unwrap_or("")),
             severity_cell(event.severity),
+            number(event.priority),
             Cell::new(event.kind.replace('_', " ")),
             Cell::new(plain(name)),
             Cell::new(plain(what)),

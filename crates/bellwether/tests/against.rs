@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use bellwether_core::publish::content_id;
+use bellwether_core::time::Millis;
 use serde_json::Value;
 
 const POLICY: &str = r#"
@@ -199,4 +201,48 @@ fn the_same_policy_differs_in_nothing_and_bad_input_is_named() {
     let order = ["--against", "loose.toml", "--from", "2024-05-01", "--to", "2024-04-01"];
     refused(&order, "which is not before --to");
     refused(&["--html", "page.html"], "--against");
+}
+
+/// An alert opened by a judgement with which no event came, and what was said of it before the next one.
+#[test]
+fn what_people_said_meets_the_alerts_that_came_with_the_time() {
+    let place = Place::new();
+    let (old, new) = (place.alerts("loose.toml"), place.alerts("strict.toml"));
+    let (account, kind) = old.keys().find(|key| !new.contains_key(*key)).expect("one is lost");
+    place.text(&["--policy", "loose.toml", "--alerts", "alerts.csv"]);
+    let rows = std::fs::read_to_string(place.path("alerts.csv")).expect("alerts");
+    let of_it = |row: &&str| row.starts_with(account.as_str()) && row.contains(kind.as_str());
+    let opened = rows.lines().find(of_it).and_then(|row| row.split(',').nth(1)).expect("a time");
+    // The row is dated a millisecond after the alert; events come at noon only.
+    let at = Millis::parse(opened).expect("a time").0 - 1;
+    assert!(at.rem_euclid(DAY_MS) < DAY_MS / 2, "{opened}");
+    let id = content_id(&[account, kind, &at.to_string()]);
+    let said = |number: i64, kind: &str, alert: &str| {
+        let when = at + number * 3_600_000;
+        format!(
+            "{{\"outcome_id\":\"{number}\",\"account_id\":\"{account}\",\"kind\":\"{kind}\",\"occurred_at\":{when},\"alert_id\":\"{alert}\"}}\n"
+        )
+    };
+    let lines = [
+        said(1, "acknowledged", &id),
+        said(2, "confirmed", &id),
+        said(3, "resolved", &id),
+        said(4, "acknowledged", "nobody's"),
+    ];
+    place.write("said.ndjson", &lines.concat());
+
+    let alone = place.text(&["--policy", "loose.toml", "--outcomes", "said.ndjson", "--json"]);
+    let alone: Value = serde_json::from_str(&alone).expect("JSON");
+    assert_eq!((&alone["said_of_alerts"], &alone["unbound"]), (&4.into(), &1.into()));
+    assert_eq!(alone["rejected"], serde_json::json!({"unknown_alert": 1}));
+
+    // Under a policy that raises no such alert nothing of it binds, and the comparison says so.
+    let found = place.compared(&["--outcomes", "said.ndjson"]);
+    assert_eq!((&found["old"]["unbound"], &found["new"]["unbound"]), (&1.into(), &4.into()));
+    let sides = ["--policy", "strict.toml", "--against", "loose.toml", "--outcomes", "said.ndjson"];
+    let text = place.text(&sides);
+    assert!(
+        text.contains("said of alerts, unbound") && text.contains("not the policy's"),
+        "{text}"
+    );
 }

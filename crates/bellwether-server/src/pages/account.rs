@@ -25,8 +25,8 @@ use crate::ingest::Feed;
 use crate::problem::Problem;
 use crate::{AppState, api, commands, ingest, query};
 
-/// Days for which the button snoozes.
-const SNOOZE_DAYS: i64 = 7;
+/// Days for which the button snoozes, where the policy allows as many.
+const SNOOZE_DAYS: u16 = 7;
 /// Alert events shown.
 const ALERTS_SHOWN: usize = 20;
 
@@ -49,13 +49,19 @@ pub(crate) async fn page(
                 event_form(&story.0.record.account_id, &origin(&headers), sent.sent.is_some())
             });
             let title = name(&story.0.record).to_owned();
-            layout(&state, Some(Place::Accounts), &title, &content(&story, try_it.as_ref()))
+            let content = content(&story, try_it.as_ref(), snooze_days(&state));
+            layout(&state, Some(Place::Accounts), &title, &content)
         }
         Err(problem) => problem.into_page(),
     }
 }
 
-fn content((view, alerts): &AccountStory, try_it: Option<&Markup>) -> Markup {
+/// Days for which the button snoozes.
+fn snooze_days(state: &AppState) -> u16 {
+    SNOOZE_DAYS.min(state.snooze_days_max)
+}
+
+fn content((view, alerts): &AccountStory, try_it: Option<&Markup>, snooze_days: u16) -> Markup {
     let record = &view.record;
     html! {
         (hero(view))
@@ -85,7 +91,9 @@ fn content((view, alerts): &AccountStory, try_it: Option<&Markup>) -> Markup {
                     @if alerts.is_empty() { p.quiet { "No alert lately." } }
                     @for event in alerts.iter().take(ALERTS_SHOWN) {
                         (alert(event, false, usize::MAX))
-                        @if try_it.is_some() && !event.is_fleet() && is_latest(alerts, event) { (verdict_form(event)) }
+                        @if try_it.is_some() && !event.is_fleet() && is_latest(alerts, event) {
+                            (verdict_form(event, snooze_days))
+                        }
                     }
                 }
                 @if let Some(try_it) = try_it { (try_it) }
@@ -168,17 +176,18 @@ fn is_latest(alerts: &[Arc<AlertEvent>], event: &AlertEvent) -> bool {
 }
 
 /// Buttons to say what was made of an alert, and while it is open, what is to become of it.
-fn verdict_form(event: &AlertEvent) -> Markup {
+fn verdict_form(event: &AlertEvent, snooze_days: u16) -> Markup {
+    let snooze = match snooze_days {
+        7 => "Snooze for a week".to_owned(),
+        days => format!("Snooze for {}", counted(days.into(), "day")),
+    };
     let verdicts = [
         ("confirmed", "It was right"),
         ("false_positive", "False alarm"),
         ("actioned", "We acted on it"),
     ];
-    let commands = [
-        ("acknowledged", "Acknowledge"),
-        ("snoozed", "Snooze for a week"),
-        ("resolved", "Resolve"),
-    ];
+    let commands =
+        [("acknowledged", "Acknowledge"), ("snoozed", snooze.as_str()), ("resolved", "Resolve")];
     let commands = commands
         .into_iter()
         .filter(|(kind, _)| event.state != AlertState::Resolved && *kind != event.state.as_str());
@@ -270,7 +279,7 @@ pub(crate) async fn send_feedback(
             AccountId::new(&account).map_err(|error| Problem::bad_request(error.to_string()))?;
         let mut said = Map::from_iter([("kind".to_owned(), json!(form.kind))]);
         if form.kind == "snoozed" {
-            let until = Millis(now_ms()).plus(SNOOZE_DAYS * DAY_MS);
+            let until = Millis(now_ms()).plus(i64::from(snooze_days(&state)) * DAY_MS);
             said.insert("until".to_owned(), json!(until.iso()));
         }
         let events = api::read(&state, move |model| query::alert(model, &alert)).await?;

@@ -55,6 +55,7 @@ impl Server {
             metrics: Metrics::new().expect("the table is well-formed"),
             readiness: Arc::default(),
             ingest,
+            snooze_days_max: 90,
             name: "Bellwether".to_owned(),
             version: "0.1.0".to_owned(),
         };
