@@ -364,7 +364,7 @@ fn wanted(
     let to = if outcome.kind == OutcomeKind::Acknowledged {
         (Standing::Acknowledged, Transition::Acknowledged)
     } else if outcome.kind == OutcomeKind::Snoozed {
-        (Standing::Snoozed(until(outcome, &policy.alerts)?), Transition::Snoozed)
+        (Standing::Snoozed(snoozed_until(outcome, &policy.alerts)?), Transition::Snoozed)
     } else {
         return Ok(None);
     };
@@ -375,7 +375,11 @@ fn wanted(
     Ok(Some(to))
 }
 
-fn until(outcome: &Outcome, rules: &AlertPolicy) -> Result<Millis, Reject> {
+/// Until when a snooze is to last.
+///
+/// # Errors
+/// `invalid_field` where it does not say, `out_of_range` where that is before it begins, or later than the policy allows.
+pub fn snoozed_until(outcome: &Outcome, rules: &AlertPolicy) -> Result<Millis, Reject> {
     let at = outcome.occurred_at;
     let Some(until) = outcome.until else {
         let detail = "until is missing: a snooze says when it is over";
@@ -384,7 +388,8 @@ fn until(outcome: &Outcome, rules: &AlertPolicy) -> Result<Millis, Reject> {
     let latest = at.plus(i64::from(rules.snooze_days_max) * DAY_MS);
     if until <= at || until > latest {
         let detail = format!(
-            "until is {until}; allowed is after occurred_at, up to {latest} (alerts.snooze_days_max)"
+            "until is {until}; allowed is after {at}, up to {latest}, {} days later (alerts.snooze_days_max of the policy)",
+            rules.snooze_days_max
         );
         return Err(Reject::new(Reason::OutOfRange, detail));
     }

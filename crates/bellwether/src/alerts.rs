@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bellwether_core::event::OutcomeKind;
+use bellwether_core::life::snoozed_until;
 use bellwether_core::output::{AlertEvent, Output};
 use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_engine::clock::now_ms;
@@ -15,7 +17,7 @@ use crate::config::Config;
 use crate::explain::percent_encode;
 use crate::place::Place;
 use crate::usage::wrong;
-use crate::{outcome, policies, show, snooze};
+use crate::{outcome, policies, show};
 
 /// Digits of an alert's id.
 const ID_DIGITS: usize = 32;
@@ -129,10 +131,10 @@ fn say(
         "note": said.note,
     });
     let (record, outcome) = outcome::checked(record, config)?;
-    if said.place.url.is_none() {
+    if said.place.url.is_none() && outcome.kind == OutcomeKind::Snoozed {
         // A server knows its policy; here it is that of the configuration.
         let rules = policies::load(config.policy.as_deref())?;
-        if let Err(reject) = snooze::check(&outcome, &rules.alerts) {
+        if let Err(reject) = snoozed_until(&outcome, &rules.alerts) {
             wrong!("{}; if the workers have another policy, name it with --policy", reject.detail);
         }
     }

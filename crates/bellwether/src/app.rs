@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use bellwether_core::event::Input;
+use bellwether_core::event::{Input, OutcomeKind};
 use bellwether_core::id::{AccountId, EventId};
+use bellwether_core::life::snoozed_until;
 use bellwether_core::policy::Compiled;
 use bellwether_core::promotion::ModelReader;
 use bellwether_core::reject::{Reason, Reject};
@@ -582,7 +583,9 @@ impl EmbeddedIngest {
             }
             Feed::Outcomes => {
                 let outcome = decoder.outcome(None, Some(payload))?;
-                crate::snooze::check(&outcome, &self.policy.alerts)?;
+                if outcome.kind == OutcomeKind::Snoozed {
+                    snoozed_until(&outcome, &self.policy.alerts)?;
+                }
                 Ok((&self.topics.outcomes, outcome.account.into(), outcome.occurred_at))
             }
             Feed::Calendar => {

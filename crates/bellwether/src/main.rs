@@ -23,7 +23,6 @@ mod replay;
 mod reset;
 mod shadow;
 mod show;
-mod snooze;
 mod source;
 mod state;
 mod stories;
