@@ -15,9 +15,11 @@ mod forget;
 mod learn;
 mod memory;
 mod model;
+mod notify;
 mod outcome;
 mod place;
 mod policies;
+mod preview;
 mod replay;
 mod reset;
 mod show;
@@ -72,8 +74,9 @@ fn main() -> ExitCode {
 /// Logs go to standard error. Commands that print for people are quiet unless something is wrong.
 fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
     let filter = match command {
-        Command::Run(_) => config.log.filter.clone(),
+        Command::Run(_) | Command::Notify(_) => config.log.filter.clone(),
         Command::Demo(_)
+        | Command::Alerts { .. }
         | Command::Topics { .. }
         | Command::Dlq { .. }
         | Command::Forget(_)
@@ -126,6 +129,8 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
     match &cli.command {
         Command::Demo(args) => demo::run(args, &config, cli.global.data_dir.as_deref(), json)?,
         Command::Run(args) => app::run(args, config)?,
+        Command::Notify(args) => return notify::run(args, config, json),
+        Command::Alerts { command } => return preview::run(command, &config, json),
         Command::Topics { command } => return topics::run(command, &config, json),
         Command::State { command } => return state::run(*command, &config, json),
         Command::Dlq { command } => return dlq::run(command, &config, json),
@@ -168,7 +173,10 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
 fn policy(command: &PolicyCommand, json: bool) -> Result<ExitCode> {
     match command {
         PolicyCommand::Show { name } => {
-            let text = policies::builtin(name).unwrap_or_default();
+            let text = match name.as_str() {
+                "delivery" => bellwether_notify::policy::DEFAULT,
+                name => policies::builtin(name).unwrap_or_default(),
+            };
             if json {
                 let policy: serde_json::Value = toml::from_str(text)?;
                 println!("{}", serde_json::to_string_pretty(&policy)?);
