@@ -264,7 +264,7 @@ fn the_story_of_an_account_becomes_a_slack_message_that_says_what_why_and_what_n
     let send = |path: &str, bodies: Vec<Vec<u8>>| {
         for chunk in bodies.chunks(500) {
             let body = chunk.join(&b'\n');
-            let sent = ureq::post(format!("{base}{path}")).send(&body).expect("it is taken");
+            let sent = ureq::post(format!("{base}{path}")).send(&body[..]).expect("it is taken");
             assert_eq!(sent.status(), 202);
         }
     };
@@ -390,8 +390,10 @@ fn two_notifiers_on_kafka_that_are_killed_in_turn_tell_each_alert_once() {
         format!("{LIMITS}{}{}", webhook("hook", &receiver.url()), route(&["hook"], "immediate"));
     let delivery = write(dir.path(), &policy);
     let start = |name: &str| {
-        let mut command = app.command_of(&["notify", "--listen", "127.0.0.1:0", "--delivery"]);
-        command.args([delivery.as_os_str()]).env("SIGNING_KEY", SIGNING_KEY);
+        let file = delivery.to_str().expect("UTF-8");
+        let mut command =
+            app.command_of(&["notify", "--listen", "127.0.0.1:0", "--delivery", file]);
+        command.env("SIGNING_KEY", SIGNING_KEY);
         command.env("BELLWETHER_KAFKA__SESSION_TIMEOUT_SECONDS", "6");
         command.arg("--data-dir").arg(app.data_dir(name));
         Bellwether::spawn(command)

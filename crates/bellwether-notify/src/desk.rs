@@ -111,7 +111,9 @@ impl Desk {
         }
         match row.row {
             Content::Delivery(delivery) => self.insert(*delivery),
-            Content::Done { at_ms } => drop(self.done.insert(name.to_owned(), at_ms)),
+            Content::Done { at_ms } => {
+                self.done.insert(name.to_owned(), at_ms);
+            }
             Content::Queued(queued) => drop(self.queued.insert(name.to_owned(), *queued)),
             Content::Told(told) => drop(self.told.insert(name.to_owned(), told)),
             Content::Urgent { told } => {
@@ -126,11 +128,16 @@ impl Desk {
     fn drop_row(&mut self, tag: &str, name: &str) {
         match tag {
             "d" => drop(self.remove(name)),
-            "o" => drop(self.done.remove(name)),
+            "o" => {
+                self.done.remove(name);
+            }
             "q" => drop(self.queued.remove(name)),
             "t" => drop(self.told.remove(name)),
-            "b" => drop(name.parse().ok().and_then(|day: i64| self.urgent.remove(&day))),
-            "r" => drop(self.rates.remove(name)),
+            "b" => {
+                if let Ok(day) = name.parse::<i64>() {
+                    self.urgent.remove(&day);
+                }
+            }
             // A tombstone of what this version does not have.
             _ => {}
         }

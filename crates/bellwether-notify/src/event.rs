@@ -45,6 +45,9 @@ pub struct Alert {
     /// The health score, 0 (worst) to 100.
     #[serde(default)]
     pub score: f64,
+    /// The same in hundredths, exact.
+    #[serde(default)]
+    pub score_centipoints: i32,
     /// `at_risk`, `neutral` or `healthy`.
     #[serde(default)]
     pub band: String,
@@ -77,12 +80,18 @@ pub struct Evidence {
     /// `observed` against `baseline` in percent.
     #[serde(default)]
     pub change_pct: Option<f64>,
+    /// Standardised deviation.
+    #[serde(default)]
+    pub z: f64,
     /// Whether this direction is bad news.
     #[serde(default)]
     pub risk: bool,
     /// The first day of the deviation.
     #[serde(with = "day")]
     pub onset: Day,
+    /// The window that shows it most clearly, in days.
+    #[serde(default)]
+    pub window_days: i32,
     /// One sentence for people.
     pub text: String,
 }
@@ -228,8 +237,10 @@ pub fn sample(at: Millis) -> (Alert, Profile) {
         baseline,
         unit: unit.to_owned(),
         change_pct: Some((observed / baseline - 1.0) * 100.0),
+        z: -4.0,
         risk: true,
         onset: day(14),
+        window_days: 14,
         text: text.to_owned(),
     };
     let alert = Alert {
@@ -262,6 +273,7 @@ pub fn sample(at: Millis) -> (Alert, Profile) {
         ],
         groups: vec!["logins".to_owned(), "active_members".to_owned()],
         score: 31.5,
+        score_centipoints: 3_150,
         band: "at_risk".to_owned(),
         policy_version: "test".to_owned(),
         model_version: "test".to_owned(),

@@ -144,14 +144,11 @@ impl MailSink {
     }
 
     fn transport(&self, address: &str) -> Result<SmtpTransport, lettre::transport::smtp::Error> {
-        let tls = |parameters| match self.security {
-            Security::Plain => Tls::None,
-            Security::StartTls => Tls::Required(parameters),
-            Security::Wrapped => Tls::Wrapper(parameters),
-        };
+        let parameters = || TlsParameters::new(self.host.clone());
         let tls = match self.security {
             Security::Plain => Tls::None,
-            Security::StartTls | Security::Wrapped => tls(TlsParameters::new(self.host.clone())?),
+            Security::StartTls => Tls::Required(parameters()?),
+            Security::Wrapped => Tls::Wrapper(parameters()?),
         };
         let mut builder = SmtpTransport::builder_dangerous(address)
             .port(self.port)

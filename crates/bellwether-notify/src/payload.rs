@@ -16,6 +16,8 @@ mod teams;
 
 /// PagerDuty takes a summary of so many characters.
 const SUMMARY_CHARS_MAX: usize = 1024;
+/// The longest entity that escaping writes: `&quot;`.
+const ENTITY_BYTES_MAX: usize = 6;
 /// For how long Alertmanager shows an alert that nobody says has ended.
 const ALERTMANAGER_DAYS: i64 = 30;
 
@@ -101,6 +103,7 @@ fn cut(text: &str, chars_max: usize) -> String {
     // Half of an entity would be shown as it stands.
     if let Some(at) = cut.rfind('&')
         && !cut[at..].contains(';')
+        && cut.len() - at <= ENTITY_BYTES_MAX
     {
         cut.truncate(at);
     }

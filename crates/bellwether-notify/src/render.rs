@@ -286,7 +286,7 @@ fn environment(target: Target) -> Environment<'static> {
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(50);
     // What is captured in a block was escaped when it was written, and counts as such from then on.
-    environment.set_auto_escape_callback(|_| AutoEscape::Custom("bellwether"));
+    environment.set_auto_escape_callback(|_| AutoEscape::Custom("bellwether".into()));
     environment
         .set_formatter(move |output, _: &mut State<'_, '_>, value| format(target, output, value));
     // They declare text as escaped that is not, or escape it for another target.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bellwether_core::time::Millis;
 use bellwether_engine::log::{Append, Log, LogError, Poll, Record, Remedy, Topic, Transaction};
 use bellwether_engine::metrics::Metrics;
+use bellwether_engine::read_model::Readiness;
 use bellwether_engine::worker::OpenLog;
 use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::OutputKind;
@@ -64,6 +65,19 @@ pub struct Settings {
     pub parked: Topic,
 }
 
+/// What a notifier shares with its process.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Metrics of the process.
+    pub metrics: Metrics,
+    /// Whether the notifier is ready; of a process that has workers one of its own.
+    pub readiness: Arc<Readiness>,
+    /// Set to stop.
+    pub stop: Arc<AtomicBool>,
+    /// The present, in milliseconds since 1970.
+    pub clock: fn() -> i64,
+}
+
 /// Why a notifier gave up.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyError {
@@ -110,9 +124,7 @@ pub struct Notifier {
     results: (Sender<Attempted>, Receiver<Attempted>),
     decoder: Decoder,
     open: OpenLog,
-    metrics: Metrics,
-    stop: Arc<AtomicBool>,
-    clock: fn() -> i64,
+    process: Process,
     random: fastrand::Rng,
     profiles: profiles::Follower,
     /// Next position per partition that is not committed yet.
@@ -135,16 +147,13 @@ impl Notifier {
     ///
     /// # Errors
     /// A sink's URL or secret is missing or cannot be used.
-    #[expect(clippy::too_many_arguments, reason = "what a process shares, given once at its start")]
     pub fn new(
         settings: Settings,
         policy: &Loaded,
         environment: Environment<'_>,
         decoder: Decoder,
         open: OpenLog,
-        metrics: Metrics,
-        stop: Arc<AtomicBool>,
-        clock: fn() -> i64,
+        process: Process,
     ) -> Result<Notifier, NotifyError> {
         let texts = Arc::new(Texts::compile(policy.policy())?);
         let (mut channels, mut gates) = (BTreeMap::new(), BTreeMap::new());
@@ -153,7 +162,7 @@ impl Notifier {
             channels.insert(sink.name.clone(), Arc::new(channel));
             let gate = Gate::new(&policy.policy().breaker, sink.in_flight);
             gates.insert(sink.name.clone(), gate);
-            metrics.sink(&sink.name);
+            process.metrics.sink(&sink.name);
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -172,9 +181,7 @@ impl Notifier {
             results: channel(RESULTS_MAX),
             decoder,
             open,
-            metrics,
-            stop,
-            clock,
+            process,
             random: fastrand::Rng::new(),
             offsets: BTreeMap::new(),
             unreadable: Vec::new(),
@@ -212,7 +219,7 @@ impl Notifier {
     }
 
     fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.process.stop.load(Ordering::Relaxed)
     }
 
     fn sleep(&self, pause: Duration) {
@@ -248,6 +255,7 @@ impl Notifier {
     /// One turn: what came of attempts, what is new, what time brings; commits it, and begins what is due.
     fn turn(&mut self, log: &mut dyn Log) -> Result<(), LogError> {
         self.take_results();
+        self.process.readiness.beat(0, Instant::now());
         let waits = if self.under_way.is_empty() { POLLS.1 } else { POLLS.0 };
         let mut stalled = BTreeSet::new();
         match log.poll(RECORDS_MAX, waits)? {
@@ -258,7 +266,7 @@ impl Notifier {
         }
         if self.ticked.elapsed() >= TICK_EVERY {
             self.ticked = Instant::now();
-            self.planner.tick((self.clock)());
+            self.planner.tick((self.process.clock)());
         }
         if self.commit(log)? {
             self.dispatch();
@@ -278,8 +286,10 @@ impl Notifier {
     }
 
     fn assigned(&mut self, log: &mut dyn Log, partitions: &[i32]) -> Result<(), LogError> {
+        self.process.readiness.assigned(0, partitions);
         for partition in partitions {
             self.restore(log, *partition)?;
+            self.process.readiness.ready(*partition);
         }
         log.start(partitions)
     }
@@ -309,6 +319,7 @@ impl Notifier {
     }
 
     fn revoked(&mut self, partitions: &[i32]) {
+        self.process.readiness.revoked(partitions);
         for partition in partitions {
             self.planner.revoke(*partition);
             self.profiles.revoke(*partition);
@@ -326,7 +337,7 @@ impl Notifier {
             }
             self.decoder.set_received(record.timestamp_ms);
             match self.decoder.output_as::<Alert>(OutputKind::Alert, record.payload.as_deref()) {
-                Ok(alert) => self.planner.alert(record.partition, &alert, (self.clock)()),
+                Ok(alert) => self.planner.alert(record.partition, &alert, (self.process.clock)()),
                 Err(DecodeError::RegistryUnavailable(detail)) => {
                     tracing::warn!(detail, "alerts wait for the schema registry");
                     stalled.insert(record.partition);
@@ -350,7 +361,7 @@ impl Notifier {
     fn settle(&mut self, attempted: Attempted) {
         let Attempted { partition, key, sink, outcome, took } = attempted;
         self.under_way.remove(&key);
-        let now_ms = (self.clock)();
+        let now_ms = (self.process.clock)();
         let (result, works) = match &outcome {
             Outcome::Delivered => ("delivered", true),
             Outcome::Failed { detail, retry_after_ms } => {
@@ -363,7 +374,7 @@ impl Notifier {
                 ("refused", true)
             }
         };
-        self.metrics.delivery(&sink, result, took);
+        self.process.metrics.delivery(&sink, result, took);
         if let Some(gate) = self.gates.get_mut(&sink) {
             gate.ended(works, now_ms);
             if let Outcome::Failed { retry_after_ms: Some(asked), .. } = &outcome {
@@ -376,7 +387,7 @@ impl Notifier {
             self.planner.desks().get(&partition).and_then(|desk| desk.get(&key)).map(at_once);
         if let (Outcome::Delivered, Some(Some(since))) = (&outcome, at_once) {
             let delay = u64::try_from(now_ms - since).unwrap_or(0);
-            self.metrics.delivery_delay(&sink, Duration::from_millis(delay));
+            self.process.metrics.delivery_delay(&sink, Duration::from_millis(delay));
         }
         let random = &mut self.random;
         self.planner.settle(partition, &key, outcome, now_ms, &mut |most| random.u64(0..=most));
@@ -421,12 +432,12 @@ impl Notifier {
             Err(error) => return Err(error),
         }
         for parked in &parked {
-            self.metrics.alerts_parked(parked.reason.as_str(), 1);
+            self.process.metrics.alerts_parked(parked.reason.as_str(), 1);
         }
         let count = u64::try_from(unreadable.len()).unwrap_or(u64::MAX);
-        self.metrics.alerts_parked(Parking::Undecodable.as_str(), count);
+        self.process.metrics.alerts_parked(Parking::Undecodable.as_str(), count);
         for (reason, count) in self.planner.take_suppressed() {
-            self.metrics.alerts_suppressed(reason.as_str(), count);
+            self.process.metrics.alerts_suppressed(reason.as_str(), count);
         }
         Ok(true)
     }
@@ -443,7 +454,7 @@ impl Notifier {
 
     /// Begins what is due and may begin.
     fn dispatch(&mut self) {
-        let now_ms = (self.clock)();
+        let now_ms = (self.process.clock)();
         let (under_way, gates) = (&self.under_way, &self.gates);
         let may = |sink: &str, chosen: usize| {
             gates.get(sink).is_some_and(|gate| gate.admits_after(chosen, now_ms))
@@ -461,7 +472,7 @@ impl Notifier {
     fn attempt(&self, partition: i32, delivery: Delivery) {
         let Some(channel) = self.channels.get(&delivery.sink).map(Arc::clone) else { return };
         let (texts, results) = (Arc::clone(&self.texts), self.results.0.clone());
-        let now = Millis((self.clock)());
+        let now = Millis((self.process.clock)());
         self.runtime.spawn(async move {
             let began = Instant::now();
             let outcome = channel.attempt(&texts, &delivery, now).await;
@@ -473,14 +484,14 @@ impl Notifier {
     }
 
     fn report(&self) {
-        let now_ms = (self.clock)();
+        let now_ms = (self.process.clock)();
         let states = State::ALL.map(State::as_str);
         for (sink, gate) in &self.gates {
             let desks = || self.planner.desks().values();
             let waiting = desks().map(|desk| desk.waiting(sink)).sum();
             let entries = desks().map(|desk| desk.entries_for(sink)).sum();
-            self.metrics.deliveries_waiting(sink, waiting, entries);
-            self.metrics.sink_breaker(sink, gate.state(now_ms).as_str(), &states);
+            self.process.metrics.deliveries_waiting(sink, waiting, entries);
+            self.process.metrics.sink_breaker(sink, gate.state(now_ms).as_str(), &states);
         }
     }
 }

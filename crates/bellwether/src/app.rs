@@ -26,7 +26,7 @@ use bellwether_engine::standby::{self, Follow, OpenFollow, Owned, Standby};
 use bellwether_engine::topics::{Cleanup, TopicNames, TopicSpec};
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
 use bellwether_notify::policy::Loaded;
-use bellwether_notify::run::NotifyError;
+use bellwether_notify::run::{NotifyError, Process};
 use bellwether_server::{AppState, Feed, Ingest, IngestError, IngestReceipt, Rejected};
 use bellwether_store::log_store::Retention;
 use bellwether_store::task::StoreOptions;
@@ -133,8 +133,13 @@ impl App {
         let open: OpenLog = Box::new(move || {
             log.consume_as(Role::Notifier, &inputs).map(|log| Box::new(log) as Box<dyn Log>)
         });
-        let (metrics, stop) = (self.shared.metrics.clone(), Arc::clone(&self.shared.stop));
-        self.notifier = Some(notify::spawn(config, delivery, open, metrics, stop)?);
+        let process = Process {
+            metrics: self.shared.metrics.clone(),
+            readiness: Arc::default(),
+            stop: Arc::clone(&self.shared.stop),
+            clock: now_ms,
+        };
+        self.notifier = Some(notify::spawn(config, delivery, open, process)?);
         Ok(())
     }
 

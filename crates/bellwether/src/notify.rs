@@ -19,7 +19,7 @@ use bellwether_notify::delivery::{Delivery, Outcome, Subject, key};
 use bellwether_notify::event::sample;
 use bellwether_notify::policy::Loaded;
 use bellwether_notify::render::Texts;
-use bellwether_notify::run::{Notifier, NotifyError, Settings};
+use bellwether_notify::run::{Notifier, NotifyError, Process, Settings};
 use bellwether_server::AppState;
 use bellwether_wire::decode::Decoder;
 use clap::{Args, Subcommand};
@@ -31,7 +31,6 @@ use crate::usage::{Usage, wrong};
 
 /// `notify`
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = false)]
 pub(crate) struct NotifyArgs {
     #[command(subcommand)]
     pub(crate) command: Option<NotifyCommand>,
@@ -102,11 +101,18 @@ fn on_kafka(args: &NotifyArgs, mut config: Config, policy: &Loaded) -> Result<()
     metrics.build_info(env!("CARGO_PKG_VERSION"), policy.version());
     let stop = Arc::new(AtomicBool::new(false));
     app::stop_on_signals(&stop)?;
-    let notifier = spawn(&config, policy, open, metrics.clone(), Arc::clone(&stop))?;
+    let readiness = Arc::new(Readiness::default());
+    let process = Process {
+        metrics: metrics.clone(),
+        readiness: Arc::clone(&readiness),
+        stop: Arc::clone(&stop),
+        clock: now_ms,
+    };
+    let notifier = spawn(&config, policy, open, process)?;
     let state = AppState {
         read_model: Arc::new(ReadModel::new(Limits::default())),
         metrics,
-        readiness: Arc::new(Readiness::default()),
+        readiness,
         ingest: None,
         name: "Bellwether notifier".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -123,8 +129,7 @@ pub(crate) fn spawn(
     config: &Config,
     policy: &Loaded,
     open: OpenLog,
-    metrics: Metrics,
-    stop: Arc<AtomicBool>,
+    process: Process,
 ) -> Result<JoinHandle<Result<(), NotifyError>>> {
     let settings = Settings {
         alerts: config.topics.alerts.as_str().into(),
@@ -134,10 +139,9 @@ pub(crate) fn spawn(
     };
     let registry = app::registry(config);
     let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
-    let flag = Arc::clone(&stop);
-    let notifier =
-        Notifier::new(settings, policy, &environment, decoder, open, metrics, stop, now_ms)
-            .map_err(|error| Usage(error.to_string()))?;
+    let flag = Arc::clone(&process.stop);
+    let notifier = Notifier::new(settings, policy, &environment, decoder, open, process)
+        .map_err(|error| Usage(error.to_string()))?;
     let thread = std::thread::Builder::new().name("notifier".to_owned()).spawn(move || {
         let ended = notifier.run();
         if let Err(error) = &ended {
@@ -166,7 +170,8 @@ fn check(policy: &Loaded, json: bool) -> Result<ExitCode> {
     if json {
         let sinks: Vec<&str> = of.sinks.iter().map(|sink| sink.name.as_str()).collect();
         let routes: Vec<&str> = of.routes.iter().map(|route| route.name.as_str()).collect();
-        let answer = serde_json::json!({"version": policy.version(), "sinks": sinks, "routes": routes});
+        let answer =
+            serde_json::json!({"version": policy.version(), "sinks": sinks, "routes": routes});
         println!("{}", serde_json::to_string_pretty(&answer)?);
         return Ok(ExitCode::SUCCESS);
     }

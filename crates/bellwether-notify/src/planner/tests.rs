@@ -337,7 +337,11 @@ proptest! {
                 }
             }
             prop_assert_eq!(again.take_suppressed(), whole.take_suppressed());
-            prop_assert_eq!(again.take_parked(), whole.take_parked());
+            // Places in the order are given anew where nothing waits.
+            let parked = |planner: &mut Planner| -> Vec<(String, Parking)> {
+                planner.take_parked().into_iter().map(|p| (p.delivery.key, p.reason)).collect()
+            };
+            prop_assert_eq!(parked(&mut again), parked(&mut whole));
             for (partition, key, value) in whole.take_changes() {
                 rows.insert((partition, key), value);
             }
