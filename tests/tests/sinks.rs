@@ -198,6 +198,8 @@ fn mail_goes_out_by_smtp_and_a_temporary_failure_is_tried_again() {
     assert_eq!(attempt(&policy), Outcome::Delivered);
     let mails = server.mails();
     assert_eq!(mails.len(), 1);
+    // Soft line breaks of quoted-printable.
+    let mail = mails[0].replace("=\r\n", "");
     for part in [
         "RCPT TO:<cs@example.com>",
         "Subject: INFO Churn risk: Bellwether test account",
@@ -205,7 +207,7 @@ fn mail_goes_out_by_smtp_and_a_temporary_failure_is_tried_again() {
         "text/html",
         "31.5 of 100",
     ] {
-        assert!(mails[0].contains(part), "{part} in {}", mails[0]);
+        assert!(mail.contains(part), "{part} in {mail}");
     }
     assert!(mails[0].contains(&format!("Message-ID: <{}@bellwether>", delivery().key)));
 }

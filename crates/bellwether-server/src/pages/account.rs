@@ -166,7 +166,7 @@ fn is_latest(alerts: &[Arc<AlertEvent>], event: &AlertEvent) -> bool {
 /// Buttons to say what was made of an alert.
 fn verdict_form(event: &AlertEvent) -> Markup {
     html! {
-        form.verdict method="post" action={ (account_path(&event.account_id)) "/alerts/" (event.alert_id) "/feedback" } {
+        form.verdict id={ "alert-" (event.alert_id) } method="post" action={ (account_path(&event.account_id)) "/alerts/" (event.alert_id) "/feedback" } {
             @for (kind, label) in
                 [("confirmed", "It was right"), ("false_positive", "False alarm"), ("actioned", "We acted on it")]
             {
