@@ -21,7 +21,7 @@ impl Request {
     /// A header's value; empty where there is none.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.iter().find(|(of, _)| of == name).map_or("", |(_, value)| value)
+        self.headers.iter().find(|(of, _)| of == name).map_or("", |(_, value)| value.as_str())
     }
 
     /// The body as JSON.

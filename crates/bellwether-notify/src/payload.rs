@@ -226,7 +226,7 @@ fn alertmanager(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> 
             },
             "startsAt": alert.opened_at.iso(),
             "endsAt": ends.iso(),
-            "generatorURL": message.links.first().map_or("", |link| &link.url),
+            "generatorURL": message.links.first().map_or("", |link| link.url.as_str()),
         })
     };
     let ends = match alert.phase() {

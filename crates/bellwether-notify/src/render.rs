@@ -8,7 +8,7 @@
 //! - A template's work is bounded by fuel, its output by [`OUTPUT_BYTES_MAX`].
 
 use minijinja::value::Value as Jinja;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, UndefinedBehavior};
 use serde_json::{Value, json};
 
 use crate::digest::Digest;
@@ -287,8 +287,7 @@ fn environment(target: Target) -> Environment<'static> {
     environment.set_recursion_limit(50);
     // What is captured in a block was escaped when it was written, and counts as such from then on.
     environment.set_auto_escape_callback(|_| AutoEscape::Custom("bellwether".into()));
-    environment
-        .set_formatter(move |output, _: &mut State<'_, '_>, value| format(target, output, value));
+    environment.set_formatter(move |output, _, value| format(target, output, value));
     // They declare text as escaped that is not, or escape it for another target.
     for filter in ["safe", "escape", "e"] {
         environment.remove_filter(filter);
@@ -320,8 +319,8 @@ fn format(target: Target, output: &mut Output<'_>, value: &Jinja) -> Result<(), 
         return Ok(());
     }
     let text = value.to_string();
-    if value.is_safe() { output.write_str(&text) } else { output.write_str(&escape(target, &text)) }
-        .map_err(failed)
+    let escaped = if value.is_safe() { text } else { escape(target, &text) };
+    output.write_str(&escaped).map_err(failed)
 }
 
 /// Escapes a value for its target.
