@@ -240,8 +240,9 @@ impl Desk {
         self.queued.insert(name, queued);
     }
 
-    pub(crate) fn is_queued(&self, name: &str) -> bool {
-        self.queued.contains_key(name)
+    /// When the digest of an entry goes out.
+    pub(crate) fn flush_of(&self, name: &str) -> Option<i64> {
+        self.queued.get(name).map(|queued| queued.flush_ms)
     }
 
     pub(crate) fn queued_len(&self) -> usize {

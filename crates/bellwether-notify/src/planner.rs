@@ -158,6 +158,7 @@ impl Planner {
             self.suppress(Suppressed::Duplicate);
             return;
         }
+        self.refresh(partition, alert, profile);
         let over = self.over_limits(partition, &routes, alert, profile, now_ms);
         let mut told = self.desk(partition).told(&alert.alert_id).cloned().unwrap_or_default();
         let before = Some(told.severity.clone()).filter(|severity| !severity.is_empty());
@@ -168,6 +169,7 @@ impl Planner {
                         route.quiet.as_ref().filter(|q| !q.except.contains(&alert.severity));
                     let due = quiet.and_then(|quiet| quiet_until(quiet, now_ms)).unwrap_or(now_ms);
                     let what = (alert, profile, before.clone());
+                    self.supersede(partition, &sink, &alert.alert_id, now_ms);
                     self.plan(partition, &sink, what, (now_ms, due));
                     told.sinks.insert(sink);
                 }
@@ -191,6 +193,16 @@ impl Planner {
         if !told.sinks.is_empty() {
             told.severity.clone_from(&alert.severity);
             self.desk_mut(partition).set_told(&alert.alert_id, Some(told));
+        }
+    }
+
+    /// What waits for the end of quiet hours is not told any more where something newer of the same alert is: that one may be too urgent to
+    /// wait behind it.
+    fn supersede(&mut self, partition: i32, sink: &str, alert_id: &str, now_ms: i64) {
+        let held = self.held(partition, alert_id, now_ms);
+        for delivery in held.into_iter().filter(|delivery| delivery.sink == sink) {
+            self.desk_mut(partition).take(&delivery.key);
+            self.suppress(Suppressed::Superseded);
         }
     }
 
@@ -243,11 +255,12 @@ impl Planner {
     ) {
         let name = format!("{sink}/{}/{}", mode.as_str(), alert.alert_id);
         let full = self.desk(partition).queued_len() >= self.policy().delivery.pending_max;
-        if full && !self.desk(partition).is_queued(&name) {
+        let queued = self.desk(partition).flush_of(&name);
+        if full && queued.is_none() {
             self.suppress(Suppressed::DigestFull);
             return;
         }
-        let flush_ms = next_digest(&self.policy().digest, mode, now_ms);
+        let flush_ms = queued.unwrap_or_else(|| next_digest(&self.policy().digest, mode, now_ms));
         let entry =
             Entry { alert: alert.clone(), profile: profile.clone(), because: because.to_owned() };
         self.desk_mut(partition)

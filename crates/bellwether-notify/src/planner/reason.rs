@@ -15,6 +15,8 @@ pub enum Suppressed {
     NotTold,
     /// It ended before anybody was told.
     Ended,
+    /// It waited for the end of quiet hours, and something newer of the same alert is told instead.
+    Superseded,
     /// Over the budget: it is in the daily digest.
     Budget,
     /// Over an owner's limit: it is in the daily digest.
@@ -25,12 +27,13 @@ pub enum Suppressed {
 
 impl Suppressed {
     /// Every reason.
-    pub const ALL: [Suppressed; 8] = [
+    pub const ALL: [Suppressed; 9] = [
         Suppressed::NoRoute,
         Suppressed::Stale,
         Suppressed::Duplicate,
         Suppressed::NotTold,
         Suppressed::Ended,
+        Suppressed::Superseded,
         Suppressed::Budget,
         Suppressed::Rate,
         Suppressed::DigestFull,
@@ -45,6 +48,7 @@ impl Suppressed {
             Suppressed::Duplicate => "duplicate",
             Suppressed::NotTold => "not_told",
             Suppressed::Ended => "ended",
+            Suppressed::Superseded => "superseded",
             Suppressed::Budget => "budget",
             Suppressed::Rate => "rate",
             Suppressed::DigestFull => "digest_full",

@@ -155,6 +155,18 @@ fn quiet_hours_hold_alerts_back_but_not_the_excepted_and_what_ends_meanwhile_is_
 }
 
 #[test]
+fn what_may_not_wait_does_not_wait_behind_what_does() {
+    let quiet = "quiet = { from = \"10:00\", to = \"14:00\", time_zone = \"UTC\", except = [\"critical\"] }\n";
+    let mut planner = planner(&urgent(quiet));
+    planner.alert(0, &alert(1, "opened", "high"), NOW);
+    planner.alert(0, &alert(1, "escalated", "critical"), NOW + 1);
+    let told = tell(&mut planner, NOW + 1);
+    assert_eq!(pairs(&told), [("pager", "escalated"), ("slack", "escalated")]);
+    assert_eq!(planner.take_suppressed()[&Suppressed::Superseded], 2);
+    assert_eq!(tell(&mut planner, NOW + 3 * HOUR_MS), [], "and not later either");
+}
+
+#[test]
 fn what_is_over_the_budget_is_ranked_into_the_digest_and_counted() {
     let budget = "[budget]\nurgent_per_100_accounts_week = 2.0\nurgent_min_week = 3\n";
     let mut planner = planner(&format!("{budget}{}", urgent("")));
