@@ -7,7 +7,7 @@
 //!   [`VALUE_CHARS_MAX`] characters.
 //! - A template's work is bounded by fuel, its output by [`OUTPUT_BYTES_MAX`].
 
-use minijinja::value::Value as Jinja;
+use minijinja::value::{Serde, Value as Jinja};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, UndefinedBehavior};
 use serde_json::{Value, json};
 
@@ -227,7 +227,7 @@ impl Texts {
     fn render(&self, target: Target, name: &str, context: &Value) -> Result<String, RenderError> {
         let text = self.environments[target.index()]
             .get_template(name)
-            .and_then(|template| template.render(Jinja::from_serialize(context)))
+            .and_then(|template| template.render(Jinja::from(Serde(context))))
             .map_err(|error| wrong(name, &error))?;
         if text.len() > OUTPUT_BYTES_MAX {
             let detail =

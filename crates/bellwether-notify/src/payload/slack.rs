@@ -19,7 +19,7 @@ pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, Render
         Subject::Alert { alert, profile, .. } => {
             let letter = Letter { alert, profile };
             let message = texts.message(Target::Mrkdwn, letter)?;
-            let title = texts.message(Target::Plain, letter)?.title;
+            let title = message.title.clone();
             let mut blocks = Vec::new();
             blocks.extend(list("What changed", &message.what));
             blocks.push(section(&format!("*Why it matters*\n{}", message.why)));
@@ -31,7 +31,7 @@ pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, Render
             (title, message.title, blocks)
         }
         Subject::Digest(digest) => {
-            let title = texts.digest_title(Target::Plain, digest)?;
+            let title = texts.digest_title(Target::Mrkdwn, digest)?;
             let lines = digest_lines(texts, Target::Mrkdwn, digest)?;
             let blocks = sections(&lines);
             (title, texts.digest_title(Target::Mrkdwn, digest)?, blocks)
