@@ -313,6 +313,9 @@ fn observable(planner: &Planner) -> Vec<(i32, Delivery)> {
 }
 
 proptest! {
+    // Each step compiles the texts of a policy anew.
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
     /// A planner that is read back from the rows that were committed goes on as the one that wrote them would: nothing is told twice, nothing
     /// is forgotten.
     #[test]
