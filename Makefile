@@ -64,6 +64,14 @@ evaluate: ## Judge the engine on the evaluation kit (KIT=DIR, PYTHON=…, SET=�
 	"$(BELLWETHER)" evaluate "$(SET)" $(if $(KIT),--kit "$(KIT)") --python "$(PYTHON)" --out "$(OUT)" --readme README.md $(ARGS)
 	cp "$(OUT)/evaluation.json" benches/results/evaluation.json
 
+# PEER: directory of the Kafka Streams peer, which is no part of this repository; without it only Bellwether and the floor are measured.
+PEER ?=
+.PHONY: bench
+bench: ## Measure the peer's job on a real Kafka, beside the peer (PEER=DIR, ARGS=…), into benches/results/bench.json
+	@deploy/setup.sh --for test
+	cargo build --release -p bellwether -p bellwether-benches --locked
+	"$(CARGO_TARGET_DIR)/release/bench" $(if $(PEER),--peer "$(PEER)") $(ARGS)
+
 .PHONY: lint
 lint: ## Check format, lints and dependencies
 	@deploy/setup.sh --for lint

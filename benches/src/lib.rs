@@ -1,5 +1,6 @@
 //! Inputs that the benchmarks share.
 
+pub mod beside;
 pub mod fleet;
 pub mod report;
 
@@ -127,9 +128,16 @@ pub fn full_accounts(accounts: u32, days: u32) -> Vec<Event> {
 }
 
 /// xorshift64*: the same events on every machine.
-pub(crate) struct Random(u64);
+#[derive(Debug)]
+pub struct Random(u64);
 
 impl Random {
+    /// One that begins at this seed, which is not 0.
+    #[must_use]
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -137,7 +145,8 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    fn below(&mut self, end: u32) -> u32 {
+    /// A number below `end`.
+    pub fn below(&mut self, end: u32) -> u32 {
         // Below 2^32 by the shift, and below `end` by the remainder.
         ((self.next() >> 32) % u64::from(end.max(1))) as u32
     }

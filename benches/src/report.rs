@@ -1,11 +1,59 @@
-//! The table of the README that shows the results of the day close.
+//! The tables of the README that show results, and what they are measured by.
+
+use std::time::Duration;
 
 use serde_json::Value;
 
-/// Where the table stands in the README.
-const MARKS: (&str, &str) = ("<!-- close:begin -->\n", "<!-- close:end -->\n");
+/// CPU time of this thread.
+///
+/// # Panics
+/// Elsewhere than on Linux.
+#[must_use]
+pub fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    let nanos = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.expect("a number"))
+}
 
-/// The table of committed results.
+/// Which machine, and how busy it was with other things.
+#[must_use]
+pub fn machine() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().nth(2).unwrap_or("unknown").to_owned();
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = model.map_or("unknown", |(_, model)| model);
+    format!("{model}, {cores} cores, load average {load}")
+}
+
+/// The table of replays from a local file.
+#[must_use]
+pub fn replay_table(results: &Value) -> String {
+    let text = |name: &str| results[name].as_str().unwrap_or("?").to_owned();
+    let mut lines = vec![
+        format!("Machine: {}, {} build.", text("machine"), text("profile")),
+        String::new(),
+        "| a replay of a CSV file, one thread | events | thousand events a second of CPU | with a challenger | extra CPU |".to_owned(),
+        "| --- | --- | --- | --- | --- |".to_owned(),
+    ];
+    for fleet in results["fleets"].as_array().into_iter().flatten() {
+        let number = |name: &str| fleet[name].as_f64().unwrap_or(f64::NAN);
+        lines.push(format!(
+            "| {} events an account and day, {} days | {} | {:.0} | {:.0} | {:.0} % |",
+            number("events_per_account_day"),
+            number("days"),
+            number("events"),
+            number("events_per_cpu_second") / 1e3,
+            number("events_per_cpu_second_with_challenger") / 1e3,
+            number("challenger_extra_cpu") * 100.0
+        ));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// The table of committed results of the day close.
 #[must_use]
 pub fn close_table(results: &Value) -> String {
     let number = |path: &str| results.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
@@ -46,10 +94,11 @@ pub fn close_table(results: &Value) -> String {
     .join("\n")
 }
 
-/// A README with this table in its place; none where it has no place for it.
+/// A README with this table in the place of this name; none where it has no place for it.
 #[must_use]
-pub fn placed(readme: &str, table: &str) -> Option<String> {
-    let (before, rest) = readme.split_once(MARKS.0)?;
-    let (_, after) = rest.split_once(MARKS.1)?;
-    Some([before, MARKS.0, table, MARKS.1, after].concat())
+pub fn placed(readme: &str, name: &str, table: &str) -> Option<String> {
+    let [begin, end] = ["begin", "end"].map(|side| format!("<!-- {name}:{side} -->\n"));
+    let (before, rest) = readme.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some([before, &begin, table, &end, after].concat())
 }

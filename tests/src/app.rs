@@ -107,6 +107,7 @@ impl App {
             "score_changed",
             "score_current",
             "alerts",
+            "shadow",
             "dead_letters",
             "state_changelog",
             "seen_changelog",

@@ -111,10 +111,10 @@ impl Bellwether {
     /// `http://host:port` where it serves, once it says so.
     ///
     /// # Panics
-    /// If it does not within a minute.
-    // The demo fills in years of history before it serves.
+    /// If it does not within a quarter of an hour.
+    // The demo fills in years of history before it serves: a minute or five, as fast as the machine is.
     pub fn url(&mut self) -> String {
-        self.wait_until("the server's address", Duration::from_secs(240), |process| {
+        self.wait_until("the server's address", Duration::from_secs(900), |process| {
             let said = process.stderr() + &process.stdout();
             let start = said.find("http://127.0.0.1:")?;
             // Up to the slash after the port: without it the line is not written to its end.

@@ -237,6 +237,52 @@ fn what_people_say_of_alerts_and_accounts_becomes_results_that_outlive_the_proce
     assert!(told.contains("churn risk") && told.contains("100 % of 1"), "{told}");
 }
 
+/// The rolling detector end to end: the score is the one computed by hand, also after a kill.
+#[test]
+fn a_rolling_policy_scores_every_event_and_outlives_a_kill() {
+    const DAY_MS: i64 = 86_400_000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let policy = include_str!("../../benches/policies/peer.toml");
+    let policy = policy.replace("publish_current = false", "publish_current = true");
+    let file = dir.path().join("rolling.toml");
+    std::fs::write(&file, policy).expect("a new file");
+    let start = || {
+        let mut command = command(&dir.path().join("data"));
+        command.arg("--policy").arg(&file);
+        Bellwether::spawn(command)
+    };
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as i64;
+    let login = |id: String, days_ago: i64| json!({"event_id": id, "account_id": "acme", "signal": "logins", "value": 1, "occurred_at": now - days_ago * DAY_MS});
+    let score_is = |running: &mut Bellwether, wanted: f64| -> Value {
+        let url = running.url();
+        running.wait_until("the score", LIMIT, |_| {
+            let mut answer = ureq::get(format!("{url}/v1/accounts/acme")).call().ok()?;
+            let text = answer.body_mut().read_to_string().expect("text");
+            let page: Value = serde_json::from_str(&text).expect("JSON");
+            let account = page["account"].clone();
+            (account["score"] == json!(wanted)).then_some(account)
+        })
+    };
+    // Ten logins in each of eight weeks, and one in the ninth: nine standard deviations below, at three points each.
+    let weeks = (1..=8)
+        .rev()
+        .flat_map(|week| (0..10).map(move |number| (format!("{week}-{number}"), 7 * week)));
+    let mut events: Vec<Value> = weeks.map(|(id, days)| login(id, days)).collect();
+    events.push(login("first".to_owned(), 0));
+    let mut running = start();
+    let (status, answer) = post(&running.url(), json!(events).to_string().as_bytes());
+    assert_eq!((status, &answer["rejected"]), (202, &json!([])), "{answer}");
+    score_is(&mut running, 73.0);
+    running.kill();
+    let mut running = start();
+    let before = score_is(&mut running, 73.0);
+    let (status, _) = post(&running.url(), login("second".to_owned(), 0).to_string().as_bytes());
+    assert_eq!(status, 202);
+    let after = score_is(&mut running, 76.0);
+    assert_eq!(after["sequence"].as_u64(), before["sequence"].as_u64().map(|number| number + 1));
+    assert_eq!(running.terminate(LIMIT).code(), Some(0), "SIGTERM is a clean end");
+}
+
 #[test]
 fn a_directory_belongs_to_one_process() {
     let dir = tempfile::tempdir().expect("a directory");

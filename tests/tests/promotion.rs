@@ -1,4 +1,5 @@
-//! A model is promoted into a running process and rolled back, over kills, and a replay of the same promotions scores the same.
+//! A model is promoted into a running process and rolled back, or scores beside the one in force, over kills, and a replay of the same promotions
+//! scores the same.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -77,11 +78,11 @@ fn send(running: &mut Bellwether, events: &[(i64, String)]) {
     assert_eq!(answer.expect("taken").status(), 202);
 }
 
-/// Waits until the promotion that was sent has been read: topics are not ordered among each other.
-fn taken(running: &mut Bellwether) {
-    let read = "bellwether_events_in_total{topic=\"bellwether.models\"} 1";
+/// Waits until what was sent of models, so many records, has been read: topics are not ordered among each other.
+fn taken(running: &mut Bellwether, records: u32) {
+    let read = format!("bellwether_events_in_total{{topic=\"bellwether.models\"}} {records}\n");
     running.wait_until("the promotion is taken", LIMIT, |running| {
-        running.get("/metrics").contains(read).then_some(())
+        running.get("/metrics").contains(&read).then_some(())
     });
 }
 
@@ -99,14 +100,24 @@ fn said(dir: &Path, arguments: &[&str]) -> String {
 /// By account: (time, score, model) of every published change.
 type Changes = BTreeMap<String, Vec<(String, String, String)>>;
 
-fn published(dir: &Path) -> Changes {
+/// Every record of a topic, in its order.
+fn records(dir: &Path, topic: &str) -> Vec<Value> {
     let shared = bellwether_store::Shared::new(16 << 20);
     let log = Embedded::open(&dir.join("data/log"), &shared, 1).expect("no one has it");
-    let topic: Topic = "health.score-changed.v1".into();
-    let mut changes = Changes::new();
+    let topic: Topic = topic.into();
+    let mut records = Vec::new();
     log.read(&topic, 0, 0, usize::MAX, &mut |record| {
         let payload = record.payload.unwrap_or_default();
-        let change: Value = serde_json::from_slice(&payload).expect("JSON");
+        records.push(serde_json::from_slice(&payload).expect("JSON"));
+        Ok::<(), LogStoreError>(())
+    })
+    .expect("it can be read");
+    records
+}
+
+fn published(dir: &Path) -> Changes {
+    let mut changes = Changes::new();
+    for change in records(dir, "health.score-changed.v1") {
         let text = |name: &str| change[name].as_str().expect("a text").to_owned();
         let score = format!("{:.2}", change["score"].as_f64().expect("a number"));
         changes.entry(text("account_id")).or_default().push((
@@ -114,9 +125,7 @@ fn published(dir: &Path) -> Changes {
             score,
             text("model_version"),
         ));
-        Ok::<(), LogStoreError>(())
-    })
-    .expect("it can be read");
+    }
     changes
 }
 
@@ -196,6 +205,20 @@ fn replayed(dir: &Path) -> BTreeMap<String, Vec<(String, String)>> {
     replayed
 }
 
+/// Waits until metrics say how the accounts stand under the model in force.
+fn surveyed(running: &mut Bellwether) {
+    running.wait_until("the accounts are surveyed", LIMIT, |running| {
+        let metrics = running.get("/metrics");
+        let surveyed = [
+            "bellwether_accounts_expected_lost{cohort=\"\"}",
+            "bellwether_cohort_scores{cohort=\"\",from=\"90\"}",
+            "bellwether_reading_missing_ratio{cohort=\"\",reading=\"activity\"} 0",
+            "bellwether_reading_missing_ratio{cohort=\"\",reading=\"score\"} 0",
+        ];
+        surveyed.iter().all(|series| metrics.contains(series)).then_some(())
+    });
+}
+
 #[test]
 fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
     let place = tempfile::tempdir().expect("a directory");
@@ -203,6 +226,9 @@ fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
     let events = events();
     let version = prepare(dir, &events);
     let until = |day: i64| events.partition_point(|(at, _)| *at < noon(day));
+    said(dir, &["learn", "report", "model.json", "--html", "report.html"]);
+    let page = std::fs::read_to_string(dir.join("report.html")).expect("a page");
+    assert!(page.contains(&version) && page.contains("No skill"), "nobody left");
     let mut running = start(dir);
     let url = running.url();
     send(&mut running, &events[..until(TURNS.0 - 5)]);
@@ -230,7 +256,7 @@ fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
         .build()
         .send(json!({"promotion_id": "x", "from": from, "model": "{}"}).to_string());
     assert_eq!(broken.expect("an answer").status(), 400, "no model");
-    taken(&mut running);
+    taken(&mut running, 1);
     running.kill();
 
     let mut running = start(dir);
@@ -239,8 +265,9 @@ fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
     running.wait_until("the model is in force", LIMIT, |running| {
         running.get("/metrics").contains(&format!("model=\"{version}\"")).then_some(())
     });
+    surveyed(&mut running);
     said(dir, &["learn", "rollback", "--from", &back, "--url", &url]);
-    taken(&mut running);
+    taken(&mut running, 1);
     running.kill();
 
     let mut running = start(dir);
@@ -292,4 +319,133 @@ fn a_promoted_model_scores_from_its_time_on_as_a_replay_says() {
     }
     assert!(models.contains(&version.as_str()) && models.contains(&"expert"));
     assert_eq!(live.len(), usize::try_from(ACCOUNTS).expect("a few") + 1);
+}
+
+/// By account: (time, champion, challenger) of every pair of scores.
+type Pairs = BTreeMap<String, Vec<(String, String, String)>>;
+
+fn pairs_published(dir: &Path) -> Pairs {
+    let mut pairs = Pairs::new();
+    for pair in records(dir, "health.shadow.v1") {
+        let score = |name: &str| format!("{:.2}", pair[name].as_f64().expect("a number"));
+        let of =
+            pairs.entry(pair["account_id"].as_str().expect("an account").to_owned()).or_default();
+        of.push((
+            pair["at"].as_str().expect("a time").to_owned(),
+            score("champion_score"),
+            score("challenger_score"),
+        ));
+        assert_eq!(pair["sequence"], of.len(), "each once: {pair}");
+        for side in ["champion", "challenger"] {
+            let lines = pair["lines"].as_array().expect("lines").iter();
+            let points = lines.map(|line| line[format!("{side}_centipoints")].as_i64());
+            let sum: i64 = points.map(|points| points.expect("points")).sum();
+            assert_eq!(pair[format!("{side}_score_centipoints")], sum, "{pair}");
+        }
+    }
+    pairs
+}
+
+fn pairs_replayed(dir: &Path) -> Pairs {
+    let mut pairs = Pairs::new();
+    let rows = std::fs::read_to_string(dir.join("shadow.csv")).expect("pairs of scores");
+    for row in rows.lines().skip(1) {
+        let [account, at, champion, challenger] = row.split(',').collect::<Vec<_>>()[..] else {
+            panic!("{row}")
+        };
+        let at = bellwether_core::time::Millis::parse(at).expect("a time").plus(-1).iso();
+        let score = |text: &str| format!("{:.2}", text.parse::<f64>().expect("a number"));
+        let pair = (at, score(champion), score(challenger));
+        pairs.entry(account.to_owned()).or_default().push(pair);
+    }
+    pairs
+}
+
+#[test]
+fn a_challenger_scores_beside_the_champion_as_a_replay_says() {
+    let place = tempfile::tempdir().expect("a directory");
+    let dir = place.path();
+    let events = events();
+    let version = prepare(dir, &events);
+    let until = |day: i64| events.partition_point(|(at, _)| *at < noon(day));
+    let (from, to) = (iso(noon(TURNS.0)), iso(noon(TURNS.1)));
+    let mut running = start(dir);
+    let url = running.url();
+    send(&mut running, &events[..until(TURNS.0 - 5)]);
+    let nothing = run(dir, &["shadow", "compare", "--url", &url]);
+    assert_eq!(nothing.status.code(), Some(3), "there is no challenger");
+    let model = ["model.json", "--policy", "policy.toml", "--from", &from];
+    let started =
+        said(dir, &[&["shadow", "start"], &model[..], &["--by", "ann", "--url", &url]].concat());
+    assert!(started.contains(&version) && started.contains("health.shadow.v1"), "{started}");
+    taken(&mut running, 1);
+    running.kill();
+
+    let mut running = start(dir);
+    send(&mut running, &events[until(TURNS.0 - 5)..until(TURNS.1 - 5)]);
+    running.wait_until("the challenger scores", LIMIT, |running| {
+        let metrics = running.get("/metrics");
+        let named = format!("bellwether_shadow_info{{model=\"{version}\",partition=\"0\"}} 1");
+        let counted = metrics.lines().any(|line| {
+            line.starts_with("bellwether_shadow_scores_total{") && !line.ends_with(" 0")
+        });
+        (metrics.contains(&named) && counted).then_some(())
+    });
+    running.kill();
+
+    let mut running = start(dir);
+    let url = running.url();
+    let promote = ["shadow", "promote", "--from", &to, "--url", &url];
+    let refused = run(dir, &promote);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--anyway"));
+    said(dir, &[&promote[..], &["--anyway"]].concat());
+    taken(&mut running, 2);
+    send(&mut running, &events[until(TURNS.1 - 5)..]);
+    running.wait_until("the end of the input", LIMIT, |_| {
+        ureq::get(format!("{url}/v1/accounts/{LAST}")).call().is_ok().then_some(())
+    });
+    assert!(
+        running.get("/metrics").contains(&format!("bellwether_model_info{{model=\"{version}\""))
+    );
+    assert!(!running.get("/metrics").contains("bellwether_shadow_info{"), "it is over");
+    let html = ["--html", "shadow.html"];
+    let compared =
+        said(dir, &[&["shadow", "compare", "--url", &url, "--json"], &html[..]].concat());
+    let listed = said(dir, &["learn", "promotions", "--url", &url]);
+    assert!(listed.contains("challenger") && listed.contains("champion"), "{listed}");
+    let later = iso(noon(DAYS + 1));
+    let again = run(dir, &["shadow", "stop", "--from", &later, "--url", &url]);
+    assert_eq!(again.status.code(), Some(2), "nothing is left to stop");
+    let promotions = said(dir, &["learn", "promotions", "--url", &url, "--json"]);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    std::fs::write(dir.join("promotions.jsonl"), promotions).expect("writable");
+    let arguments = ["replay", "events.csv", "--policy", "policy.toml", "--models"];
+    let outputs = ["promotions.jsonl", "--scores", "scores.csv", "--shadow", "shadow.csv"];
+    said(dir, &[&arguments[..], &outputs[..]].concat());
+    let (live, replayed) = (pairs_published(dir), pairs_replayed(dir));
+    assert_eq!(live, replayed);
+    assert_eq!(live.len(), usize::try_from(ACCOUNTS).expect("a few"), "the last one came later");
+    let all = || live.values().flatten();
+    assert!(all().count() > 20 && all().any(|(_, champion, challenger)| champion != challenger));
+    assert!(all().all(|(at, ..)| *at >= iso(noon(TURNS.0) - DAY_MS) && *at < to));
+
+    let compared: Value = serde_json::from_str(&compared).expect("JSON");
+    assert_eq!(compared["new"]["model_version"], *version);
+    let list = compared["list"].as_array().expect("accounts");
+    assert_eq!(list.len(), live.len());
+    for account in list {
+        let (at, champion, challenger) =
+            live[account["account_id"].as_str().expect("an id")].last().expect("a pair");
+        let score = |side: &str| format!("{:.2}", account[side].as_f64().expect("a score"));
+        assert_eq!((&score("old"), &score("new")), (champion, challenger));
+        assert_eq!(account["at"], **at);
+    }
+    let page = std::fs::read_to_string(dir.join("shadow.html")).expect("a page");
+    assert!(page.contains(&version) && page.contains("<svg"), "figures and all");
+    // From the log itself, while no process has it.
+    let arguments = ["shadow", "compare", "--embedded", "--data-dir", "data", "--json"];
+    let same: Value = serde_json::from_str(&said(dir, &arguments)).expect("JSON");
+    assert_eq!(same, compared);
 }

@@ -92,6 +92,7 @@ fn committed_outputs_and_state_are_those_of_a_process_that_never_failed() {
         ("days closed", found.days_closed),
         ("accounts deleted", found.forgotten),
         ("scores by promoted models", found.by_model),
+        ("scores by challengers", found.beside),
         ("closes that were cut", found.cut_closes),
         ("messages between partitions", found.told),
         ("stores compared", found.live_stores),

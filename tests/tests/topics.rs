@@ -29,6 +29,7 @@ fn names() -> TopicNames {
         score_changed: of(&default.score_changed),
         score_current: of(&default.score_current),
         alerts: of(&default.alerts),
+        shadow: of(&default.shadow),
         dead_letters: of(&default.dead_letters),
         state_changelog: of(&default.state_changelog),
         seen_changelog: of(&default.seen_changelog),
@@ -43,11 +44,11 @@ fn names() -> TopicNames {
 fn a_fresh_cluster_is_set_up_once_and_then_found_right() {
     let (admin, names) = (admin(), names());
     let error = check(&admin, &names).expect_err("nothing exists");
-    assert!(matches!(&error, TopicsError::Missing(missing) if missing.len() == 16), "{error:?}");
+    assert!(matches!(&error, TopicsError::Missing(missing) if missing.len() == 17), "{error:?}");
     assert!(error.to_string().ends_with("run `bellwether topics apply`"), "{error}");
 
     let actions = plan(&admin, &names, 3, WINDOW_MS).expect("the broker answers");
-    assert_eq!(apply(&admin, &actions, 1).expect("topics can be created").len(), 16);
+    assert_eq!(apply(&admin, &actions, 1).expect("topics can be created").len(), 17);
     assert_eq!(check(&admin, &names), Ok(3));
 
     let actions = plan(&admin, &names, 3, WINDOW_MS).expect("the broker answers");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether_benches::fleet::{FIRST_DAY, POLICY_TOML, SIGNALS, day, event, profiles, start};
-use bellwether_benches::report::{close_table, placed};
+use bellwether_benches::report::{close_table, cpu, machine, placed};
 use bellwether_core::event::{Event, Input};
 use bellwether_core::policy::Compiled;
 use bellwether_core::step::Core;
@@ -46,13 +46,6 @@ const CLOSE_TIME: Duration = Duration::from_millis(20);
 fn core() -> Core {
     let policy = Compiled::parse("power.toml", POLICY_TOML).expect("a committed policy");
     Core::new(Arc::new(policy))
-}
-
-/// CPU time of this thread.
-fn cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    let nanos = text.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
-    Duration::from_nanos(nanos.expect("a number"))
 }
 
 fn store_options() -> StoreOptions {
@@ -341,17 +334,6 @@ fn quantiles(mut latencies: Vec<f64>) -> Value {
     json!({ "events": latencies.len(), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": latencies.last() })
 }
 
-/// Which machine, and how busy it was with other things.
-fn machine() -> String {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split_whitespace().nth(2).unwrap_or("unknown").to_owned();
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let model = model.map_or("unknown", |(_, model)| model);
-    format!("{model}, {cores} cores, load average {load}")
-}
-
 fn main() {
     if !std::env::args().any(|argument| argument == "--render") {
         let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
@@ -367,6 +349,6 @@ fn main() {
     let results = std::fs::read(RESULTS).expect("results");
     let results: Value = serde_json::from_slice(&results).expect("JSON");
     let readme = std::fs::read_to_string(README).expect("the README");
-    let readme = placed(&readme, &close_table(&results)).expect("a place in the README");
+    let readme = placed(&readme, "close", &close_table(&results)).expect("a place in the README");
     std::fs::write(README, readme).expect("a place for the README");
 }

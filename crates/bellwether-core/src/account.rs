@@ -5,7 +5,7 @@
 //! - [`Forecast`]: what is expected of the open day; rewritten when the day before is judged, and when the day goes beyond it.
 //! - [`Activity`] rows: one per distinct member or feature of a signal; a row changes at most once a day.
 //! - the profile, as it arrived.
-//! - what of the calendar concerns it, and changes of level; rewritten when they change.
+//! - what of the calendar concerns it, changes of level, and the lives of its alerts; rewritten when they change.
 //!
 //! Rows are plain values. [`Changed`] says which of them a store has to write.
 
@@ -22,9 +22,12 @@ use crate::forecast::{Forecast, Limits};
 use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
 use crate::intraday::{STATE_BYTES_MAX, Watch};
+use crate::life::Life;
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
 use crate::rebaseline::Change;
+use crate::rolling::Rolling;
+use crate::shadow::Shadow;
 use crate::standing::Line;
 use crate::streams::Streams;
 use crate::time::{Day, Millis, Zone};
@@ -186,6 +189,12 @@ pub struct Changed {
     pub standing: bool,
     /// The row of its latest alerts.
     pub raised: bool,
+    /// The row of what people said to its alerts, and how those ended.
+    pub lives: bool,
+    /// The row of the rolling detector.
+    pub rolling: bool,
+    /// The row of what was published beside its score.
+    pub shadow: bool,
     /// These watched signals; one that is no longer in the account is to be deleted.
     pub watched: BTreeSet<SignalKey>,
 }
@@ -196,7 +205,8 @@ impl Changed {
     pub fn any(&self) -> bool {
         let rows = !self.activity.is_empty() || !self.watched.is_empty();
         let derived = self.masked || self.changes || self.own || self.forecast;
-        let derived = derived || self.standing || self.raised;
+        let derived = derived || self.standing || self.raised || self.lives;
+        let derived = derived || self.shadow || self.rolling;
         self.hot || self.history || self.profile || derived || rows
     }
 }
@@ -228,6 +238,12 @@ pub struct Account {
     pub standing: Vec<Line>,
     /// Its latest alerts, oldest first, and what became of them.
     pub raised: Vec<Raised>,
+    /// What its alerts went through beyond being open; at most one a kind.
+    pub lives: Vec<Life>,
+    /// What the rolling detector knows; none under other policies.
+    pub rolling: Option<Box<Rolling>>,
+    /// What a challenger was last published to say of it; none without a challenger.
+    pub shadow: Option<Shadow>,
     /// What became known since it was read, to be told.
     pub facts: Vec<Fact>,
     /// What changed since the account was read.
@@ -259,6 +275,9 @@ impl Account {
             own: None,
             standing: Vec::new(),
             raised: Vec::new(),
+            lives: Vec::new(),
+            rolling: None,
+            shadow: None,
             facts: Vec::new(),
             changed: Changed::default(),
         }
@@ -272,6 +291,13 @@ impl Account {
             .and_then(|profile| profile.time_zone.as_deref())
             .and_then(Zone::named)
             .unwrap_or(Zone::UTC)
+    }
+
+    /// Event time of its first event, whichever detector counted it.
+    #[must_use]
+    pub fn began(&self) -> Option<Millis> {
+        let rolled = self.rolling.as_ref().map(|rolling| rolling.first_at);
+        self.hot.first_event_at.into_iter().chain(rolled).min()
     }
 
     /// Segment: the profile's, else what events said.
@@ -315,9 +341,19 @@ impl Account {
         let members: usize = self.activity.keys().map(|key| ROW_BYTES + key.value.len()).sum();
         let members = members + self.watched.len() * (ROW_BYTES + STATE_BYTES_MAX);
         let members = members + (self.masked.len() + self.changes.len()) * ROW_BYTES;
-        let alerts = self.hot.alerts.len() * FIXED_BYTES + self.raised.len() * ROW_BYTES;
+        let alerts = self.hot.alerts.len() * FIXED_BYTES;
+        let alerts = alerts + (self.raised.len() + self.lives.len()) * ROW_BYTES;
         let signals: usize = self.hot.signals.iter().map(signal).sum();
         let forecast = self.forecast.limits.len() * size_of::<(SignalKey, Limits)>();
+        if let Some(rolling) = &self.rolling {
+            // Nothing else is kept of it, as a rule.
+            return size_of::<Account>()
+                + rolling.memory_bytes()
+                + signals
+                + rings
+                + members
+                + alerts;
+        }
         size_of::<Account>() + FIXED_BYTES + signals + forecast + rings + members + alerts
     }
 

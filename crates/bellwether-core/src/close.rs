@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::absence::{judge_absence, quiet_evidence};
+use crate::absence::{Absence, judge_absence, quiet_evidence};
 use crate::account::{Account, ActivityKey, SignalKey, SignalState, segment};
 use crate::alert::Restraint;
 use crate::calendar::{WEEK_MASKED_MAX, carried, carried_values, without};
@@ -24,7 +24,7 @@ use crate::scan::{Finding, Lane, Law};
 use crate::score::{Context, Reading, is_presence};
 use crate::step::Core;
 use crate::time::{Day, MINUTE_MS, Millis};
-use crate::{alert, feedback, forecast, publish, rebaseline, standing};
+use crate::{alert, feedback, forecast, publish, rebaseline, shadow, standing};
 
 /// Days after its last interaction for which a run of interactions still counts.
 const STREAK_DAYS: i32 = 14;
@@ -96,6 +96,8 @@ pub(crate) fn judge_day(
     context(core, account, day.max(account.hot.activity.newest));
     standing::renew(core, account, day);
     publish::rescore(account, &core.policy);
+    // Before the scan lends signals its evidence: both sides see the same readings.
+    shadow::follow(core, account, cohorts, (day, at), out);
     account.hot.today_ends_at = account.zone().day_start(day.plus(2));
     account.changed.hot = true;
     let established = maturity(account) == Maturity::Established;
@@ -128,7 +130,7 @@ pub(crate) fn judge_day(
     let mut alerts = Vec::new();
     if let Some(urgent) = found.held
         && (urgent || alert::would_open(account, &core.policy))
-        && account.hot.alerts.is_empty()
+        && account.hot.alerts.iter().all(|alert| core.policy.is_condition(&alert.kind))
     {
         cohorts.named(account.segment()).hold_back(day);
     }
@@ -177,6 +179,9 @@ fn finish(
             account.hot.scheduled = false;
         }
         Maturity::Learning | Maturity::Onboarding => {}
+    }
+    if account.hot.scheduled {
+        alert::review_conditions(account, &core.policy, model, at, &mut alerts);
     }
     let changed = !alerts.is_empty() || !account.hot.scheduled;
     publish::publish(account, &core.policy, model, at, changed, out);
@@ -621,7 +626,18 @@ pub(crate) fn refresh_points(
 ) {
     let value = rolling_value(signal, state, day);
     state.observed = value.or(state.observed);
-    state.points = match (value, state.baseline) {
+    state.points = signal_points(core, cohort, signal, state, value);
+}
+
+/// The points of a signal whose rolling value this is.
+fn signal_points(
+    core: &Core,
+    cohort: &str,
+    signal: &Signal,
+    state: &SignalState,
+    value: Option<f64>,
+) -> Points {
+    match (value, state.baseline) {
         (Some(value), Some(baseline)) => {
             let now = ((value - baseline.level) / baseline.spread)
                 .clamp(-crate::stats::Z_MAX, crate::stats::Z_MAX);
@@ -631,33 +647,69 @@ pub(crate) fn refresh_points(
             core.scorer.signal(cohort, signal, &Reading { value, baseline, z }, &core.policy)
         }
         _ => Points::ZERO,
-    };
+    }
 }
 
-fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
+/// The points that a scorecard gives a signal of an account whose `day` was just judged, whoever judged it.
+pub(crate) fn points_at(core: &Core, account: &Account, index: usize, day: Day) -> Points {
     let signal = &core.policy.signals[index];
+    let cohort = account.segment().unwrap_or_default();
+    if is_presence(signal) {
+        return presence(core, account, index, day).points(core, cohort, signal);
+    }
+    let state = &account.hot.signals[index];
+    signal_points(core, cohort, signal, state, rolling_value(signal, state, day))
+}
+
+/// What is known of the presence that a signal watches.
+struct Presence {
+    /// Days with somebody there, from the judged day back.
+    bits: u128,
+    history_days: u32,
+    /// None where presence is not usual.
+    absence: Option<Absence>,
+    /// The absence, where it counts.
+    counted: Option<Absence>,
+}
+
+impl Presence {
+    fn points(&self, core: &Core, cohort: &str, signal: &Signal) -> Points {
+        let z = self.absence.map(|_| self.counted.map_or(0.0, |absence| absence.z));
+        z.map_or(Points::ZERO, |z| core.scorer.absence(cohort, signal, z))
+    }
+}
+
+fn presence(core: &Core, account: &Account, index: usize, day: Day) -> Presence {
     let key = core.policy.keys()[index];
     let bits = rows(&account.activity, key).fold(0, |bits, row| bits | row.seen_from(day));
     // Who came back since the day ended is not absent.
     let back = rows(&account.activity, key).any(|row| row.newest > day);
     let learning = maturity(account) == Maturity::Learning;
     let (present, left_out) = without(bits, account.masked_days(day));
-    let state = &mut account.hot.signals[index];
+    let state = &account.hot.signals[index];
     let history =
         state.first_day.map_or(0, |first| u32::try_from(day.since(first) + 1).unwrap_or(0));
     let measured = history - (left_out & mask(history)).count_ones();
-    let days = u16::try_from(bits.trailing_zeros()).unwrap_or(0);
     let absence = judge_absence(present, measured, &core.policy).filter(|_| !learning);
+    let counted = absence.filter(|absence| absence.counts && !back);
+    Presence { bits, history_days: history, absence, counted }
+}
+
+fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
+    let signal = &core.policy.signals[index];
+    let found = presence(core, account, index, day);
+    let cohort = segment(account.profile.as_ref(), &account.hot.segment).unwrap_or_default();
+    let points = found.points(core, cohort, signal);
+    let Presence { bits, history_days: history, absence, counted } = found;
+    let days = u16::try_from(bits.trailing_zeros()).unwrap_or(0);
+    let state = &mut account.hot.signals[index];
     state.observed = state.first_day.map(|_| f64::from((bits & mask(7)).count_ones()));
     state.baseline = absence.map(|absence| crate::account::StoredBaseline {
         level: absence.days_per_week,
         spread: 1.0,
         weeks: u16::try_from(history / 7).unwrap_or(u16::MAX),
     });
-    let counted = absence.filter(|absence| absence.counts && !back);
-    let cohort = segment(account.profile.as_ref(), &account.hot.segment).unwrap_or_default();
-    let z = absence.map(|_| counted.map_or(0.0, |absence| absence.z));
-    state.points = z.map_or(Points::ZERO, |z| core.scorer.absence(cohort, signal, z));
+    state.points = points;
     state.evidence = counted
         .filter(|absence| absence.z.abs() >= core.policy.deviation.z_support)
         .map(|absence| Evidence {
@@ -807,6 +859,11 @@ fn figure(value: f64) -> String {
 
 /// Sets the lines that are no signals, as of `day`.
 pub(crate) fn context(core: &Core, account: &mut Account, day: Day) {
+    account.hot.context_points = context_points(core, account, day);
+}
+
+/// The points of the lines that are no signals, as of `day`.
+pub(crate) fn context_points(core: &Core, account: &Account, day: Day) -> [Points; 3] {
     let (bits, _) = without(account.hot.activity.seen_from(day), account.masked_days(day));
     let tenure = tenure_days(account, day);
     // Whoever was never active by these events is not silent: nothing is known (missing is not zero).
@@ -817,7 +874,7 @@ pub(crate) fn context(core: &Core, account: &mut Account, day: Day) {
         tenure_days: tenure,
         settled: (tenure / f64::from(core.policy.maturity.onboarding_days)).clamp(0.0, 1.0),
     };
-    account.hot.context_points = core.scorer.context(&context, &core.policy);
+    core.scorer.context(&context, &core.policy)
 }
 
 /// What a context line measured, for the explanation: the `index` is that of `CONTEXT_LINES`.

@@ -645,6 +645,7 @@ pub struct Cohorts {
     outbox: Vec<Message>,
     calendar: Calendar,
     promotions: Promotions,
+    challengers: Promotions,
 }
 
 /// Cohorts that a partition tells apart; accounts of further ones belong to the unnamed one.
@@ -685,6 +686,17 @@ impl Cohorts {
     /// See [`Cohorts::promotions`].
     pub fn promotions_mut(&mut self) -> &mut Promotions {
         &mut self.promotions
+    }
+
+    /// The challengers that score beside the champion, from when on: the last one that began is at work, unless it has no model.
+    #[must_use]
+    pub fn challengers(&self) -> &Promotions {
+        &self.challengers
+    }
+
+    /// See [`Cohorts::challengers`].
+    pub fn challengers_mut(&mut self) -> &mut Promotions {
+        &mut self.challengers
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
@@ -738,6 +750,7 @@ impl Cohorts {
     pub(crate) fn keep_changes(&mut self) {
         self.calendar.settle();
         self.promotions.settle();
+        self.challengers.settle();
         for (_, cohort) in &mut self.cohorts {
             cohort.changed.clear();
         }
@@ -759,6 +772,7 @@ impl Cohorts {
         self.outbox.clear();
         self.calendar.settle();
         self.promotions.settle();
+        self.challengers.settle();
         for (_, cohort) in &mut self.cohorts {
             cohort.changed.clear();
         }
@@ -770,6 +784,7 @@ impl Cohorts {
         self.outbox.clear();
         self.calendar.discard();
         self.promotions.discard();
+        self.challengers.discard();
         for (_, cohort) in &mut self.cohorts {
             for (key, row) in std::mem::take(&mut cohort.changed) {
                 cohort.place(key, row);

@@ -288,6 +288,8 @@ pub struct Assessment {
     pub groups: Vec<(String, f64)>,
     /// Whether as many independent groups as a high alert needs are still at least in support.
     pub supported: bool,
+    /// How the change goes on in time, where a scan found it.
+    pub family: Option<Family>,
 }
 
 /// What is to be known of signals, by name.
@@ -314,6 +316,7 @@ pub fn assess(evidence: &[&Evidence], policy: &Policy, witnesses: &impl Witnesse
     Assessment {
         groups: groups.into_iter().map(|group| (group.name.to_owned(), group.z)).collect(),
         supported: supporting.len() >= needed,
+        family: None,
     }
 }
 

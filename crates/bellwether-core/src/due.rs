@@ -38,6 +38,9 @@ impl Core {
         timers_max: u32,
         out: &mut Vec<Output>,
     ) -> Result<Swept, S::Error> {
+        if self.policy.rolling.enabled {
+            return Ok(Swept { done: true, ..Swept::default() });
+        }
         let to = match input {
             Input::Event(event) if self.refuse(state, event, received_at)?.is_none() => {
                 Some(event.occurred_at)
@@ -49,6 +52,7 @@ impl Core {
             | Input::Forget(_)
             | Input::Calendar { .. }
             | Input::Promotion { .. }
+            | Input::Challenger { .. }
             | Input::Cohort { .. } => None,
         };
         match to.or(state.clock().newest) {
@@ -76,6 +80,7 @@ impl Core {
         let fired = clock.fired.or(Some(self.watermark(to)));
         state.set_clock(Clock { newest: Some(to), fired, horizon, ..clock });
         state.cohorts().promotions_mut().begin(to);
+        state.cohorts().challengers_mut().begin(to);
         let after = self.in_force(state.cohorts().promotions_mut());
         let swept = after.finish_cut(state, timers_max, out)?;
         Ok(Swept { days_closed: cut.days_closed + swept.days_closed, ..swept })

@@ -86,6 +86,12 @@ pub enum OutcomeKind {
     Confirmed,
     /// Feedback: somebody acted on the alert named in the record.
     Actioned,
+    /// Command: somebody takes on the alert named in the record.
+    Acknowledged,
+    /// Command: the alert named in the record is to be quiet until a time.
+    Snoozed,
+    /// Command: the alert named in the record is over.
+    Resolved,
 }
 
 impl OutcomeKind {
@@ -94,9 +100,21 @@ impl OutcomeKind {
     pub fn is_feedback(self) -> bool {
         matches!(self, OutcomeKind::FalsePositive | OutcomeKind::Confirmed | OutcomeKind::Actioned)
     }
+
+    /// Whether it moves an alert in its life.
+    #[must_use]
+    pub fn is_command(self) -> bool {
+        matches!(self, OutcomeKind::Acknowledged | OutcomeKind::Snoozed | OutcomeKind::Resolved)
+    }
+
+    /// Whether it is about an alert, and not about the account.
+    #[must_use]
+    pub fn is_of_alert(self) -> bool {
+        self.is_feedback() || self.is_command()
+    }
 }
 
-/// An outcome of an account, or feedback on one of its alerts.
+/// An outcome of an account, feedback on one of its alerts, or a command to one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Identifier of this record.
@@ -107,8 +125,10 @@ pub struct Outcome {
     pub occurred_at: Millis,
     /// What happened.
     pub kind: OutcomeKind,
-    /// The alert that feedback is about.
+    /// The alert that feedback or a command is about.
     pub alert_id: Option<String>,
+    /// Until when an alert is snoozed.
+    pub until: Option<Millis>,
     /// Who said so.
     pub by: Option<String>,
     /// A remark.
@@ -139,6 +159,13 @@ pub enum Input {
         id: EventId,
         /// None: it is withdrawn.
         promotion: Option<Promotion>,
+    },
+    /// A model that is to score beside the champion, and from when on.
+    Challenger {
+        /// Its id.
+        id: EventId,
+        /// Without a model: no challenger from then on.
+        challenger: Promotion,
     },
     /// What a partition says of a cohort, of the calendar or of promotions.
     Cohort {

@@ -409,8 +409,15 @@ pub(crate) fn is_withheld(account: &Account, alert: &str) -> bool {
     account.raised.iter().any(|raised| raised.withheld && raised.alert == alert)
 }
 
-/// Follows an alert that just opened.
+/// Follows an alert that just opened, or came back: once it is known what became of the account, what comes is another chapter.
 pub(crate) fn opened(account: &mut Account, alert: &OpenAlert, rules: &FeedbackPolicy) {
+    if let Some(raised) = account.raised.iter_mut().find(|raised| raised.alert == alert.id) {
+        if std::mem::take(&mut raised.over) {
+            (raised.urgent_at, raised.acted_at) = (None, None);
+            account.changed.raised = true;
+        }
+        return;
+    }
     let withheld = is_control(&account.id, rules);
     account.raised.push(Raised { withheld, ..Raised::of(alert) });
     account.changed.raised = true;

@@ -24,10 +24,11 @@ use crate::cohort::{Cohort, CohortHour, CohortKey, CohortRow, Cohorts, DayTotal,
 use crate::expect::is_count;
 use crate::feedback::FactRecord;
 use crate::id::{AccountId, EventId};
-use crate::output::{AlertEvent, Evidence, Output, Resolution, Severity, Transition};
+use crate::output::{AlertEvent, AlertState, Evidence, Output, Resolution, Severity, Transition};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
 use crate::policy_check::FLEET_KIND;
+use crate::priority;
 use crate::promotion::Promotion;
 use crate::publish::content_id;
 use crate::score::band;
@@ -177,6 +178,8 @@ pub enum Message {
     Calendar(EventId, Option<Entry>),
     /// To all partitions: a promotion, or that it is withdrawn.
     Promotion(EventId, Option<Promotion>),
+    /// To all partitions: a challenger, or the end of all before it.
+    Challenger(EventId, Promotion),
     /// To all partitions: what became known of an alert or an account.
     Fact(FactRecord),
 }
@@ -189,7 +192,9 @@ impl Message {
             Message::Part(record) => &record.cohort,
             Message::Total(record) => &record.cohort,
             Message::Fact(record) => &record.cohort,
-            Message::Calendar(id, _) | Message::Promotion(id, _) => id.as_str(),
+            Message::Calendar(id, _) | Message::Promotion(id, _) | Message::Challenger(id, _) => {
+                id.as_str()
+            }
         }
     }
 }
@@ -695,6 +700,8 @@ pub(crate) fn event(
     open: &OpenFleet,
 ) -> AlertEvent {
     let (transition, at) = open.last;
+    let ended = transition == Transition::Resolved;
+    let priority_parts = priority::of_severity(Severity::High, &policy.priority);
     AlertEvent {
         id: content_id(&[&open.id, &open.sequence.to_string()]),
         alert_id: open.id.clone(),
@@ -705,7 +712,12 @@ pub(crate) fn event(
         severity: Severity::High,
         at,
         opened_at: open.opened_at,
-        resolution: (transition == Transition::Resolved).then_some(Resolution::Recovered),
+        state: if ended { AlertState::Resolved } else { AlertState::Open },
+        until: None,
+        reopened: 0,
+        by: None,
+        note: None,
+        resolution: ended.then_some(Resolution::Recovered),
         title: open.title.clone(),
         evidence: open.evidence.clone(),
         groups: {
@@ -715,6 +727,9 @@ pub(crate) fn event(
             groups.dedup();
             groups
         },
+        family: None,
+        priority: priority::sum(&priority_parts),
+        priority_parts,
         score: open.score,
         band: band(open.score, policy),
         policy_version: policy.version().to_owned(),

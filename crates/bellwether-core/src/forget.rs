@@ -32,7 +32,7 @@ impl Core {
         let known = state.take(id)?;
         // The deletion may be read late, or a second time: an account that began after it is another one.
         let until = Millis(received_at.0.div_euclid(MINUTE_MS) * MINUTE_MS + MINUTE_MS);
-        let began = known.as_ref().and_then(|account| account.hot.first_event_at);
+        let began = known.as_ref().and_then(Account::began);
         if let Some(account) = known {
             if began.is_some_and(|began| began >= until) {
                 state.put(account)?;
@@ -68,7 +68,7 @@ fn mark_deletion<S: State>(state: &mut S, id: &AccountId, at: Millis) -> Result<
 /// Whether something that happened at `at` may be older than an account's deletion: of an account that began after one, only what is
 /// older than all its events. So the marks are hardly ever looked for.
 pub(crate) fn may_be_of_before(known: Option<&Account>, at: Millis) -> bool {
-    known.and_then(|account| account.hot.first_event_at).is_none_or(|first| at < first)
+    known.and_then(Account::began).is_none_or(|first| at < first)
 }
 
 /// What can be said against an input that happened before its account was deleted, or in the minute of the deletion. Marks count back

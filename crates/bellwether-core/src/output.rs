@@ -7,6 +7,7 @@ use crate::calendar::Span;
 use crate::id::AccountId;
 use crate::intraday::Verdict;
 use crate::points::Points;
+use crate::priority::PriorityPart;
 use crate::time::{Day, Millis};
 
 /// The area of customer behaviour that a signal belongs to.
@@ -333,9 +334,35 @@ pub enum Transition {
     Updated,
     /// It ended.
     Resolved,
+    /// Somebody has taken it on.
+    Acknowledged,
+    /// Somebody wants to hear of it again at a later time.
+    Snoozed,
+    /// That time has come, and evidence still supports it.
+    Woken,
+    /// It came back within its refractory period, with news.
+    Reopened,
 }
 
 impl Transition {
+    /// Every transition.
+    pub const ALL: [Transition; 8] = [
+        Transition::Opened,
+        Transition::Escalated,
+        Transition::Updated,
+        Transition::Resolved,
+        Transition::Acknowledged,
+        Transition::Snoozed,
+        Transition::Woken,
+        Transition::Reopened,
+    ];
+
+    /// Whether it begins what a person should look at: an alert that opened, or came back.
+    #[must_use]
+    pub fn begins(self) -> bool {
+        matches!(self, Transition::Opened | Transition::Reopened)
+    }
+
     /// The transition as it stands in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -344,6 +371,41 @@ impl Transition {
             Transition::Escalated => "escalated",
             Transition::Updated => "updated",
             Transition::Resolved => "resolved",
+            Transition::Acknowledged => "acknowledged",
+            Transition::Snoozed => "snoozed",
+            Transition::Woken => "woken",
+            Transition::Reopened => "reopened",
+        }
+    }
+}
+
+/// Where an alert stands after an event of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertState {
+    /// Nobody has taken it on.
+    Open,
+    /// Somebody has.
+    Acknowledged,
+    /// Somebody wants to hear of it again at a later time.
+    Snoozed,
+    /// It ended.
+    Resolved,
+}
+
+impl AlertState {
+    /// Every state.
+    pub const ALL: [AlertState; 4] =
+        [AlertState::Open, AlertState::Acknowledged, AlertState::Snoozed, AlertState::Resolved];
+
+    /// The state as it stands in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AlertState::Open => "open",
+            AlertState::Acknowledged => "acknowledged",
+            AlertState::Snoozed => "snoozed",
+            AlertState::Resolved => "resolved",
         }
     }
 }
@@ -364,6 +426,10 @@ pub enum Resolution {
     Dormant,
     /// The account was deleted.
     Forgotten,
+    /// A person said so.
+    Manual,
+    /// Nothing new was known of it for `alerts.expire_days`.
+    Expired,
 }
 
 impl Resolution {
@@ -377,6 +443,8 @@ impl Resolution {
             Resolution::Outcome => "outcome",
             Resolution::Dormant => "dormant",
             Resolution::Forgotten => "forgotten",
+            Resolution::Manual => "manual",
+            Resolution::Expired => "expired",
         }
     }
 }
@@ -429,6 +497,16 @@ pub struct AlertEvent {
     pub at: Millis,
     /// Event time at which the alert opened.
     pub opened_at: Millis,
+    /// Where the alert stands now.
+    pub state: AlertState,
+    /// Until when it is snoozed, for that state.
+    pub until: Option<Millis>,
+    /// How often it came back so far.
+    pub reopened: u32,
+    /// Who did this, where a person did.
+    pub by: Option<String>,
+    /// What that person remarked.
+    pub note: Option<String>,
     /// Why it ended, for `resolved`.
     pub resolution: Option<Resolution>,
     /// One line for people.
@@ -437,6 +515,12 @@ pub struct AlertEvent {
     pub evidence: Vec<Evidence>,
     /// The correlation groups that agree.
     pub groups: Vec<String>,
+    /// How a corroborated change goes on in time, where this event rests on one.
+    pub family: Option<Family>,
+    /// How pressing it is among others, 0 to 100: the sum of `priority_parts`.
+    pub priority: i32,
+    /// Why: severity, renewal, value, plan.
+    pub priority_parts: Vec<PriorityPart>,
     /// The score now, hundredths.
     pub score: Points,
     /// The band now.
@@ -470,6 +554,66 @@ impl AlertEvent {
     }
 }
 
+/// A score of one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scored {
+    /// Hundredths.
+    pub score: Points,
+    /// By the scale of that side.
+    pub band: Band,
+}
+
+/// Two scores of an account at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    /// The scorecard in force.
+    pub champion: Scored,
+    /// The one that is tried beside it.
+    pub challenger: Scored,
+}
+
+/// A line of either side's explanation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShadowLine {
+    /// As in [`Contribution::name`].
+    pub name: String,
+    /// As in [`Contribution::category`].
+    pub category: Option<Category>,
+    /// Hundredths of a point for the champion.
+    pub champion: Points,
+    /// Hundredths of a point for the challenger.
+    pub challenger: Points,
+}
+
+/// What a challenger says of an account, beside the champion, when a day was judged. The lines of each side sum exactly to its score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShadowScore {
+    /// Deterministic id.
+    pub id: String,
+    /// The account.
+    pub account_id: AccountId,
+    /// Its segment.
+    pub segment: Option<String>,
+    /// The record that brought the challenger.
+    pub shadow_id: String,
+    /// Counts the records of the account under this challenger from 1.
+    pub sequence: u64,
+    /// Event time of the judgement.
+    pub at: Millis,
+    /// Both scores.
+    pub sides: Beside,
+    /// Every line that is not zero on both sides.
+    pub lines: Vec<ShadowLine>,
+    /// Maturity then.
+    pub maturity: Maturity,
+    /// The policy that was in force.
+    pub policy_version: String,
+    /// The champion's scorecard.
+    pub model_version: String,
+    /// The challenger's scorecard.
+    pub challenger_version: String,
+}
+
 /// Everything that the core publishes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
@@ -479,6 +623,8 @@ pub enum Output {
     Health(Box<HealthRecord>),
     /// For the alerts topic.
     Alert(Box<AlertEvent>),
+    /// For the shadow topic.
+    Shadow(Box<ShadowScore>),
     /// The account is deleted: a tombstone for the score-current topic.
     Forgotten(AccountId),
 }
@@ -532,6 +678,7 @@ impl Output {
             Output::ScoreChanged(change) => &change.account_id,
             Output::Health(record) => &record.account_id,
             Output::Alert(event) => &event.account_id,
+            Output::Shadow(beside) => &beside.account_id,
             Output::Forgotten(account) => account,
         }
     }

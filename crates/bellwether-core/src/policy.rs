@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::account::SignalKey;
+use crate::condition::Condition;
 use crate::event::Event;
 use crate::history::RING_DAYS;
 use crate::intraday::Settings;
@@ -70,6 +71,9 @@ pub struct Policy {
     /// When to speak, and when to be quiet again.
     #[serde(default)]
     pub alerts: AlertPolicy,
+    /// How pressing an alert is among others.
+    #[serde(default)]
+    pub priority: PriorityPolicy,
     /// What is made of what people say of alerts.
     #[serde(default)]
     pub feedback: FeedbackPolicy,
@@ -79,9 +83,15 @@ pub struct Policy {
     /// The scorecard.
     #[serde(default)]
     pub score: ScorePolicy,
+    /// The simplest detector, in place of all that is above but for admission and score.
+    #[serde(default, skip_serializing_if = "RollingPolicy::is_default")]
+    pub rolling: RollingPolicy,
     /// The signals; none given: those of the default policy.
     #[serde(rename = "signal", default = "default_signals")]
     pub signals: Vec<Signal>,
+    /// Alerts by plain conditions; none given: none.
+    #[serde(rename = "condition", default)]
+    pub conditions: Vec<Condition>,
 }
 
 fn unnamed() -> String {
@@ -323,8 +333,36 @@ section! {
     AlertPolicy {
         /// Days without supporting evidence after which an alert is resolved (1..=60).
         resolve_quiet_days: u16 = 7,
-        /// Days after a resolution in which the same kind does not open again (0..=180).
+        /// Days after a resolution in which the same kind does not open again, but for news: then the alert is re-opened (0..=180).
         refractory_days: u16 = 21,
+        /// How often an alert must have come back within `flap_days` to be flapping (1..=20).
+        flap_reopens: u16 = 2,
+        /// See `flap_reopens` (7..=365).
+        flap_days: u16 = 90,
+        /// Days without supporting evidence after which a flapping alert is resolved (resolve_quiet_days..=120).
+        flap_quiet_days: u16 = 28,
+        /// Days without any event of an alert after which it is resolved as expired (14..=730).
+        expire_days: u16 = 120,
+        /// Days for which an alert may be snoozed at most (1..=365).
+        snooze_days_max: u16 = 90,
+    }
+}
+
+section! {
+    /// How pressing an alert is among others: points that sum to its priority, cut at 100.
+    PriorityPolicy {
+        /// Points of the severities info, low, medium, high, critical; each 0..=100, rising.
+        severity: [u16; 5] = [5, 20, 35, 55, 70],
+        /// Points at most for a renewal that is near (0..=100): all on its day, none `renewal_days` before it.
+        renewal_points: u16 = 15,
+        /// See `renewal_points` (1..=730).
+        renewal_days: u16 = 120,
+        /// Points at most for the account's value (0..=100): all from `value_full_usd` on, below that by its square root.
+        value_points: u16 = 15,
+        /// US dollars a year (1..=1e12).
+        value_full_usd: f64 = 100_000.0,
+        /// Points of plans, by their names in profiles (each 0..=100).
+        plans: BTreeMap<String, u16> = BTreeMap::new(),
     }
 }
 
@@ -393,6 +431,34 @@ section! {
         healthy_min: f64 = 70.0,
         /// Score below which the band is At-Risk (0..=healthy_min).
         at_risk_below: f64 = 45.0,
+    }
+}
+
+section! {
+    /// The simplest detector ([`crate::rolling`]): a score after every event, from rolling sums of seven days.
+    RollingPolicy {
+        /// Whether it decides.
+        enabled: bool = false,
+        /// Weeks with which the last seven days are compared (3..=17).
+        history_weeks: u16 = 8,
+        /// Days, up to the newest one of an account, for which it takes events (7..=128).
+        late_days: u16 = 64,
+        /// Smallest standard deviation of a week's sum that is believed, in the signal's unit (1e-6..=1e12).
+        spread_min: f64 = 1.0,
+        /// The same as a share of the median (0..=1).
+        spread_share: f64 = 0.05,
+        /// Whether ids of events are remembered, so that a repeated event counts once. Without, events may be as old as `late_days`
+        /// says; with, as `admission.grace_hours` says.
+        remember_ids: bool = true,
+        /// Whether a full health record goes out with every score change.
+        publish_current: bool = true,
+    }
+}
+
+impl RollingPolicy {
+    /// A policy that does not name it has the version that it had before there was one.
+    fn is_default(&self) -> bool {
+        *self == RollingPolicy::default()
     }
 }
 
@@ -552,6 +618,36 @@ pub struct Compiled {
     version: String,
     findings: u64,
     keys: Vec<SignalKey>,
+    candidates: Candidates,
+}
+
+/// Which signals an event may feed, by its type.
+#[derive(Debug, Clone, PartialEq)]
+struct Candidates {
+    /// For each type that a signal names in full: all that take it, in policy order.
+    named: BTreeMap<String, Vec<usize>>,
+    /// For every other type: those that name none, or its beginning.
+    others: Vec<usize>,
+}
+
+impl Candidates {
+    fn of(signals: &[Signal]) -> Candidates {
+        let all = || signals.iter().enumerate();
+        let types = || all().flat_map(|(_, signal)| &signal.matches.types);
+        let whole = types().filter(|pattern| !pattern.ends_with('*'));
+        let taking = |kind: &str| {
+            let taking = all().filter(|(_, signal)| one_of(&signal.matches.types, Some(kind)));
+            taking.map(|(index, _)| index).collect()
+        };
+        let open = all().filter(|(_, signal)| {
+            let types = &signal.matches.types;
+            types.is_empty() || types.iter().any(|pattern| pattern.ends_with('*'))
+        });
+        Candidates {
+            others: open.map(|(index, _)| index).collect(),
+            named: whole.map(|kind| (kind.clone(), taking(kind))).collect(),
+        }
+    }
 }
 
 impl Compiled {
@@ -616,7 +712,8 @@ impl Compiled {
         let hash = xxhash_rust::xxh3::xxh3_128(canonical.as_bytes());
         let version = format!("{hash:032x}")[..12].to_owned();
         let findings = findings(&policy);
-        Ok(Compiled { policy, version, findings, keys })
+        let candidates = Candidates::of(&policy.signals);
+        Ok(Compiled { policy, version, findings, keys, candidates })
     }
 
     /// The default policy.
@@ -647,6 +744,19 @@ impl Compiled {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Whether alerts of a kind rest on a plain condition.
+    #[must_use]
+    pub fn is_condition(&self, kind: &str) -> bool {
+        self.policy.conditions.iter().any(|condition| condition.kind == kind)
+    }
+
+    /// The signals that an event feeds, by their places, rising.
+    pub fn fed_by<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = usize> + 'a {
+        let Candidates { named, others } = &self.candidates;
+        let candidates = named.get(&event.kind).unwrap_or(others);
+        candidates.iter().copied().filter(|&index| self.policy.signals[index].takes(event))
     }
 
     /// The persisted keys of the signals, in policy order.
@@ -720,3 +830,39 @@ fn syntax_error(file: &str, text: &str, error: &toml::de::Error) -> PolicyError 
 
 /// The longest reference and guard that the ring holds, in weeks.
 pub(crate) const HISTORY_WEEKS_MAX: u16 = (RING_DAYS / 7) as u16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{AccountId, EventId};
+    use crate::time::Millis;
+
+    /// Looking a type up finds what asking every signal finds.
+    #[test]
+    fn an_event_feeds_the_signals_that_take_it() {
+        let policy = Compiled::default_policy();
+        let named = policy.signals.iter().flat_map(|signal| &signal.matches.types);
+        let kinds = named.map(|kind| kind.replace('*', "anything"));
+        let kinds = kinds.chain(["session.".to_owned(), "coffee".to_owned(), String::new()]);
+        let mut fed = 0;
+        for kind in kinds {
+            let event = Event {
+                id: EventId::new("1").expect("valid"),
+                account: AccountId::new("acme").expect("valid"),
+                occurred_at: Millis(0),
+                kind,
+                member: None,
+                role: Some("admin".to_owned()),
+                feature: Some("data.export.all".to_owned()),
+                value: Some(1.0),
+                segment: None,
+            };
+            let each = policy.signals.iter().enumerate();
+            let each = each.filter(|(_, signal)| signal.takes(&event)).map(|(index, _)| index);
+            let found: Vec<usize> = policy.fed_by(&event).collect();
+            assert_eq!(found, each.collect::<Vec<_>>(), "{}", event.kind);
+            fed += found.len();
+        }
+        assert!(fed > 20, "{fed}");
+    }
+}

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::account::SignalKey;
-use crate::output::Family;
-use crate::policy::{Aggregate, CalibrationPolicy, HISTORY_WEEKS_MAX, Policy, PolicyError, Signal};
+use crate::condition::When;
+use crate::output::{Family, Severity};
+use crate::policy::{Aggregate, CalibrationPolicy, Policy, PolicyError, PriorityPolicy, Signal};
+use crate::rolling::{HISTORY_WEEKS_MAX, short};
 
 /// The most signals that a policy may have.
 pub(crate) const SIGNALS_MAX: usize = 64;
@@ -14,6 +16,11 @@ pub(crate) const CORROBORATED_KIND: &str = "churn_risk";
 pub(crate) const SPIKE_KIND: &str = "usage_spike";
 /// The kind of an alert of a cohort as a whole; no signal may use it alone.
 pub(crate) const FLEET_KIND: &str = "fleet";
+
+/// The most conditions that a policy may have.
+const CONDITIONS_MAX: usize = 32;
+/// The longest window that a condition may look at, in days.
+pub(crate) const CONDITION_DAYS_MAX: u16 = 100;
 
 struct Check<'f> {
     file: &'f str,
@@ -54,6 +61,8 @@ pub(crate) fn check(file: &str, policy: &Policy) -> Result<(), PolicyError> {
     let check = Check { file };
     check_sections(&check, policy)?;
     check_score(&check, policy)?;
+    check_conditions(&check, policy)?;
+    check_rolling(&check, policy)?;
     if policy.signals.is_empty() || policy.signals.len() > SIGNALS_MAX {
         return check.fail(
             "signal",
@@ -86,12 +95,11 @@ fn check_sections(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError>
     check.within("baseline.rebaseline_days", baseline.rebaseline_days, 42.0, 120.0)?;
     check.within("baseline.variation_prior", baseline.variation_prior, 0.01, 1.0)?;
     check.within("baseline.variation_prior_weeks", baseline.variation_prior_weeks, 0.0, 52.0)?;
-    if baseline.reference_weeks + baseline.guard_weeks > HISTORY_WEEKS_MAX {
+    let weeks_kept = crate::policy::HISTORY_WEEKS_MAX;
+    if baseline.reference_weeks + baseline.guard_weeks > weeks_kept {
         return check.fail(
             "baseline.reference_weeks",
-            format!(
-                "with guard_weeks it makes more than the {HISTORY_WEEKS_MAX} weeks that are kept"
-            ),
+            format!("with guard_weeks it makes more than the {weeks_kept} weeks that are kept"),
         );
     }
     let deviation = &policy.deviation;
@@ -195,6 +203,13 @@ fn check_score(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
     let (alerts, maturity, score) = (&policy.alerts, &policy.maturity, &policy.score);
     check.within("alerts.resolve_quiet_days", alerts.resolve_quiet_days, 1.0, 60.0)?;
     check.within("alerts.refractory_days", alerts.refractory_days, 0.0, 180.0)?;
+    check.within("alerts.flap_reopens", alerts.flap_reopens, 1.0, 20.0)?;
+    check.within("alerts.flap_days", alerts.flap_days, 7.0, 365.0)?;
+    let quiet_min = f64::from(alerts.resolve_quiet_days);
+    check.within("alerts.flap_quiet_days", alerts.flap_quiet_days, quiet_min, 120.0)?;
+    check.within("alerts.expire_days", alerts.expire_days, 14.0, 730.0)?;
+    check.within("alerts.snooze_days_max", alerts.snooze_days_max, 1.0, 365.0)?;
+    check_priority(check, &policy.priority)?;
     check.within("maturity.learning_days", maturity.learning_days, 7.0, 120.0)?;
     check.within(
         "maturity.onboarding_days",
@@ -222,6 +237,107 @@ fn check_score(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
     check.within("score.publish_min_points", score.publish_min_points, 0.01, 100.0)?;
     check.within("score.healthy_min", score.healthy_min, 1.0, 100.0)?;
     check.within("score.at_risk_below", score.at_risk_below, 0.0, score.healthy_min)
+}
+
+fn check_conditions(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
+    let conditions = &policy.conditions;
+    if conditions.len() > CONDITIONS_MAX {
+        let message =
+            format!("there are {}, at most {CONDITIONS_MAX} are allowed", conditions.len());
+        return check.fail("condition", message);
+    }
+    for (index, condition) in conditions.iter().enumerate() {
+        let (at, kind) = (format!("condition[{index}]"), &condition.kind);
+        check.word(&format!("{at}.kind"), kind)?;
+        let taken = [CORROBORATED_KIND, SPIKE_KIND, FLEET_KIND].contains(&kind.as_str())
+            || policy.signals.iter().any(|signal| signal.kind == *kind)
+            || conditions[..index].iter().any(|other| other.kind == *kind);
+        if taken {
+            let message = format!("`{kind}` is a kind of other alerts: choose another");
+            return check.fail(format!("{at}.kind"), message);
+        }
+        if condition.severity > Severity::Medium {
+            let message =
+                format!("is {}, allowed are info, low, medium", condition.severity.as_str());
+            return check.fail(format!("{at}.severity"), message);
+        }
+        check_when(check, &format!("{at}.when"), &condition.when, policy)?;
+    }
+    Ok(())
+}
+
+fn check_when(
+    check: &Check<'_>,
+    at: &str,
+    when: &When,
+    policy: &Policy,
+) -> Result<(), PolicyError> {
+    let days_max = f64::from(CONDITION_DAYS_MAX);
+    if let Some((name, days)) = when.reads() {
+        check.within(&format!("{at}.days"), days, 1.0, days_max)?;
+        let key = format!("{at}.signal");
+        let signal = policy.signals.iter().find(|signal| signal.name == name);
+        let Some(signal) = signal else {
+            return check.fail(key, format!("`{name}` is no signal of this policy"));
+        };
+        if signal.aggregate == Aggregate::Presence {
+            return check.fail(key, format!("`{name}` has no level: its aggregate is presence"));
+        }
+    }
+    match when {
+        When::Limit { percent, forecast_days, .. } => {
+            check.within(&format!("{at}.percent"), *percent, 1.0, 1000.0)?;
+            check.within(&format!("{at}.forecast_days"), *forecast_days, 0.0, 365.0)
+        }
+        When::AtLeast { amount, .. } => check.within(&format!("{at}.amount"), *amount, -1e12, 1e12),
+        When::SlowStart { from_day, days, active_days_max } => {
+            check.within(&format!("{at}.from_day"), *from_day, 1.0, 365.0)?;
+            check.within(&format!("{at}.days"), *days, 1.0, days_max)?;
+            check.within(&format!("{at}.active_days_max"), *active_days_max, 0.0, days_max)
+        }
+        When::Rises { .. } | When::Band(_) => Ok(()),
+    }
+}
+
+fn check_priority(check: &Check<'_>, rules: &PriorityPolicy) -> Result<(), PolicyError> {
+    let rising = rules.severity.windows(2).all(|pair| pair[0] <= pair[1]);
+    if !rising || rules.severity[4] > 100 {
+        let message = format!("is {:?}, allowed are rising points up to 100", rules.severity);
+        return check.fail("priority.severity", message);
+    }
+    check.within("priority.renewal_points", rules.renewal_points, 0.0, 100.0)?;
+    check.within("priority.renewal_days", rules.renewal_days, 1.0, 730.0)?;
+    check.within("priority.value_points", rules.value_points, 0.0, 100.0)?;
+    check.within("priority.value_full_usd", rules.value_full_usd, 1.0, 1e12)?;
+    for (plan, points) in &rules.plans {
+        check.within(&format!("priority.plans.{plan}"), *points, 0.0, 100.0)?;
+    }
+    Ok(())
+}
+
+fn check_rolling(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
+    let rolling = &policy.rolling;
+    check.within("rolling.history_weeks", rolling.history_weeks, 3.0, HISTORY_WEEKS_MAX.into())?;
+    check.within("rolling.late_days", rolling.late_days, 7.0, 128.0)?;
+    check.within("rolling.spread_min", rolling.spread_min, 1e-6, 1e12)?;
+    check.within("rolling.spread_share", rolling.spread_share, 0.0, 1.0)?;
+    if !rolling.enabled {
+        return Ok(());
+    }
+    let mut names: BTreeMap<u16, &str> = BTreeMap::new();
+    for (index, signal) in policy.signals.iter().enumerate() {
+        let at = format!("signal[{index}] ({})", signal.name);
+        if !matches!(signal.aggregate, Aggregate::Sum | Aggregate::Count) {
+            let message = "is for sums and counts with rolling.enabled";
+            return check.fail(format!("{at}.aggregate"), message);
+        }
+        let key = short(SignalKey::of(&signal.name).0);
+        if let Some(other) = names.insert(key, &signal.name) {
+            let message = format!("`{}` clashes with `{other}`: choose another name", signal.name);
+            return check.fail(format!("{at}.name"), message);
+        }
+    }
+    Ok(())
 }
 
 fn check_signal(check: &Check<'_>, at: &str, signal: &Signal) -> Result<(), PolicyError> {

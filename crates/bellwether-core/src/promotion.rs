@@ -4,7 +4,7 @@
 //! moves to [`Promotion::from`] or beyond, and with that move: what is still to be closed then, and the input that moved it, are scored by
 //! it already. That it began is written with the clock, so a restart goes on with the model that was in force, wherever it was
 //! interrupted, and a replay that knows the promotions switches where the live run did. Promoted again, an earlier model is in force
-//! again: that is a rollback.
+//! again: that is a rollback. Challengers ([`crate::shadow`]) are kept in the same way, on a list of their own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -81,6 +81,23 @@ impl Promotions {
         self.changed.keys().map(|id| (id, self.known.get(id)))
     }
 
+    /// Whether there is one of this id.
+    #[must_use]
+    pub(crate) fn knows(&self, id: &EventId) -> bool {
+        self.known.contains_key(id)
+    }
+
+    /// The engine that was remembered, where it is that of a record over another engine.
+    pub(crate) fn engine_of(&self, id: &EventId, over: &Core) -> Option<Arc<Core>> {
+        let known = self.engine.0.as_ref();
+        known.filter(|core| core.promoted() == Some(id) && core.is_of(over)).map(Arc::clone)
+    }
+
+    /// Remembers the engine of the one in force.
+    pub(crate) fn remember_engine(&mut self, core: &Arc<Core>) {
+        self.engine = Engine(Some(Arc::clone(core)));
+    }
+
     /// The one in force.
     #[must_use]
     pub fn current(&self) -> Option<(&EventId, &Promotion)> {
@@ -108,7 +125,7 @@ impl Promotions {
     }
 
     /// What can be said against a promotion, or against withdrawing one.
-    fn check(&self, id: &EventId, promotion: Option<&Promotion>) -> Result<(), Reject> {
+    pub(crate) fn check(&self, id: &EventId, promotion: Option<&Promotion>) -> Result<(), Reject> {
         let out_of_range = |detail: String| Err(Reject::new(Reason::OutOfRange, detail));
         if self.known.get(id).is_some_and(|known| known.began.is_some()) {
             return out_of_range(format!(
@@ -207,7 +224,7 @@ impl Core {
             Some(core) => Arc::clone(core),
             None => Arc::new(self.current(promotions)?),
         };
-        promotions.engine = Engine(Some(Arc::clone(&core)));
+        promotions.remember_engine(&core);
         Some(core)
     }
 
@@ -232,22 +249,37 @@ impl Core {
         promotion: Option<Promotion>,
     ) -> Result<(), Reject> {
         cohorts.promotions_mut().check(&id, promotion.as_ref())?;
-        if let Some(model) = promotion.as_ref().and_then(|promotion| promotion.model.as_ref()) {
-            if model.len() > MODEL_BYTES_MAX {
-                let detail = format!(
-                    "the model has {} bytes, at most {MODEL_BYTES_MAX} are allowed",
-                    model.len()
-                );
-                return Err(Reject::new(Reason::TooLarge, detail));
+        match &promotion {
+            Some(_) if cohorts.challengers().knows(&id) => {
+                let detail = format!("{id} is the id of a challenger: choose another one");
+                return Err(Reject::new(Reason::OutOfRange, detail));
             }
-            self.read_model(model).map_err(|error| Reject::new(Reason::InvalidField, error))?;
+            // A tombstone does not say what it withdraws.
+            None if cohorts.challengers().knows(&id) => {
+                cohorts.challengers().check(&id, None)?;
+            }
+            Some(_) | None => {}
         }
+        self.check_model(promotion.as_ref().and_then(|promotion| promotion.model.as_deref()))?;
         if self.is_among_others() {
             cohorts.send(Message::Promotion(id, promotion));
         } else {
             self.learn_promotion(cohorts, &id, promotion);
         }
         Ok(())
+    }
+
+    /// What can be said against a model.
+    pub(crate) fn check_model(&self, model: Option<&str>) -> Result<(), Reject> {
+        let Some(model) = model else { return Ok(()) };
+        if model.len() > MODEL_BYTES_MAX {
+            let detail = format!(
+                "the model has {} bytes, at most {MODEL_BYTES_MAX} are allowed",
+                model.len()
+            );
+            return Err(Reject::new(Reason::TooLarge, detail));
+        }
+        self.read_model(model).map(drop).map_err(|error| Reject::new(Reason::InvalidField, error))
     }
 
     /// A promotion that was taken, here or by another partition.
@@ -257,6 +289,9 @@ impl Core {
         id: &EventId,
         promotion: Option<Promotion>,
     ) {
+        if promotion.is_none() {
+            cohorts.challengers_mut().tell(id, None);
+        }
         let fresh = promotion.map(|promotion| Promotion { began: None, ..promotion });
         cohorts.promotions_mut().tell(id, fresh);
     }

@@ -19,7 +19,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, SignalKey};
-use crate::alert;
+use crate::alert::{self, OpenAlert};
 use crate::expect::is_shared;
 use crate::history::{Older, RING_DAYS, mask};
 use crate::output::{Evidence, Output, Rebaselined};
@@ -190,7 +190,9 @@ fn is_alerted(account: &Account, item: &Evidence, policy: &Compiled) -> bool {
         return item.z.abs() >= policy.deviation.z_alone;
     }
     let mut kinds = account.hot.alerts.iter().map(|alert| alert.kind.as_str());
-    kinds.any(|kind| kind != SPIKE_KIND && rests_on(account, item, kind))
+    kinds.any(|kind| {
+        kind != SPIKE_KIND && !policy.is_condition(kind) && rests_on(account, item, kind)
+    })
 }
 
 /// Whether an open alert of a kind names the signal of evidence.
@@ -237,7 +239,9 @@ pub(crate) fn resolve(
         let state = index.and_then(|index| account.hot.signals.get(index));
         state.is_some_and(|state| state.evidence.as_ref().is_some_and(|item| item.risk))
     };
-    let open = account.hot.alerts.iter().filter(|alert| alert.kind != SPIKE_KIND);
+    let rests_on_signals =
+        |alert: &&OpenAlert| alert.kind != SPIKE_KIND && !policy.is_condition(&alert.kind);
+    let open = account.hot.alerts.iter().filter(rests_on_signals);
     let silent = open.filter(|alert| !alert.signals.iter().any(|(name, _)| says(name)));
     let kinds: Vec<String> = silent.map(|alert| alert.kind.clone()).collect();
     alert::rebaselined(account, policy, model_version, at, &kinds, out);

@@ -35,15 +35,17 @@ pub enum Reason {
     Duplicate,
     /// The account has no profile, and the policy wants one.
     UnknownAccount,
-    /// Feedback on an alert that is not known, or not any more.
+    /// Feedback on an alert, or a command to one, that is not known, or not any more.
     UnknownAlert,
+    /// A command to an alert that has ended.
+    AlertClosed,
     /// It happened before its account was deleted (intended: a dead letter would keep what is to be gone).
     Forgotten,
 }
 
 impl Reason {
     /// Every reason, for metrics that start at zero.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Reason::Malformed,
         Reason::UnknownSchema,
         Reason::IncompatibleSchema,
@@ -59,6 +61,7 @@ impl Reason {
         Reason::Duplicate,
         Reason::UnknownAccount,
         Reason::UnknownAlert,
+        Reason::AlertClosed,
         Reason::Forgotten,
     ];
 
@@ -81,6 +84,7 @@ impl Reason {
             Reason::Duplicate => "duplicate",
             Reason::UnknownAccount => "unknown_account",
             Reason::UnknownAlert => "unknown_alert",
+            Reason::AlertClosed => "alert_closed",
             Reason::Forgotten => "forgotten",
         }
     }

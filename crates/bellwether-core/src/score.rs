@@ -5,8 +5,10 @@
 //! A line depends on its own signal only: more bad evidence never raises a score.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::account::StoredBaseline;
+use crate::drift::Fitted;
 use crate::output::{Band, Category, SubScore};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Policy, Signal};
@@ -81,6 +83,17 @@ pub trait Scorer: std::fmt::Debug + Send + Sync {
 
     /// The end of the data that it was learned from; none: it was not learned.
     fn learned_until(&self) -> Option<Millis> {
+        None
+    }
+
+    /// How what it reads was distributed when it was learned; none: that was not kept.
+    fn fitted(&self) -> Option<Arc<Fitted>> {
+        None
+    }
+
+    /// The probability that an account of a cohort leaves within [`Scorer::horizon_days`], by its readings
+    /// ([`readings`](crate::drift::readings)); none: it knows of no probabilities.
+    fn risk(&self, _cohort: &str, _readings: &BTreeMap<String, f64>) -> Option<f64> {
         None
     }
 

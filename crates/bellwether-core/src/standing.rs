@@ -189,6 +189,17 @@ pub(crate) fn clear(account: &mut Account) {
     });
 }
 
+/// The points of a scorecard for how an account stands on a judged day; none where it knows nothing of that.
+pub(crate) fn points(
+    core: &Core,
+    account: &Account,
+    cohort: &str,
+    day: Day,
+) -> Vec<(Trait, Points)> {
+    let Some(horizon_days) = core.scorer.horizon_days() else { return Vec::new() };
+    core.scorer.standing(cohort, &standing(account, &core.policy, day, horizon_days))
+}
+
 /// Renews the lines of an account whose `day` was judged.
 pub(crate) fn renew(core: &Core, account: &mut Account, day: Day) {
     let Some(horizon_days) = core.scorer.horizon_days() else {

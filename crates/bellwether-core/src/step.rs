@@ -32,7 +32,7 @@ use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
 use crate::state::{Clock, State};
 use crate::time::{DAY_MS, Day, HOUR_MS, Millis};
-use crate::{alert, close, feedback, fleet, forecast, forget, publish, standing};
+use crate::{alert, close, feedback, fleet, forecast, forget, life, publish, shadow, standing};
 
 /// The pure engine: a policy, a deviation stage and a scorecard.
 #[derive(Debug, Clone)]
@@ -219,6 +219,11 @@ impl Core {
         }
     }
 
+    /// The same engine with another scorecard on the same scale: for what a scorecard makes of readings.
+    pub(crate) fn measured_by(self, scorer: Arc<dyn Scorer>) -> Core {
+        Core { scorer, ..self }
+    }
+
     /// The same engine, observed.
     #[must_use]
     pub fn observed(self, observer: Observer) -> Core {
@@ -259,6 +264,10 @@ impl Core {
     /// An account as a read model shows it: its health record and its open alerts. Empty before anything was published.
     #[must_use]
     pub fn view(&self, account: Account) -> Vec<Output> {
+        if self.policy.rolling.enabled {
+            let record = self.rolled_record(&account);
+            return record.map(|record| Output::Health(Box::new(record))).into_iter().collect();
+        }
         let Some((account, record)) = self.described(account) else { return Vec::new() };
         let alerts = alert::standing(&account, &self.policy, self.scorer.version());
         std::iter::once(Output::Health(Box::new(record)))
@@ -269,6 +278,9 @@ impl Core {
     /// The health record of an account as it stands; none before anything was published.
     #[must_use]
     pub fn record(&self, account: Account) -> Option<HealthRecord> {
+        if self.policy.rolling.enabled {
+            return self.rolled_record(&account);
+        }
         self.described(account).map(|(_, record)| record)
     }
 
@@ -333,14 +345,25 @@ impl Core {
                     Message::Promotion(id, promotion) => {
                         self.learn_promotion(cohorts, &id, promotion);
                     }
+                    Message::Challenger(id, challenger) => {
+                        shadow::learn(cohorts, &id, challenger);
+                    }
                 }
                 Ok(Ok(Applied::default()))
             }
             Input::Promotion { id, promotion } => {
                 Ok(self.promotion(state.cohorts(), id, promotion).map(|()| Applied::default()))
             }
+            Input::Challenger { id, challenger } => {
+                Ok(self.challenge(state.cohorts(), id, challenger).map(|()| Applied::default()))
+            }
             Input::Calendar { id, entry } => {
                 Ok(self.calendar(state.cohorts(), id, entry).map(|()| Applied::default()))
+            }
+            Input::Tick if self.policy.rolling.enabled => {
+                let clock = self.move_clock(state, received_at);
+                state.set_clock(Clock { ticked: true, ..clock });
+                Ok(Ok(Applied::default()))
             }
             Input::Tick => {
                 let (timers_max, clock) = (self.policy.close.per_tick, state.clock());
@@ -366,6 +389,9 @@ impl Core {
     ) -> Result<Verdict, S::Error> {
         if let Some(reject) = self.refuse(state, &event, received_at)? {
             return Ok(Err(reject));
+        }
+        if self.policy.rolling.enabled {
+            return self.roll(state, &event, out);
         }
         let timers_max = self.policy.close.per_event;
         let days_closed = self.advance(state, event.occurred_at, timers_max, out)?;
@@ -402,9 +428,7 @@ impl Core {
                 format!("event {} of account {} was already counted", event.id, event.account);
             return Ok(Err(Reject::new(Reason::Duplicate, detail)));
         }
-        let matched: Vec<usize> = (0..self.policy.signals.len())
-            .filter(|&index| self.policy.signals[index].takes(&event))
-            .collect();
+        let matched: Vec<usize> = self.policy.fed_by(&event).collect();
         if matched.is_empty() {
             put_back(state, known)?;
             return Ok(Ok(Applied { days_closed, ..Applied::default() }));
@@ -841,7 +865,8 @@ impl Core {
         context(self, account, today);
         publish::rescore(account, &self.policy);
         let mut alerts = Vec::new();
-        if evidence_changed && crate::close::maturity(account) == Maturity::Established {
+        let is_news = evidence_changed || life::is_due(account, now);
+        if is_news && crate::close::maturity(account) == Maturity::Established {
             let model = self.scorer.version();
             alert::review(account, &self.policy, model, (now, restraint), None, &mut alerts);
         }
@@ -917,6 +942,24 @@ impl Core {
         state.put(account)
     }
 
+    /// Moves an alert in its life, as somebody said.
+    fn command(
+        &self,
+        account: &mut Account,
+        outcome: &Outcome,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Reject> {
+        let (policy, model, mut alerts) = (&self.policy, self.scorer.version(), Vec::new());
+        life::command(account, policy, model, outcome, &mut alerts)?;
+        let ended = outcome.kind == OutcomeKind::Resolved;
+        if ended && account.hot.published_score.is_some() {
+            let at = outcome.occurred_at.max(latest(account, policy.lateness_ms()));
+            publish::publish(account, policy, model, at, true, out);
+        }
+        out.append(&mut alerts);
+        Ok(())
+    }
+
     fn outcome<S: State>(
         &self,
         state: &mut S,
@@ -927,7 +970,7 @@ impl Core {
         let ends = matches!(outcome.kind, OutcomeKind::Churned);
         let tells = ends || matches!(outcome.kind, OutcomeKind::Renewed | OutcomeKind::Saved);
         let is_feedback = outcome.kind.is_feedback();
-        if !tells && !is_feedback {
+        if !tells && !outcome.kind.is_of_alert() {
             return Ok(Ok(Applied::default()));
         }
         let known = state.take(&outcome.account)?;
@@ -943,6 +986,14 @@ impl Core {
         if is_feedback {
             let told = feedback::told(&mut account, outcome);
             self.report(&mut account, state.cohorts());
+            state.put(account)?;
+            return Ok(told.map(|()| Applied::default()));
+        }
+        if outcome.kind.is_command() {
+            if !account.hot.alerts.is_empty() {
+                self.realign(&mut account);
+            }
+            let told = self.command(&mut account, outcome, out);
             state.put(account)?;
             return Ok(told.map(|()| Applied::default()));
         }
@@ -1026,7 +1077,7 @@ fn forgotten(account: &Account, event: &Event, horizon: Millis) -> Option<Reject
     })
 }
 
-fn put_back<S: State>(state: &mut S, account: Option<Account>) -> Result<(), S::Error> {
+pub(crate) fn put_back<S: State>(state: &mut S, account: Option<Account>) -> Result<(), S::Error> {
     account.map_or(Ok(()), |account| state.put(account))
 }
 

@@ -101,7 +101,10 @@ impl Run {
     fn alerts(&self, name: &str) -> Vec<&AlertEvent> {
         let events = self.out.iter().filter_map(|output| match output {
             Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_) | Output::Health(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         });
         events.filter(|event| event.account_id.as_str() == name).collect()
     }
@@ -110,7 +113,7 @@ impl Run {
     fn lowest(&self, name: &str, from: i32) -> f64 {
         let scores = self.out.iter().filter_map(|output| match output {
             Output::ScoreChanged(change) => Some(change),
-            Output::Alert(_) | Output::Health(_) | Output::Forgotten(_) => None,
+            Output::Alert(_) | Output::Health(_) | Output::Shadow(_) | Output::Forgotten(_) => None,
         });
         let scores = scores.filter(|change| change.account_id.as_str() == name);
         let later = scores.filter(|change| change.at >= noon(from));

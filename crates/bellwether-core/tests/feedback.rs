@@ -79,6 +79,7 @@ impl Run {
             occurred_at: at,
             kind,
             alert_id: alert.map(str::to_owned),
+            until: None,
             by: None,
             note: None,
         };
@@ -88,7 +89,10 @@ impl Run {
     fn alerts(&self) -> impl Iterator<Item = &AlertEvent> {
         self.out.iter().filter_map(|output| match output {
             Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_) | Output::Health(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         })
     }
 
@@ -102,7 +106,10 @@ impl Run {
     fn record(&self) -> &HealthRecord {
         let records = self.out.iter().rev().filter_map(|output| match output {
             Output::Health(record) => Some(record.as_ref()),
-            Output::ScoreChanged(_) | Output::Alert(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Alert(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         });
         let mut records = records.filter(|record| record.account_id.as_str() == SLIPPING);
         records.next().expect("a health record")
@@ -278,7 +285,10 @@ fn alerts_of_the_control_group_are_kept_and_not_published() {
         });
         let ids = out.iter().filter_map(|output| match output {
             Output::Alert(event) => Some(event),
-            Output::ScoreChanged(_) | Output::Health(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         });
         ids.filter(|event| !withheld(&event.account_id))
             .map(|event| event.alert_id.clone())

@@ -106,7 +106,10 @@ impl Run {
                         assert!(finite(line.observed) && finite(line.baseline), "{}", line.name);
                     }
                 }
-                Output::Alert(_) | Output::ScoreChanged(_) | Output::Forgotten(_) => {}
+                Output::Alert(_)
+                | Output::ScoreChanged(_)
+                | Output::Shadow(_)
+                | Output::Forgotten(_) => {}
             }
         }
     }

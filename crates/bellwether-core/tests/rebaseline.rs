@@ -102,7 +102,10 @@ impl Run {
     fn alerts(&self) -> Vec<&AlertEvent> {
         let events = self.out.iter().filter_map(|output| match output {
             Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_) | Output::Health(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         });
         events.collect()
     }

@@ -51,7 +51,10 @@ impl Run {
     fn alerts(&self, account: &str) -> Vec<&AlertEvent> {
         let events = self.out.iter().filter_map(|output| match output {
             Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_) | Output::Health(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         });
         events.filter(|event| event.account_id.as_str() == account).collect()
     }
@@ -59,7 +62,10 @@ impl Run {
     fn latest(&self, account: &str) -> &HealthRecord {
         let mut records = self.out.iter().rev().filter_map(|output| match output {
             Output::Health(record) => Some(record.as_ref()),
-            Output::ScoreChanged(_) | Output::Alert(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Alert(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         });
         records.find(|record| record.account_id.as_str() == account).expect("a health record")
     }
@@ -195,7 +201,7 @@ fn every_explanation_adds_up() {
                 let sum: Points = record.contributions.iter().map(|line| line.points).sum();
                 assert_eq!(sum, record.score);
             }
-            Output::Alert(_) | Output::Forgotten(_) => {}
+            Output::Alert(_) | Output::Shadow(_) | Output::Forgotten(_) => {}
         }
     }
 }
@@ -234,6 +240,7 @@ fn outcomes_and_profiles_are_checked_like_events() {
             occurred_at: at,
             kind,
             alert_id: None,
+            until: None,
             by: None,
             note: None,
         })
@@ -412,7 +419,7 @@ fn a_corroborated_alert_ends_when_only_one_signal_is_left_and_a_new_decline_brea
     let events = urgent(&both);
     let resolved =
         events.iter().find(|(what, _)| what.starts_with("Resolved")).expect("resolved").1;
-    let opened = events.iter().find(|(what, day)| what.starts_with("Opened") && *day > resolved);
+    let opened = events.iter().find(|(what, day)| what.starts_with("Reopened") && *day > resolved);
     let opened = opened.unwrap_or_else(|| panic!("the second decline is missed: {events:?}")).1;
     assert!(opened - 133 <= 14, "two weeks after it began: {events:?}");
 }
@@ -680,6 +687,7 @@ fn after_a_deletion_an_account_begins_as_a_new_one() {
         occurred_at: noon(deleted).plus(-DAY_MS),
         kind: OutcomeKind::Churned,
         alert_id: None,
+        until: None,
         by: None,
         note: None,
     };

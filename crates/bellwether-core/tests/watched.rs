@@ -74,7 +74,10 @@ impl Run {
         verdict.expect("admitted");
         let alerts = out.into_iter().filter_map(|output| match output {
             Output::Alert(event) => Some(*event),
-            Output::ScoreChanged(_) | Output::Health(_) | Output::Forgotten(_) => None,
+            Output::ScoreChanged(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
         });
         self.alerts.extend(alerts);
     }

@@ -10,8 +10,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_core::drift::Survey;
 use bellwether_core::feedback::Group;
-use bellwether_core::output::{Band, Output, Severity, Transition};
+use bellwether_core::output::{Band, Beside, Output, Severity, Transition};
 use bellwether_core::reject::Reason;
 use bellwether_core::time::Millis;
 use bellwether_detect::Guarded;
@@ -95,7 +96,7 @@ metrics! {
     CLOSE_SECONDS = Counter "bellwether_close_seconds_total" []
         "Time that closes and judgements took while records waited for them.";
     OUTPUTS = Counter "bellwether_outputs_total" ["kind"]
-        "Records published: score_changed, score_current, alert, dead_letter.";
+        "Records published: score_changed, score_current, alert, tombstone, shadow, dead_letter.";
     ALERT_TRANSITIONS = Counter "bellwether_alert_transitions_total"
         ["transition", "kind", "severity"] "Alert events published.";
     BATCH_RECORDS = Histogram "bellwether_batch_records" [] "Input records in a committed batch.";
@@ -151,12 +152,26 @@ metrics! {
         "Alert events that were not told, or (budget, rate) in a digest instead of at once.";
     SINK_BREAKER = Gauge "bellwether_sink_breaker" ["sink", "state"]
         "1 for the state of a sink's circuit breaker: closed, open or half_open.";
+    COHORT_SCORES = Gauge "bellwether_cohort_scores" ["cohort", "from"]
+        "Accounts of the owned partitions by cohort and score, in bins of ten points from this one on; of the latest survey.";
+    READING_DRIFT = Gauge "bellwether_reading_drift" ["cohort", "reading"]
+        "Population stability index of what a learned scorecard reads, against what it was learned from; of cohorts with 200 accounts in the owned partitions.";
+    READING_MISSING = Gauge "bellwether_reading_missing_ratio" ["cohort", "reading"]
+        "Share of the accounts of a cohort of which a learned scorecard's reading is missing.";
+    EXPECTED_LOST = Gauge "bellwether_accounts_expected_lost" ["cohort"]
+        "Accounts of the owned partitions that the learned scorecard in force expects to lose within 28 days.";
     BUILD_INFO = Gauge "bellwether_build_info" ["version", "policy_version"]
         "Always 1; names the build and the policy in force.";
     MODEL_INFO = Gauge "bellwether_model_info" ["partition", "model"]
         "Always 1; names the scorecard in force in a partition.";
     MODEL_LEARNED_UNTIL = Gauge "bellwether_model_learned_until_seconds" ["partition"]
         "End of the data that the scorecard in force was learned from, in seconds since 1970; none for an expert's.";
+    SHADOW_INFO = Gauge "bellwether_shadow_info" ["partition", "model"]
+        "Always 1; names the challenger that scores beside the scorecard in force in a partition.";
+    SHADOW_SCORES = Counter "bellwether_shadow_scores_total" ["champion", "challenger"]
+        "Pairs of scores published by a shadow, by the bands of both.";
+    SHADOW_DIFFERENCE = Histogram "bellwether_shadow_difference_points" []
+        "The challenger's score minus the champion's, of each published pair.";
     MEMORY_BUDGET = Gauge "bellwether_memory_budget_bytes" []
         "Memory that this process is to stay within (engine.memory_mib).";
     MEMORY_USED = Gauge "bellwether_memory_used_bytes" ["part"]
@@ -181,9 +196,13 @@ const COMMIT_BUCKETS_SECONDS: [f64; 13] =
 const BATCH_BUCKETS_RECORDS: [f64; 9] =
     [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0];
 
+/// Either way the same: below a point nothing is published, and 20 points are four times the odds.
+const DIFFERENCE_BUCKETS_POINTS: [f64; 11] =
+    [-40.0, -20.0, -10.0, -5.0, -1.0, 0.0, 1.0, 5.0, 10.0, 20.0, 40.0];
+
 /// The kinds of output record, as the label of `bellwether_outputs_total`.
-const OUTPUT_KINDS: [&str; 5] =
-    ["score_changed", "score_current", "alert", "tombstone", "dead_letter"];
+const OUTPUT_KINDS: [&str; 6] =
+    ["score_changed", "score_current", "alert", "tombstone", "shadow", "dead_letter"];
 
 /// The metrics could not be set up or written out: a defect of [`TABLE`], not of the environment.
 #[derive(Debug, thiserror::Error)]
@@ -236,7 +255,14 @@ pub struct Metrics {
     alerts_parked: IntCounterVec,
     alerts_suppressed: IntCounterVec,
     sink_breaker: IntGaugeVec,
+    cohort_scores: IntGaugeVec,
+    reading_drift: GaugeVec,
+    reading_missing: GaugeVec,
+    expected_lost: GaugeVec,
     build_info: IntGaugeVec,
+    shadow_info: IntGaugeVec,
+    shadow_scores: IntCounterVec,
+    shadow_difference: Histogram,
     memory_budget: Gauge,
     memory_used: IntGaugeVec,
     memory_divisor: Gauge,
@@ -382,8 +408,19 @@ impl Metrics {
             alerts_parked: counters(&registry, &ALERTS_PARKED)?,
             alerts_suppressed: counters(&registry, &ALERTS_SUPPRESSED)?,
             sink_breaker: gauges(&registry, &SINK_BREAKER)?,
+            cohort_scores: gauges(&registry, &COHORT_SCORES)?,
+            reading_drift: float_gauges(&registry, &READING_DRIFT)?,
+            reading_missing: float_gauges(&registry, &READING_MISSING)?,
+            expected_lost: float_gauges(&registry, &EXPECTED_LOST)?,
             build_info: gauges(&registry, &BUILD_INFO)?,
             model_learned_until: gauges(&registry, &MODEL_LEARNED_UNTIL)?,
+            shadow_info: gauges(&registry, &SHADOW_INFO)?,
+            shadow_scores: counters(&registry, &SHADOW_SCORES)?,
+            shadow_difference: histogram(
+                &registry,
+                &SHADOW_DIFFERENCE,
+                &DIFFERENCE_BUCKETS_POINTS,
+            )?,
             memory_budget: process_gauge(&registry, &MEMORY_BUDGET)?,
             memory_used: gauges(&registry, &MEMORY_USED)?,
             memory_divisor: process_gauge(&registry, &MEMORY_DIVISOR)?,
@@ -425,6 +462,12 @@ impl Metrics {
             remedy_label(Remedy::Stop),
         ] {
             self.commits.with_label_values(&[result]).reset();
+        }
+        let bands = [Band::AtRisk, Band::Neutral, Band::Healthy].map(Band::as_str);
+        for (champion, challenger) in
+            bands.iter().flat_map(|one| bands.iter().map(move |of| (one, of)))
+        {
+            self.shadow_scores.with_label_values(&[champion, challenger]).reset();
         }
         self.accounts([(Band::AtRisk, 0), (Band::Neutral, 0), (Band::Healthy, 0)]);
         self.alerts_open(Severity::ALL.map(|severity| (severity, 0)));
@@ -522,7 +565,8 @@ impl Metrics {
 
     /// Counts the published outputs of a committed batch, and the alert transitions among them.
     pub fn outputs(&self, outputs: &[Output]) {
-        let (mut changes, mut records, mut alerts, mut tombstones) = (0, 0, 0, 0);
+        let [mut changes, mut records, mut alerts, mut tombstones, mut shadows] = [0; 5];
+        let differences = self.shadow_difference.local();
         for output in outputs {
             match output {
                 Output::ScoreChanged(_) => changes += 1,
@@ -532,9 +576,18 @@ impl Metrics {
                     self.alert_transition(event.transition, &event.kind, event.severity);
                 }
                 Output::Forgotten(_) => tombstones += 1,
+                Output::Shadow(beside) => {
+                    shadows += 1;
+                    let Beside { champion, challenger } = &beside.sides;
+                    differences.observe((challenger.score - champion.score).as_f64());
+                    let bands = [champion.band.as_str(), challenger.band.as_str()];
+                    self.shadow_scores.with_label_values(&bands).inc();
+                }
             }
         }
-        for (kind, count) in OUTPUT_KINDS.into_iter().zip([changes, records, alerts, tombstones]) {
+        differences.flush();
+        let counts = [changes, records, alerts, tombstones, shadows];
+        for (kind, count) in OUTPUT_KINDS.into_iter().zip(counts) {
             self.outputs.with_label_values(&[kind]).inc_by(count);
         }
     }
@@ -706,6 +759,42 @@ impl Metrics {
         }
     }
 
+    /// Sets what the accounts are like, by cohort. Cohorts and readings are those of this survey only.
+    pub fn surveyed(&self, survey: &Survey) {
+        self.cohort_scores.reset();
+        self.expected_lost.reset();
+        for (cohort, of) in survey.cohorts() {
+            for (bin, count) in of.scores.iter().enumerate() {
+                let labels = [cohort, &(10 * bin).to_string()];
+                let count = i64::try_from(*count).unwrap_or(i64::MAX);
+                self.cohort_scores.with_label_values(&labels).set(count);
+            }
+            if let Some(lost) = of.expected_lost {
+                self.expected_lost.with_label_values(&[cohort]).set(lost);
+            }
+        }
+        self.reading_drift.reset();
+        self.reading_missing.reset();
+        for drift in survey.drift() {
+            let labels = [drift.cohort, drift.reading];
+            self.reading_missing.with_label_values(&labels).set(drift.missing);
+            if let Some(index) = drift.index {
+                self.reading_drift.with_label_values(&labels).set(index);
+            }
+        }
+    }
+
+    /// Names the challenger in a partition.
+    pub fn challenger(&self, partition: i32, model: &str) {
+        self.shadow_info.with_label_values(&[&partition.to_string(), model]).set(1);
+    }
+
+    /// There is no such challenger in a partition any more.
+    pub fn drop_challenger(&self, partition: i32, model: &str) {
+        // Fails only where the series does not exist, and then there is nothing to remove.
+        drop(self.shadow_info.remove_label_values(&[&partition.to_string(), model]));
+    }
+
     /// Names the scorecard in force in a partition, and says how far what it was learned from reaches.
     pub fn model(
         &self,
@@ -808,8 +897,14 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_core::account::Account;
+    use bellwether_core::drift::{Distribution, Fitted};
     use bellwether_core::feedback::{Fact, Results};
-    use bellwether_core::policy::FeedbackPolicy;
+    use bellwether_core::id::AccountId;
+    use bellwether_core::points::Points;
+    use bellwether_core::policy::{Compiled, FeedbackPolicy, Policy, Signal};
+    use bellwether_core::score::{Context, Reading, Scorer};
+    use bellwether_core::step::Core;
     use bellwether_core::time::{DAY_MS, HOUR_MS};
     use bellwether_detect::Domain;
 
@@ -869,6 +964,77 @@ mod tests {
             .map(str::to_owned)
     }
 
+    /// A scorecard of which is known what it was learned from.
+    #[derive(Debug)]
+    struct Learned;
+
+    impl Scorer for Learned {
+        fn version(&self) -> &'static str {
+            "learned"
+        }
+
+        fn signal(&self, _: &str, _: &Signal, _: &Reading, _: &Policy) -> Points {
+            Points::ZERO
+        }
+
+        fn absence(&self, _: &str, _: &Signal, _: f64) -> Points {
+            Points::ZERO
+        }
+
+        fn context(&self, _: &Context, _: &Policy) -> [Points; 3] {
+            [Points::ZERO; 3]
+        }
+
+        fn horizon_days(&self) -> Option<u32> {
+            Some(28)
+        }
+
+        fn fitted(&self) -> Option<Arc<Fitted>> {
+            let all = vec![Distribution::of("score", [10.0, 90.0])];
+            Some(Arc::new(Fitted { all, cohorts: BTreeMap::new() }))
+        }
+
+        fn risk(&self, _: &str, _: &BTreeMap<String, f64>) -> Option<f64> {
+            Some(0.01)
+        }
+    }
+
+    /// Of 200 accounts of a cohort, all with a score of 95.
+    fn survey() -> Survey {
+        let core = Core::new(Arc::new(Compiled::default_policy())).scored_by(Arc::new(Learned));
+        let mut survey = Survey::of(&core);
+        let mut account = Account::new(AccountId::new("acme").expect("an id"));
+        account.hot.segment = Some("smb".to_owned());
+        (account.hot.score, account.hot.published_score) = (Points(9_500), Some(Points(9_500)));
+        for _ in 0..200 {
+            survey.see(&core, &account);
+        }
+        survey
+    }
+
+    #[test]
+    fn what_accounts_are_like_is_exposed_by_cohort() {
+        let metrics = metrics();
+        metrics.surveyed(&survey());
+        let text = rendered(&metrics);
+        for (series, expected) in [
+            ("bellwether_cohort_scores{cohort=\"smb\",from=\"90\"}", 200.0),
+            ("bellwether_cohort_scores{cohort=\"smb\",from=\"80\"}", 0.0),
+            ("bellwether_accounts_expected_lost{cohort=\"smb\"}", 2.0),
+            ("bellwether_reading_missing_ratio{cohort=\"smb\",reading=\"score\"}", 0.0),
+        ] {
+            let found: Option<f64> = value(&text, series).and_then(|value| value.parse().ok());
+            assert!(
+                found.is_some_and(|found| (found - expected).abs() < 1e-9),
+                "{series}: {found:?}"
+            );
+        }
+        let drift = value(&text, "bellwether_reading_drift{cohort=\"smb\",reading=\"score\"}");
+        assert!(drift.and_then(|drift| drift.parse().ok()) > Some(0.25), "half were at 10");
+        metrics.surveyed(&Survey::default());
+        assert!(!rendered(&metrics).contains("cohort=\"smb\""), "there are none any more");
+    }
+
     #[test]
     fn everything_in_the_table_is_exposed_and_nothing_else() {
         let metrics = metrics();
@@ -891,6 +1057,8 @@ mod tests {
         metrics.sink_breaker("slack", "closed", &["closed", "open"]);
         metrics.detectors(&Arc::default()).expect("registered once");
         metrics.results(&BTreeMap::from([("smb".to_owned(), cohort_results())]));
+        metrics.challenger(0, "learned");
+        metrics.surveyed(&survey());
         let text = rendered(&metrics);
         let mut exposed: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();

@@ -14,6 +14,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use bellwether_core::drift::Survey;
 use bellwether_core::feedback::Results;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
@@ -130,6 +131,7 @@ pub struct ReadModel {
     index: RwLock<Index>,
     details: RwLock<BTreeMap<i32, Arc<dyn Details>>>,
     results: RwLock<BTreeMap<i32, BTreeMap<String, CohortResults>>>,
+    surveys: RwLock<BTreeMap<i32, Survey>>,
 }
 
 impl std::fmt::Debug for ReadModel {
@@ -160,6 +162,21 @@ impl ReadModel {
         all.insert(partition, results);
     }
 
+    /// Takes in what a partition's accounts are like.
+    pub fn publish_survey(&self, partition: i32, survey: Survey) {
+        self.surveys.write().unwrap_or_else(PoisonError::into_inner).insert(partition, survey);
+    }
+
+    /// What the accounts of the owned partitions are like, together: those under one scorecard, while partitions differ.
+    #[must_use]
+    pub fn survey(&self) -> Survey {
+        let mut all = Survey::default();
+        for survey in self.surveys.read().unwrap_or_else(PoisonError::into_inner).values() {
+            all.add(survey);
+        }
+        all
+    }
+
     /// The results of every cohort: every partition knows them all, so what the one that is furthest knows.
     #[must_use]
     pub fn results(&self) -> BTreeMap<String, CohortResults> {
@@ -181,9 +198,14 @@ impl ReadModel {
         }
         let mut index = self.index_mut();
         for output in outputs {
-            if let Output::Forgotten(account) = output {
-                self.drop_account(&mut index, partition, account);
-                continue;
+            match output {
+                Output::Forgotten(account) => {
+                    self.drop_account(&mut index, partition, account);
+                    continue;
+                }
+                // Read from its topic.
+                Output::Shadow(_) => continue,
+                Output::Health(_) | Output::ScoreChanged(_) | Output::Alert(_) => {}
             }
             let mut entry = self.accounts.entry(output.account().clone()).or_default();
             entry.partition = partition;
@@ -194,7 +216,7 @@ impl ReadModel {
                     index.put_alert(self.limits.alerts, partition, &mut entry, event);
                 }
                 // Above.
-                Output::Forgotten(_) => {}
+                Output::Forgotten(_) | Output::Shadow(_) => {}
             }
         }
         while index.changes.len() > self.limits.changes {
@@ -226,6 +248,7 @@ impl ReadModel {
     pub fn drop_partition(&self, partition: i32) {
         self.details.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
         self.results.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+        self.surveys.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
         let mut index = self.index_mut();
         self.accounts.retain(|id, entry| {
             let stays = entry.partition != partition;
@@ -520,7 +543,7 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_core::output::Maturity;
+    use bellwether_core::output::{AlertState, Maturity};
     use bellwether_core::time::Millis;
 
     use super::*;
@@ -580,10 +603,22 @@ mod tests {
             severity,
             at: Millis(i64::from(event)),
             opened_at: Millis(0),
+            state: if transition == Transition::Resolved {
+                AlertState::Resolved
+            } else {
+                AlertState::Open
+            },
+            until: None,
+            reopened: 0,
+            by: None,
+            note: None,
             resolution: None,
             title: String::new(),
             evidence: Vec::new(),
             groups: Vec::new(),
+            family: None,
+            priority: 0,
+            priority_parts: Vec::new(),
             score: Points(0),
             band: Band::AtRisk,
             policy_version: String::new(),
@@ -598,7 +633,10 @@ mod tests {
         fn record(&self, id: &AccountId) -> Option<HealthRecord> {
             match health(id.as_str(), 7, Band::AtRisk) {
                 Output::Health(record) => Some(*record),
-                Output::ScoreChanged(_) | Output::Alert(_) | Output::Forgotten(_) => None,
+                Output::ScoreChanged(_)
+                | Output::Alert(_)
+                | Output::Shadow(_)
+                | Output::Forgotten(_) => None,
             }
         }
     }

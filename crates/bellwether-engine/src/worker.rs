@@ -10,6 +10,8 @@
 //! - While the schema registry is away, a partition that needs it waits; the others go on. So does one whose closes come first.
 
 mod closing;
+mod shadowing;
+mod surveying;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -161,6 +163,9 @@ struct Task {
     ticked: bool,
     /// Facts behind the results that the read model shows.
     facts: u64,
+    /// The challenger that the metrics name.
+    challenger: Option<shadowing::Named>,
+    surveying: surveying::Surveying,
 }
 
 impl Task {
@@ -298,6 +303,8 @@ pub struct Worker {
     unmatched: BTreeSet<String>,
     /// How many partitions there are, once the log was open.
     partitions: i32,
+    /// The partition that was surveyed last.
+    surveyed: i32,
 }
 
 impl std::fmt::Debug for Worker {
@@ -337,6 +344,7 @@ impl Worker {
             reported_at: clock.elapsed(),
             unmatched: BTreeSet::new(),
             partitions: 1,
+            surveyed: -1,
             clock,
         }
     }
@@ -607,7 +615,19 @@ impl Worker {
         let busy_at = self.clock.elapsed();
         let (waiting, ticked) = (None, false);
         let record_at = busy_at;
-        let mut task = Task { store, shown, busy_at, record_at, waiting, ticked, facts: 0 };
+        let (challenger, surveying) = (None, surveying::Surveying::default());
+        let mut task = Task {
+            store,
+            shown,
+            busy_at,
+            record_at,
+            waiting,
+            ticked,
+            facts: 0,
+            challenger,
+            surveying,
+        };
+        task.name_challenger(&self.core, partition, &self.shared.metrics);
         if let Some(results) = task.results(&self.core) {
             self.shared.read_model.publish_results(partition, results);
         }
@@ -670,6 +690,7 @@ impl Worker {
             let task = self.tasks.remove(partition);
             if let Some(task) = &task {
                 self.shared.metrics.drop_model(*partition, &task.model().0);
+                task.drop_challenger(*partition, &self.shared.metrics);
             }
             let store = task.map(|task| task.store).or(restoring);
             // What others see goes first: whoever opens the store next shows it anew.
@@ -795,6 +816,7 @@ impl Worker {
                     | Input::Outcome(_)
                     | Input::Calendar { .. }
                     | Input::Promotion { .. }
+                    | Input::Challenger { .. }
                     | Input::Forget(_)
                     | Input::Cohort { .. }
                     | Input::Tick => None,
@@ -880,8 +902,7 @@ impl Worker {
             return entry.map(|(id, entry)| Input::Calendar { id, entry });
         }
         if topic == topics.models {
-            let promotion = self.decoder.promotion(key, payload);
-            return promotion.map(|(id, promotion)| Input::Promotion { id, promotion });
+            return self.decoder.promotion(key, payload);
         }
         self.decoder.event(key, payload).map(Input::Event)
     }
@@ -945,6 +966,7 @@ impl Worker {
                 let (model, until) = task.model();
                 self.shared.metrics.model(*partition, Some(&before), (&model, until));
             }
+            task.name_challenger(&self.core, *partition, &self.shared.metrics);
             kill_point::pass("before-read-model");
             if let Some(results) = task.results(&self.core) {
                 self.shared.read_model.publish_results(*partition, results);
@@ -971,6 +993,7 @@ impl Worker {
                     Output::ScoreChanged(_) => &topics.score_changed,
                     Output::Health(_) | Output::Forgotten(_) => &topics.score_current,
                     Output::Alert(_) => &topics.alerts,
+                    Output::Shadow(_) => &topics.shadow,
                 };
                 batch.transaction.appends.push(Append {
                     topic: topic.as_str().into(),
@@ -1004,6 +1027,7 @@ impl Worker {
                 Message::Total(_)
                 | Message::Calendar(..)
                 | Message::Promotion(..)
+                | Message::Challenger(..)
                 | Message::Fact(_) => 0..self.partitions,
             };
             let source = u32::try_from(partition).unwrap_or(0);
@@ -1143,6 +1167,7 @@ impl Worker {
             }
         }
         self.report_closes()?;
+        self.survey()?;
         let metrics = &self.shared.metrics;
         metrics.accounts(self.shared.read_model.band_counts());
         metrics.alerts_open(self.shared.read_model.open_alert_counts());

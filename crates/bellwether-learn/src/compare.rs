@@ -3,6 +3,7 @@
 //! Everything here is a function of what two replays of the same history published, so two sides that are the same differ in nothing, and
 //! exchanged sides in the same, the other way round.
 
+use bellwether_core::drift;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::Severity;
 use bellwether_core::time::{DAY_MS, Millis};
@@ -200,16 +201,11 @@ pub fn histogram(scores: impl IntoIterator<Item = f64>) -> [usize; SCORE_BINS] {
     bins
 }
 
-/// The population stability index of two histograms: 0 where they are alike, above 0.1 some shift, above 0.25 a large one (Siddiqi 2006).
-/// Half an account is added to each bin, so that an empty one says no more than it can.
+/// The [population stability index](drift::stability_index) of two histograms.
 #[must_use]
 pub fn stability_index(old: &[usize], new: &[usize]) -> f64 {
-    let shares = |bins: &[usize]| -> Vec<f64> {
-        let total = bins.iter().sum::<usize>() as f64 + 0.5 * bins.len() as f64;
-        bins.iter().map(|&count| (count as f64 + 0.5) / total).collect()
-    };
-    let (old, new) = (shares(old), shares(new));
-    old.iter().zip(&new).map(|(old, new)| (new - old) * (new / old).ln()).sum()
+    let counts = |bins: &[usize]| -> Vec<f64> { bins.iter().map(|&count| count as f64).collect() };
+    drift::stability_index(&counts(old), &counts(new))
 }
 
 #[cfg(test)]

@@ -40,8 +40,7 @@ pub struct Feature {
     pub prior_sd: f64,
 }
 
-/// What the name of a signal's feature begins with.
-pub const SIGNAL_PREFIX: &str = "signal:";
+pub use bellwether_core::drift::SIGNAL_PREFIX;
 
 /// The features of a policy, in the order of [`row`].
 #[must_use]

@@ -9,6 +9,7 @@
 pub mod calibrate;
 pub mod challenger;
 pub mod compare;
+pub mod curve;
 pub mod example;
 pub mod feature;
 pub mod fit;

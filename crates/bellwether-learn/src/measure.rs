@@ -53,7 +53,7 @@ pub fn average_precision(judged: &[Judged], weights: &[f64]) -> Option<f64> {
 }
 
 /// Predictions of equal rank, lowest first.
-fn ties(judged: &[Judged]) -> Vec<Vec<usize>> {
+pub(crate) fn ties(judged: &[Judged]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..judged.len()).collect();
     order.sort_by(|&a, &b| judged[a].rank.total_cmp(&judged[b].rank));
     let mut ties: Vec<Vec<usize>> = Vec::new();
@@ -68,7 +68,7 @@ fn ties(judged: &[Judged]) -> Vec<Vec<usize>> {
     ties
 }
 
-fn classes(judged: &[Judged], weights: &[f64], tie: &[usize]) -> (f64, f64) {
+pub(crate) fn classes(judged: &[Judged], weights: &[f64], tie: &[usize]) -> (f64, f64) {
     tie.iter().fold((0.0, 0.0), |(left, stayed), &index| {
         let weight = weights[index];
         if judged[index].left() { (left + weight, stayed) } else { (left, stayed + weight) }
@@ -114,18 +114,26 @@ pub fn accuracy(judged: &[Judged]) -> Option<Accuracy> {
 }
 
 fn calibration_error(judged: &[Judged]) -> f64 {
+    let off = |[risk, left, count]: [f64; 3]| (risk - left).abs() * count;
+    bins(judged).into_iter().map(off).sum::<f64>() / judged.len() as f64
+}
+
+/// Mean risk, share that left, and predictions, in bins of equal count as far as ties allow; `judged` is not empty.
+pub(crate) fn bins(judged: &[Judged]) -> Vec<[f64; 3]> {
     let mut risks: Vec<f64> = judged.iter().map(|one| one.risk).collect();
     risks.sort_by(f64::total_cmp);
     let mut edges: Vec<f64> =
         (1..BINS).map(|bin| quantile(&risks, bin as f64 / BINS as f64)).collect();
     edges.dedup_by(|a, b| a.total_cmp(b).is_eq());
-    let mut bins = vec![(0.0, 0.0); edges.len() + 1];
+    let mut bins = vec![[0.0; 3]; edges.len() + 1];
     for one in judged {
         let bin = &mut bins[edges.partition_point(|edge| *edge <= one.risk)];
-        bin.0 += one.risk;
-        bin.1 += f64::from(u8::from(one.left()));
+        bin[0] += one.risk;
+        bin[1] += f64::from(u8::from(one.left()));
+        bin[2] += 1.0;
     }
-    bins.iter().map(|(risk, left)| f64::abs(risk - left)).sum::<f64>() / judged.len() as f64
+    bins.retain(|bin| bin[2] > 0.0);
+    bins.into_iter().map(|[risk, left, count]| [risk / count, left / count, count]).collect()
 }
 
 /// Linear interpolation between order statistics; `sorted` is not empty.
@@ -163,6 +171,15 @@ const THRESHOLDS: usize = 400;
 /// What alerts at `recall` (0..1) would have been; `None` where nobody left.
 #[must_use]
 pub fn alerting(judged: &[Judged], recall: f64, cadence: Cadence) -> Option<Alerting> {
+    alerted(judged, recall, cadence).map(|(alerting, _)| alerting)
+}
+
+/// Days from the first alert within the horizon until the account left, of each that was alerted; rising.
+pub(crate) fn lead_days(judged: &[Judged], recall: f64, cadence: Cadence) -> Vec<f64> {
+    alerted(judged, recall, cadence).map(|(_, leads)| leads).unwrap_or_default()
+}
+
+fn alerted(judged: &[Judged], recall: f64, cadence: Cadence) -> Option<(Alerting, Vec<f64>)> {
     let mut ordered: Vec<&Judged> = judged.iter().collect();
     ordered.sort_by_key(|one| (one.account, one.at_ms));
     let mut ranks: Vec<f64> = judged.iter().map(|one| one.rank).collect();
@@ -172,7 +189,7 @@ pub fn alerting(judged: &[Judged], recall: f64, cadence: Cadence) -> Option<Aler
     for step in (0..THRESHOLDS).rev() {
         let threshold = quantile(&ranks, step as f64 / (THRESHOLDS - 1) as f64);
         let alerts = alerts_at(&ordered, threshold, cadence);
-        let enough = alerts.recall >= recall;
+        let enough = alerts.0.recall >= recall;
         found = Some(alerts);
         if enough {
             break;
@@ -181,7 +198,7 @@ pub fn alerting(judged: &[Judged], recall: f64, cadence: Cadence) -> Option<Aler
     found
 }
 
-fn alerts_at(ordered: &[&Judged], threshold: f64, cadence: Cadence) -> Alerting {
+fn alerts_at(ordered: &[&Judged], threshold: f64, cadence: Cadence) -> (Alerting, Vec<f64>) {
     let quiet_ms = i64::from(cadence.quiet_days) * DAY_MS as i64;
     let (mut hits, mut misses, mut leavers) = (0u32, 0u32, 0u32);
     let mut leads: Vec<f64> = Vec::new();
@@ -201,12 +218,13 @@ fn alerts_at(ordered: &[&Judged], threshold: f64, cadence: Cadence) -> Alerting 
     }
     leads.sort_by(f64::total_cmp);
     let years = ordered.len() as f64 * f64::from(cadence.step_days) / 365.25;
-    Alerting {
+    let alerting = Alerting {
         recall: leads.len() as f64 / f64::from(leavers.max(1)),
         precision: f64::from(hits) / f64::from((hits + misses).max(1)),
         false_per_account_year: f64::from(misses) / years,
         median_lead_days: if leads.is_empty() { f64::NAN } else { quantile(&leads, 0.5) },
-    }
+    };
+    (alerting, leads)
 }
 
 #[cfg(test)]

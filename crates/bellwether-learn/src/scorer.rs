@@ -1,7 +1,9 @@
 //! A fitted scorecard at work in the engine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use bellwether_core::drift::Fitted;
 use bellwether_core::points::Points;
 use bellwether_core::policy::{Policy, Signal};
 use bellwether_core::score::{Context, Reading, Scale, Scorer, absence_strength, strength};
@@ -21,6 +23,7 @@ pub struct LearnedScorer {
     horizon_days: u32,
     learned_until: Option<Millis>,
     card: Scorecard,
+    fitted: Option<Arc<Fitted>>,
     signals: BTreeMap<String, Place>,
     traits: Vec<(Trait, Place)>,
 }
@@ -46,14 +49,20 @@ impl LearnedScorer {
                 Trait::ALL.into_iter().find(|of| of.as_str() == feature.name).map(|of| (of, place)),
             );
         }
-        let (version, learned_until) = (version.to_owned(), None);
-        LearnedScorer { version, horizon_days, learned_until, card, signals, traits }
+        let (version, learned_until, fitted) = (version.to_owned(), None, None);
+        LearnedScorer { version, horizon_days, learned_until, card, fitted, signals, traits }
     }
 
     /// The same, learned from data up to then.
     #[must_use]
     pub fn until(self, at: Millis) -> LearnedScorer {
         LearnedScorer { learned_until: Some(at), ..self }
+    }
+
+    /// The same, with how its readings were distributed when it was learned.
+    #[must_use]
+    pub fn fitted_on(self, fitted: Fitted) -> LearnedScorer {
+        LearnedScorer { fitted: Some(Arc::new(fitted)), ..self }
     }
 
     /// The line of one feature.
@@ -105,6 +114,17 @@ impl Scorer for LearnedScorer {
 
     fn learned_until(&self) -> Option<Millis> {
         self.learned_until
+    }
+
+    fn fitted(&self) -> Option<Arc<Fitted>> {
+        self.fitted.clone()
+    }
+
+    fn risk(&self, cohort: &str, readings: &BTreeMap<String, f64>) -> Option<f64> {
+        let features = self.card.model.features.iter();
+        let known = features.map(|of| readings.get(&of.name).copied().unwrap_or(f64::NAN));
+        let row: Vec<f64> = known.collect();
+        Some(self.card.score(cohort, &row).risk)
     }
 
     fn horizon_days(&self) -> Option<u32> {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_core::drift::{Distribution, Fitted, SCORE};
 use bellwether_core::id::AccountId;
 use bellwether_core::time::{DAY_MS, Millis};
 
 use crate::calibrate::{Calibration, Prediction};
 use crate::challenger::{Boosting, Challenger};
+use crate::curve::Curves;
 use crate::example::{Example, cut, split};
 use crate::feature::Feature;
 use crate::fit::{FitError, FitOptions, Model, fit};
@@ -41,6 +43,8 @@ pub struct Holdout {
     pub worth: Worth,
     /// By cohort.
     pub cohorts: BTreeMap<String, Worth>,
+    /// Of all, for figures.
+    pub curves: Curves,
     /// Area under the ROC curve and average precision of gradient-boosted trees on the same examples: what it costs to be additive.
     pub challenger: Option<[f64; 2]>,
 }
@@ -89,12 +93,44 @@ pub fn train(
             cut,
             learned_from: (parts.train.len(), outcomes),
             worth: judge(&judged, &judging),
+            curves: Curves::of(&judged, judging.recall, judging.cadence),
             cohorts: judge_cohorts(&judged, &cohorts, &judging),
             challenger: challenge(&parts.train, &parts.test),
         });
     }
     let model = fit(features, &all, &options)?;
     Ok(Trained { card: Scorecard { model, doubling: DOUBLING, calibration }, holdout })
+}
+
+/// Examples that a cohort needs for distributions of its own.
+const FITTED_EXAMPLES_MIN: usize = 500;
+/// Cohorts with distributions of their own, the largest: a record of a model is bounded.
+const FITTED_COHORTS_MAX: usize = 8;
+
+/// How readings and scores are distributed over the examples.
+#[must_use]
+pub fn fitted(examples: &[Example], card: &Scorecard) -> Fitted {
+    let of = |examples: &[&Example]| -> Vec<Distribution> {
+        let features = card.model.features.iter().enumerate();
+        let readings = features.map(|(index, feature)| {
+            let values = examples.iter().map(|example| example.features[index]);
+            Distribution::of(&feature.name, values)
+        });
+        let scores = examples
+            .iter()
+            .map(|example| card.score(&example.cohort, &example.features).score.as_f64());
+        readings.chain([Distribution::of(SCORE, scores)]).collect()
+    };
+    let mut cohorts: BTreeMap<&str, Vec<&Example>> = BTreeMap::new();
+    for example in examples {
+        cohorts.entry(&example.cohort).or_default().push(example);
+    }
+    let mut cohorts: Vec<(&str, Vec<&Example>)> = cohorts.into_iter().collect();
+    cohorts.retain(|(_, of)| of.len() >= FITTED_EXAMPLES_MIN);
+    cohorts.sort_by_key(|(name, of)| (std::cmp::Reverse(of.len()), *name));
+    cohorts.truncate(FITTED_COHORTS_MAX);
+    let cohorts = cohorts.iter().map(|(name, examples)| ((*name).to_owned(), of(examples)));
+    Fitted { cohorts: cohorts.collect(), all: of(&examples.iter().collect::<Vec<_>>()) }
 }
 
 fn predictions(model: &Model, test: &[&Example]) -> Vec<Prediction> {

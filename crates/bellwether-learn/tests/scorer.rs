@@ -104,7 +104,7 @@ fn every_record_adds_up_and_names_the_model() {
                 assert_eq!(moved, change.score - before.unwrap_or_default());
                 changes += 1;
             }
-            Output::Alert(_) | Output::Forgotten(_) => {}
+            Output::Alert(_) | Output::Shadow(_) | Output::Forgotten(_) => {}
         }
     }
     assert!(changes > 10, "{changes}");
@@ -119,9 +119,11 @@ fn silence_costs_what_the_scorecard_says_and_busy_days_do_not() {
     // By hand: after 28 days of silence half the weight of its days of late is gone, twice over for the shorter half-life of 14 days.
     let record = out.iter().rev().find_map(|output| match output {
         Output::Health(record) if record.account_id.as_str() == "leaves" => Some(record),
-        Output::Health(_) | Output::Alert(_) | Output::ScoreChanged(_) | Output::Forgotten(_) => {
-            None
-        }
+        Output::Health(_)
+        | Output::Alert(_)
+        | Output::ScoreChanged(_)
+        | Output::Shadow(_)
+        | Output::Forgotten(_) => None,
     });
     let record = record.expect("a record");
     let observed = |name: &str| {
@@ -155,9 +157,11 @@ fn back_to_expert_weights_the_lines_leave_as_they_came() {
     }
     let mut changes = out.iter().filter_map(|output| match output {
         Output::ScoreChanged(change) if change.account_id.as_str() == "stays" => Some(change),
-        Output::ScoreChanged(_) | Output::Health(_) | Output::Alert(_) | Output::Forgotten(_) => {
-            None
-        }
+        Output::ScoreChanged(_)
+        | Output::Health(_)
+        | Output::Alert(_)
+        | Output::Shadow(_)
+        | Output::Forgotten(_) => None,
     });
     let first = changes.next().expect("the scale has changed");
     assert_eq!(first.model_version, "expert");

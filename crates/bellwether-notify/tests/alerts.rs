@@ -2,9 +2,10 @@
 
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
-    AlertEvent, Band, Category, Evidence, Output, Resolution, Severity, Transition,
+    AlertEvent, AlertState, Band, Category, Evidence, Output, Resolution, Severity, Transition,
 };
 use bellwether_core::points::Points;
+use bellwether_core::priority::PriorityPart;
 use bellwether_core::time::{Day, Millis};
 use bellwether_notify::event::{Alert, Phase};
 use bellwether_wire::decode::{Decoder, RECORD_BYTES_MAX};
@@ -28,6 +29,11 @@ fn written() -> Output {
         severity: Severity::Critical,
         at: Millis(1_772_357_400_123),
         opened_at: Millis(1_772_000_000_000),
+        state: AlertState::Resolved,
+        until: None,
+        reopened: 1,
+        by: Some("ann".to_owned()),
+        note: Some("they answered".to_owned()),
         resolution: Some(Resolution::Recovered),
         title: "churn risk".to_owned(),
         evidence: vec![Evidence {
@@ -45,6 +51,13 @@ fn written() -> Output {
             text: "logins fell".to_owned(),
         }],
         groups: vec!["activity".to_owned()],
+        family: None,
+        priority: 75,
+        priority_parts: vec![PriorityPart {
+            name: "severity".to_owned(),
+            points: 75,
+            text: "severity critical".to_owned(),
+        }],
         score: Points(3_150),
         band: Band::AtRisk,
         policy_version: "p1".to_owned(),
@@ -65,12 +78,17 @@ fn assert_read(alert: &Alert) {
 
 #[test]
 fn alerts_are_read_in_both_forms_and_back_from_the_notifiers_own_memory() {
-    let topics =
-        OutputTopics { score_changed: "changed", score_current: "current", alerts: "alerts" };
+    let topics = OutputTopics {
+        score_changed: "changed",
+        score_current: "current",
+        alerts: "alerts",
+        shadow: "shadow",
+    };
     let registry = FakeRegistry::start()
         .with_subject("changed-value", 11, OutputKind::ScoreChanged.contract().text())
         .with_subject("current-value", 12, OutputKind::ScoreCurrent.contract().text())
-        .with_subject("alerts-value", 13, OutputKind::Alert.contract().text());
+        .with_subject("alerts-value", 13, OutputKind::Alert.contract().text())
+        .with_subject("shadow-value", 14, OutputKind::Shadow.contract().text());
     let avro = Encoder::avro(&registry.config(), &topics).expect("it takes them");
     let mut decoder = Decoder::new(Some(&registry.config()), RECORD_BYTES_MAX).expect("an address");
     for encoder in [Encoder::json(), avro] {

@@ -51,6 +51,24 @@ pub(crate) async fn alerts(
     Ok(Json(json!({ "alerts": json::alerts(&events) })))
 }
 
+/// `GET /v1/alerts/{id}`.
+pub(crate) async fn alert(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Answer {
+    let events = find_alert(&state, path).await?;
+    Ok(Json(json!({ "alert": json::alerts(&events[..1])[0], "events": json::alerts(&events) })))
+}
+
+/// The events of the alert that a path names, latest first; at least one.
+pub(crate) async fn find_alert(
+    state: &AppState,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Vec<Arc<AlertEvent>>, Problem> {
+    let Path(id) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    read(state, move |model| query::alert(model, &id)).await
+}
+
 /// The parameters of a query, or a problem that names the one that is wrong.
 pub(crate) fn parameters<Q>(query: Result<Query<Q>, QueryRejection>) -> Result<Q, Problem> {
     let Query(query) = query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;

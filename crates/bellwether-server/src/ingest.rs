@@ -52,6 +52,9 @@ pub trait Ingest: Send + Sync {
 
     /// The promotions that were ever appended, each one JSON object, in the order in which they came. May block.
     fn promotions(&self) -> Result<Vec<Value>, IngestError>;
+
+    /// The latest pair of scores that each challenger published of each account (`schemas/shadow-score.avsc`). May block.
+    fn shadow(&self) -> Result<Vec<Value>, IngestError>;
 }
 
 /// What became of the items of a request.
@@ -138,6 +141,13 @@ pub(crate) async fn promotions(State(state): State<AppState>) -> Result<Response
     let ingest = taker(&state)?;
     let found = append(move || ingest.promotions()).await?;
     Ok(Json(json!({ "promotions": found })).into_response())
+}
+
+/// `GET /v1/shadow`.
+pub(crate) async fn shadow(State(state): State<AppState>) -> Result<Response, Problem> {
+    let ingest = taker(&state)?;
+    let found = append(move || ingest.shadow()).await?;
+    Ok(Json(json!({ "scores": found })).into_response())
 }
 
 /// `DELETE /v1/calendar/{id}`: accepted, and done as soon as the workers get to it.

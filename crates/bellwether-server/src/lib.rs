@@ -7,6 +7,7 @@
 //! - Deliberately absent: authentication and TLS, which belong to the proxy in front; delivery of alerts.
 
 mod api;
+mod commands;
 mod guard;
 mod ingest;
 mod json;
@@ -71,6 +72,8 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/accounts", get(api::accounts))
         .route("/v1/accounts/{id}", get(api::account).delete(ingest::forget))
         .route("/v1/alerts", get(api::alerts))
+        .route("/v1/alerts/{id}", get(api::alert))
+        .route("/v1/alerts/{id}/outcomes", post(commands::say))
         .route("/v1/events", post(ingest::events))
         .route("/v1/profiles", post(ingest::profiles))
         .route("/v1/outcomes", post(ingest::outcomes))
@@ -80,6 +83,7 @@ pub fn router(state: AppState) -> Router {
         .route("/results", get(pages::results::page))
         .route("/accounts/{id}/alerts/{alert}/feedback", post(pages::account::send_feedback))
         .route("/v1/models", post(ingest::promote).get(ingest::promotions))
+        .route("/v1/shadow", get(ingest::shadow))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -105,6 +109,7 @@ async fn metrics(State(state): State<AppState>) -> Response {
     state.metrics.accounts(state.read_model.band_counts());
     state.metrics.alerts_open(state.read_model.open_alert_counts());
     state.metrics.results(&state.read_model.results());
+    state.metrics.surveyed(&state.read_model.survey());
     match state.metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {

@@ -1,9 +1,11 @@
 //! Reading accounts and alerts off the read model: filters and pages, shared by the API and the pages for people.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use bellwether_core::id::AccountId;
-use bellwether_core::output::{AlertEvent, Band, Severity, Transition};
+use bellwether_core::output::{AlertEvent, AlertState, Band, Severity, Transition};
 use bellwether_core::points::Points;
 use bellwether_engine::read_model::{AccountView, Glance, Position, ReadModel, SCAN_MAX};
 use serde::Deserialize;
@@ -12,6 +14,8 @@ use crate::problem::Problem;
 
 /// Entries on a page when the client does not say.
 const LIMIT_DEFAULT: usize = 50;
+/// Characters of an alert's id that are enough to name it, where no other begins with them.
+const ID_PREFIX_MIN: usize = 8;
 /// Entries on a page at most.
 pub(crate) const LIMIT_MAX: usize = 500;
 
@@ -31,6 +35,9 @@ pub(crate) struct AccountsQuery {
 pub(crate) struct AlertsQuery {
     pub(crate) severity: Option<String>,
     pub(crate) open: Option<String>,
+    pub(crate) state: Option<String>,
+    kind: Option<String>,
+    account: Option<String>,
     limit: Option<String>,
 }
 
@@ -75,29 +82,63 @@ pub(crate) fn accounts(model: &ReadModel, query: &AccountsQuery) -> Result<Accou
     }
 }
 
-/// The alert events that a query asks for: of open alerts the latest event each, otherwise recent events, latest first.
+/// The alert events that a query asks for: of alerts in a state the latest event each, otherwise recent events, latest first.
 pub(crate) fn alerts(
     model: &ReadModel,
     query: &AlertsQuery,
 ) -> Result<Vec<Arc<AlertEvent>>, Problem> {
     let severity = filled(query.severity.as_ref()).map(severity).transpose()?;
+    let state = filled(query.state.as_ref()).map(state).transpose()?;
+    let kind = filled(query.kind.as_ref());
+    let account = filled(query.account.as_ref());
     let limit = limit(query.limit.as_ref())?;
-    let mut events = match filled(query.open.as_ref()) {
-        None => model.recent_alerts(),
-        Some("true") => model.open_alerts(),
-        Some("false") => {
-            let mut events = model.recent_alerts();
-            events.retain(|event| event.transition == Transition::Resolved);
-            events
-        }
+    let open = match filled(query.open.as_ref()) {
+        None => state.map(|state| state != AlertState::Resolved),
+        Some("true") => Some(true),
+        Some("false") => Some(false),
         Some(other) => {
             return Err(Problem::bad_request(format!(
                 "open is true or false, not {other:?}; leave it out for every recent alert event"
             )));
         }
     };
-    events.retain(|event| severity.is_none_or(|severity| event.severity == severity));
+    let mut events = if open == Some(true) { model.open_alerts() } else { model.recent_alerts() };
+    events.retain(|event| {
+        (open != Some(false) || event.transition == Transition::Resolved)
+            && severity.is_none_or(|severity| event.severity == severity)
+            && state.is_none_or(|state| event.state == state)
+            && kind.is_none_or(|kind| event.kind == kind)
+            && account.is_none_or(|account| event.account_id.as_str() == account)
+    });
     events.truncate(limit);
+    Ok(events)
+}
+
+/// What is known here of one alert, named by its id or the beginning of it: its recent events, latest first.
+pub(crate) fn alert(model: &ReadModel, id: &str) -> Result<Vec<Arc<AlertEvent>>, Problem> {
+    let is_meant = |event: &Arc<AlertEvent>| {
+        event.alert_id == id || id.len() >= ID_PREFIX_MIN && event.alert_id.starts_with(id)
+    };
+    let mut events = model.recent_alerts();
+    events.retain(is_meant);
+    if events.is_empty() {
+        // Open for longer than events are kept here.
+        events = model.open_alerts();
+        events.retain(is_meant);
+    }
+    let alerts: BTreeSet<&str> = events.iter().map(|event| event.alert_id.as_str()).collect();
+    if alerts.len() > 1 {
+        let count = alerts.len();
+        let detail = format!("{count} alerts begin with {id:?}: name more of the id");
+        return Err(Problem::bad_request(detail));
+    }
+    if events.is_empty() {
+        let detail = format!(
+            "no alert {id:?} here; GET /v1/alerts?open=true lists those that are open, and those that ended long ago stand in the topic only"
+        );
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    }
+    events.truncate(LIMIT_MAX);
     Ok(events)
 }
 
@@ -123,6 +164,13 @@ fn band(text: &str) -> Result<Band, Problem> {
     let bands = [Band::AtRisk, Band::Neutral, Band::Healthy];
     bands.into_iter().find(|band| band.as_str() == text).ok_or_else(|| {
         Problem::bad_request(format!("band is at_risk, neutral or healthy, not {text:?}"))
+    })
+}
+
+fn state(text: &str) -> Result<AlertState, Problem> {
+    AlertState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+        let states = AlertState::ALL.map(AlertState::as_str).join(", ");
+        Problem::bad_request(format!("state is one of {states}, not {text:?}"))
     })
 }
 

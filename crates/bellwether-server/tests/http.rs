@@ -33,6 +33,10 @@ impl Ingest for Collector {
         Ok(vec![serde_json::json!({"promotion_id": "1"})])
     }
 
+    fn shadow(&self) -> Result<Vec<Value>, IngestError> {
+        Ok(vec![serde_json::json!({"shadow_id": "1"})])
+    }
+
     fn ingest(&self, _feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {
         let mut receipt = IngestReceipt::default();
         for (index, body) in bodies.into_iter().enumerate() {
@@ -161,6 +165,80 @@ fn alerts_are_filtered() {
     assert_eq!(strings(&ended, "alerts", "id"), ["b-2"]);
     let low = server.get("/v1/alerts?severity=low&limit=1").json();
     assert_eq!(strings(&low, "alerts", "id"), ["b-2"]);
+}
+
+#[test]
+fn alerts_are_found_by_state_kind_account_and_id() {
+    let server = Server::start(None);
+    server.publish(&[
+        alert("a", 1, Transition::Opened, Severity::High),
+        alert("a", 2, Transition::Acknowledged, Severity::High),
+        alert("b", 1, Transition::Opened, Severity::Low),
+        alert("c", 1, Transition::Opened, Severity::Low),
+        alert("c", 2, Transition::Resolved, Severity::Low),
+    ]);
+    for (query, ids) in [
+        ("state=acknowledged", vec!["a-2"]),
+        ("state=open", vec!["b-1"]),
+        ("state=resolved", vec!["c-2"]),
+        ("state=snoozed", vec![]),
+        ("open=true&kind=churn_risk", vec!["a-2", "b-1"]),
+        ("open=true&kind=silence", vec![]),
+        ("account=c", vec!["c-2", "c-1"]),
+    ] {
+        let found = server.get(&format!("/v1/alerts?{query}")).json();
+        assert_eq!(strings(&found, "alerts", "id"), ids, "{query}");
+    }
+    let one = server.get("/v1/alerts/alert-a").json();
+    assert_eq!(one["alert"]["state"], "acknowledged");
+    assert_eq!(strings(&one, "events", "id"), ["a-2", "a-1"]);
+    assert_eq!(server.get("/v1/alerts/alert-").status, 404, "too short to be meant");
+    assert_eq!(server.get("/v1/alerts/alert-x").status, 404);
+    assert_eq!(server.get("/v1/alerts?state=closed").status, 400);
+}
+
+#[test]
+fn commands_go_to_an_alert_by_its_id() {
+    let collector = Arc::new(Collector::default());
+    let server = Server::start(Some(Arc::clone(&collector) as Arc<dyn Ingest>));
+    server.publish(&[
+        health("a b/c", None, 5_000, Band::Neutral),
+        alert("a b/c", 1, Transition::Opened, Severity::High),
+        alert("x", 1, Transition::Opened, Severity::Low),
+        alert("x", 2, Transition::Resolved, Severity::Low),
+    ]);
+    let path = "/v1/alerts/alert-a%20b%2Fc/outcomes";
+    let said = r#"{"kind":"acknowledged","by":"kim","account_id":"other","alert_id":"other"}"#;
+    let answer = server.post(path, said);
+    assert_eq!((answer.status, answer.json()["account_id"].as_str()), (202, Some("a b/c")));
+    for (path, body, status) in [
+        (path, r#"{"kind":"churned"}"#, 400),
+        (path, r#"{"kind":"vanished"}"#, 400),
+        (path, "[]", 400),
+        ("/v1/alerts/alert-nobody/outcomes", said, 404),
+        ("/v1/alerts/alert-x/outcomes", said, 409),
+    ] {
+        assert_eq!(server.post(path, body).status, status, "{path} {body}");
+    }
+    let verdict = r#"{"kind":"false_positive"}"#;
+    assert_eq!(server.post("/v1/alerts/alert-x/outcomes", verdict).status, 202);
+
+    let page = server.get("/accounts/a%20b%2Fc").body;
+    assert!(page.contains("value=\"snoozed\"") && page.contains("value=\"resolved\""), "{page}");
+    let form =
+        [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
+    let button = "/accounts/a%20b%2Fc/alerts/alert-a%20b%2Fc/feedback";
+    assert_eq!(server.send("POST", button, &form, "kind=snoozed").status, 303);
+    let taken = collector.taken.lock().expect("no test panics with it");
+    let taken: Vec<Value> =
+        taken.iter().map(|text| serde_json::from_str(text).expect("JSON")).collect();
+    let expected = serde_json::json!({"kind": "acknowledged", "by": "kim", "account_id": "a b/c", "alert_id": "alert-a b/c"});
+    assert_eq!((taken.len(), &taken[0]), (3, &expected), "whose it is, the alert says");
+    assert_eq!(taken[2]["kind"], "snoozed");
+    assert!(taken[2]["until"].is_string(), "{taken:?}");
+    let closed = Server::start(None);
+    closed.publish(&[alert("x", 1, Transition::Opened, Severity::Low)]);
+    assert_eq!(closed.post("/v1/alerts/alert-x/outcomes", verdict).status, 404);
 }
 
 #[test]

@@ -13,8 +13,8 @@ use bellwether_core::id::AccountId;
 pub(crate) struct Loaded {
     /// The account.
     pub(crate) account: Account,
-    /// Whether its hot row exists.
-    pub(crate) has_hot: bool,
+    /// Whether it has had an event: its hot row exists, or that of the rolling detector.
+    pub(crate) counted: bool,
 }
 
 /// Memory for decoded accounts, shared evenly by the stores that are open. Cheap to clone.
@@ -156,7 +156,7 @@ mod tests {
 
     fn loaded(name: &str) -> Loaded {
         let id = AccountId::new(name).expect("an identifier");
-        Loaded { account: Account::new(id), has_hot: true }
+        Loaded { account: Account::new(id), counted: true }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod bits;
 mod history;
 mod hot;
+mod rolling;
 mod small;
 #[cfg(test)]
 mod tests;
@@ -121,7 +122,7 @@ impl<'a> Reader<'a> {
         Some(bytes)
     }
 
-    fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (bytes, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*bytes)

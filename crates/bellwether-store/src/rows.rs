@@ -14,8 +14,12 @@
 //! | `A` account `00` `10` | [`Own`](bellwether_core::chance::Own) |
 //! | `A` account `00` `12` | lines of a learned score: [`Line`](bellwether_core::standing::Line)s |
 //! | `A` account `00` `13` | latest alerts: [`Raised`](bellwether_core::feedback::Raised) |
+//! | `A` account `00` `14` | what alerts went through: [`Life`](bellwether_core::life::Life) |
+//! | `A` account `00` `21` | [`Rolling`](bellwether_core::rolling::Rolling) |
+//! | `A` account `00` `20` | what a challenger was last published to say: [`Shadow`](bellwether_core::shadow::Shadow) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `M` promotion id | [`Promotion`](bellwether_core::promotion::Promotion) of a model |
+//! | `N` challenger id | [`Promotion`](bellwether_core::promotion::Promotion) of a model beside the champion |
 //! | `E` entry id | [`Entry`](bellwether_core::calendar::Entry) of the calendar |
 //! | `D` `01` cohort `00` day (i64, sortable) | [`CohortDay`](bellwether_core::cohort::CohortDay) |
 //! | `D` `02` cohort `00` hour (i64, sortable) | [`CohortHour`](bellwether_core::cohort::CohortHour) |
@@ -47,6 +51,7 @@ const TAG_CLOCK: u8 = b'C';
 const TAG_COHORT: u8 = b'D';
 const TAG_CALENDAR: u8 = b'E';
 const TAG_PROMOTION: u8 = b'M';
+const TAG_CHALLENGER: u8 = b'N';
 const TERMINATOR: u8 = 0;
 const KIND_HOT: u8 = 1;
 const KIND_HISTORY: u8 = 2;
@@ -57,6 +62,9 @@ const KIND_WATCHED: u8 = 6;
 const KIND_OWN: u8 = 0x10;
 const KIND_STANDING: u8 = 0x12;
 const KIND_RAISED: u8 = 0x13;
+const KIND_LIVES: u8 = 0x14;
+const KIND_ROLLING: u8 = 0x21;
+const KIND_SHADOW: u8 = 0x20;
 const KIND_MASKED: u8 = 8;
 const KIND_CHANGES: u8 = 9;
 const KIND_FORECAST: u8 = 7;
@@ -93,6 +101,11 @@ pub(crate) const PROMOTIONS_BEGIN: &[u8] = &[TAG_PROMOTION];
 /// See [`PROMOTIONS_BEGIN`].
 pub(crate) const PROMOTIONS_END: &[u8] = &[TAG_PROMOTION + 1];
 
+/// Where challengers begin, and end (exclusive).
+pub(crate) const CHALLENGERS_BEGIN: &[u8] = &[TAG_CHALLENGER];
+/// See [`CHALLENGERS_BEGIN`].
+pub(crate) const CHALLENGERS_END: &[u8] = &[TAG_CHALLENGER + 1];
+
 /// Which row of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AccountRow {
@@ -105,6 +118,9 @@ pub(crate) enum AccountRow {
     Own,
     Standing,
     Raised,
+    Lives,
+    Rolling,
+    Shadow,
     Masked,
     Changes,
     Forecast,
@@ -118,6 +134,7 @@ pub(crate) enum RowKey {
     Cohort(String, CohortKey),
     Calendar(EventId),
     Promotion(EventId),
+    Challenger(EventId),
 }
 
 /// The key of an entry of the calendar.
@@ -128,6 +145,11 @@ pub(crate) fn calendar_key(id: &EventId) -> Vec<u8> {
 /// The key of a promotion.
 pub(crate) fn promotion_key(id: &EventId) -> Vec<u8> {
     [PROMOTIONS_BEGIN, id.as_str().as_bytes()].concat()
+}
+
+/// The key of a challenger.
+pub(crate) fn challenger_key(id: &EventId) -> Vec<u8> {
+    [CHALLENGERS_BEGIN, id.as_str().as_bytes()].concat()
 }
 
 /// The key of a cohort's row. The kind comes first, so that the length of what follows the name is known, whatever the name holds.
@@ -229,6 +251,9 @@ impl AccountRow {
             AccountRow::Own => key.push(KIND_OWN),
             AccountRow::Standing => key.push(KIND_STANDING),
             AccountRow::Raised => key.push(KIND_RAISED),
+            AccountRow::Lives => key.push(KIND_LIVES),
+            AccountRow::Rolling => key.push(KIND_ROLLING),
+            AccountRow::Shadow => key.push(KIND_SHADOW),
             AccountRow::Masked => key.push(KIND_MASKED),
             AccountRow::Changes => key.push(KIND_CHANGES),
             AccountRow::Forecast => key.push(KIND_FORECAST),
@@ -257,6 +282,9 @@ impl AccountRow {
             AccountRow::Own => "a row of own findings",
             AccountRow::Standing => "a row of a learned score",
             AccountRow::Raised => "a row of latest alerts",
+            AccountRow::Lives => "a row of alerts' lives",
+            AccountRow::Rolling => "a row of rolling sums",
+            AccountRow::Shadow => "a row of a challenger's score",
             AccountRow::Masked => "a row of masked days",
             AccountRow::Changes => "a row of changes of level",
             AccountRow::Forecast => "a forecast row",
@@ -266,7 +294,7 @@ impl AccountRow {
     /// Its place in lists of the kinds.
     pub(crate) fn place(&self) -> usize {
         match self {
-            AccountRow::Hot => 0,
+            AccountRow::Hot | AccountRow::Rolling => 0,
             // Older history is history, and a forecast is made of it.
             AccountRow::History
             | AccountRow::Older
@@ -274,6 +302,8 @@ impl AccountRow {
             | AccountRow::Own
             | AccountRow::Standing
             | AccountRow::Raised
+            | AccountRow::Lives
+            | AccountRow::Shadow
             | AccountRow::Forecast => 1,
             AccountRow::Profile | AccountRow::Masked => 2,
             // One for each value of something, too.
@@ -290,6 +320,9 @@ impl AccountRow {
             [KIND_OWN] => Some(AccountRow::Own),
             [KIND_STANDING] => Some(AccountRow::Standing),
             [KIND_RAISED] => Some(AccountRow::Raised),
+            [KIND_LIVES] => Some(AccountRow::Lives),
+            [KIND_ROLLING] => Some(AccountRow::Rolling),
+            [KIND_SHADOW] => Some(AccountRow::Shadow),
             [KIND_MASKED] => Some(AccountRow::Masked),
             [KIND_CHANGES] => Some(AccountRow::Changes),
             [KIND_FORECAST] => Some(AccountRow::Forecast),
@@ -320,6 +353,10 @@ impl RowKey {
             [TAG_PROMOTION, id @ ..] => {
                 let id = std::str::from_utf8(id).ok()?;
                 Some(RowKey::Promotion(EventId::new(id).ok()?))
+            }
+            [TAG_CHALLENGER, id @ ..] => {
+                let id = std::str::from_utf8(id).ok()?;
+                Some(RowKey::Challenger(EventId::new(id).ok()?))
             }
             [TAG_COHORT, kind, rest @ ..] => {
                 let (name, key) = read_cohort_key(*kind, rest)?;

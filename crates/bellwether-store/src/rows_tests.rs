@@ -18,11 +18,15 @@ use bellwether_core::fleet::{FleetState, Noise, OpenFleet, Part, Period, Sums};
 use bellwether_core::forecast::{Forecast, Limits};
 use bellwether_core::history::{Activity, DayTotals, History, Older, Ring};
 use bellwether_core::intraday::Settings;
-use bellwether_core::output::{Band, Category, Evidence, Maturity, Severity, Transition};
+use bellwether_core::life::{Ended, Life, Standing};
+use bellwether_core::output::{
+    Band, Category, Evidence, Maturity, Resolution, Severity, Transition,
+};
 use bellwether_core::points::Points;
 use bellwether_core::policy::FeedbackPolicy;
 use bellwether_core::promotion::{Began, Promotion};
 use bellwether_core::rebaseline::{Change, Stage};
+use bellwether_core::shadow::Shadow;
 use bellwether_core::standing::{Line, Trait};
 use bellwether_core::state::Clock;
 use bellwether_core::streams::Streams;
@@ -206,6 +210,31 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         over: false,
     };
     check_plain("raised", &vec![Raised { over: true, ..raised.clone() }, raised]);
+    let ended = Ended {
+        at: Millis(1_772_413_200_003),
+        resolution: Resolution::Manual,
+        severity: Severity::High,
+        sequence: 7,
+    };
+    let snoozed = Standing::Snoozed(Millis(1_772_413_200_004));
+    let standings = [Standing::Open, Standing::Acknowledged, snoozed, Standing::Ended(ended)];
+    let lives = standings.map(|standing| Life {
+        alert: "0123456789abcdef0123456789abcdef".to_owned(),
+        kind: "churn_risk".to_owned(),
+        opened_at: Millis(1_772_413_200_000),
+        standing,
+        said: Some((OutcomeKind::Snoozed, Millis(1_772_413_200_001), Some("kim".to_owned()))),
+        came_back: vec![Millis(1_772_413_200_002)],
+        reopened: 3,
+    });
+    check_plain("lives", &lives.to_vec());
+    let shadow = Shadow {
+        of: EventId::new("c1").expect("an identifier"),
+        sequence: 300,
+        champion: (Points(4_105), Band::AtRisk),
+        challenger: (Points(7_000), Band::Healthy),
+    };
+    check_plain("shadow", &shadow);
     check_plain("changes", &changes.to_vec());
     check_plain("masked", &vec![holiday]);
     let limits = Limits { low: 0.0, expected: 41.5, high: 1.0e15 };
@@ -350,10 +379,13 @@ fn keys_keep_their_bytes() {
     assert_eq!(AccountRow::Own.key(&id), b"Aacme\x00\x10");
     assert_eq!(AccountRow::Standing.key(&id), b"Aacme\x00\x12");
     assert_eq!(AccountRow::Raised.key(&id), b"Aacme\x00\x13");
+    assert_eq!(AccountRow::Lives.key(&id), b"Aacme\x00\x14");
+    assert_eq!(AccountRow::Shadow.key(&id), b"Aacme\x00\x20");
     assert_eq!(AccountRow::Masked.key(&id), b"Aacme\x00\x08");
     assert_eq!(AccountRow::Changes.key(&id), b"Aacme\x00\x09");
     assert_eq!(calendar_key(&EventId::new("xmas").expect("an identifier")), b"Exmas");
     assert_eq!(promotion_key(&EventId::new("m1").expect("an identifier")), b"Mm1");
+    assert_eq!(challenger_key(&EventId::new("m1").expect("an identifier")), b"Nm1");
     assert_eq!(CLOCK_KEY, b"C");
     let one = b"\x80\0\0\0\0\0\0\x01";
     let part = [&b"D\x04smb\x00\x01"[..], one, b"\0\0\0\x07"].concat();
@@ -438,7 +470,7 @@ proptest! {
                 prop_assert!(cohort.as_slice() >= COHORTS_BEGIN && cohort.as_slice() < COHORTS_END);
             }
         }
-        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Standing, AccountRow::Raised, AccountRow::Forecast, AccountRow::Watched(SignalKey(signal)), AccountRow::Masked, AccountRow::Changes];
+        let rows = [AccountRow::Hot, AccountRow::History, AccountRow::Profile, AccountRow::Older, AccountRow::Own, AccountRow::Standing, AccountRow::Raised, AccountRow::Lives, AccountRow::Forecast, AccountRow::Watched(SignalKey(signal)), AccountRow::Masked, AccountRow::Changes];
         for row in rows.into_iter().chain([AccountRow::Activity(activity)]) {
             let key = row.key(&id);
             prop_assert!(key.starts_with(&account_prefix(&id)) && key < account_end(&id));

@@ -12,6 +12,7 @@ mod reads;
 mod restore;
 mod verify;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
@@ -133,8 +134,8 @@ enum Place {
 #[derive(Debug)]
 struct Touched {
     place: Place,
-    /// Whether its hot row is in the database.
-    has_hot: bool,
+    /// Whether the row of its events is in the database: the hot one, or that of the rolling detector.
+    counted: bool,
     /// Whether any row is in the database.
     exists: bool,
     /// When its timer is due by the database.
@@ -152,22 +153,23 @@ struct Touched {
 struct Rewritten {
     hot: bool,
     history: bool,
+    rolling: bool,
 }
 
 impl Touched {
     fn new(loaded: Option<Loaded>) -> Touched {
         let due = loaded.as_ref().and_then(|loaded| loaded.account.due());
-        let (exists, has_hot) = (loaded.is_some(), loaded.as_ref().is_some_and(|l| l.has_hot));
+        let (exists, counted) = (loaded.is_some(), loaded.as_ref().is_some_and(|l| l.counted));
         let place = loaded.map_or(Place::Nowhere, |loaded| Place::Here(Box::new(loaded.account)));
         let changed = Changed::default();
-        Touched { place, has_hot, exists, due_committed: due, due, changed, removed: None }
+        Touched { place, counted, exists, due_committed: due, due, changed, removed: None }
     }
 
-    /// Whether the database has a hot row once the batch is written.
-    fn will_have_hot(&self) -> bool {
+    /// Whether the database has the row of its events once the batch is written.
+    fn will_count(&self) -> bool {
         match self.removed {
-            Some(rewritten) => rewritten.hot,
-            None => self.has_hot || self.changed.hot,
+            Some(rewritten) => rewritten.hot || rewritten.rolling,
+            None => self.counted || self.changed.hot || self.changed.rolling,
         }
     }
 
@@ -177,7 +179,7 @@ impl Touched {
             Place::Here(account) => Some(account.as_ref()),
             Place::Nowhere | Place::Out => None,
         };
-        let written = self.removed.unwrap_or(Rewritten { hot: true, history: true });
+        let written = self.removed.unwrap_or(Rewritten { hot: true, history: true, rolling: true });
         if self.changed.hot {
             let hot =
                 account.filter(|_| written.hot).map(|account| format::encode(&account.hot, format));
@@ -215,6 +217,22 @@ impl Touched {
         if self.changed.raised {
             let raised = account.map(|account| &account.raised).filter(|all| !all.is_empty());
             rows.insert(AccountRow::Raised.key(id), raised.map(rows::encode));
+        }
+        if self.changed.lives {
+            let lives = account.map(|account| &account.lives).filter(|all| !all.is_empty());
+            rows.insert(AccountRow::Lives.key(id), lives.map(rows::encode));
+        }
+        if self.changed.rolling {
+            let rolling = account.filter(|_| written.rolling);
+            let rolling = rolling.and_then(|account| account.rolling.as_deref());
+            rows.insert(
+                AccountRow::Rolling.key(id),
+                rolling.map(|rolling| format::encode(rolling, format)),
+            );
+        }
+        if self.changed.shadow {
+            let shadow = account.and_then(|account| account.shadow.as_ref());
+            rows.insert(AccountRow::Shadow.key(id), shadow.map(rows::encode));
         }
         if self.changed.masked {
             let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
@@ -420,6 +438,12 @@ impl Store {
         Ok(AccountIds::new(&self.database))
     }
 
+    /// The ids of committed accounts that follow one, ascending; from the first one on without it.
+    pub fn accounts_after(&self, after: Option<&AccountId>) -> Result<AccountIds<'_>, StoreError> {
+        self.check()?;
+        Ok(AccountIds::new(&self.database).after(after))
+    }
+
     /// How many committed timers are due at or before `until`; beyond `timers_max` they are not counted.
     pub fn due(&self, until: Millis, timers_max: usize) -> Result<usize, StoreError> {
         self.check()?;
@@ -443,14 +467,16 @@ impl Store {
 
     /// The entry of an account in the batch; read from cache or database where it is new there.
     fn touch(&mut self, id: &AccountId) -> Result<&mut Touched, StoreError> {
-        if !self.touched.contains_key(id) {
-            let loaded = match self.cache.take(id) {
-                Some(loaded) => Some(loaded),
-                None => load(&self.database, id)?,
-            };
-            self.touched.insert(id.clone(), Touched::new(loaded));
+        match self.touched.entry(id.clone()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let loaded = match self.cache.take(id) {
+                    Some(loaded) => Some(loaded),
+                    None => load(&self.database, id)?,
+                };
+                Ok(new.insert(Touched::new(loaded)))
+            }
         }
-        Ok(self.touched.get_mut(id).expect("it was inserted where it was missing"))
     }
 
     /// The cohorts as they stand.
@@ -478,6 +504,9 @@ impl Store {
         }
         for (id, promotion) in self.cohorts.promotions().changed() {
             rows.insert(rows::promotion_key(id), promotion.map(rows::encode));
+        }
+        for (id, challenger) in self.cohorts.challengers().changed() {
+            rows.insert(rows::challenger_key(id), challenger.map(rows::encode));
         }
         let state =
             rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });
@@ -511,8 +540,8 @@ impl Store {
         progress.advance(positions);
         for (id, touched) in &self.touched {
             write_timer(&mut batch, id, touched.due_committed, touched.due);
-            progress.accounts += u64::from(touched.will_have_hot());
-            progress.accounts = progress.accounts.saturating_sub(u64::from(touched.has_hot));
+            progress.accounts += u64::from(touched.will_count());
+            progress.accounts = progress.accounts.saturating_sub(u64::from(touched.counted));
         }
         progress.write(&mut batch);
         self.write_time(&mut batch);
@@ -525,9 +554,9 @@ impl Store {
         self.timers.committed();
         self.seen.discard();
         for (_, touched) in self.touched.drain() {
-            let has_hot = touched.will_have_hot();
+            let counted = touched.will_count();
             if let Place::Here(account) = touched.place {
-                self.cache.insert(Loaded { account: *account, has_hot });
+                self.cache.insert(Loaded { account: *account, counted });
             }
         }
         Ok(())
@@ -564,12 +593,16 @@ impl State for Store {
         touched.changed.own |= changed.own;
         touched.changed.standing |= changed.standing;
         touched.changed.raised |= changed.raised;
+        touched.changed.lives |= changed.lives;
+        touched.changed.shadow |= changed.shadow;
         touched.changed.masked |= changed.masked;
         touched.changed.changes |= changed.changes;
         touched.changed.forecast |= changed.forecast;
+        touched.changed.rolling |= changed.rolling;
         if let Some(rewritten) = &mut touched.removed {
             rewritten.hot |= changed.hot;
             rewritten.history |= changed.history;
+            rewritten.rolling |= changed.rolling;
         }
         let is_empty = !changed.any() && account == Account::new(id.clone());
         touched.changed.activity.extend(changed.activity);
@@ -602,7 +635,9 @@ impl State for Store {
             (touched.changed.profile, touched.changed.own) = (true, true);
             (touched.changed.masked, touched.changed.changes) = (true, true);
             (touched.changed.forecast, touched.changed.standing) = (true, true);
-            touched.changed.raised = true;
+            (touched.changed.raised, touched.changed.lives) = (true, true);
+            touched.changed.shadow = true;
+            touched.changed.rolling |= account.rolling.is_some();
         } else {
             touched.changed = Changed::default();
         }

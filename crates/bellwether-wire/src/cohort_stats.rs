@@ -72,7 +72,8 @@ mod tests {
             Message::Calendar(EventId::new("e").expect("an id"), None),
             Message::Calendar(EventId::new("e").expect("an id"), Some(entry)),
             Message::Promotion(EventId::new("m").expect("an id"), None),
-            Message::Promotion(EventId::new("m").expect("an id"), Some(promotion)),
+            Message::Promotion(EventId::new("m").expect("an id"), Some(promotion.clone())),
+            Message::Challenger(EventId::new("n").expect("an id"), promotion),
         ] {
             let read = decode(Some(&encode(6, &message))).expect("what was written");
             assert_eq!(read, Input::Cohort { source: 6, message: Box::new(message) });

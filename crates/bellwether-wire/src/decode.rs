@@ -16,12 +16,12 @@ use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::types::Value;
 use apache_avro::{Schema, from_value};
 use bellwether_core::calendar::Entry;
-use bellwether_core::event::{Event, Outcome, Profile};
+use bellwether_core::event::{Event, Input, Outcome, Profile};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::Output;
-use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
 use schema_registry_converter::schema_registry_common::SchemaType;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::encode::OutputKind;
@@ -29,8 +29,9 @@ use crate::input::{
     CalendarRecord, EventRecord, OutcomeRecord, ProfileRecord, PromotionRecord, account_id,
     event_id,
 };
-use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord};
+use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord, ShadowScoreRecord};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
+use crate::scalar::Borrowed;
 use crate::schema::{self, Contract};
 use crate::sentiment::Sentiment;
 
@@ -125,8 +126,14 @@ impl Decoder {
         key: Option<&[u8]>,
         payload: Option<&[u8]>,
     ) -> Result<Event, DecodeError> {
-        let record: EventRecord = self.record(&schema::USAGE_EVENT, payload)?;
-        let event = record.check(&self.sentiment)?;
+        let payload = self.whole(payload)?;
+        let event = if let Some(framed) = payload.strip_prefix(&[0]) {
+            let record: EventRecord<String> = self.avro(&schema::USAGE_EVENT, framed)?;
+            record.check(&self.sentiment)?
+        } else {
+            let record: EventRecord<Borrowed<'_>> = json(payload)?;
+            record.check(&self.sentiment)?
+        };
         check_key(key, event.account.as_str())?;
         Ok(event)
     }
@@ -172,8 +179,8 @@ impl Decoder {
         Ok((id, Some(entry)))
     }
 
-    /// Decodes the promotion of a model (`schemas/model-promotion.avsc`); a tombstone withdraws that of its key. What the model says is not
-    /// looked at here.
+    /// Decodes the promotion of a model, or a challenger (`schemas/model-promotion.avsc`); a tombstone withdraws that of its key. What the
+    /// model says is not looked at here.
     ///
     /// # Errors
     /// As [`Decoder::event`].
@@ -181,14 +188,17 @@ impl Decoder {
         &mut self,
         key: Option<&[u8]>,
         payload: Option<&[u8]>,
-    ) -> Result<(EventId, Option<Promotion>), DecodeError> {
+    ) -> Result<Input, DecodeError> {
         if payload.is_none() {
-            return Ok((event_id("key", &deleted(key)?)?, None));
+            let id = event_id("key", &deleted(key)?)?;
+            return Ok(Input::Promotion { id, promotion: None });
         }
         let record: PromotionRecord = self.record(&schema::MODEL_PROMOTION, payload)?;
-        let (id, promotion) = record.check()?;
-        check_key(key, id.as_str())?;
-        Ok((id, Some(promotion)))
+        let input = record.check()?;
+        if let Input::Promotion { id, .. } | Input::Challenger { id, .. } = &input {
+            check_key(key, id.as_str())?;
+        }
+        Ok(input)
     }
 
     /// Decodes an outcome (`schemas/outcome.avsc`).
@@ -229,6 +239,10 @@ impl Decoder {
                 let record: AlertRecord<'_> = self.record(contract, payload)?;
                 Output::Alert(Box::new(record.check()?))
             }
+            OutputKind::Shadow => {
+                let record: ShadowScoreRecord<'_> = self.record(contract, payload)?;
+                Output::Shadow(Box::new(record.check()?))
+            }
         })
     }
 
@@ -250,17 +264,25 @@ impl Decoder {
         contract: &'static Contract,
         payload: Option<&[u8]>,
     ) -> Result<T, DecodeError> {
+        let payload = self.whole(payload)?;
+        match payload.strip_prefix(&[0]) {
+            Some(framed) => self.avro(contract, framed),
+            None => Ok(json(payload)?),
+        }
+    }
+
+    /// A payload that is there and not too large.
+    fn whole<'a>(&self, payload: Option<&'a [u8]>) -> Result<&'a [u8], Reject> {
         let payload = payload.unwrap_or_default();
         if payload.len() > self.record_bytes_max {
             let (length, limit) = (payload.len(), self.record_bytes_max);
             let detail = format!("the record has {length} bytes, at most {limit} are allowed");
-            return Err(Reject::new(Reason::TooLarge, detail).into());
+            return Err(Reject::new(Reason::TooLarge, detail));
         }
-        match payload.first() {
-            None => Err(Reject::new(Reason::Empty, "the record has no payload").into()),
-            Some(0) => self.avro(contract, &payload[1..]),
-            Some(_) => Ok(json(payload)?),
+        if payload.is_empty() {
+            return Err(Reject::new(Reason::Empty, "the record has no payload"));
         }
+        Ok(payload)
     }
 
     /// Decodes what follows the magic byte.
@@ -488,7 +510,7 @@ impl Read for Datum<'_> {
 }
 
 /// Reads one JSON object. Nesting is bounded by the parser (128 levels).
-pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Reject> {
+pub(crate) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Reject> {
     // Serde would also read a list, its items for the fields in their order.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         let first = bytes.first().copied().unwrap_or_default();

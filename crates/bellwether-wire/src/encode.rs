@@ -6,7 +6,7 @@ use bellwether_core::time::Millis;
 use schema_registry_converter::schema_registry_common::get_payload;
 use serde::Serialize;
 
-use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord};
+use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord, ShadowScoreRecord};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::schema::{self, Contract};
 
@@ -22,12 +22,14 @@ pub enum OutputKind {
     ScoreCurrent,
     /// An event of an alert.
     Alert,
+    /// Two scores side by side.
+    Shadow,
 }
 
 impl OutputKind {
     /// Every kind.
-    pub const ALL: [OutputKind; 3] =
-        [OutputKind::ScoreChanged, OutputKind::ScoreCurrent, OutputKind::Alert];
+    pub const ALL: [OutputKind; 4] =
+        [OutputKind::ScoreChanged, OutputKind::ScoreCurrent, OutputKind::Alert, OutputKind::Shadow];
 
     /// The kind of an output.
     #[must_use]
@@ -36,6 +38,7 @@ impl OutputKind {
             Output::ScoreChanged(_) => OutputKind::ScoreChanged,
             Output::Health(_) => OutputKind::ScoreCurrent,
             Output::Alert(_) => OutputKind::Alert,
+            Output::Shadow(_) => OutputKind::Shadow,
             // A tombstone for what stands there.
             Output::Forgotten(_) => OutputKind::ScoreCurrent,
         }
@@ -48,6 +51,7 @@ impl OutputKind {
             OutputKind::ScoreChanged => &schema::SCORE_CHANGED,
             OutputKind::ScoreCurrent => &schema::SCORE_CURRENT,
             OutputKind::Alert => &schema::ALERT,
+            OutputKind::Shadow => &schema::SHADOW_SCORE,
         }
     }
 
@@ -58,11 +62,12 @@ impl OutputKind {
             OutputKind::ScoreChanged => "io.bellwether.score-changed.v1",
             OutputKind::ScoreCurrent => "io.bellwether.score-current.v1",
             OutputKind::Alert => "io.bellwether.alert.v1",
+            OutputKind::Shadow => "io.bellwether.shadow-score.v1",
         }
     }
 }
 
-/// The topics of the three kinds; the registry's subjects are named after them (`<topic>-value`).
+/// The topics of the kinds; the registry's subjects are named after them (`<topic>-value`).
 #[derive(Debug, Clone, Copy)]
 pub struct OutputTopics<'a> {
     /// Movements of scores.
@@ -71,6 +76,8 @@ pub struct OutputTopics<'a> {
     pub score_current: &'a str,
     /// Events of alerts.
     pub alerts: &'a str,
+    /// Scores side by side.
+    pub shadow: &'a str,
 }
 
 /// A record ready to append. Its key is the account id.
@@ -96,6 +103,7 @@ enum Format {
         score_changed: u32,
         score_current: u32,
         alert: u32,
+        shadow: u32,
     },
 }
 
@@ -106,7 +114,7 @@ impl Encoder {
         Encoder { format: Format::Json }
     }
 
-    /// An encoder of Avro in the Confluent wire format. Registers the three schemas (`TopicNameStrategy`) and binds their subjects to
+    /// An encoder of Avro in the Confluent wire format. Registers the schemas (`TopicNameStrategy`) and binds their subjects to
     /// `FULL_TRANSITIVE` compatibility. Blocks; to be called once, before the first record.
     ///
     /// # Errors
@@ -123,6 +131,7 @@ impl Encoder {
             score_changed: register(topics.score_changed, OutputKind::ScoreChanged)?,
             score_current: register(topics.score_current, OutputKind::ScoreCurrent)?,
             alert: register(topics.alerts, OutputKind::Alert)?,
+            shadow: register(topics.shadow, OutputKind::Shadow)?,
         };
         Ok(Encoder { format })
     }
@@ -139,6 +148,7 @@ impl Encoder {
                 self.payload(kind, &ScoreCurrentRecord::from(record.as_ref()))
             }
             Output::Alert(event) => self.payload(kind, &AlertRecord::from(event.as_ref())),
+            Output::Shadow(beside) => self.payload(kind, &ShadowScoreRecord::from(beside.as_ref())),
             Output::Forgotten(_) => return Encoded { payload: None, headers: Vec::new() },
         };
         Encoded { payload: Some(payload), headers: self.headers(output) }
@@ -148,11 +158,12 @@ impl Encoder {
         match self.format {
             Format::Json => serde_json::to_vec(record)
                 .expect("records hold texts, numbers and lists of them, all of which JSON can say"),
-            Format::Avro { score_changed, score_current, alert } => {
+            Format::Avro { score_changed, score_current, alert, shadow } => {
                 let id = match kind {
                     OutputKind::ScoreChanged => score_changed,
                     OutputKind::ScoreCurrent => score_current,
                     OutputKind::Alert => alert,
+                    OutputKind::Shadow => shadow,
                 };
                 let writer: &GenericDatumWriter<'_> = kind.contract().writer();
                 let datum = writer
@@ -190,6 +201,7 @@ fn identity(output: &Output) -> (String, Millis) {
         Output::ScoreChanged(change) => (change.id.clone(), change.at),
         Output::Health(record) => (format!("{}/{}", record.account_id, record.sequence), record.at),
         Output::Alert(event) => (event.id.clone(), event.at),
+        Output::Shadow(beside) => (beside.id.clone(), beside.at),
         // A tombstone is a key and nothing else; this names it all the same.
         Output::Forgotten(account) => (account.to_string(), Millis::default()),
     }

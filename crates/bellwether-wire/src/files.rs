@@ -20,9 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use apache_avro::Reader;
 use bellwether_core::calendar::Entry;
-use bellwether_core::event::{Event, Outcome, Profile};
+use bellwether_core::event::{Event, Input, Outcome, Profile};
 use bellwether_core::id::{AccountId, EventId};
-use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::Millis;
 use flate2::read::MultiGzDecoder;
@@ -152,7 +151,9 @@ pub fn open(path: &Path) -> Result<Records<Event>, OpenError> {
     let progress = source.progress.clone();
     let sentiment = Sentiment::new();
     let items: Box<dyn Iterator<Item = _> + Send> = match source.format {
-        Format::Json => json_items(source, move |record: EventRecord| record.check(&sentiment)),
+        Format::Json => {
+            json_items(source, move |record: EventRecord<String>| record.check(&sentiment))
+        }
         Format::Csv => {
             let columns = [
                 Column::required(&["event_id"]),
@@ -190,11 +191,11 @@ pub fn open_calendar(path: &Path) -> Result<Records<(EventId, Entry)>, OpenError
     json_only(path, CalendarRecord::check)
 }
 
-/// Opens a file of promotions: JSON lines with the fields of `schemas/model-promotion.avsc`.
+/// Opens a file of promotions and challengers: JSON lines with the fields of `schemas/model-promotion.avsc`.
 ///
 /// # Errors
 /// The file cannot be opened, or its ending names another format.
-pub fn open_promotions(path: &Path) -> Result<Records<(EventId, Promotion)>, OpenError> {
+pub fn open_promotions(path: &Path) -> Result<Records<Input>, OpenError> {
     json_only(path, PromotionRecord::check)
 }
 
@@ -301,7 +302,7 @@ fn stay_of(row: &Row<'_>) -> Result<StayRow, Reject> {
     })
 }
 
-fn event_of(row: &Row<'_>) -> Result<EventRecord, Reject> {
+fn event_of(row: &Row<'_>) -> Result<EventRecord<String>, Reject> {
     let value = row.text(8)?.map(|text| {
         text.parse::<f64>().map_err(|_| invalid(format!("value is {text:?}; it must be a number")))
     });
@@ -332,6 +333,7 @@ fn churn_of(row: &Row<'_>) -> Result<Option<OutcomeRecord>, Reject> {
         occurred_at,
         kind: "churned".to_owned(),
         alert_id: None,
+        until: None,
         by: None,
         note: Some(kind),
     }))
@@ -371,7 +373,7 @@ fn avro_events(
         let is_last = value.is_err();
         value
             .map_err(|error| Reject::new(Reason::Malformed, error.to_string()))
-            .and_then(|value| from_written::<EventRecord>(value, &schema::USAGE_EVENT))
+            .and_then(|value| from_written::<EventRecord<String>>(value, &schema::USAGE_EVENT))
             .and_then(|record| record.check(&sentiment))
             .map_err(|reject| FileError { line: number, reject, is_last })
     })))

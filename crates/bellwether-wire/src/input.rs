@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::calendar::{ENTRY_DAYS_MAX, Entry, Scope, Span};
-use bellwether_core::event::{Event, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
+use bellwether_core::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
 use bellwether_core::id::{AccountId, EventId, ID_BYTES_MAX, IdError, MemberId};
 use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
@@ -25,45 +25,53 @@ const REMARK_BYTES_MAX: usize = 256;
 /// Events whose text is read for its sentiment.
 const SENTIMENT_PREFIX: &str = "support.";
 
-/// `usage-event.avsc`. The aliases are the column names of the evaluation files.
+/// `usage-event.avsc`, with its texts as `T`: owned, or [`Borrowed`] from the record where most of them are only looked at. The aliases
+/// are the column names of the evaluation files.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename = "UsageEvent")]
-pub(crate) struct EventRecord {
-    pub(crate) event_id: String,
-    pub(crate) account_id: String,
+pub(crate) struct EventRecord<T> {
+    pub(crate) event_id: T,
+    pub(crate) account_id: T,
     #[serde(rename = "type", alias = "signal")]
-    pub(crate) kind: String,
+    pub(crate) kind: T,
     pub(crate) occurred_at: InstantMs,
-    #[serde(default, alias = "user_id")]
-    pub(crate) member_id: Option<String>,
-    #[serde(default)]
-    pub(crate) member_role: Option<String>,
-    #[serde(default, alias = "object")]
-    pub(crate) feature: Option<String>,
-    #[serde(default, alias = "cohort")]
-    pub(crate) segment: Option<String>,
+    #[serde(default = "none", alias = "user_id")]
+    pub(crate) member_id: Option<T>,
+    #[serde(default = "none")]
+    pub(crate) member_role: Option<T>,
+    #[serde(default = "none", alias = "object")]
+    pub(crate) feature: Option<T>,
+    #[serde(default = "none", alias = "cohort")]
+    pub(crate) segment: Option<T>,
     #[serde(default)]
     pub(crate) value: Option<f64>,
-    #[serde(default)]
-    pub(crate) text: Option<String>,
+    #[serde(default = "none")]
+    pub(crate) text: Option<T>,
 }
 
-impl EventRecord {
+fn none<T>() -> Option<T> {
+    None
+}
+
+impl<T: AsRef<str> + Into<String>> EventRecord<T> {
     pub(crate) fn check(self, sentiment: &Sentiment) -> Result<Event, Reject> {
-        let value = match (self.value, self.text.as_deref()) {
-            (None, Some(text)) if self.kind.starts_with(SENTIMENT_PREFIX) => sentiment.score(text),
+        let value = match (self.value, &self.text) {
+            (None, Some(text)) if self.kind.as_ref().starts_with(SENTIMENT_PREFIX) => {
+                sentiment.score(text.as_ref())
+            }
             (value, _) => value,
         };
+        let owned = |text: Option<T>| text.map(Into::into);
         Ok(Event {
-            id: event_id("event_id", &self.event_id)?,
-            account: account_id(&self.account_id)?,
+            id: event_id("event_id", self.event_id.as_ref())?,
+            account: account_id(self.account_id.as_ref())?,
             occurred_at: instant("occurred_at", self.occurred_at)?,
-            kind: required("type", self.kind)?,
-            member: member_id(self.member_id)?,
-            role: optional("member_role", self.member_role)?,
-            feature: optional("feature", self.feature)?,
+            kind: required("type", self.kind.into())?,
+            member: member_id(self.member_id.as_ref().map(AsRef::as_ref))?,
+            role: optional("member_role", owned(self.member_role))?,
+            feature: optional("feature", owned(self.feature))?,
             value: value.map(|value| number("value", value)).transpose()?,
-            segment: optional("segment", self.segment)?,
+            segment: optional("segment", owned(self.segment))?,
         })
     }
 }
@@ -140,6 +148,8 @@ pub(crate) struct OutcomeRecord {
     #[serde(default)]
     pub(crate) alert_id: Option<String>,
     #[serde(default)]
+    pub(crate) until: Option<InstantMs>,
+    #[serde(default)]
     pub(crate) by: Option<String>,
     #[serde(default)]
     pub(crate) note: Option<String>,
@@ -147,12 +157,17 @@ pub(crate) struct OutcomeRecord {
 
 impl OutcomeRecord {
     pub(crate) fn check(self) -> Result<Outcome, Reject> {
+        let kind = word::<OutcomeKind>("kind", &self.kind)?;
+        if (kind == OutcomeKind::Snoozed) != self.until.is_some() {
+            return Err(invalid("until is for kind `snoozed`, which needs it"));
+        }
         Ok(Outcome {
             id: event_id("outcome_id", &self.outcome_id)?,
             account: account_id(&self.account_id)?,
             occurred_at: instant("occurred_at", self.occurred_at)?,
-            kind: word::<OutcomeKind>("kind", &self.kind)?,
+            kind,
             alert_id: optional("alert_id", self.alert_id)?,
+            until: self.until.map(|until| instant("until", until)).transpose()?,
             by: optional("by", self.by)?,
             note: self.note.map(|note| cut(&note, NOTE_BYTES_MAX).to_owned()),
         })
@@ -222,14 +237,22 @@ pub(crate) struct PromotionRecord {
     model: Option<String>,
     #[serde(default)]
     by: Option<String>,
+    #[serde(default)]
+    shadow: bool,
 }
 
 impl PromotionRecord {
-    pub(crate) fn check(self) -> Result<(EventId, Promotion), Reject> {
+    /// A promotion, or a challenger.
+    pub(crate) fn check(self) -> Result<Input, Reject> {
         let id = event_id("promotion_id", &self.promotion_id)?;
         let from = instant("from", self.from)?;
         let by = optional("by", self.by)?;
-        Ok((id, Promotion { from, model: self.model, by, began: None }))
+        let promotion = Promotion { from, model: self.model, by, began: None };
+        Ok(if self.shadow {
+            Input::Challenger { id, challenger: promotion }
+        } else {
+            Input::Promotion { id, promotion: Some(promotion) }
+        })
     }
 }
 
@@ -251,10 +274,10 @@ pub(crate) fn event_id(field: &str, text: &str) -> Result<EventId, Reject> {
     EventId::new(text).map_err(|error| invalid_id(field, error))
 }
 
-fn member_id(text: Option<String>) -> Result<Option<MemberId>, Reject> {
+fn member_id(text: Option<&str>) -> Result<Option<MemberId>, Reject> {
     match text {
         Some(text) if !text.is_empty() => {
-            MemberId::new(&text).map(Some).map_err(|error| invalid_id("member_id", error))
+            MemberId::new(text).map(Some).map_err(|error| invalid_id("member_id", error))
         }
         Some(_) | None => Ok(None),
     }

@@ -1,13 +1,15 @@
-//! Output records as they stand on the wire. The structs mirror `score-changed.avsc`, `score-current.avsc` and `alert.avsc`
+//! Output records as they stand on the wire. The structs mirror `score-changed.avsc`, `score-current.avsc`, `alert.avsc` and `shadow-score.avsc`
 //! field by field; JSON and Avro are both written from them. The serde names are the schemas' record names: the Avro library checks them.
 
 use std::borrow::Cow;
 
 use bellwether_core::calendar::Span;
 use bellwether_core::output::{
-    AlertEvent, Contribution, Evidence, HealthRecord, Movement, Rebaselined, ScoreChanged, SubScore,
+    AlertEvent, AlertState, Beside, Contribution, Evidence, HealthRecord, Movement, Rebaselined,
+    ScoreChanged, Scored, ShadowLine, ShadowScore, SubScore, Transition,
 };
 use bellwether_core::points::Points;
+use bellwether_core::priority::PriorityPart;
 use bellwether_core::reject::Reject;
 use serde::{Deserialize, Serialize};
 
@@ -138,15 +140,70 @@ pub(crate) struct AlertRecord<'a> {
     severity: Text<'a>,
     at: InstantMs,
     opened_at: InstantMs,
+    #[serde(default)]
+    state: Text<'a>,
+    #[serde(default)]
+    snoozed_until: Option<InstantMs>,
+    #[serde(default)]
+    reopened: i32,
+    #[serde(default)]
+    by: Option<Text<'a>>,
+    #[serde(default)]
+    note: Option<Text<'a>>,
     resolution: Option<Text<'a>>,
     title: Text<'a>,
     evidence: Vec<EvidenceRecord<'a>>,
     groups: Vec<Text<'a>>,
+    #[serde(default)]
+    family: Option<Text<'a>>,
+    #[serde(default)]
+    priority: i32,
+    #[serde(default)]
+    priority_parts: Vec<PriorityPartRecord<'a>>,
     score: f64,
     score_centipoints: i32,
     band: Text<'a>,
     policy_version: Text<'a>,
     model_version: Text<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "PriorityPart")]
+struct PriorityPartRecord<'a> {
+    name: Text<'a>,
+    points: i32,
+    text: Text<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "ShadowScore")]
+pub(crate) struct ShadowScoreRecord<'a> {
+    id: Text<'a>,
+    account_id: Text<'a>,
+    segment: Option<Text<'a>>,
+    shadow_id: Text<'a>,
+    sequence: i64,
+    at: InstantMs,
+    champion_score: f64,
+    champion_score_centipoints: i32,
+    champion_band: Text<'a>,
+    challenger_score: f64,
+    challenger_score_centipoints: i32,
+    challenger_band: Text<'a>,
+    lines: Vec<ShadowLineRecord<'a>>,
+    maturity: Text<'a>,
+    policy_version: Text<'a>,
+    model_version: Text<'a>,
+    challenger_version: Text<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "ShadowLine")]
+struct ShadowLineRecord<'a> {
+    name: Text<'a>,
+    category: Option<Text<'a>>,
+    champion_centipoints: i32,
+    challenger_centipoints: i32,
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -288,15 +345,65 @@ impl<'a> From<&'a AlertEvent> for AlertRecord<'a> {
             severity: text(event.severity.as_str()),
             at: InstantMs(event.at),
             opened_at: InstantMs(event.opened_at),
+            state: text(event.state.as_str()),
+            snoozed_until: event.until.map(InstantMs),
+            reopened: i32::try_from(event.reopened).unwrap_or(i32::MAX),
+            by: event.by.as_deref().map(text),
+            note: event.note.as_deref().map(text),
             resolution: event.resolution.map(|resolution| text(resolution.as_str())),
             title: text(&event.title),
             evidence: event.evidence.iter().map(EvidenceRecord::from).collect(),
             groups: event.groups.iter().map(|group| text(group)).collect(),
+            family: event.family.map(|family| text(family.as_str())),
+            priority: event.priority,
+            priority_parts: event.priority_parts.iter().map(PriorityPartRecord::from).collect(),
             score: event.score.as_f64(),
             score_centipoints: event.score.0,
             band: text(event.band.as_str()),
             policy_version: text(&event.policy_version),
             model_version: text(&event.model_version),
+        }
+    }
+}
+
+impl<'a> From<&'a PriorityPart> for PriorityPartRecord<'a> {
+    fn from(part: &'a PriorityPart) -> Self {
+        PriorityPartRecord { name: text(&part.name), points: part.points, text: text(&part.text) }
+    }
+}
+
+impl<'a> From<&'a ShadowScore> for ShadowScoreRecord<'a> {
+    fn from(beside: &'a ShadowScore) -> Self {
+        let Beside { champion, challenger } = &beside.sides;
+        ShadowScoreRecord {
+            id: text(&beside.id),
+            account_id: text(beside.account_id.as_str()),
+            segment: beside.segment.as_deref().map(text),
+            shadow_id: text(&beside.shadow_id),
+            sequence: beside.sequence.cast_signed(),
+            at: InstantMs(beside.at),
+            champion_score: champion.score.as_f64(),
+            champion_score_centipoints: champion.score.0,
+            champion_band: text(champion.band.as_str()),
+            challenger_score: challenger.score.as_f64(),
+            challenger_score_centipoints: challenger.score.0,
+            challenger_band: text(challenger.band.as_str()),
+            lines: beside.lines.iter().map(ShadowLineRecord::from).collect(),
+            maturity: text(beside.maturity.as_str()),
+            policy_version: text(&beside.policy_version),
+            model_version: text(&beside.model_version),
+            challenger_version: text(&beside.challenger_version),
+        }
+    }
+}
+
+impl<'a> From<&'a ShadowLine> for ShadowLineRecord<'a> {
+    fn from(line: &'a ShadowLine) -> Self {
+        ShadowLineRecord {
+            name: text(&line.name),
+            category: line.category.map(|category| text(category.as_str())),
+            champion_centipoints: line.champion.0,
+            challenger_centipoints: line.challenger.0,
         }
     }
 }
@@ -452,16 +559,30 @@ impl EvidenceRecord<'_> {
 
 impl AlertRecord<'_> {
     pub(crate) fn check(self) -> Result<AlertEvent, Reject> {
+        let transition: Transition = word("transition", &self.transition)?;
+        // Records of earlier versions have no state.
+        let state = if transition == Transition::Resolved {
+            AlertState::Resolved
+        } else if self.state.is_empty() {
+            AlertState::Open
+        } else {
+            word("state", &self.state)?
+        };
         Ok(AlertEvent {
             id: self.id.into_owned(),
             alert_id: self.alert_id.into_owned(),
             account_id: account_id(&self.account_id)?,
             account_name: self.account_name.map(Cow::into_owned),
             kind: self.kind.into_owned(),
-            transition: word("transition", &self.transition)?,
+            transition,
             severity: word("severity", &self.severity)?,
             at: self.at.0,
             opened_at: self.opened_at.0,
+            state,
+            until: self.snoozed_until.map(|until| until.0),
+            reopened: u32::try_from(self.reopened).unwrap_or(0),
+            by: self.by.map(Cow::into_owned),
+            note: self.note.map(Cow::into_owned),
             resolution: optional_word("resolution", self.resolution.as_deref())?,
             title: self.title.into_owned(),
             evidence: self
@@ -470,10 +591,60 @@ impl AlertRecord<'_> {
                 .map(EvidenceRecord::check)
                 .collect::<Result<_, _>>()?,
             groups: self.groups.into_iter().map(Cow::into_owned).collect(),
+            family: optional_word("family", self.family.as_deref())?,
+            priority: self.priority,
+            priority_parts: self
+                .priority_parts
+                .into_iter()
+                .map(|PriorityPartRecord { name, points, text }| PriorityPart {
+                    name: name.into_owned(),
+                    points,
+                    text: text.into_owned(),
+                })
+                .collect(),
             score: Points(self.score_centipoints),
             band: word("band", &self.band)?,
             policy_version: self.policy_version.into_owned(),
             model_version: self.model_version.into_owned(),
+        })
+    }
+}
+
+impl ShadowScoreRecord<'_> {
+    pub(crate) fn check(self) -> Result<ShadowScore, Reject> {
+        Ok(ShadowScore {
+            id: self.id.into_owned(),
+            account_id: account_id(&self.account_id)?,
+            segment: self.segment.map(Cow::into_owned),
+            shadow_id: self.shadow_id.into_owned(),
+            sequence: sequence(self.sequence)?,
+            at: self.at.0,
+            sides: Beside {
+                champion: Scored {
+                    score: Points(self.champion_score_centipoints),
+                    band: word("champion_band", &self.champion_band)?,
+                },
+                challenger: Scored {
+                    score: Points(self.challenger_score_centipoints),
+                    band: word("challenger_band", &self.challenger_band)?,
+                },
+            },
+            lines: self.lines.into_iter().map(ShadowLineRecord::check).collect::<Result<_, _>>()?,
+            maturity: word("maturity", &self.maturity)?,
+            policy_version: self.policy_version.into_owned(),
+            model_version: self.model_version.into_owned(),
+            challenger_version: self.challenger_version.into_owned(),
+        })
+    }
+}
+
+impl ShadowLineRecord<'_> {
+    fn check(self) -> Result<ShadowLine, Reject> {
+        Ok(ShadowLine {
+            name: self.name.into_owned(),
+            category: optional_word("category", self.category.as_deref())?,
+            champion: Points(self.champion_centipoints),
+            challenger: Points(self.challenger_centipoints),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Scalars on the wire: instants and days are ISO-8601 text in JSON, integers with a logical type in Avro; texts are bounded.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bellwether_core::time::{Day, Millis, Zone};
@@ -13,6 +14,47 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     let end =
         (0..=bytes_max.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     &text[..end]
+}
+
+/// A text that is borrowed from the bytes it is read from, unless it has escapes in it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Borrowed<'a>(Cow<'a, str>);
+
+impl AsRef<str> for Borrowed<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Borrowed<'_>> for String {
+    fn from(text: Borrowed<'_>) -> String {
+        text.0.into_owned()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Borrowed<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(BorrowedVisitor)
+    }
+}
+
+struct BorrowedVisitor;
+
+impl<'de> Visitor<'de> for BorrowedVisitor {
+    type Value = Borrowed<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As serde says it of an owned one.
+        formatter.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Borrowed<'de>, E> {
+        Ok(Borrowed(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Borrowed<'de>, E> {
+        Ok(Borrowed(Cow::Owned(text.to_owned())))
+    }
 }
 
 /// An instant: Avro `timestamp-millis`; in JSON written as ISO-8601, read as that or as epoch milliseconds.

@@ -98,6 +98,8 @@ contracts! {
     SCORE_CHANGED = "score-changed";
     /// Output: the latest health record.
     SCORE_CURRENT = "score-current";
+    /// Output: two scores side by side.
+    SHADOW_SCORE = "shadow-score";
     /// Output: an event of an alert.
     ALERT = "alert";
     /// The view of a dead letter.

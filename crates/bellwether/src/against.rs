@@ -3,7 +3,7 @@
 //! The same core runs twice over the same files, each as known at the time, and what both published is compared
 //! (`bellwether_learn::compare`). Nothing of the result depends on when or where it ran.
 
-mod page;
+pub(crate) mod page;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,18 +52,21 @@ struct Side {
     policy_version: String,
     model_version: String,
     raised: Vec<Raised>,
-    accounts: BTreeMap<AccountId, Standing>,
+    accounts: Accounts,
     /// Event time at the end.
     end: Millis,
     account_years: f64,
 }
 
 /// An account at the end.
-struct Standing {
-    score: Points,
-    band: Band,
-    lines: Vec<(String, Points)>,
+pub(crate) struct Standing {
+    pub(crate) score: Points,
+    pub(crate) band: Band,
+    pub(crate) lines: Vec<(String, Points)>,
 }
+
+/// Accounts as one side has them.
+type Accounts = BTreeMap<AccountId, Standing>;
 
 /// Runs the command.
 pub(crate) fn run(
@@ -191,15 +194,15 @@ fn replayed(
     Ok(Side { name, policy_version, model_version, raised, accounts, end, account_years })
 }
 
-/// One row per alert; its severity is that at the opening, or the one with which it became urgent.
+/// One row per alert, and per time that it came back; its severity is that at the opening, or the one with which it became urgent.
 fn raised(events: &[AlertEvent], from: Option<Millis>) -> Vec<Raised> {
-    let mut alerts: BTreeMap<&str, Raised> = BTreeMap::new();
+    let mut alerts: BTreeMap<(&str, u32), Raised> = BTreeMap::new();
     for event in events {
         let urgent_at = (event.severity >= Severity::High).then_some(event.at);
-        let known = alerts.entry(&event.alert_id).or_insert_with(|| Raised {
+        let known = alerts.entry((&event.alert_id, event.reopened)).or_insert_with(|| Raised {
             account: event.account_id.clone(),
             kind: event.kind.clone(),
-            at: event.opened_at,
+            at: if event.reopened == 0 { event.opened_at } else { event.at },
             severity: event.severity,
             urgent_at,
         });
@@ -233,7 +236,7 @@ fn compare(scope: &Scope, old: &Side, new: &Side, left: Option<&[(AccountId, Mil
             "same": count(Change::Same),
             "list": listed.iter().map(|pair| alert(pair)).collect::<Vec<_>>(),
         },
-        "scores": scores(old, new),
+        "scores": scores(&old.accounts, &new.accounts),
     })
 }
 
@@ -295,17 +298,18 @@ fn alert(pair: &Pair<'_>) -> Value {
     })
 }
 
-fn scores(old: &Side, new: &Side) -> Value {
-    let bins = |side: &Side| histogram(side.accounts.values().map(|known| known.score.as_f64()));
+/// How the scores of two sides differ.
+pub(crate) fn scores(old: &Accounts, new: &Accounts) -> Value {
+    let bins = |side: &Accounts| histogram(side.values().map(|known| known.score.as_f64()));
     let (before, after) = (bins(old), bins(new));
-    let bands = |side: &Side| {
+    let bands = |side: &Accounts| {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for known in side.accounts.values() {
+        for known in side.values() {
             *counts.entry(known.band.as_str()).or_default() += 1;
         }
         counts
     };
-    let both = old.accounts.iter().filter_map(|(id, old)| Some((id, old, new.accounts.get(id)?)));
+    let both = old.iter().filter_map(|(id, old)| Some((id, old, new.get(id)?)));
     let mut both: Vec<(&AccountId, &Standing, &Standing)> = both.collect();
     let rebanded = both.iter().filter(|(_, old, new)| old.band != new.band).count();
     both.retain(|(_, old, new)| old.score != new.score);
@@ -317,7 +321,7 @@ fn scores(old: &Side, new: &Side) -> Value {
         })
     });
     json!({
-        "accounts": new.accounts.len(),
+        "accounts": new.len(),
         "moved": both.len(),
         "rebanded": rebanded,
         "bands": {"old": bands(old), "new": bands(new)},
@@ -347,7 +351,7 @@ fn moved(old: &Standing, new: &Standing) -> Vec<Value> {
 }
 
 /// A figure for people; a dash where there is none.
-fn figure(value: &Value, digits: usize) -> String {
+pub(crate) fn figure(value: &Value, digits: usize) -> String {
     value.as_f64().map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
 }
 

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bellwether_core::event::Input;
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::policy::Compiled;
 use bellwether_core::promotion::ModelReader;
@@ -18,7 +19,7 @@ use bellwether_core::time::Millis;
 use bellwether_engine::clock::now_ms;
 use bellwether_engine::embedded::{AppendError, Embedded, Role, partition_of};
 use bellwether_engine::kafka::{KafkaLog, KafkaOptions, KafkaTopics, WorkerId};
-use bellwether_engine::log::{Append, Log, LogError, Topic};
+use bellwether_engine::log::{Append, Log, LogError, Record, Remedy, Topic};
 use bellwether_engine::memory::Memory;
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{Limits, ReadModel, Readiness};
@@ -30,7 +31,7 @@ use bellwether_notify::run::{NotifyError, Process};
 use bellwether_server::{AppState, Feed, Ingest, IngestError, IngestReceipt, Rejected};
 use bellwether_store::log_store::Retention;
 use bellwether_store::task::StoreOptions;
-use bellwether_wire::decode::{DecodeError, Decoder};
+use bellwether_wire::decode::{DecodeError, Decoder, RECORD_BYTES_MAX};
 use bellwether_wire::encode::{Encoder, OutputTopics};
 use bellwether_wire::registry::{RegistryConfig, RegistryError};
 use serde_json::Value;
@@ -444,6 +445,7 @@ fn encoder(config: &Config, registry: Option<&RegistryConfig>) -> Result<Encoder
         score_changed: &config.topics.score_changed,
         score_current: &config.topics.score_current,
         alerts: &config.topics.alerts,
+        shadow: &config.topics.shadow,
     };
     match (config.engine.output_format, registry) {
         (OutputFormat::Json, _) | (OutputFormat::Auto, None) => Ok(Encoder::json()),
@@ -486,8 +488,12 @@ pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
     })
 }
 
-/// Promotions that are read at once.
-const PROMOTIONS_PAGE: usize = 100;
+/// Records that are read at once.
+const PAGE: usize = 100;
+
+fn unreadable(error: impl std::fmt::Display) -> IngestError {
+    IngestError::Unavailable { detail: error.to_string(), retry_after: Duration::from_secs(1) }
+}
 
 /// Takes input over HTTP into the embedded log.
 struct EmbeddedIngest {
@@ -519,6 +525,27 @@ impl EmbeddedIngest {
             }
         });
         appended.map(drop)
+    }
+
+    /// Reads a topic of the log.
+    fn read(
+        &self,
+        topic: &str,
+        each: &mut dyn FnMut(Record) -> Result<(), LogError>,
+    ) -> Result<(), IngestError> {
+        let topic: Topic = topic.into();
+        for partition in 0..self.partitions {
+            let mut next = 0;
+            loop {
+                let read = self.handle.read(&topic, partition, next, PAGE, &mut *each);
+                let read = read.map_err(unreadable)?;
+                next = read.next;
+                if next >= read.end {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Appends a record without a value.
@@ -600,8 +627,13 @@ impl EmbeddedIngest {
                 Ok((&self.topics.calendar, id.into(), Millis(now_ms())))
             }
             Feed::Models => {
-                let (id, promotion) = decoder.promotion(None, Some(payload))?;
-                if let Some(model) = promotion.and_then(|promotion| promotion.model) {
+                let (Input::Promotion { id, promotion: Some(told) }
+                | Input::Challenger { id, challenger: told }) =
+                    decoder.promotion(None, Some(payload))?
+                else {
+                    return Err(Reject::new(Reason::Empty, "the record has no payload").into());
+                };
+                if let Some(model) = told.model {
                     let read = (self.read_model)(&model, &self.policy);
                     read.map_err(|error| Reject::new(Reason::InvalidField, error))?;
                 }
@@ -643,28 +675,23 @@ impl Ingest for EmbeddedIngest {
     }
 
     fn promotions(&self) -> Result<Vec<Value>, IngestError> {
-        let topic: Topic = self.topics.models.as_str().into();
-        let unavailable = |error: LogError| {
-            let retry_after = Duration::from_secs(1);
-            IngestError::Unavailable { detail: error.to_string(), retry_after }
-        };
         let mut records = Vec::new();
-        for partition in 0..self.partitions {
-            let mut next = 0;
-            loop {
-                let mut each = |record| {
-                    records.push(record);
-                    Ok(())
-                };
-                let read = self.handle.read(&topic, partition, next, PROMOTIONS_PAGE, &mut each);
-                let read = read.map_err(unavailable)?;
-                next = read.next;
-                if next >= read.end {
-                    break;
-                }
-            }
-        }
+        self.read(&self.topics.models, &mut |record| {
+            records.push(record);
+            Ok(())
+        })?;
         Ok(crate::model::promotions(records))
+    }
+
+    fn shadow(&self) -> Result<Vec<Value>, IngestError> {
+        let decoder = Decoder::new(None, RECORD_BYTES_MAX);
+        let mut latest = crate::shadow::Latest::new(decoder.map_err(unreadable)?);
+        self.read(&self.topics.shadow, &mut |record| {
+            latest
+                .take(record.payload.as_deref())
+                .map_err(|error| LogError::new(Remedy::Stop, &error))
+        })?;
+        Ok(latest.records())
     }
 
     fn ingest(&self, feed: Feed, bodies: Vec<Vec<u8>>) -> Result<IngestReceipt, IngestError> {

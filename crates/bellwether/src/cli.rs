@@ -78,11 +78,6 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Tell people of alerts: Slack, Teams, webhooks, PagerDuty, Alertmanager, e-mail (with the embedded log: `run --embedded --delivery`)
     Notify(crate::notify::NotifyArgs),
-    /// Alerts, for people
-    Alerts {
-        #[command(subcommand)]
-        command: crate::preview::AlertsCommand,
-    },
     /// Plan or create the Kafka topics
     Topics {
         #[command(subcommand)]
@@ -121,6 +116,11 @@ pub(crate) enum Command {
     Cohorts(CohortsArgs),
     /// Say what became of an account, or of one of its alerts
     Outcome(OutcomeArgs),
+    /// See alerts, take them on, quieten them, end them, and say whether they were right
+    Alerts {
+        #[command(subcommand)]
+        command: AlertsCommand,
+    },
     /// What became of alerts and accounts: were they right, did anyone act, did accounts stay
     Kpis {
         /// Base URL of a running server
@@ -131,6 +131,11 @@ pub(crate) enum Command {
     Learn {
         #[command(subcommand)]
         command: LearnCommand,
+    },
+    /// Try a model beside the one in force, on the live stream, before it is promoted
+    Shadow {
+        #[command(subcommand)]
+        command: ShadowCommand,
     },
     /// Judge the engine by replay on the data of the evaluation kit: CSV, JSON, figures
     Evaluate(EvaluateArgs),
@@ -384,13 +389,17 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) calendar: Option<PathBuf>,
 
-    /// Promotions of models, one JSON object a line (`learn promotions --json`); each is in force from its time on
+    /// Promotions of models and challengers, one JSON object a line (`learn promotions --json`); each is in force from its time on
     #[arg(long, value_name = "FILE")]
     pub(crate) models: Option<PathBuf>,
 
     /// Write every score change: account_id, at, score
     #[arg(long, value_name = "FILE")]
     pub(crate) scores: Option<PathBuf>,
+
+    /// Write what challengers say (of --models): account_id, at, champion, challenger
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shadow: Option<PathBuf>,
 
     /// Write every alert: account_id, at, kind, severity, signals
     #[arg(long, value_name = "FILE")]
@@ -402,7 +411,7 @@ pub(crate) struct ReplayArgs {
 
     /// Compare with this policy (a file, builtin:NAME, or `current`: the one of the configuration): what `--policy` and `--model` would have
     /// done otherwise, over the same files
-    #[arg(long, value_name = "POLICY", conflicts_with_all = ["scores", "alerts", "findings"])]
+    #[arg(long, value_name = "POLICY", conflicts_with_all = ["scores", "alerts", "findings", "shadow"])]
     pub(crate) against: Option<PathBuf>,
 
     /// With --against: the model file of the other side (default: none, or that of the configuration with `current`)
@@ -440,6 +449,10 @@ pub(crate) enum LearnCommand {
         /// Model file
         #[arg(value_name = "FILE")]
         file: PathBuf,
+
+        /// Write the report as a page, with figures
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Let a model score from a time on, in all partitions
     Promote(PromoteArgs),
@@ -456,7 +469,8 @@ pub(crate) struct OutcomeArgs {
     #[arg(value_name = "ACCOUNT")]
     pub(crate) account: String,
 
-    /// Of the account: churned, renewed, expanded, contracted or saved; of an alert: confirmed, false_positive or actioned
+    /// Of the account: churned, renewed, expanded, contracted or saved; of an alert: confirmed, false_positive or actioned (to acknowledge,
+    /// snooze or resolve one: see `alerts`)
     #[arg(value_name = "KIND")]
     pub(crate) kind: String,
 
@@ -470,6 +484,107 @@ pub(crate) struct OutcomeArgs {
     /// When it happened (default: now)
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<String>,
+
+    /// Who says so
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+
+    /// A remark for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+}
+
+/// `alerts`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertsCommand {
+    /// List the alerts of a running server, the most urgent first
+    Ls(AlertsLsArgs),
+    /// Show an alert: what speaks for it, and what happened to it (exit code 3: unknown)
+    Show {
+        /// The alert
+        #[arg(value_name = "ID")]
+        id: String,
+
+        /// Base URL of a running server
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8391")]
+        url: String,
+    },
+    /// Take an alert on: it is announced again only when its severity rises
+    Ack(AlertSaidArgs),
+    /// Quieten an alert until a time, or until its severity rises
+    Snooze {
+        #[command(flatten)]
+        said: AlertSaidArgs,
+
+        /// Until when
+        #[arg(
+            long,
+            value_name = "TIME",
+            required_unless_present = "days",
+            conflicts_with = "days"
+        )]
+        until: Option<String>,
+
+        /// For so many days
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=365))]
+        days: Option<u16>,
+    },
+    /// End an alert: it comes back only with evidence that began later
+    Resolve(AlertSaidArgs),
+    /// Say whether an alert was right, or that somebody acted on it
+    Label {
+        #[command(flatten)]
+        said: AlertSaidArgs,
+
+        /// confirmed, false_positive or actioned
+        #[arg(value_name = "LABEL")]
+        label: String,
+    },
+    /// Show what a delivery policy makes of real alerts, as messages and as routes; nothing is sent (exit code 3: there are none)
+    Preview(crate::preview::PreviewArgs),
+}
+
+/// `alerts ls`
+#[derive(Debug, Args)]
+pub(crate) struct AlertsLsArgs {
+    /// info, low, medium, high or critical
+    #[arg(long, value_name = "SEVERITY")]
+    pub(crate) severity: Option<String>,
+
+    /// Kind, e.g. churn_risk
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+
+    /// open, acknowledged, snoozed or resolved (default: all but resolved)
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<String>,
+
+    /// Of this account only
+    #[arg(long, value_name = "ID")]
+    pub(crate) account: Option<String>,
+
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub(crate) limit: u16,
+
+    /// Base URL of a running server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8391")]
+    pub(crate) url: String,
+}
+
+/// What somebody says of an alert.
+#[derive(Debug, Args)]
+pub(crate) struct AlertSaidArgs {
+    /// The alert
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    /// Its account; with --url the server knows it
+    #[arg(long, value_name = "ID")]
+    pub(crate) account: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) place: InputArgs,
 
     /// Who says so
     #[arg(long, value_name = "NAME")]
@@ -533,6 +648,95 @@ pub(crate) struct RollbackArgs {
     pub(crate) from: Option<String>,
 
     /// Who rolls back
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+}
+
+/// `shadow`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShadowCommand {
+    /// Let a model score beside the one in force, into a topic of its own; it takes the place of the challenger before it
+    Start(ShadowStartArgs),
+    /// How scores and bands differ, account by account; 3 is the exit code where no challenger has scored yet
+    Compare(ShadowCompareArgs),
+    /// Promote the challenger, and end the shadow
+    Promote(ShadowPromoteArgs),
+    /// End the shadow
+    Stop(ShadowStopArgs),
+}
+
+/// `shadow start`
+#[derive(Debug, Args)]
+pub(crate) struct ShadowStartArgs {
+    /// Model file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) at: InputArgs,
+
+    /// Event time from which it scores (default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+
+    /// Who starts it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+
+    /// A remark for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+}
+
+/// `shadow compare`
+#[derive(Debug, Args)]
+pub(crate) struct ShadowCompareArgs {
+    #[command(flatten)]
+    pub(crate) at: InputArgs,
+
+    /// Which challenger, by the id of its record (default: the one that scored last)
+    #[arg(long, value_name = "ID")]
+    pub(crate) shadow: Option<String>,
+
+    /// Write the comparison as a page, with figures
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// `shadow promote`
+#[derive(Debug, Args)]
+pub(crate) struct ShadowPromoteArgs {
+    #[command(flatten)]
+    pub(crate) at: InputArgs,
+
+    /// Event time from which it is in force; some minutes ahead, all partitions switch at that very time (default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+
+    /// Also a model that showed no skill on a hold-out
+    #[arg(long)]
+    pub(crate) anyway: bool,
+
+    /// Who promotes it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+
+    /// A remark for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) note: Option<String>,
+}
+
+/// `shadow stop`
+#[derive(Debug, Args)]
+pub(crate) struct ShadowStopArgs {
+    #[command(flatten)]
+    pub(crate) at: InputArgs,
+
+    /// Event time from which it scores no more (default: now)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: Option<String>,
+
+    /// Who ends it
     #[arg(long, value_name = "NAME")]
     pub(crate) by: Option<String>,
 }

@@ -57,7 +57,7 @@ pub(crate) fn print(outputs: &[Output], json: bool) -> Result<ExitCode> {
         match output {
             Output::Health(record) => print!("{}", show::explanation(record)),
             Output::Alert(event) => print!("{}", show::alert(event)),
-            Output::ScoreChanged(_) | Output::Forgotten(_) => {}
+            Output::ScoreChanged(_) | Output::Shadow(_) | Output::Forgotten(_) => {}
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -73,7 +73,7 @@ fn print_json(outputs: &[Output]) -> Result<ExitCode> {
         match output {
             Output::Health(_) => account = record,
             Output::Alert(_) => alerts.push(record),
-            Output::ScoreChanged(_) | Output::Forgotten(_) => {}
+            Output::ScoreChanged(_) | Output::Shadow(_) | Output::Forgotten(_) => {}
         }
     }
     let answer = serde_json::json!({"account": account, "alerts": alerts});
@@ -127,7 +127,8 @@ fn from_server(url: &str, id: &AccountId, json: bool) -> Result<ExitCode> {
     print(&outputs, json)
 }
 
-fn percent_encode(text: &str) -> String {
+/// Text as a part of a URL.
+pub(crate) fn percent_encode(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
             char::from(byte).to_string()

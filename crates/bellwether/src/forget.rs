@@ -158,8 +158,8 @@ fn say(
     let events = topics.events.join(", ");
     let not_deleted = [
         format!(
-            "records of the account in {events}, {}, {} and {}: they go with the retention of these topics",
-            topics.score_changed, topics.alerts, topics.dead_letters
+            "records of the account in {events}, {}, {}, {} and {}: they go with the retention of these topics",
+            topics.score_changed, topics.alerts, topics.shadow, topics.dead_letters
         ),
         format!(
             "outcomes of the account in {}, which is kept for ever unless its retention is set otherwise",

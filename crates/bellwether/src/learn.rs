@@ -1,5 +1,7 @@
 //! `bellwether learn`: a scorecard from history and outcomes, and what it is worth.
 
+mod page;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,10 +14,11 @@ use bellwether_core::id::AccountId;
 use bellwether_core::policy::Compiled;
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, Millis};
+use bellwether_learn::curve::Curves;
 use bellwether_learn::example::{Example, Stay};
 use bellwether_learn::feature::{Feature, features, row};
 use bellwether_learn::resample::{Interval, Worth};
-use bellwether_learn::train::{Holdout, Training, train};
+use bellwether_learn::train::{Trained, Training, fitted, train};
 use bellwether_wire::files;
 use serde_json::{Value, json};
 
@@ -57,8 +60,12 @@ pub(crate) fn run(command: &LearnCommand, config: &Config, json: bool) -> Result
         LearnCommand::Promote(args) => model::promote(args, config, json),
         LearnCommand::Rollback(args) => model::rollback(args, config, json),
         LearnCommand::Promotions(args) => model::list(args, config, json),
-        LearnCommand::Report { file } => {
+        LearnCommand::Report { file, html } => {
             let model = ModelFile::read(file)?;
+            if let Some(path) = html {
+                std::fs::write(path, page::page(&model))
+                    .with_context(|| format!("{} cannot be written", path.display()))?;
+            }
             if json {
                 println!("{}", serde_json::to_string_pretty(&model)?);
             } else {
@@ -182,7 +189,7 @@ pub(crate) fn learn(
         readings: Some(model::readings(policy)),
         horizon_days: training.horizon_days,
         data_until: end.iso(),
-        report: report(&examples, trained.holdout.as_ref()),
+        report: report(&examples, &trained)?,
         card: trained.card,
     })
 }
@@ -257,9 +264,10 @@ impl Stays {
     }
 }
 
-fn report(examples: &[Example], holdout: Option<&Holdout>) -> Value {
+fn report(examples: &[Example], trained: &Trained) -> Result<Value> {
     let outcomes = examples.iter().filter(|example| example.churned()).count();
-    json!({
+    let holdout = trained.holdout.as_ref();
+    Ok(json!({
         "examples": examples.len(),
         "outcomes": outcomes,
         "holdout": holdout.map(|found| json!({
@@ -268,9 +276,37 @@ fn report(examples: &[Example], holdout: Option<&Holdout>) -> Value {
             "all": worth(&found.worth),
             "cohorts": found.cohorts.iter().map(|(name, found)| (name.clone(), worth(found)))
                 .collect::<serde_json::Map<String, Value>>(),
+            "curves": curves(&found.curves),
             "challenger": found.challenger.map(|[auc, precision]| json!({"auc": auc, "average_precision": precision})),
         })),
+        // What a running engine compares its accounts with.
+        "distributions": serde_json::to_value(fitted(examples, &trained.card))?,
+    }))
+}
+
+/// In digits that a figure can show: a record of a model is bounded.
+fn curves(curves: &Curves) -> Value {
+    let short = |value: f64| (value * 1e4).round() / 1e4;
+    let points = |curve: &[[f64; 2]]| -> Vec<[f64; 2]> {
+        curve.iter().map(|point| point.map(short)).collect()
+    };
+    json!({
+        "roc": points(&curves.roc),
+        "precision_recall": points(&curves.precision_recall),
+        "calibration": curves.calibration.iter().map(|bin| bin.map(short)).collect::<Vec<_>>(),
+        "lead_weeks": lead_weeks(&curves.lead_days),
     })
+}
+
+/// How many lost accounts were alerted so many weeks before: less than one, less than two, …
+fn lead_weeks(days: &[f64]) -> Vec<usize> {
+    let mut weeks = Vec::new();
+    for lead in days {
+        let week = (lead / 7.0) as usize;
+        weeks.resize(weeks.len().max(week + 1), 0);
+        weeks[week] += 1;
+    }
+    weeks
 }
 
 fn worth(worth: &Worth) -> Value {
@@ -302,18 +338,28 @@ fn print(model: &ModelFile) {
     println!(
         "Weights are points between the best and the worst reading, with their standard errors.\n"
     );
+    let (header, rows) = weights(model);
+    let mut table = show::table(&header.iter().map(String::as_str).collect::<Vec<_>>());
+    for row in rows {
+        table.add_row(row);
+    }
+    println!("{table}");
+    print_holdout(&model.report);
+}
+
+/// What a model knows, line by line: a header, and rows of points with their standard errors, for all and by cohort.
+fn weights(model: &ModelFile) -> (Vec<String>, Vec<Vec<String>>) {
     let card = &model.card;
     let mut header = vec!["line".to_owned(), "all".to_owned()];
     header.extend(card.model.cohorts.keys().map(|name| match name.as_str() {
         "" => "(no cohort)".to_owned(),
         name => show::plain(name),
     }));
-    let mut table = show::table(&header.iter().map(String::as_str).collect::<Vec<_>>());
     let parts: Vec<_> =
         std::iter::once(&card.model.global).chain(card.model.cohorts.values()).collect();
     let mut count = vec!["examples / outcomes".to_owned()];
     count.extend(parts.iter().map(|part| format!("{} / {}", part.examples, part.outcomes)));
-    table.add_row(count);
+    let mut rows = vec![count];
     let mut segment = 0;
     for feature in &card.model.features {
         let segments = segment..segment + feature.transform.segments();
@@ -326,10 +372,9 @@ fn print(model: &ModelFile) {
             let points = |log_odds: f64| card.points(-log_odds).as_f64();
             format!("{:.1} ± {:.1}", points(value), points(error))
         }));
-        table.add_row(line);
+        rows.push(line);
     }
-    println!("{table}");
-    print_holdout(&model.report);
+    (header, rows)
 }
 
 fn name(feature: &Feature) -> String {

@@ -1,6 +1,7 @@
 //! The `bellwether` command: configuration, wiring, printing. Decisions live in the crates below.
 
 mod against;
+mod alerts;
 mod app;
 mod calibrate;
 mod cli;
@@ -22,6 +23,7 @@ mod policies;
 mod preview;
 mod replay;
 mod reset;
+mod shadow;
 mod show;
 mod source;
 mod state;
@@ -76,7 +78,6 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
     let filter = match command {
         Command::Run(_) | Command::Notify(_) => config.log.filter.clone(),
         Command::Demo(_)
-        | Command::Alerts { .. }
         | Command::Topics { .. }
         | Command::Dlq { .. }
         | Command::Forget(_)
@@ -89,6 +90,8 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Cohorts(_)
         | Command::Learn { .. }
         | Command::Outcome(_)
+        | Command::Alerts { .. }
+        | Command::Shadow { .. }
         | Command::Kpis { .. }
         | Command::Evaluate(_)
         | Command::Explain(_)
@@ -130,7 +133,6 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         Command::Demo(args) => demo::run(args, &config, cli.global.data_dir.as_deref(), json)?,
         Command::Run(args) => app::run(args, config)?,
         Command::Notify(args) => return notify::run(args, config, json),
-        Command::Alerts { command } => return preview::run(command, &config, json),
         Command::Topics { command } => return topics::run(command, &config, json),
         Command::State { command } => return state::run(*command, &config, json),
         Command::Dlq { command } => return dlq::run(command, &config, json),
@@ -146,8 +148,10 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
             calibrate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
         Command::Outcome(args) => return outcome::run(args, &config, json),
+        Command::Alerts { command } => return alerts::run(command, &config, json),
         Command::Kpis { url } => return outcome::kpis(url, json),
         Command::Learn { command } => return learn::run(command, &config, json),
+        Command::Shadow { command } => return shadow::run(command, &config, json),
         Command::Cohorts(args) => return cohorts::run(args, &config, json),
         Command::Evaluate(args) => {
             evaluate::run(args, &policies::load(config.policy.as_deref())?, json)?

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
+use bellwether_core::drift::Fitted;
 use bellwether_core::policy::Compiled;
 use bellwether_core::promotion::{MODEL_BYTES_MAX, ModelReader};
 use bellwether_core::publish::content_id;
@@ -52,7 +53,7 @@ impl ModelFile {
     ///
     /// # Errors
     /// What is wrong with it, for people.
-    fn parse(text: &str) -> Result<ModelFile, String> {
+    pub(crate) fn parse(text: &str) -> Result<ModelFile, String> {
         let model: ModelFile = serde_json::from_str(text)
             .map_err(|error| format!("it is no model of this version: {error}"))?;
         if model.format != FORMAT {
@@ -79,6 +80,21 @@ impl ModelFile {
         Ok(ModelFile::parse(&text).map_err(|error| Usage(format!("{name}: {error}")))?)
     }
 
+    /// Whether its like ranked better than chance on the hold-out.
+    pub(crate) fn has_skill(&self) -> bool {
+        self.report["holdout"]["all"]["has_skill"] == true
+    }
+
+    /// As a record carries it.
+    pub(crate) fn text(&self, path: &Path) -> Result<String> {
+        let text = serde_json::to_string(self)?;
+        if text.len() > MODEL_BYTES_MAX {
+            let (name, bytes) = (path.display(), text.len());
+            wrong!("{name} has {bytes} bytes, at most {MODEL_BYTES_MAX} are allowed")
+        }
+        Ok(text)
+    }
+
     /// The scorecard at work, under the policy that it was learned for.
     pub(crate) fn scorer(&self, policy: &Compiled) -> Result<Arc<dyn Scorer>, String> {
         if self.policy != policy.name {
@@ -93,7 +109,11 @@ impl ModelFile {
                 policy.name
             ));
         }
-        let scorer = LearnedScorer::new(&self.version, self.horizon_days, self.card.clone());
+        let mut scorer = LearnedScorer::new(&self.version, self.horizon_days, self.card.clone());
+        // Models of before that was kept have none.
+        if let Ok(fitted) = Fitted::deserialize(&self.report["distributions"]) {
+            scorer = scorer.fitted_on(fitted);
+        }
         Ok(match Millis::parse(&self.data_until) {
             Some(until) => Arc::new(scorer.until(until)),
             None => Arc::new(scorer),
@@ -159,25 +179,30 @@ pub(crate) fn promotions(mut records: Vec<Record>) -> Vec<Value> {
     found
 }
 
-fn from(promotion: &Value) -> Option<Millis> {
+pub(crate) fn from(promotion: &Value) -> Option<Millis> {
     Millis::parse(promotion["from"].as_str()?)
 }
 
-/// Every promotion that was not withdrawn.
-fn all(place: &Place, config: &Config) -> Result<Vec<Value>> {
+/// Every promotion and challenger that was not withdrawn.
+pub(crate) fn all(place: &Place, config: &Config) -> Result<Vec<Value>> {
     if let Some(answer) = place.get("/v1/models")? {
         return Ok(answer["promotions"].as_array().cloned().unwrap_or_default());
     }
     Ok(promotions(place.records(&config.topics.models)?))
 }
 
-fn append(place: &Place, promotion: &Value, config: &Config) -> Result<()> {
+pub(crate) fn append(place: &Place, promotion: &Value, config: &Config) -> Result<()> {
     let key = promotion["promotion_id"].as_str().unwrap_or_default();
     place.append("/v1/models", &config.topics.models, key, promotion)
 }
 
 /// A promotion as a record of its topic.
-fn promotion(model: Option<String>, from: Millis, by: Option<&str>, note: Option<&str>) -> Value {
+pub(crate) fn promotion(
+    model: Option<String>,
+    from: Millis,
+    by: Option<&str>,
+    note: Option<&str>,
+) -> Value {
     let told = now_ms().to_string();
     let id = content_id(&[model.as_deref().unwrap_or_default(), &from.iso(), &told]);
     json!({
@@ -193,22 +218,13 @@ pub(crate) fn promote(args: &PromoteArgs, config: &Config, json: bool) -> Result
             let policy = crate::policies::load(config.policy.as_deref())?;
             let usable = model.scorer(&policy);
             usable.map_err(|error| Usage(format!("{}: {error}", path.display())))?;
-            let worthless = model.report["holdout"]["all"]["has_skill"] != true;
-            if worthless && !args.anyway {
+            if !model.has_skill() && !args.anyway {
                 wrong!(
                     "{}: on its hold-out it ranks no better than chance, or there was none; promote it with --anyway",
                     path.display()
                 )
             }
-            let text = serde_json::to_string(&model)?;
-            if text.len() > MODEL_BYTES_MAX {
-                wrong!(
-                    "{} has {} bytes, at most {MODEL_BYTES_MAX} are allowed",
-                    path.display(),
-                    text.len()
-                )
-            }
-            Some(text)
+            Some(model.text(path)?)
         }
         None => None,
     };
@@ -223,8 +239,8 @@ pub(crate) fn rollback(args: &RollbackArgs, config: &Config, json: bool) -> Resu
     let place = Place::open(&args.at, config)?;
     let from = at(args.from.as_deref())?;
     let all = all(&place, config)?;
-    let mut before =
-        all.iter().rev().filter(|known| self::from(known).is_some_and(|at| at <= from));
+    let promoted = all.iter().rev().filter(|known| known["shadow"] != true);
+    let mut before = promoted.filter(|known| self::from(known).is_some_and(|at| at <= from));
     let Some(current) = before.next() else {
         wrong!("nothing was promoted before {}: there is nothing to go back from", from.iso());
     };
@@ -250,16 +266,17 @@ pub(crate) fn list(args: &InputArgs, config: &Config, json: bool) -> Result<Exit
         return Ok(ExitCode::SUCCESS);
     }
     if all.is_empty() {
-        println!("No model was promoted: the configured scorecard is in force.");
+        println!("No model was promoted: the configured scorecard is in force, and no challenger.");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = show::table(&["promotion", "in force from", "model", "by", "note"]);
+    let mut table = show::table(&["promotion", "from", "model", "as", "by", "note"]);
     for promotion in &all {
         let text = |name: &str| show::plain(promotion[name].as_str().unwrap_or("–"));
         table.add_row([
             id_of(promotion),
             text("from"),
             version(promotion),
+            if promotion["shadow"] == true { "challenger" } else { "champion" }.to_owned(),
             text("by"),
             text("note"),
         ]);
@@ -268,7 +285,7 @@ pub(crate) fn list(args: &InputArgs, config: &Config, json: bool) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-fn at(text: Option<&str>) -> Result<Millis> {
+pub(crate) fn at(text: Option<&str>) -> Result<Millis> {
     match text {
         Some(text) => crate::learn::time(text),
         None => Ok(Millis(now_ms())),
@@ -284,6 +301,7 @@ fn version(promotion: &Value) -> String {
     match promotion["model"].as_str().map(ModelFile::parse) {
         Some(Ok(model)) => model.version,
         Some(Err(_)) => "(unreadable)".to_owned(),
+        None if promotion["shadow"] == true => "none".to_owned(),
         None => "as configured".to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bellwether_core::event::Outcome;
 use bellwether_core::publish::content_id;
 use bellwether_core::time::Millis;
 use bellwether_engine::clock::now_ms;
@@ -21,15 +22,7 @@ pub(crate) fn run(args: &OutcomeArgs, config: &Config, json: bool) -> Result<Exi
         Some(text) => crate::learn::time(text)?,
         None => Millis(now_ms()),
     };
-    let parts = [
-        args.account.as_str(),
-        &args.kind,
-        args.alert.as_deref().unwrap_or_default(),
-        &at.0.to_string(),
-    ];
     let record = json!({
-        // Said again, it is the same.
-        "outcome_id": content_id(&parts),
         "account_id": args.account,
         "kind": args.kind.replace('-', "_"),
         "occurred_at": at.iso(),
@@ -37,14 +30,10 @@ pub(crate) fn run(args: &OutcomeArgs, config: &Config, json: bool) -> Result<Exi
         "by": args.by,
         "note": args.note,
     });
-    // Refused here and not as a dead letter.
-    let outcome = match Decoder::new(None, config.engine.record_bytes_max)?
-        .outcome(None, Some(&serde_json::to_vec(&record)?))
-    {
-        Ok(outcome) => outcome,
-        Err(DecodeError::Reject(reject)) => wrong!("{}", reject.detail),
-        Err(DecodeError::RegistryUnavailable(detail)) => wrong!("{detail}"),
-    };
+    let (record, outcome) = checked(record, config)?;
+    if outcome.kind.is_command() {
+        wrong!("`{}` is a command to an alert: see `bellwether alerts --help`", args.kind);
+    }
     if outcome.kind.is_feedback() != outcome.alert_id.is_some() {
         wrong!(
             "`{}` {} --alert",
@@ -52,19 +41,51 @@ pub(crate) fn run(args: &OutcomeArgs, config: &Config, json: bool) -> Result<Exi
             if outcome.kind.is_feedback() { "needs" } else { "takes no" }
         );
     }
-    let place = Place::open(&args.place, config)?;
-    place.append("/v1/outcomes", &config.topics.outcomes, &args.account, &record)?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&record)?);
-    } else {
-        let of = args.alert.as_ref().map_or_else(
-            || format!("account {}", show::plain(&args.account)),
-            |alert| {
-                format!("alert {} of account {}", show::plain(alert), show::plain(&args.account))
-            },
-        );
-        println!("Accepted: {of}: {} at {}.", args.kind.replace('_', " "), at.iso());
+    append(&Place::open(&args.place, config)?, &record, &outcome, config)?;
+    accepted(&record, &outcome, json)
+}
+
+/// A record with its id, as it will be read. What is wrong with it is said here, and not by a dead letter.
+pub(crate) fn checked(mut record: Value, config: &Config) -> Result<(Value, Outcome)> {
+    let text = |field: &str| record[field].as_str().unwrap_or_default().to_owned();
+    let at = Millis::parse(&text("occurred_at")).unwrap_or_default();
+    // Said again, it is the same.
+    let parts = [text("account_id"), text("kind"), text("alert_id"), at.0.to_string()];
+    let id = content_id(&parts.each_ref().map(String::as_str));
+    record["outcome_id"] = json!(id);
+    let decoded = Decoder::new(None, config.engine.record_bytes_max)?
+        .outcome(None, Some(&serde_json::to_vec(&record)?));
+    match decoded {
+        Ok(outcome) => Ok((record, outcome)),
+        Err(DecodeError::Reject(reject)) => wrong!("{}", reject.detail),
+        Err(DecodeError::RegistryUnavailable(detail)) => wrong!("{detail}"),
     }
+}
+
+/// Sends a record where outcomes go.
+pub(crate) fn append(
+    place: &Place,
+    record: &Value,
+    outcome: &Outcome,
+    config: &Config,
+) -> Result<()> {
+    place.append("/v1/outcomes", &config.topics.outcomes, outcome.account.as_str(), record)
+}
+
+/// Says that a record was accepted.
+pub(crate) fn accepted(record: &Value, outcome: &Outcome, json: bool) -> Result<ExitCode> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(record)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let account = format!("account {}", show::plain(outcome.account.as_str()));
+    let of = outcome.alert_id.as_ref().map_or_else(
+        || account.clone(),
+        |alert| format!("alert {} of {account}", show::plain(alert)),
+    );
+    let kind = record["kind"].as_str().unwrap_or_default().replace('_', " ");
+    let until = outcome.until.map_or_else(String::new, |until| format!(" until {}", until.iso()));
+    println!("Accepted: {of}: {kind}{until} at {}.", outcome.occurred_at.iso());
     Ok(ExitCode::SUCCESS)
 }
 

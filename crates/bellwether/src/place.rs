@@ -9,6 +9,7 @@ use crate::cli::InputArgs;
 use crate::config::Config;
 use crate::explain;
 use crate::source::Source;
+use crate::usage::wrong;
 
 /// Where input goes, and is read back from.
 pub(crate) enum Place {
@@ -30,12 +31,24 @@ impl Place {
     /// What the server answers at a path; none where this is no server.
     pub(crate) fn get(&self, path: &str) -> Result<Option<Value>> {
         let Place::Server(base) = self else { return Ok(None) };
+        match self.find(path)? {
+            Some(answer) => Ok(Some(answer)),
+            None => bail!("{base}{path} is not found"),
+        }
+    }
+
+    /// The same; none where the server says that there is nothing.
+    pub(crate) fn find(&self, path: &str) -> Result<Option<Value>> {
+        let Place::Server(base) = self else { return Ok(None) };
         let url = format!("{base}{path}");
         let mut response =
             explain::agent().get(&url).call().with_context(|| format!("{url} does not answer"))?;
         let body = response.body_mut().read_to_string()?;
-        if response.status() != 200 {
-            bail!("{url} answered {}: {body}", response.status());
+        match response.status().as_u16() {
+            200 => {}
+            404 => return Ok(None),
+            400 => wrong!("{}", detail(&body)),
+            status => bail!("{url} answered {status}: {body}"),
         }
         let answer = serde_json::from_str(&body);
         Ok(Some(answer.with_context(|| format!("{url} answered something else"))?))
@@ -43,12 +56,19 @@ impl Place {
 
     /// Every record of a topic; none where this is a server.
     pub(crate) fn records(&self, topic: &str) -> Result<Vec<Record>> {
-        let Place::Log(source) = self else { return Ok(Vec::new()) };
-        let (topic, mut records): (Topic, _) = (topic.into(), Vec::new());
-        for partition in 0..source.partitions(&topic)? {
-            source.read(&topic, partition, &mut |record| records.push(record))?;
-        }
+        let mut records = Vec::new();
+        self.each(topic, &mut |record| records.push(record))?;
         Ok(records)
+    }
+
+    /// Reads a topic, partition by partition; nothing where this is a server.
+    pub(crate) fn each(&self, topic: &str, each: &mut dyn FnMut(Record)) -> Result<()> {
+        let Place::Log(source) = self else { return Ok(()) };
+        let topic: Topic = topic.into();
+        for partition in 0..source.partitions(&topic)? {
+            source.read(&topic, partition, each)?;
+        }
+        Ok(())
     }
 
     /// Appends one object: at a path of the server, or in a topic under a key.
@@ -79,4 +99,10 @@ impl Place {
             }
         }
     }
+}
+
+/// What a problem of the server says.
+fn detail(body: &str) -> String {
+    let problem: Value = serde_json::from_str(body).unwrap_or_default();
+    problem["detail"].as_str().unwrap_or(body).to_owned()
 }

@@ -14,7 +14,7 @@ use bellwether_notify::policy::Loaded;
 use bellwether_notify::render::{Letter, Target, Texts, escape, plain_text};
 use bellwether_wire::decode::Decoder;
 use bellwether_wire::encode::OutputKind;
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::LogArgs;
@@ -22,13 +22,6 @@ use crate::config::Config;
 use crate::source::Source;
 use crate::usage::Usage;
 use crate::{app, explain, notify};
-
-/// `alerts`
-#[derive(Debug, Subcommand)]
-pub(crate) enum AlertsCommand {
-    /// What a delivery policy makes of real alerts: message, routes; nothing is sent
-    Preview(PreviewArgs),
-}
 
 /// `alerts preview`
 #[derive(Debug, Args)]
@@ -54,8 +47,7 @@ pub(crate) struct PreviewArgs {
 }
 
 /// Runs the command. Where there are no alerts: exit code 3.
-pub(crate) fn run(command: &AlertsCommand, config: &Config, json: bool) -> Result<ExitCode> {
-    let AlertsCommand::Preview(args) = command;
+pub(crate) fn run(args: &PreviewArgs, config: &Config, json: bool) -> Result<ExitCode> {
     let policy = match &args.delivery {
         Some(file) => notify::load(file)?,
         None => Loaded::builtin(),

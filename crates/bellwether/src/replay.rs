@@ -43,6 +43,7 @@ pub(crate) struct Summary {
 pub(crate) struct Writers {
     scores: Option<csv::Writer<BufWriter<File>>>,
     alerts: Option<csv::Writer<BufWriter<File>>>,
+    shadow: Option<csv::Writer<BufWriter<File>>>,
     /// Alerts that have a row of high severity already.
     urgent: BTreeSet<String>,
 }
@@ -68,6 +69,7 @@ pub(crate) fn run(args: &ReplayArgs, mut core: Core, json: bool) -> Result<()> {
         }
     };
     let writers = Writers::create(args.scores.as_deref(), args.alerts.as_deref())?;
+    let writers = writers.and_shadow(args.shadow.as_deref())?;
     let mut replay = Replay::new(core, writers);
     feed(&mut replay, args, cut, json)?;
     findings.map_or(Ok(()), Findings::finish)?;
@@ -99,8 +101,8 @@ pub(crate) fn feed(
     }
     if let Some(path) = &args.models {
         for promotion in files::open_promotions(path)? {
-            let (id, promotion) = promotion.with_context(|| path.display().to_string())?;
-            replay.apply(Input::Promotion { id, promotion: Some(promotion) }, Millis(0))?;
+            let promotion = promotion.with_context(|| path.display().to_string())?;
+            replay.apply(promotion, Millis(0))?;
         }
     }
     for path in &args.files {
@@ -356,10 +358,11 @@ impl Replay {
         for output in self.out.drain(..) {
             match &output {
                 Output::ScoreChanged(_) => self.summary.score_changes += 1,
-                Output::Alert(event) if event.transition == Transition::Opened => {
+                Output::Alert(event) if event.transition.begins() => {
                     *self.summary.alerts_opened.entry(event.severity.as_str()).or_default() += 1;
                 }
-                Output::Alert(_) | Output::Health(_) | Output::Forgotten(_) => {}
+                Output::Alert(_) | Output::Health(_) | Output::Shadow(_) | Output::Forgotten(_) => {
+                }
             }
             let written = self.writers.write(&output)?;
             if let Some(watch) = self.watch.as_mut().filter(|_| written) {
@@ -432,29 +435,45 @@ fn seen(account: &Account) -> bool {
     account.hot.published_score.is_some()
 }
 
+/// A CSV file, where one is asked for.
+fn table(path: Option<&Path>, header: &[&str]) -> Result<Option<csv::Writer<BufWriter<File>>>> {
+    let Some(path) = path else { return Ok(None) };
+    let file =
+        File::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+    let mut writer = csv::Writer::from_writer(BufWriter::new(file));
+    writer.write_record(header)?;
+    Ok(Some(writer))
+}
+
 impl Writers {
     pub(crate) fn create(scores: Option<&Path>, alerts: Option<&Path>) -> Result<Writers> {
-        let open = |path: Option<&Path>,
-                    header: &[&str]|
-         -> Result<Option<csv::Writer<BufWriter<File>>>> {
-            let Some(path) = path else { return Ok(None) };
-            let file = File::create(path)
-                .with_context(|| format!("{} cannot be written", path.display()))?;
-            let mut writer = csv::Writer::from_writer(BufWriter::new(file));
-            writer.write_record(header)?;
-            Ok(Some(writer))
-        };
         Ok(Writers {
-            scores: open(scores, &["account_id", "at", "score"])?,
-            alerts: open(alerts, &["account_id", "at", "kind", "severity", "signals"])?,
+            scores: table(scores, &["account_id", "at", "score"])?,
+            alerts: table(alerts, &["account_id", "at", "kind", "severity", "signals"])?,
+            shadow: None,
             urgent: BTreeSet::new(),
         })
+    }
+
+    /// The same, with what challengers say.
+    fn and_shadow(self, path: Option<&Path>) -> Result<Writers> {
+        let header = ["account_id", "at", "champion", "challenger"];
+        Ok(Writers { shadow: table(path, &header)?, ..self })
     }
 
     /// Writes a record. A score at time t knows the event at t, so its row is dated a millisecond later: whoever asks for the
     /// score known at t must not see it. Returns whether it is one that makes a row.
     fn write(&mut self, output: &Output) -> Result<bool> {
         let news = matches!(output, Output::Alert(event) if self.is_news(event));
+        if let (Output::Shadow(beside), Some(shadow)) = (output, &mut self.shadow) {
+            let (champion, challenger) = (beside.sides.champion, beside.sides.challenger);
+            shadow.write_record([
+                beside.account_id.as_str(),
+                &beside.at.plus(1).iso(),
+                &champion.score.to_string(),
+                &challenger.score.to_string(),
+            ])?;
+        }
         match (output, &mut self.scores, &mut self.alerts) {
             (Output::ScoreChanged(change), Some(scores), _) => {
                 let at = change.at.plus(1).iso();
@@ -480,17 +499,19 @@ impl Writers {
         Ok(news || matches!(output, Output::ScoreChanged(_)))
     }
 
-    /// One row when an alert opens, and one when it becomes urgent: what would have been sent to a person.
+    /// One row when an alert opens or comes back, and one when it becomes urgent: what would have been sent to a person.
     fn is_news(&mut self, event: &AlertEvent) -> bool {
-        let rises = matches!(event.transition, Transition::Opened | Transition::Escalated);
+        let begins = event.transition.begins();
+        let rises = begins || event.transition == Transition::Escalated;
         if rises && event.severity >= Severity::High {
-            return self.urgent.insert(event.alert_id.clone());
+            return self.urgent.insert(event.alert_id.clone()) || begins;
         }
-        event.transition == Transition::Opened
+        begins
     }
 
     fn flush(&mut self) -> Result<()> {
-        for writer in [&mut self.scores, &mut self.alerts].into_iter().flatten() {
+        let all = [&mut self.scores, &mut self.alerts, &mut self.shadow];
+        for writer in all.into_iter().flatten() {
             writer.flush()?;
         }
         Ok(())

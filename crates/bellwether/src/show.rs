@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bellwether_core::output::{AlertEvent, Band, HealthRecord, Severity, Transition};
-use bellwether_core::time::DAY_MS;
+use bellwether_core::time::{DAY_MS, Millis};
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -110,11 +110,61 @@ pub(crate) fn alert(event: &AlertEvent) -> String {
 
 fn transition(event: &AlertEvent) -> String {
     let days = (event.at.0 - event.opened_at.0) / DAY_MS;
+    let by = event.by.as_deref().map_or_else(String::new, |by| format!(" by {}", plain(by)));
     match (event.transition, event.resolution) {
         (Transition::Opened, _) => "opened".to_owned(),
-        (Transition::Resolved, Some(resolution)) => format!("resolved: {}", resolution.as_str()),
-        (other, _) => format!("{}, open for {days} days", other.as_str()),
+        (Transition::Resolved, Some(resolution)) => {
+            format!("resolved{by}: {}", resolution.as_str())
+        }
+        (other, _) => format!("{}{by}, open for {days} days", other.as_str()),
     }
+}
+
+/// Alerts by their latest event, one a row. The beginning of an id is enough to name it.
+pub(crate) fn alerts(events: &[AlertEvent]) -> Table {
+    let mut table =
+        table(&["alert", "state", "severity", "prio", "kind", "account", "since", "what changed"]);
+    for event in events {
+        let name = event.account_name.as_deref().unwrap_or(event.account_id.as_str());
+        let what = event.title.split_once(": ").map_or(event.title.as_str(), |(_, what)| what);
+        table.add_row(vec![
+            Cell::new(plain(&event.alert_id).chars().take(8).collect::<String>()),
+            Cell::new(event.state.as_str()),
+            severity_cell(event.severity),
+            number(event.priority),
+            Cell::new(plain(&event.kind.replace('_', " "))),
+            Cell::new(plain(name)),
+            Cell::new(event.opened_at.iso().get(..10).unwrap_or("")),
+            Cell::new(plain(what)),
+        ]);
+    }
+    table
+}
+
+/// An alert from its recent events, latest first: what speaks for it, how pressing it is, and what happened to it.
+pub(crate) fn alert_life(events: &[AlertEvent]) -> String {
+    let Some(latest) = events.first() else { return String::new() };
+    let mut text = alert(latest);
+    let state = latest.state.as_str();
+    let until = latest.until.map_or_else(String::new, |until| format!(" until {}", minute(until)));
+    text.push_str(&format!("  state: {state}{until}; alert {}\n", plain(&latest.alert_id)));
+    let parts: Vec<String> = latest
+        .priority_parts
+        .iter()
+        .map(|part| format!("{} {:+}", plain(&part.text), part.points))
+        .collect();
+    text.push_str(&format!("  priority: {} ({})\n", latest.priority, parts.join("; ")));
+    for event in events.iter().rev() {
+        let note =
+            event.note.as_deref().map_or_else(String::new, |note| format!(": {}", plain(note)));
+        text.push_str(&format!("  {} UTC  {}{note}\n", minute(event.at), transition(event)));
+    }
+    text
+}
+
+/// An instant to the minute, e.g. `2026-03-01 09:30`.
+fn minute(at: Millis) -> String {
+    at.iso().get(..16).unwrap_or_default().replace('T', " ")
 }
 
 /// The alerts that a person would see first, one a row.

@@ -43,6 +43,7 @@ pub(crate) fn run(args: &ExplainArgs, at: &str, config: &Config, json: bool) -> 
                 Output::ScoreChanged(_)
                 | Output::Alert(_)
                 | Output::Health(_)
+                | Output::Shadow(_)
                 | Output::Forgotten(_) => {}
             }
         }

@@ -23,10 +23,12 @@ fn promtool_accepts_the_configuration() {
 fn alert_rules_fire_when_they_should_and_only_then() {
     let rules = root().join("deploy/prometheus/rules.yml");
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let file = dir.path().join("rules_test.yml");
-    let cases = read("tests/fixtures/rules_test.yml");
-    fs::write(&file, cases.replace("RULES", &rules.display().to_string())).expect("a new file");
-    assert_success(&run(Command::new("promtool").args(["test", "rules"]).arg(&file)));
+    for cases in ["rules_test.yml", "rules_drift_test.yml"] {
+        let file = dir.path().join(cases);
+        let cases = read(&format!("tests/fixtures/{cases}"));
+        fs::write(&file, cases.replace("RULES", &rules.display().to_string())).expect("a new file");
+        assert_success(&run(Command::new("promtool").args(["test", "rules"]).arg(&file)));
+    }
 }
 
 #[test]

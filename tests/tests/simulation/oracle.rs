@@ -42,6 +42,8 @@ pub(crate) struct Found {
     pub(crate) told: u64,
     /// Outputs that a promoted model scored.
     pub(crate) by_model: u64,
+    /// Outputs of challengers.
+    pub(crate) beside: u64,
     pub(crate) live_stores: u64,
     pub(crate) standby_copies: u64,
 }
@@ -57,6 +59,7 @@ impl std::ops::AddAssign for Found {
         self.cut_closes += other.cut_closes;
         self.told += other.told;
         self.by_model += other.by_model;
+        self.beside += other.beside;
         self.live_stores += other.live_stores;
         self.standby_copies += other.standby_copies;
     }
@@ -148,8 +151,13 @@ impl Expected {
     ) -> Expected {
         let mut decoder = Decoder::new(None, RECORD_BYTES_MAX).expect("no registry");
         let encoder = Encoder::json();
-        let kinds =
-            [&topics.score_changed, &topics.score_current, &topics.alerts, &topics.dead_letters];
+        let kinds = [
+            &topics.score_changed,
+            &topics.score_current,
+            &topics.alerts,
+            &topics.shadow,
+            &topics.dead_letters,
+        ];
         let mut expected = Expected {
             state: MemoryState::default(),
             outputs: kinds.map(|name| (name.clone(), Vec::new())).into(),
@@ -191,6 +199,7 @@ impl Expected {
                     Message::Total(_)
                     | Message::Calendar(..)
                     | Message::Promotion(..)
+                    | Message::Challenger(..)
                     | Message::Fact(_) => 0..partitions,
                 };
                 found.told += 1;
@@ -201,6 +210,7 @@ impl Expected {
             cohorts.settle();
             for output in &out {
                 found.forgotten += u64::from(matches!(output, Output::Forgotten(_)));
+                found.beside += u64::from(matches!(output, Output::Shadow(_)));
                 found.by_model += u64::from(matches!(
                     output,
                     Output::ScoreChanged(change) if change.model_version.starts_with("times-")
@@ -209,6 +219,7 @@ impl Expected {
                     Output::ScoreChanged(_) => &topics.score_changed,
                     Output::Health(_) | Output::Forgotten(_) => &topics.score_current,
                     Output::Alert(_) => &topics.alerts,
+                    Output::Shadow(_) => &topics.shadow,
                 };
                 let key = Some(output.account().as_str().to_owned());
                 let encoded = encoder.encode(output);
@@ -242,8 +253,7 @@ fn decode(decoder: &mut Decoder, topics: &TopicNames, record: &Record) -> Result
     } else if topic == topics.calendar {
         decoder.calendar(key, payload).map(|(id, entry)| Input::Calendar { id, entry })
     } else if topic == topics.models {
-        let promotion = decoder.promotion(key, payload);
-        promotion.map(|(id, promotion)| Input::Promotion { id, promotion })
+        decoder.promotion(key, payload)
     } else {
         decoder.event(key, payload).map(Input::Event)
     };

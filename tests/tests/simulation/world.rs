@@ -194,6 +194,7 @@ impl<'f> World<'f> {
         let others = [
             &topics.score_changed,
             &topics.score_current,
+            &topics.shadow,
             &topics.alerts,
             &topics.dead_letters,
             &topics.state_changelog,
@@ -466,16 +467,20 @@ impl<'f> World<'f> {
         self.record(&topic, &account, &outcome)
     }
 
-    /// Now or within days; of a model, of none, or of nothing that can be read. One in four withdraws another.
+    /// Now or within days; of a model, of none, or of nothing that can be read; in force, or beside what is. One in four withdraws another.
     fn promotion(&mut self) -> Append {
         self.next_event += 1;
         let ahead = self.rng.i64(-DAY_MS..5 * DAY_MS);
         let models = [Some("2"), Some("3"), None, Some("none such")];
-        let id = format!("m{}", self.next_event / 50);
+        let shadow = self.rng.bool();
+        // Some are the id of another kind.
+        let kind = if shadow && self.rng.u32(..8) > 0 { 's' } else { 'm' };
+        let id = format!("{kind}{}", self.next_event / 50);
         let promotion = json!({
             "promotion_id": id,
             "from": self.now_ms.load(Ordering::Relaxed) + ahead,
             "model": self.rng.choice(models),
+            "shadow": shadow,
         });
         let topic = self.fixed.topics.models.clone();
         let mut append = self.record(&topic, &id, &promotion);

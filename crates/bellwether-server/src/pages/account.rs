@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::Form;
 use axum::extract::rejection::{FormRejection, PathRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use bellwether_core::id::AccountId;
-use bellwether_core::output::{AlertEvent, Evidence, SubScore};
+use bellwether_core::output::{AlertEvent, AlertState, Evidence, SubScore};
+use bellwether_core::time::{DAY_MS, Millis};
+use bellwether_engine::clock::now_ms;
 use bellwether_engine::read_model::AccountView;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -21,8 +23,10 @@ use super::{Place, charts, layout, waterfall};
 use crate::api::AccountStory;
 use crate::ingest::Feed;
 use crate::problem::Problem;
-use crate::{AppState, api, ingest};
+use crate::{AppState, api, commands, ingest, query};
 
+/// Days for which the button snoozes.
+const SNOOZE_DAYS: i64 = 7;
 /// Alert events shown.
 const ALERTS_SHOWN: usize = 20;
 
@@ -163,13 +167,24 @@ fn is_latest(alerts: &[Arc<AlertEvent>], event: &AlertEvent) -> bool {
     first.is_some_and(|first| first.id == event.id)
 }
 
-/// Buttons to say what was made of an alert.
+/// Buttons to say what was made of an alert, and while it is open, what is to become of it.
 fn verdict_form(event: &AlertEvent) -> Markup {
+    let verdicts = [
+        ("confirmed", "It was right"),
+        ("false_positive", "False alarm"),
+        ("actioned", "We acted on it"),
+    ];
+    let commands = [
+        ("acknowledged", "Acknowledge"),
+        ("snoozed", "Snooze for a week"),
+        ("resolved", "Resolve"),
+    ];
+    let commands = commands
+        .into_iter()
+        .filter(|(kind, _)| event.state != AlertState::Resolved && *kind != event.state.as_str());
     html! {
         form.verdict id={ "alert-" (event.alert_id) } method="post" action={ (account_path(&event.account_id)) "/alerts/" (event.alert_id) "/feedback" } {
-            @for (kind, label) in
-                [("confirmed", "It was right"), ("false_positive", "False alarm"), ("actioned", "We acted on it")]
-            {
+            @for (kind, label) in commands.chain(verdicts) {
                 button type="submit" name="kind" value=(kind) { (label) }
             }
         }
@@ -253,13 +268,18 @@ pub(crate) async fn send_feedback(
             form.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
         let id =
             AccountId::new(&account).map_err(|error| Problem::bad_request(error.to_string()))?;
-        let outcome = json!({ "account_id": id, "alert_id": alert, "kind": form.kind });
-        let receipt =
-            ingest::submit(&state, Feed::Outcomes, vec![outcome.to_string().into_bytes()]).await?;
-        match receipt.rejected.first() {
-            Some(rejected) => Err(Problem::bad_request(rejected.reject.detail.clone())),
-            None => Ok(id),
+        let mut said = Map::from_iter([("kind".to_owned(), json!(form.kind))]);
+        if form.kind == "snoozed" {
+            let until = Millis(now_ms()).plus(SNOOZE_DAYS * DAY_MS);
+            said.insert("until".to_owned(), json!(until.iso()));
         }
+        let events = api::read(&state, move |model| query::alert(model, &alert)).await?;
+        let of_it = events
+            .first()
+            .filter(|event| event.account_id == id)
+            .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this account has no such alert"))?;
+        commands::submit(&state, of_it, said).await?;
+        Ok::<_, Problem>(id)
     };
     match sent.await {
         Ok(id) => Redirect::to(&format!("{}?sent=1", account_path(&id))).into_response(),

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use bellwether_core::id::AccountId;
-use bellwether_core::output::{AlertEvent, Band, Evidence, HealthRecord, Severity};
+use bellwether_core::output::{
+    AlertEvent, AlertState, Band, Evidence, HealthRecord, Severity, Transition,
+};
 use bellwether_core::points::Points;
 use bellwether_core::time::Millis;
 use maud::{Markup, html};
@@ -128,10 +130,17 @@ pub(super) fn alert(event: &AlertEvent, with_account: bool, reasons_max: usize) 
                     @if let Some(resolved) = resolved { " (" (resolved.to_lowercase()) ")" }
                     " " (time(event.at))
                 }
+                @if let Some(by) = &event.by { span { "by " (by) } }
+                @if let Some(until) = event.until { span { "quiet until " (time(until)) } }
+                @if event.state == AlertState::Acknowledged && event.transition != Transition::Acknowledged {
+                    span { "acknowledged" }
+                }
+                @if event.priority > 0 { span title=(priority(event)) { "priority " (event.priority) } }
                 @if event.groups.len() > 1 {
                     span { (event.groups.len()) " independent groups agree" }
                 }
             }
+            @if let Some(note) = &event.note { p.quiet { "“" (note) "”" } }
             @if !event.evidence.is_empty() {
                 ul.reasons {
                     @for evidence in event.evidence.iter().take(reasons_max) {
@@ -142,6 +151,12 @@ pub(super) fn alert(event: &AlertEvent, with_account: bool, reasons_max: usize) 
             }
         }
     }
+}
+
+/// What a priority is made of, e.g. `severity high 55, renews in 12 days, on 2026-03-01 14`.
+fn priority(event: &AlertEvent) -> String {
+    let parts = event.priority_parts.iter().map(|part| format!("{} {:+}", part.text, part.points));
+    parts.collect::<Vec<_>>().join("; ")
 }
 
 /// A count with its noun, e.g. `1 open alert`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
-    AlertEvent, Band, Category, Contribution, Evidence, HealthRecord, Maturity, Output,
+    AlertEvent, AlertState, Band, Category, Contribution, Evidence, HealthRecord, Maturity, Output,
     ScoreChanged, Severity, SubScore, Transition,
 };
 use bellwether_core::points::Points;
@@ -233,10 +233,27 @@ pub(crate) fn alert(id: &str, event: u32, transition: Transition, severity: Seve
         severity,
         at: Millis(1_772_323_200_000 + i64::from(event)),
         opened_at: Millis(1_772_323_200_000),
+        state: match transition {
+            Transition::Resolved => AlertState::Resolved,
+            Transition::Acknowledged => AlertState::Acknowledged,
+            Transition::Snoozed => AlertState::Snoozed,
+            Transition::Opened
+            | Transition::Escalated
+            | Transition::Updated
+            | Transition::Woken
+            | Transition::Reopened => AlertState::Open,
+        },
+        until: None,
+        reopened: 0,
+        by: None,
+        note: None,
         resolution: None,
         title: format!("Churn risk {HOSTILE}"),
         evidence: vec![evidence()],
         groups: vec!["usage".to_owned(), "support".to_owned()],
+        family: None,
+        priority: 55,
+        priority_parts: Vec::new(),
         score: Points(3_150),
         band: Band::AtRisk,
         policy_version: "p1".to_owned(),

@@ -3,6 +3,7 @@
 use bellwether_core::account::{Backfill, Hot, SignalKey, SignalState, StoredBaseline};
 use bellwether_core::history::{Activity, DayTotals, History, RING_DAYS, Ring};
 use bellwether_core::points::Points;
+use bellwether_core::rolling::{Rolling, RollingSignal, SUM_MICROS_MAX};
 use bellwether_core::state::Clock;
 use bellwether_core::time::{Day, Millis};
 use proptest::prelude::*;
@@ -28,6 +29,7 @@ fn read_all(bytes: &[u8]) {
     drop(decode::<History>("a row", bytes));
     drop(decode::<Activity>("a row", bytes));
     drop(decode::<Clock>("a row", bytes));
+    drop(decode::<Rolling>("a row", bytes));
     drop(decode::<SeenRecord>("a row", bytes));
 }
 
@@ -181,6 +183,37 @@ fn seen() -> impl Strategy<Value = SeenRecord> {
     })
 }
 
+fn rolling() -> impl Strategy<Value = Rolling> {
+    let sum = prop_oneof![
+        (0..100_i64).prop_map(|whole| whole * 1_000_000),
+        -SUM_MICROS_MAX..=SUM_MICROS_MAX
+    ];
+    let days = prop::collection::vec((day(), sum), 0..6);
+    let signal =
+        (any::<u16>(), day(), any::<i32>(), days).prop_map(|(key, as_of, points, days)| {
+            RollingSignal {
+                key,
+                as_of,
+                published: Points(points),
+                days,
+                ..RollingSignal::default()
+            }
+        });
+    let signals = prop::collection::vec(signal, 0..5);
+    let published = prop::option::of((1..u64::MAX, float()));
+    (millis(), day(), millis(), published, signals).prop_map(
+        |(first_at, day, last_at, published, signals)| Rolling {
+            first_at,
+            day,
+            last_at,
+            sequence: published.map_or(0, |(sequence, _)| sequence),
+            published: published.map(|(_, score)| score),
+            signals,
+            aligned: false,
+        },
+    )
+}
+
 proptest! {
     #[test]
     fn hot_rows_read_back(row in hot()) {
@@ -203,17 +236,22 @@ proptest! {
         round_trip(&Clock { newest, fired, ticked, horizon })?;
     }
 
+    #[test]
+    fn rolling_rows_read_back(row in rolling()) {
+        round_trip(&row)?;
+    }
+
     /// Also bytes that begin well: a row with one byte changed.
     #[test]
     fn no_bytes_make_a_reader_panic(
         version in 0..4_u8, bytes in prop::collection::vec(any::<u8>(), 0..300),
-        row in hot(), ring in ring(), at: prop::sample::Index, byte: u8
+        row in hot(), sums in rolling(), ring in ring(), at: prop::sample::Index, byte: u8
     ) {
         read_all(&[&[version], bytes.as_slice()].concat());
         read_all(&bytes);
         let history = History { newest: None, rings: vec![(SignalKey(1), ring)], older: Vec::new() };
         for format in Format::ALL {
-            for mut value in [encode(&row, format), encode(&history, format)] {
+            for mut value in [encode(&row, format), encode(&history, format), encode(&sums, format)] {
                 let place = at.index(value.len());
                 value[place] = byte;
                 read_all(&value);

@@ -27,14 +27,23 @@ impl AccountIds<'_> {
         AccountIds { cursor: database.cursor(ROWS), from: Some(rows::ACCOUNTS_BEGIN.to_vec()) }
     }
 
+    pub(super) fn after(self, id: Option<&AccountId>) -> Self {
+        match id {
+            Some(id) => AccountIds { from: Some(rows::account_end(id)), ..self },
+            None => self,
+        }
+    }
+
     fn read(&mut self, from: &[u8]) -> Result<Option<AccountId>, StoreError> {
         let key = self.cursor.seek(from)?.filter(|key| key.as_ref() < rows::ACCOUNTS_END);
         let Some(key) = key else { return Ok(None) };
         match RowKey::decode(&key)? {
             RowKey::Account(id, _) => Ok(Some(id)),
-            RowKey::Clock | RowKey::Cohort(..) | RowKey::Calendar(_) | RowKey::Promotion(_) => {
-                Ok(None)
-            }
+            RowKey::Clock
+            | RowKey::Cohort(..)
+            | RowKey::Calendar(_)
+            | RowKey::Promotion(_)
+            | RowKey::Challenger(_) => Ok(None),
         }
     }
 }
@@ -86,12 +95,16 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
         let RowKey::Account(_, row) = RowKey::decode(&key)? else {
             return Err(StoreError::Corrupt("another row among those of an account".to_owned()));
         };
-        let Loaded { account, has_hot } = loaded
-            .get_or_insert_with(|| Loaded { account: Account::new(id.clone()), has_hot: false });
+        let Loaded { account, counted } = loaded
+            .get_or_insert_with(|| Loaded { account: Account::new(id.clone()), counted: false });
         match &row {
             AccountRow::Hot => {
                 account.hot = decode(row.name(), &value)?;
-                *has_hot = true;
+                *counted = true;
+            }
+            AccountRow::Rolling => {
+                account.rolling = Some(Box::new(decode(row.name(), &value)?));
+                *counted = true;
             }
             AccountRow::History => {
                 let older = std::mem::take(&mut account.history.older);
@@ -104,6 +117,8 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
             AccountRow::Standing => account.standing = rows::decode(row.name(), &value)?,
             AccountRow::Raised => account.raised = rows::decode(row.name(), &value)?,
+            AccountRow::Lives => account.lives = rows::decode(row.name(), &value)?,
+            AccountRow::Shadow => account.shadow = Some(rows::decode(row.name(), &value)?),
             AccountRow::Own => account.own = Some(rows::decode(row.name(), &value)?),
             AccountRow::Watched(signal) => {
                 account.watched.insert(*signal, rows::decode(row.name(), &value)?);
@@ -116,7 +131,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
     Ok(loaded)
 }
 
-/// Reads the rows of all cohorts, the calendar and the promotions.
+/// Reads the rows of all cohorts, the calendar, the promotions and the challengers.
 pub(super) fn load_cohorts(database: &Database) -> Result<Cohorts, StoreError> {
     let mut cohorts = Cohorts::default();
     for row in database.scan(ROWS, rows::COHORTS_BEGIN, Some(rows::COHORTS_END.to_vec())) {
@@ -135,6 +150,12 @@ pub(super) fn load_cohorts(database: &Database) -> Result<Cohorts, StoreError> {
         let RowKey::Promotion(id) = RowKey::decode(&key)? else { continue };
         let promotion = rows::decode("a promotion", &value)?;
         cohorts.promotions_mut().place(&id, Some(promotion));
+    }
+    for row in database.scan(ROWS, rows::CHALLENGERS_BEGIN, Some(rows::CHALLENGERS_END.to_vec())) {
+        let (key, value) = row?;
+        let RowKey::Challenger(id) = RowKey::decode(&key)? else { continue };
+        let challenger = rows::decode("a challenger", &value)?;
+        cohorts.challengers_mut().place(&id, Some(challenger));
     }
     Ok(cohorts)
 }

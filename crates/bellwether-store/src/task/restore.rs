@@ -23,6 +23,8 @@ pub(super) struct Restoring {
     progress: Progress,
     /// Of accounts in the batch: none where the hot row is gone, else when its timer is due.
     hot: HashMap<AccountId, Option<Option<Millis>>>,
+    /// Of accounts in the batch: whether there is a row of the rolling detector.
+    rolling: HashMap<AccountId, bool>,
 }
 
 impl Store {
@@ -60,7 +62,8 @@ impl Store {
         self.restoring.take().unwrap_or_else(|| {
             self.discard();
             let progress = self.progress;
-            Restoring { batch: Batch::default(), progress, hot: HashMap::new() }
+            let (hot, rolling) = (HashMap::new(), HashMap::new());
+            Restoring { batch: Batch::default(), progress, hot, rolling }
         })
     }
 
@@ -114,13 +117,18 @@ impl Store {
                 let promotion = value.map(|value| rows::decode("a promotion", value));
                 self.cohorts.promotions_mut().place(&id, promotion.transpose()?);
             }
+            RowKey::Challenger(id) => {
+                let challenger = value.map(|value| rows::decode("a challenger", value));
+                self.cohorts.challengers_mut().place(&id, challenger.transpose()?);
+            }
             RowKey::Account(id, row) => {
                 self.cache.forget(&id);
+                // Not read in full here, but a value that this version cannot read must not get in.
+                value.map_or(Ok(()), |value| readable(&row, value))?;
                 if row == AccountRow::Hot {
                     self.apply_hot(restoring, id, key, value)?;
-                } else if let Some(value) = value {
-                    // Not read in full here, but a value that this version cannot read must not get in.
-                    readable(&row, value)?;
+                } else if row == AccountRow::Rolling {
+                    self.apply_rolling(restoring, id, value.is_some())?;
                 }
             }
         }
@@ -144,14 +152,36 @@ impl Store {
         };
         let after = value.map(|value| due(&id, value)).transpose()?;
         write_timer(&mut restoring.batch, &id, before.flatten(), after.flatten());
-        let accounts = &mut restoring.progress.accounts;
-        match (before, after) {
-            (None, Some(_)) => *accounts += 1,
-            (Some(_), None) => *accounts = accounts.saturating_sub(1),
-            (None, None) | (Some(_), Some(_)) => {}
-        }
+        let rolls = self.is_rolling(restoring, &id)?;
+        count(restoring, before.is_some() || rolls, after.is_some() || rolls);
         restoring.hot.insert(id, after);
         Ok(())
+    }
+
+    /// The count of accounts follows the row of the rolling detector, too.
+    fn apply_rolling(
+        &self,
+        restoring: &mut Restoring,
+        id: AccountId,
+        after: bool,
+    ) -> Result<(), StoreError> {
+        let before = self.is_rolling(restoring, &id)?;
+        if before != after {
+            let hot = match restoring.hot.get(&id) {
+                Some(hot) => hot.is_some(),
+                None => self.database.get(ROWS, &AccountRow::Hot.key(&id))?.is_some(),
+            };
+            count(restoring, before || hot, after || hot);
+        }
+        restoring.rolling.insert(id, after);
+        Ok(())
+    }
+
+    fn is_rolling(&self, restoring: &Restoring, id: &AccountId) -> Result<bool, StoreError> {
+        match restoring.rolling.get(id) {
+            Some(is) => Ok(*is),
+            None => Ok(self.database.get(ROWS, &AccountRow::Rolling.key(id))?.is_some()),
+        }
     }
 
     fn write_restored(&mut self, mut restoring: Restoring) -> Result<(), StoreError> {
@@ -162,6 +192,16 @@ impl Store {
         self.progress = restoring.progress;
         self.timers.reset();
         Ok(())
+    }
+}
+
+/// An account gets, or loses, the last row of its events.
+fn count(restoring: &mut Restoring, before: bool, after: bool) {
+    let accounts = &mut restoring.progress.accounts;
+    match (before, after) {
+        (false, true) => *accounts += 1,
+        (true, false) => *accounts = accounts.saturating_sub(1),
+        (false, false) | (true, true) => {}
     }
 }
 
@@ -176,8 +216,10 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
         | AccountRow::Own
         | AccountRow::Standing
         | AccountRow::Raised
+        | AccountRow::Lives
+        | AccountRow::Shadow
         | AccountRow::Changes => body(row.name(), value).map(drop),
-        AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) => {
+        AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) | AccountRow::Rolling => {
             version(row.name(), value).map(drop)
         }
     }

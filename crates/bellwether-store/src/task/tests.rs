@@ -10,9 +10,12 @@ use bellwether_core::forecast::{Forecast, Limits};
 use bellwether_core::history::{Activity, Older};
 use bellwether_core::id::EventId;
 use bellwether_core::intraday::Settings;
+use bellwether_core::life::{Life, Standing};
+use bellwether_core::output::Band;
 use bellwether_core::points::Points;
 use bellwether_core::promotion::Promotion;
 use bellwether_core::rebaseline::{Change as LevelChange, Stage};
+use bellwether_core::shadow::Shadow;
 use bellwether_core::standing::{Line, Trait};
 use bellwether_core::state::MemoryState;
 use bellwether_core::time::{Day, HOUR_MS};
@@ -86,12 +89,12 @@ type Contents = (Vec<Account>, Vec<(Millis, AccountId)>, Clock, Vec<(u64, i64)>,
 type CohortRows =
     (Vec<(String, CohortKey, CohortRow)>, Vec<(EventId, Entry)>, Vec<(EventId, Promotion)>);
 
-/// The rows of all cohorts, the calendar and the promotions.
+/// The rows of all cohorts, the calendar, the promotions and the challengers.
 fn cohort_rows(cohorts: &Cohorts) -> CohortRows {
     let rows = cohorts.rows().map(|(name, key, row)| (name.to_owned(), key, row)).collect();
     let entries = cohorts.calendar().entries();
     let entries = entries.map(|(id, entry)| (id.clone(), entry.clone())).collect();
-    let promotions = cohorts.promotions().iter();
+    let promotions = cohorts.promotions().iter().chain(cohorts.challengers().iter());
     (rows, entries, promotions.map(|(id, of)| (id.clone(), of.clone())).collect())
 }
 
@@ -168,6 +171,12 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
         account.changed.standing = true;
         account.raised = (0..number / 40).map(raised).collect();
         account.changed.raised = true;
+        account.lives = (0..number / 50).map(life).collect();
+        account.changed.lives = true;
+    }
+    if number.is_multiple_of(13) {
+        account.shadow = (!number.is_multiple_of(26)).then(|| shadow(number));
+        account.changed.shadow = true;
     }
     if number.is_multiple_of(11) {
         let days = i32::from(number / 20);
@@ -204,6 +213,24 @@ fn raised(number: u8) -> Raised {
         verdict: None,
         over: number.is_multiple_of(2),
     }
+}
+
+fn life(number: u8) -> Life {
+    Life {
+        alert: format!("alert-{number}"),
+        kind: "churn_risk".to_owned(),
+        opened_at: Millis(i64::from(number)),
+        standing: Standing::Snoozed(Millis(i64::from(number) + 1)),
+        said: None,
+        came_back: Vec::new(),
+        reopened: number.into(),
+    }
+}
+
+fn shadow(number: u8) -> Shadow {
+    let challenger = (Points(number.into()), Band::Neutral);
+    let of = EventId::new("challenger").expect("an id");
+    Shadow { of, sequence: 3, champion: (Points(7), Band::Healthy), challenger }
 }
 
 fn line(number: u8) -> Line {
@@ -378,7 +405,8 @@ impl Bench {
                     cohorts.calendar_mut().set(&entry, (part % 3 > 0).then_some(of));
                     let model = (part % 2 > 0).then(|| "{}".to_owned());
                     let of = Promotion { from: Millis(day.0.into()), model, by: None, began: None };
-                    cohorts.promotions_mut().tell(&entry, (part % 4 > 0).then_some(of));
+                    cohorts.promotions_mut().tell(&entry, (part % 4 > 0).then(|| of.clone()));
+                    cohorts.challengers_mut().tell(&entry, (part % 3 > 0).then_some(of));
                 };
                 tell(self.now.cohorts());
                 tell(self.store().cohorts());
@@ -660,7 +688,7 @@ fn a_restore_that_is_cut_short_goes_on() {
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut half = open(dir.path());
-    let cut = bench.log.state.len() * 2 / 3;
+    let cut = bench.log.state.len() * 5 / 6;
     for (next, (key, value)) in (1..).zip(bench.log.state.iter().take(cut)) {
         half.restore(Stream::State, next, key, value.as_deref()).expect("a good record");
     }
@@ -718,7 +746,11 @@ fn a_removed_account_leaves_no_row() {
             let keys = rows.map(|row| RowKey::decode(&row.expect("readable").0).expect("a key"));
             keys.map(|key| match key {
                 RowKey::Account(_, row) => row,
-                RowKey::Clock | RowKey::Cohort(..) | RowKey::Calendar(_) | RowKey::Promotion(_) => {
+                RowKey::Clock
+                | RowKey::Cohort(..)
+                | RowKey::Calendar(_)
+                | RowKey::Promotion(_)
+                | RowKey::Challenger(_) => {
                     panic!("among an account's rows")
                 }
             })

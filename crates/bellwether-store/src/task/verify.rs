@@ -10,8 +10,11 @@ use bellwether_core::feedback::Raised;
 use bellwether_core::forecast::Forecast;
 use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
+use bellwether_core::life::Life;
 use bellwether_core::promotion::Promotion;
 use bellwether_core::rebaseline::Change;
+use bellwether_core::rolling::Rolling;
+use bellwether_core::shadow::Shadow;
 use bellwether_core::standing::Line;
 use bellwether_core::time::Millis;
 
@@ -69,7 +72,7 @@ impl Digest {
             RowKey::Calendar(_) => {
                 self.row(key, &rows::decode::<Entry>("an entry of the calendar", value)?);
             }
-            RowKey::Promotion(_) => {
+            RowKey::Promotion(_) | RowKey::Challenger(_) => {
                 // Not when it came into force: a second run hears of it earlier or later.
                 let row: Promotion = rows::decode("a promotion", value)?;
                 self.row(key, &(row.from, row.model, row.by));
@@ -102,6 +105,7 @@ impl Store {
         let mut digest = Digest(Xxh3::new());
         let horizon = self.clock_committed.horizon.map_or(i64::MIN, seen_hour);
         let mut due: BTreeMap<AccountId, Millis> = BTreeMap::new();
+        let mut counted: Option<AccountId> = None;
         for row in self.database.scan(ROWS, &[], None) {
             let (key, value) = row?;
             let of = RowKey::decode(&key)?;
@@ -115,10 +119,16 @@ impl Store {
             match kind {
                 AccountRow::Hot => {
                     contents.accounts += 1;
+                    counted = Some(id.clone());
                     let mut account = Account::new(id.clone());
                     account.hot = decode(kind.name(), &value)?;
                     digest.row(&key, &account.hot);
                     due.extend(account.due().map(|at| (id, at)));
+                }
+                AccountRow::Rolling => {
+                    // Behind the account's other rows, in the order of keys.
+                    contents.accounts += u64::from(counted.as_ref() != Some(&id));
+                    digest.row(&key, &decode::<Rolling>(kind.name(), &value)?);
                 }
                 AccountRow::History => digest.row(&key, &decode::<History>(kind.name(), &value)?),
                 AccountRow::Older => {
@@ -137,6 +147,12 @@ impl Store {
                 }
                 AccountRow::Raised => {
                     digest.row(&key, &rows::decode::<Vec<Raised>>(kind.name(), &value)?);
+                }
+                AccountRow::Lives => {
+                    digest.row(&key, &rows::decode::<Vec<Life>>(kind.name(), &value)?);
+                }
+                AccountRow::Shadow => {
+                    digest.row(&key, &rows::decode::<Shadow>(kind.name(), &value)?);
                 }
                 AccountRow::Own => drop(rows::decode::<Own>(kind.name(), &value)?),
                 AccountRow::Masked => {

@@ -169,7 +169,20 @@ fn profiles_and_outcomes_are_read_and_checked() {
 
     let outcome = br#"{"outcome_id":"o1","account_id":"acme","occurred_at":"2026-01-01","kind":"false_positive","alert_id":"x"}"#;
     let outcome = plain().outcome(None, Some(outcome)).expect("good");
-    assert_eq!(outcome.kind, OutcomeKind::FalsePositive);
+    assert_eq!((outcome.kind, outcome.until), (OutcomeKind::FalsePositive, None));
+    let snooze = br#"{"outcome_id":"o2","account_id":"acme","occurred_at":"2026-01-01","kind":"snoozed","alert_id":"x","until":"2026-01-08T09:00:00Z"}"#;
+    let snooze = plain().outcome(None, Some(snooze)).expect("good");
+    let until = snooze.until.map(|until| until.iso());
+    assert_eq!(
+        (snooze.kind, until.as_deref()),
+        (OutcomeKind::Snoozed, Some("2026-01-08T09:00:00.000Z"))
+    );
+    for odd in [r#""kind":"snoozed""#, r#""kind":"resolved","until":5"#] {
+        let odd = format!(
+            r#"{{"outcome_id":"o","account_id":"a","occurred_at":0,"alert_id":"x",{odd}}}"#
+        );
+        assert_eq!(reason(plain().outcome(None, Some(odd.as_bytes()))), Reason::InvalidField);
+    }
 
     let odd_day = br#"{"account_id":"acme","as_of":0,"started_on":"soon"}"#;
     assert_eq!(reason(plain().profile(None, Some(odd_day))), Reason::InvalidField);

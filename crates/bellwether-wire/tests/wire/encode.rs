@@ -3,10 +3,12 @@
 use bellwether_core::calendar::Span;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
-    AlertEvent, Band, Category, Contribution, Evidence, HealthRecord, Maturity, Movement, Output,
-    Rebaselined, Resolution, ScoreChanged, Severity, SubScore, Transition,
+    AlertEvent, AlertState, Band, Beside, Category, Contribution, Evidence, Family, HealthRecord,
+    Maturity, Movement, Output, Rebaselined, Resolution, ScoreChanged, Scored, Severity,
+    ShadowLine, ShadowScore, SubScore, Transition,
 };
 use bellwether_core::points::Points;
+use bellwether_core::priority::PriorityPart;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::{Day, Millis};
 use bellwether_wire::dead_letter::DeadLetter;
@@ -42,6 +44,33 @@ fn sub_scores() -> Vec<SubScore> {
     Category::ALL
         .map(|category| SubScore { category, score: Points(4321), points: Points(-250) })
         .to_vec()
+}
+
+/// What a challenger says, with every field set or every nullable one unset.
+fn shadow_score(full: bool) -> ShadowScore {
+    let some = |text: &str| full.then(|| text.to_owned());
+    ShadowScore {
+        id: "0c1d".to_owned(),
+        account_id: acme(),
+        segment: some("smb"),
+        shadow_id: "s1".to_owned(),
+        sequence: 7,
+        at: Millis(1_772_357_400_123),
+        sides: Beside {
+            champion: Scored { score: Points(4_105), band: Band::AtRisk },
+            challenger: Scored { score: Points(7_000), band: Band::Healthy },
+        },
+        lines: vec![ShadowLine {
+            name: "logins".to_owned(),
+            category: full.then_some(Category::Engagement),
+            champion: Points(-1_395),
+            challenger: Points(1_500),
+        }],
+        maturity: Maturity::Established,
+        policy_version: "p1".to_owned(),
+        model_version: "m1".to_owned(),
+        challenger_version: "m2".to_owned(),
+    }
 }
 
 /// Every kind, with every field set, and again with every nullable one unset.
@@ -106,6 +135,7 @@ fn outputs() -> Vec<Output> {
             policy_version: "p1".to_owned(),
             model_version: "m1".to_owned(),
         })));
+        outputs.push(Output::Shadow(Box::new(shadow_score(full))));
         outputs.push(Output::Alert(Box::new(AlertEvent {
             id: "e1".to_owned(),
             alert_id: "a1".to_owned(),
@@ -116,10 +146,22 @@ fn outputs() -> Vec<Output> {
             severity: Severity::Critical,
             at: Millis(1_772_357_400_123),
             opened_at: Millis(1_772_000_000_000),
+            state: AlertState::Resolved,
+            until: full.then_some(Millis(1_772_400_000_000)),
+            reopened: u32::from(full),
+            by: some("kim"),
+            note: some("called them"),
             resolution: full.then_some(Resolution::Rebaselined),
             title: "churn risk".to_owned(),
             evidence: if full { vec![evidence(None), evidence(Some(1.0))] } else { Vec::new() },
             groups: vec!["activity".to_owned()],
+            family: full.then_some(Family::Decline),
+            priority: 62,
+            priority_parts: vec![PriorityPart {
+                name: "severity".to_owned(),
+                points: 62,
+                text: "severity high".to_owned(),
+            }],
             score: Points(0),
             band: Band::AtRisk,
             policy_version: "p1".to_owned(),
@@ -145,19 +187,24 @@ fn json_reads_back_as_what_was_written() {
 
 #[test]
 fn avro_reads_back_as_what_was_written() {
-    let topics =
-        OutputTopics { score_changed: "changed", score_current: "current", alerts: "alerts" };
+    let topics = OutputTopics {
+        score_changed: "changed",
+        score_current: "current",
+        alerts: "alerts",
+        shadow: "shadow",
+    };
     let registry = FakeRegistry::start()
         .with_subject("changed-value", 11, OutputKind::ScoreChanged.contract().text())
         .with_subject("current-value", 12, OutputKind::ScoreCurrent.contract().text())
-        .with_subject("alerts-value", 13, OutputKind::Alert.contract().text());
+        .with_subject("alerts-value", 13, OutputKind::Alert.contract().text())
+        .with_subject("shadow-value", 14, OutputKind::Shadow.contract().text());
     let encoder = Encoder::avro(&registry.config(), &topics).expect("it takes them");
     let mut decoder = Decoder::new(Some(&registry.config()), RECORD_BYTES_MAX).expect("an address");
     for output in outputs() {
         let encoded = encoder.encode(&output);
         let payload = encoded.payload.as_deref().expect("no tombstone");
         assert_eq!(payload[..4], [0, 0, 0, 0], "magic byte and schema id");
-        assert!((11..=13).contains(&payload[4]));
+        assert!((11..=14).contains(&payload[4]));
         let content_type = encoded.headers.iter().find(|(name, _)| name == "content-type");
         assert_eq!(content_type.map(|(_, value)| value.as_slice()), Some(&b"application/avro"[..]));
         let back = decoder
@@ -241,8 +288,12 @@ fn headers_are_cloudevents_in_binary_mode() {
 
 #[test]
 fn a_registry_that_fails_or_refuses_says_which_subject_and_what_to_do() {
-    let topics =
-        OutputTopics { score_changed: "changed", score_current: "current", alerts: "alerts" };
+    let topics = OutputTopics {
+        score_changed: "changed",
+        score_current: "current",
+        alerts: "alerts",
+        shadow: "shadow",
+    };
     let error = Encoder::avro(&nobody(), &topics).expect_err("nobody is there");
     assert!(matches!(error, RegistryError::Unavailable(_)), "{error}");
     // This one has no such path, and says so in a registry's words.

@@ -36,7 +36,7 @@ pub(super) fn page(found: &Value) -> String {
                     }
                 }
                 h2 { "Scores at the end" }
-                figure { (histogram(&found["scores"]["histogram"])) }
+                figure { (histogram(&found["scores"]["histogram"], ["old", "new"])) }
                 h2 { "Alerts that differ" }
                 @if list.is_empty() { p { "None." } }
                 (table(&["change", "account", "kind", "old", "new"], list.iter().map(|alert| Vec::from(cells(alert)))))
@@ -51,11 +51,11 @@ pub(super) fn page(found: &Value) -> String {
 }
 
 /// The day of a time.
-fn day(at: &str) -> &str {
+pub(crate) fn day(at: &str) -> &str {
     at.get(..10).unwrap_or(at)
 }
 
-fn mover(mover: &Value) -> Vec<String> {
+pub(crate) fn mover(mover: &Value) -> Vec<String> {
     let number = |value: &Value| format!("{:.2}", value.as_f64().unwrap_or(0.0));
     let lines = mover["lines"].as_array().into_iter().flatten().map(|line| {
         let delta = line["delta"].as_f64().unwrap_or(0.0);
@@ -69,7 +69,7 @@ fn mover(mover: &Value) -> Vec<String> {
     ]
 }
 
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Markup {
+pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Markup {
     html! {
         div.scroll { table {
             thead { tr { @for name in header { th { (name) } } } }
@@ -78,8 +78,8 @@ fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Markup {
     }
 }
 
-/// Accounts by score, old and new side by side.
-fn histogram(bins: &Value) -> Markup {
+/// Accounts by score, two sides beside each other.
+pub(crate) fn histogram(bins: &Value, [left, right]: [&str; 2]) -> Markup {
     const HEIGHT: f64 = 240.0;
     const BASE: f64 = 200.0;
     const TOP: f64 = 30.0;
@@ -91,9 +91,9 @@ fn histogram(bins: &Value) -> Markup {
     let step = WIDTH / old.len().max(1) as f64;
     let bar = |count: f64| (BASE - TOP) * count / most;
     html! {
-        svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="Accounts by score, before and after the change"
+        svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label={ "Accounts by score, " (left) " and " (right) }
             viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } font-family=(FONT) font-size="12" fill=(INK) {
-            text x="0" y="12" { "accounts by score: old (left, blue) and new (right, vermillion)" }
+            text x="0" y="12" { "accounts by score: " (left) " (left, blue) and " (right) " (right, vermillion)" }
             @for (at, (old, new)) in old.iter().zip(&new).enumerate() {
                 @let x = step * at as f64;
                 @for (count, offset, colour) in [(*old, 0.1, BLUE), (*new, 0.5, VERMILLION)] {

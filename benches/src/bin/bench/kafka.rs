@@ -1,0 +1,178 @@
+//! What the benchmark asks of Kafka.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many partitions every topic has.
+pub(crate) const PARTITIONS: i32 = 4;
+
+fn consumer(bootstrap: &str, group: &str) -> BaseConsumer {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "10")
+        .set("auto.offset.reset", "earliest");
+    config.create().expect("a consumer")
+}
+
+/// The ends of a topic's partitions.
+pub(crate) fn ends(bootstrap: &str, topic: &str) -> Vec<i64> {
+    let consumer = consumer(bootstrap, "bench-ends");
+    (0..PARTITIONS)
+        .map(|partition| {
+            let marks = consumer.fetch_watermarks(topic, partition, TIMEOUT);
+            marks.expect("a topic that is there").1
+        })
+        .collect()
+}
+
+/// Says how far a group has committed.
+pub(crate) struct Progress {
+    consumer: BaseConsumer,
+    list: TopicPartitionList,
+}
+
+impl Progress {
+    pub(crate) fn of(bootstrap: &str, group: &str, topic: &str) -> Progress {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition(topic, partition);
+        }
+        Progress { consumer: consumer(bootstrap, group), list }
+    }
+
+    /// Records committed, over all partitions.
+    pub(crate) fn committed(&self) -> i64 {
+        let Ok(list) = self.consumer.committed_offsets(self.list.clone(), TIMEOUT) else {
+            return 0;
+        };
+        let offset = |offset| if let Offset::Offset(at) = offset { at } else { 0 };
+        list.elements().iter().map(|element| offset(element.offset())).sum()
+    }
+}
+
+/// Reads committed records from these offsets to these ends.
+pub(crate) fn read(
+    bootstrap: &str,
+    topic: &str,
+    from: &[i64],
+    to: &[i64],
+    mut each: impl FnMut(&[u8], i64),
+) {
+    let consumer = consumer(bootstrap, "bench-read");
+    let mut list = TopicPartitionList::new();
+    for (partition, (from, to)) in (0..).zip(from.iter().zip(to)) {
+        if from < to {
+            let offset = Offset::Offset(*from);
+            list.add_partition_offset(topic, partition, offset).expect("a partition");
+        }
+    }
+    if list.count() == 0 {
+        return;
+    }
+    consumer.assign(&list).expect("partitions that are there");
+    let mut quiet = Instant::now();
+    // A transaction's end is a record that nobody sees, so the position says where the end is.
+    let done = |consumer: &BaseConsumer| {
+        let Ok(position) = consumer.position() else { return false };
+        position.elements().iter().all(|element| {
+            let end = to[usize::try_from(element.partition()).expect("not negative")];
+            matches!(element.offset(), Offset::Offset(at) if at >= end - 1)
+        })
+    };
+    loop {
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(message)) => {
+                each(message.payload().unwrap_or_default(), message.offset());
+                quiet = Instant::now();
+            }
+            Some(Err(error)) => panic!("reading {topic} failed: {error}"),
+            None if done(&consumer) && quiet.elapsed() > Duration::from_millis(400) => return,
+            None => assert!(quiet.elapsed() < TIMEOUT, "{topic} cannot be read to its end"),
+        }
+    }
+}
+
+/// Reads what is appended from now on, until told to stop: the payload, and when it came.
+pub(crate) fn follow(
+    bootstrap: &str,
+    topic: &str,
+    ready: impl FnOnce(),
+    mut each: impl FnMut(&[u8], i64),
+    stop: impl Fn() -> bool,
+) {
+    let from = ends(bootstrap, topic);
+    let consumer = consumer(bootstrap, "bench-follow");
+    let mut list = TopicPartitionList::new();
+    for (partition, from) in (0..).zip(&from) {
+        let offset = Offset::Offset(*from);
+        list.add_partition_offset(topic, partition, offset).expect("a partition");
+    }
+    consumer.assign(&list).expect("partitions that are there");
+    ready();
+    while !stop() {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                each(message.payload().unwrap_or_default(), crate::process::now_ms());
+            }
+            Some(Err(error)) => panic!("reading {topic} failed: {error}"),
+            None => {}
+        }
+    }
+}
+
+/// The floor: a consumer and a transactional producer that do nothing with what they read but commit how far they are, every so many
+/// records, until they have read it all. Returns the records.
+pub(crate) fn floor(bootstrap: &str, topic: &str, group: &str, batch: usize) -> u64 {
+    let to = ends(bootstrap, topic);
+    let consumer = consumer(bootstrap, group);
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("transactional.id", group);
+    let producer: BaseProducer = config.create().expect("a producer");
+    producer.init_transactions(TIMEOUT).expect("a coordinator");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
+    }
+    consumer.assign(&list).expect("partitions that are there");
+    let mut next: HashMap<i32, i64> = HashMap::new();
+    let (mut records, mut open) = (0, 0);
+    let wanted: i64 = to.iter().sum();
+    let mut bytes = 0;
+    while next.values().sum::<i64>() < wanted || open > 0 {
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            let message = message.expect("a topic that can be read");
+            // As any user of it must, it owns what it reads.
+            bytes += message.detach().payload().map_or(0, <[u8]>::len);
+            next.insert(message.partition(), message.offset() + 1);
+            records += 1;
+            open += 1;
+        }
+        let done = next.values().sum::<i64>() >= wanted;
+        if open >= batch || done && open > 0 {
+            let mut list = TopicPartitionList::new();
+            for (partition, next) in &next {
+                let offset = Offset::Offset(*next);
+                list.add_partition_offset(topic, *partition, offset).expect("a partition");
+            }
+            producer.begin_transaction().expect("a producer at rest");
+            let metadata = consumer.group_metadata().expect("a group");
+            producer.send_offsets_to_transaction(&list, &metadata, TIMEOUT).expect("a coordinator");
+            producer.commit_transaction(TIMEOUT).expect("a coordinator");
+            open = 0;
+        }
+    }
+    assert!(bytes > 0, "events have bytes");
+    records
+}

@@ -1,0 +1,440 @@
+//! The simplest detector, for who wants no more: after every event a robust z of the signal that it feeds, the sum of the last seven days
+//! against the sums of the weeks before (median and MAD; Iglewicz and Hoaglin 1993), and a score that loses points for each signal
+//! that stands on the bad side, in proportion to z (a hinge). Selected by `rolling.enabled`; days are not closed then, nothing is
+//! corroborated and no alerts are raised.
+//!
+//! State is one sparse row of an account ([`Rolling`]): the sums of the days on which something happened.
+//!
+//! # Invariants
+//! - A signal's z is that of its last event; other signals keep theirs. It is a function of the row, so it is not stored.
+//! - Sums are integers of a millionth, so the order of arrival within a day changes nothing.
+//! - Lines of a record sum exactly to its score; what rounding to hundredths and the ends of the scale take or give is the line `clip`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::Account;
+use crate::event::Event;
+use crate::forget;
+use crate::history::{MICROS, RING_DAYS};
+use crate::output::{
+    Category, Contribution, HealthRecord, Maturity, Movement, Output, ScoreChanged, SubScore,
+};
+use crate::points::Points;
+use crate::policy::{Aggregate, Compiled, Direction};
+use crate::publish::{base, content_id};
+use crate::reject::{Reason, Reject};
+use crate::score::{band, sub_scores};
+use crate::state::{Clock, State};
+use crate::step::{Applied, Core, Verdict, put_back, seen_hash};
+use crate::time::{DAY_MS, Day, Millis};
+
+/// From a median absolute deviation to a standard deviation of normal data.
+const MAD_TO_SIGMA: f64 = 1.4826;
+/// Weeks that a policy may compare with at most; with the current one they fit the days that are kept.
+pub(crate) const HISTORY_WEEKS_MAX: u16 = RING_DAYS as u16 / 7 - 1;
+
+/// The largest magnitude of a day's sum, in millionths: above two trillion. A sum stays there.
+pub const SUM_MICROS_MAX: i64 = (1 << 61) - 1;
+
+/// What is known of an account.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Rolling {
+    /// Event time of the oldest event.
+    pub first_at: Millis,
+    /// The newest day with an event: windows end here.
+    pub day: Day,
+    /// Event time of the newest event.
+    pub last_at: Millis,
+    /// Published records so far.
+    pub sequence: u64,
+    /// The score last published, in points; none: none was, and movements are measured from the base.
+    pub published: Option<f64>,
+    /// Signals that had an event.
+    pub signals: Vec<RollingSignal>,
+    /// Whether what is not stored was made, in the order of the policy's signals.
+    #[serde(skip)]
+    pub aligned: bool,
+}
+
+/// One signal of an account.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RollingSignal {
+    /// The low half of the signal's key; the policy refuses two signals with one.
+    pub key: u16,
+    /// The account's newest day when the signal last had an event.
+    pub as_of: Day,
+    /// Points in the last published record.
+    pub published: Points,
+    /// Days with an event and the sums of their values in millionths, rising; none is older than the days that are kept.
+    pub days: Vec<(Day, i64)>,
+    /// The signal's place in the policy.
+    #[serde(skip)]
+    pub index: u16,
+    /// Its z at its last event.
+    #[serde(skip)]
+    pub z: f64,
+}
+
+impl Rolling {
+    /// Bytes on the heap, about.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let days = self.signals.iter().map(|signal| signal.days.capacity());
+        self.signals.capacity() * size_of::<RollingSignal>()
+            + days.sum::<usize>() * size_of::<(Day, i64)>()
+    }
+
+    /// Makes what is not stored. Signals that the policy no longer has are dropped.
+    fn align(&mut self, policy: &Compiled) {
+        if self.aligned {
+            return;
+        }
+        self.aligned = true;
+        let keys = policy.keys();
+        self.signals.retain_mut(|signal| {
+            let Some(index) = keys.iter().position(|key| short(key.0) == signal.key) else {
+                return false;
+            };
+            signal.index = index as u16;
+            signal.z = z(&signal.days, signal.as_of, policy);
+            true
+        });
+        self.signals.sort_by_key(|signal| signal.index);
+    }
+
+    /// The signal at this place in the policy.
+    fn signal(&mut self, index: usize, policy: &Compiled) -> &mut RollingSignal {
+        let wanted = index as u16;
+        let found = self.signals.binary_search_by_key(&wanted, |signal| signal.index);
+        let at = found.unwrap_or_else(|at| {
+            let key = short(policy.keys()[index].0);
+            let new = RollingSignal { key, index: wanted, ..RollingSignal::default() };
+            self.signals.insert(at, new);
+            at
+        });
+        &mut self.signals[at]
+    }
+
+    /// The score in points, before rounding.
+    fn score(&self, policy: &Compiled) -> f64 {
+        let lost: f64 = self.signals.iter().map(|signal| penalty(signal, policy)).sum();
+        let base = policy.score.base_points;
+        base - lost.min(base)
+    }
+
+    fn maturity(&self, policy: &Compiled) -> Maturity {
+        if self.last_at.0 - self.first_at.0 < i64::from(policy.maturity.learning_days) * DAY_MS {
+            Maturity::Learning
+        } else {
+            Maturity::Established
+        }
+    }
+}
+
+impl RollingSignal {
+    /// Adds a value to its day, and lets the days fall out that are no longer kept.
+    fn add(&mut self, day: Day, value: f64, newest: Day) {
+        // In range by admission (`VALUE_ABS_MAX`).
+        let micros = (value * MICROS).round() as i64;
+        let within = |sum: i64| sum.clamp(-SUM_MICROS_MAX, SUM_MICROS_MAX);
+        match self.days.binary_search_by_key(&day, |(day, _)| *day) {
+            Ok(at) => self.days[at].1 = within(self.days[at].1.saturating_add(micros)),
+            Err(at) => self.days.insert(at, (day, micros)),
+        }
+        let oldest = newest.plus(1 - RING_DAYS as i32);
+        let expired = self.days.iter().take_while(|(day, _)| *day < oldest).count();
+        self.days.drain(..expired);
+        self.as_of = newest;
+    }
+}
+
+/// The low half of a signal's key.
+pub(crate) fn short(key: u32) -> u16 {
+    (key & 0xffff) as u16
+}
+
+/// The week that ends on `day` against the weeks before it, in robust standard deviations.
+fn z(days: &[(Day, i64)], day: Day, policy: &Compiled) -> f64 {
+    let rules = &policy.rolling;
+    let weeks = usize::from(rules.history_weeks);
+    let mut sums = [0i64; HISTORY_WEEKS_MAX as usize + 1];
+    for &(at, micros) in days.iter().rev() {
+        let week = usize::try_from(day.since(at)).unwrap_or(0) / 7;
+        if week > weeks {
+            break;
+        }
+        sums[week] = sums[week].saturating_add(micros);
+    }
+    let current = sums[0] as f64 / MICROS;
+    let mut before = [0.0; HISTORY_WEEKS_MAX as usize];
+    let before = &mut before[..weeks];
+    for (sum, micros) in before.iter_mut().zip(&sums[1..]) {
+        *sum = *micros as f64 / MICROS;
+    }
+    let median = sort_for_median(before);
+    before.iter_mut().for_each(|sum| *sum = (*sum - median).abs());
+    let mad = sort_for_median(before);
+    let sigma = (MAD_TO_SIGMA * mad).max(rules.spread_min).max(rules.spread_share * median);
+    (current - median) / sigma
+}
+
+/// Sorts; the mean of the middle two, or the middle one.
+fn sort_for_median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) {
+        0.5 * (values[middle - 1] + values[middle])
+    } else {
+        values[middle]
+    }
+}
+
+/// Points that a signal takes.
+fn penalty(signal: &RollingSignal, policy: &Compiled) -> f64 {
+    let rule = &policy.signals[usize::from(signal.index)];
+    let bad = match rule.direction {
+        Direction::Down => -signal.z,
+        Direction::Up => signal.z,
+    };
+    rule.weight * bad.max(0.0)
+}
+
+/// A signal's line.
+fn points(signal: &RollingSignal, policy: &Compiled) -> Points {
+    -Points::from_f64(penalty(signal, policy))
+}
+
+impl Core {
+    /// An event under a rolling policy.
+    pub(crate) fn roll<S: State>(
+        &self,
+        state: &mut S,
+        event: &Event,
+        out: &mut Vec<Output>,
+    ) -> Result<Verdict, S::Error> {
+        let policy = &*self.policy;
+        let clock = self.move_clock(state, event.occurred_at);
+        let horizon = clock.horizon.unwrap_or(Millis::MIN);
+        let known = state.take(&event.account)?;
+        if let Some(reject) = self.refuse_rolled(state, known.as_ref(), event, horizon)? {
+            put_back(state, known)?;
+            return Ok(Err(reject));
+        }
+        if policy.fed_by(event).next().is_none() {
+            put_back(state, known)?;
+            return Ok(Ok(Applied::default()));
+        }
+        let mut matched = 0;
+        let mut account = known.unwrap_or_else(|| Account::new(event.account.clone()));
+        let zone = account.zone();
+        let day = zone.day(event.occurred_at);
+        let rolling = account.rolling.get_or_insert_with(|| {
+            let (first_at, last_at) = (event.occurred_at, event.occurred_at);
+            Box::new(Rolling { first_at, day, last_at, aligned: true, ..Rolling::default() })
+        });
+        rolling.align(policy);
+        for index in policy.fed_by(event) {
+            matched += 1;
+            rolling.day = rolling.day.max(day);
+            let newest = rolling.day;
+            let is_count = policy.signals[index].aggregate == Aggregate::Count;
+            let value = if is_count { 1.0 } else { event.value.unwrap_or(0.0) };
+            let signal = rolling.signal(index, policy);
+            signal.add(day, value, newest);
+            signal.z = z(&signal.days, newest, policy);
+        }
+        rolling.first_at = rolling.first_at.min(event.occurred_at);
+        rolling.last_at = rolling.last_at.max(event.occurred_at);
+        account.changed.rolling = true;
+        let score = rolling.score(policy);
+        let before = rolling.published.unwrap_or(policy.score.base_points);
+        if (score - before).abs() >= policy.score.publish_min_points {
+            self.publish_rolled(&mut account, score, out);
+        }
+        state.put(account)?;
+        Ok(Ok(Applied { signals: matched, ..Applied::default() }))
+    }
+
+    /// The partition's clock after something that happened at `at`. Nothing is ever due.
+    pub(crate) fn move_clock<S: State>(&self, state: &mut S, at: Millis) -> Clock {
+        let clock = state.clock();
+        if clock.newest.is_some_and(|newest| newest >= at) {
+            return clock;
+        }
+        let horizon = self.watermark(at).plus(-self.policy.grace_ms());
+        let moved = Clock { newest: Some(at), horizon: clock.horizon.max(Some(horizon)), ..clock };
+        state.set_clock(moved);
+        moved
+    }
+
+    /// What can be said against an event now that its account is known.
+    fn refuse_rolled<S: State>(
+        &self,
+        state: &mut S,
+        known: Option<&Account>,
+        event: &Event,
+        horizon: Millis,
+    ) -> Result<Option<Reject>, S::Error> {
+        let (rules, at) = (&self.policy.rolling, event.occurred_at);
+        let rolling = known.and_then(|account| account.rolling.as_deref());
+        let zone = known.map(Account::zone);
+        if let Some((rolling, zone)) = rolling.zip(zone.as_ref()) {
+            let oldest = rolling.day.plus(1 - i32::from(rules.late_days));
+            if zone.day(at) < oldest {
+                let detail = format!(
+                    "occurred_at is {at}, the oldest day that account {} takes now is {oldest} (rolling.late_days)",
+                    event.account
+                );
+                return Ok(Some(Reject::new(Reason::TooLate, detail)));
+            }
+        }
+        if forget::may_be_of_before(known, at)
+            && let Some(reject) = forget::before_deletion(state, &event.account, at, horizon)?
+        {
+            return Ok(Some(reject));
+        }
+        if !rules.remember_ids {
+            return Ok(None);
+        }
+        if at < horizon {
+            let detail = format!(
+                "occurred_at is {at}: ids are known back to {horizon}, so this may have been counted already \
+                 (admission.grace_hours, rolling.remember_ids)"
+            );
+            return Ok(Some(Reject::new(Reason::TooLate, detail)));
+        }
+        if state.remember(seen_hash(event), at, horizon)? {
+            return Ok(None);
+        }
+        let detail = format!("event {} of account {} was already counted", event.id, event.account);
+        Ok(Some(Reject::new(Reason::Duplicate, detail)))
+    }
+
+    fn publish_rolled(&self, account: &mut Account, score: f64, out: &mut Vec<Output>) {
+        let policy = &*self.policy;
+        let Some(rolling) = account.rolling.as_deref_mut() else { return };
+        rolling.sequence += 1;
+        let (now, before) = (Points::from_f64(score), rolling.published.map(Points::from_f64));
+        let (sequence, at) = (rolling.sequence, rolling.last_at);
+        let change = ScoreChanged {
+            id: content_id(&[
+                account.id.as_str(),
+                "score",
+                &sequence.to_string(),
+                &at.0.to_string(),
+            ]),
+            account_id: account.id.clone(),
+            sequence,
+            at,
+            score: now,
+            previous_score: before,
+            band: band(now, policy),
+            previous_band: before.map(|before| band(before, policy)),
+            movements: movements(rolling, policy, now, before),
+            sub_scores: rolled_sub_scores(rolling, policy),
+            maturity: rolling.maturity(policy),
+            policy_version: policy.version().to_owned(),
+            model_version: self.scorer.version().to_owned(),
+        };
+        debug_assert!(
+            change.movements.iter().map(|movement| movement.delta).sum::<Points>()
+                == now - before.unwrap_or_default(),
+            "explanation-sums: the movements of a record sum to its change"
+        );
+        rolling.published = Some(score);
+        for signal in &mut rolling.signals {
+            signal.published = points(signal, policy);
+        }
+        out.push(Output::ScoreChanged(Box::new(change)));
+        if policy.rolling.publish_current
+            && let Some(record) = self.rolled_record(account)
+        {
+            out.push(Output::Health(Box::new(record)));
+        }
+    }
+
+    /// The health record of an account that was published; none before.
+    pub(crate) fn rolled_record(&self, account: &Account) -> Option<HealthRecord> {
+        let policy = &*self.policy;
+        let mut rolling = account.rolling.as_deref()?.clone();
+        let published = rolling.published?;
+        rolling.align(policy);
+        let score = Points::from_f64(published);
+        let plain = |name: &str, category, points, unit: &str| Contribution {
+            name: name.to_owned(),
+            category,
+            points,
+            observed: None,
+            baseline: None,
+            unit: unit.to_owned(),
+        };
+        let mut contributions = vec![plain("base", None, base(policy), "points")];
+        contributions.extend(rolling.signals.iter().map(|signal| {
+            let rule = &policy.signals[usize::from(signal.index)];
+            plain(&rule.name, Some(rule.category), signal.published, &rule.unit)
+        }));
+        let clip = score - contributions.iter().map(|line| line.points).sum();
+        if clip != Points::ZERO {
+            contributions.push(plain("clip", None, clip, "points"));
+        }
+        Some(HealthRecord {
+            account_id: account.id.clone(),
+            name: account.name().map(str::to_owned),
+            segment: account.segment().map(str::to_owned),
+            sequence: rolling.sequence,
+            at: rolling.last_at,
+            score,
+            band: band(score, policy),
+            maturity: rolling.maturity(policy),
+            contributions,
+            sub_scores: rolled_sub_scores(&rolling, policy),
+            evidence: Vec::new(),
+            masked: Vec::new(),
+            rebaselined: Vec::new(),
+            open_alerts: Vec::new(),
+            last_event_at: Some(rolling.last_at),
+            policy_version: policy.version().to_owned(),
+            model_version: self.scorer.version().to_owned(),
+        })
+    }
+}
+
+/// What moved since the last published record. Before the first one every line was zero.
+fn movements(
+    rolling: &Rolling,
+    policy: &Compiled,
+    score: Points,
+    before: Option<Points>,
+) -> Vec<Movement> {
+    let base = base(policy);
+    let mut movements = Vec::with_capacity(rolling.signals.len() + 2);
+    let mut add = |name: &str, category: Option<Category>, delta: Points, points: Points| {
+        if delta != Points::ZERO {
+            movements.push(Movement { name: name.to_owned(), category, delta, points });
+        }
+    };
+    let base_before = if before.is_some() { base } else { Points::ZERO };
+    add("base", None, base - base_before, base);
+    let (mut raw, mut raw_before) = (base, base_before);
+    for signal in &rolling.signals {
+        let rule = &policy.signals[usize::from(signal.index)];
+        let now = points(signal, policy);
+        add(&rule.name, Some(rule.category), now - signal.published, now);
+        raw += now;
+        raw_before += signal.published;
+    }
+    let (clip, clip_before) = (score - raw, before.unwrap_or_default() - raw_before);
+    add("clip", None, clip - clip_before, clip);
+    movements
+}
+
+fn rolled_sub_scores(rolling: &Rolling, policy: &Compiled) -> Vec<SubScore> {
+    let mut sums: BTreeMap<Category, Points> = BTreeMap::new();
+    for signal in &rolling.signals {
+        let rule = &policy.signals[usize::from(signal.index)];
+        *sums.entry(rule.category).or_default() += points(signal, policy);
+    }
+    sub_scores(&sums, policy)
+}

@@ -1,0 +1,154 @@
+//! Accounts that are no longer like those that a scorecard was learned from are noticed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellwether_core::account::Account;
+use bellwether_core::drift::{Distribution, EXPECTED_DAYS, Fitted, SCORE, Survey, readings};
+use bellwether_core::event::{Event, Input};
+use bellwether_core::id::{AccountId, EventId};
+use bellwether_core::points::Points;
+use bellwether_core::policy::{Compiled, Policy, Signal};
+use bellwether_core::score::{Context, ExpertScorecard, Reading, Scorer};
+use bellwether_core::state::MemoryState;
+use bellwether_core::step::Core;
+use bellwether_core::time::{DAY_MS, MINUTE_MS, Millis};
+
+/// A Monday.
+const START_MS: i64 = 20_402 * DAY_MS;
+const ACCOUNTS: i64 = 240;
+const HORIZON_DAYS: u32 = 2 * EXPECTED_DAYS;
+/// Within the horizon.
+const RISK: f64 = 0.19;
+
+/// The expert's points, and what a learned scorecard knows beside.
+#[derive(Debug)]
+struct Learned(Option<Arc<Fitted>>);
+
+impl Scorer for Learned {
+    fn version(&self) -> &'static str {
+        "learned"
+    }
+
+    fn signal(&self, cohort: &str, signal: &Signal, reading: &Reading, policy: &Policy) -> Points {
+        ExpertScorecard.signal(cohort, signal, reading, policy)
+    }
+
+    fn absence(&self, cohort: &str, signal: &Signal, z: f64) -> Points {
+        ExpertScorecard.absence(cohort, signal, z)
+    }
+
+    fn context(&self, context: &Context, policy: &Policy) -> [Points; 3] {
+        ExpertScorecard.context(context, policy)
+    }
+
+    fn horizon_days(&self) -> Option<u32> {
+        Some(HORIZON_DAYS)
+    }
+
+    fn fitted(&self) -> Option<Arc<Fitted>> {
+        self.0.clone()
+    }
+
+    fn risk(&self, _cohort: &str, readings: &BTreeMap<String, f64>) -> Option<f64> {
+        assert!(readings.contains_key("signal:logins") && readings.contains_key("activity"));
+        Some(RISK)
+    }
+}
+
+fn core(fitted: Option<Fitted>) -> Core {
+    let policy = Arc::new(Compiled::default_policy());
+    Core::new(policy).scored_by(Arc::new(Learned(fitted.map(Arc::new))))
+}
+
+/// Logins on so many of ten days, more of them for some accounts than for others.
+fn live(core: &Core, state: &mut MemoryState, days: std::ops::Range<i64>, of_ten: i64) {
+    for day in days {
+        for account in 0..ACCOUNTS {
+            if (day * 7 + account * 3) % 10 >= of_ten + account % 3 {
+                continue;
+            }
+            let at = Millis(START_MS + day * DAY_MS + DAY_MS / 2 + account * MINUTE_MS);
+            let event = Event {
+                id: EventId::new(&format!("{account}-{day}")).expect("good"),
+                account: AccountId::new(&format!("account-{account}")).expect("good"),
+                occurred_at: at,
+                kind: "login".to_owned(),
+                member: None,
+                role: None,
+                feature: None,
+                value: None,
+                segment: Some("smb".to_owned()),
+            };
+            let Ok(verdict) = core.apply(state, Input::Event(event), at, &mut Vec::new());
+            verdict.expect("admitted");
+        }
+    }
+}
+
+fn fitted(core: &Core, accounts: &BTreeMap<AccountId, Account>) -> Fitted {
+    let rows: Vec<_> = accounts.values().map(|of| readings(core, of, HORIZON_DAYS)).collect();
+    let of = |name: &String| Distribution::of(name, rows.iter().map(|row| row[name]));
+    let scores = accounts.values().map(|account| account.hot.score.as_f64());
+    let all = rows[0].keys().map(of).chain([Distribution::of(SCORE, scores)]).collect();
+    Fitted { all, cohorts: BTreeMap::new() }
+}
+
+fn surveyed(core: &Core, accounts: &BTreeMap<AccountId, Account>) -> Survey {
+    let mut survey = Survey::of(core);
+    for account in accounts.values() {
+        survey.see(core, account);
+    }
+    survey
+}
+
+fn index(survey: &Survey, reading: &str) -> f64 {
+    let found = survey.drift().find(|drift| drift.cohort == "smb" && drift.reading == reading);
+    found.expect("it is compared").index.expect("there are enough accounts")
+}
+
+#[test]
+fn what_accounts_do_no_longer_as_when_it_was_learned_drifts() {
+    let mut state = MemoryState::default();
+    live(&core(None), &mut state, 0..70, 6);
+    let core = core(Some(fitted(&core(None), state.accounts())));
+    let same = surveyed(&core, state.accounts());
+    for drift in same.drift() {
+        assert!(drift.index.expect("enough accounts") < 0.01, "{drift:?}");
+    }
+    let missing = |name: &str| {
+        same.drift().find(|drift| drift.reading == name).expect("it is compared").missing
+    };
+    assert!(missing("activity") < 1e-9 && (missing("signal:support_sentiment") - 1.0).abs() < 1e-9);
+    let (_, cohort) = same.cohorts().next().expect("one cohort");
+    assert_eq!(cohort.accounts, ACCOUNTS as u64);
+    assert_eq!(cohort.scores.iter().sum::<u64>(), ACCOUNTS as u64);
+    // A risk of .19 in 56 days is one of .1 in 28.
+    let lost = cohort.expected_lost.expect("it knows of risks");
+    assert!((lost - 0.1 * ACCOUNTS as f64).abs() < 1e-6, "{lost}");
+
+    live(&core, &mut state, 70..110, 2);
+    let later = surveyed(&core, state.accounts());
+    assert!(index(&later, "activity") > 0.25 && index(&later, "trend") > 0.25);
+    assert!(index(&later, SCORE) > 0.25);
+    assert!(index(&later, "signal:support_sentiment") < 0.01, "nothing was known of it, or is");
+}
+
+#[test]
+fn surveys_of_partitions_add_up() {
+    let mut state = MemoryState::default();
+    live(&core(None), &mut state, 0..70, 6);
+    let core = core(Some(fitted(&core(None), state.accounts())));
+    let whole = surveyed(&core, state.accounts());
+    let (mut even, mut odd) = (state.accounts().clone(), state.accounts().clone());
+    even.retain(|id, _| id.as_str().ends_with(['0', '2', '4', '6', '8']));
+    odd.retain(|id, _| !even.contains_key(id));
+    let half = surveyed(&core, &odd);
+    assert!(half.drift().all(|drift| drift.index.is_none()), "too few accounts to tell");
+    let mut sum = surveyed(&core, &even);
+    sum.add(&half);
+    assert_eq!(sum.drift().collect::<Vec<_>>(), whole.drift().collect::<Vec<_>>());
+    let lost = |survey: &Survey| survey.cohorts().map(|(_, of)| of.expected_lost).next();
+    let difference = lost(&sum).flatten().zip(lost(&whole).flatten());
+    assert!(difference.is_some_and(|(sum, whole)| (sum - whole).abs() < 1e-9));
+}

@@ -1,0 +1,342 @@
+//! A challenger beside the champion: it says what it would say in the champion's place, and changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bellwether_core::event::{Event, Input};
+use bellwether_core::fleet::Message;
+use bellwether_core::id::{AccountId, EventId, MemberId};
+use bellwether_core::output::{Output, ShadowScore};
+use bellwether_core::points::Points;
+use bellwether_core::policy::{Compiled, Policy, Signal};
+use bellwether_core::promotion::Promotion;
+use bellwether_core::reject::Reason;
+use bellwether_core::score::{Context, ExpertScorecard, Reading, Scale, Scorer};
+use bellwether_core::standing::{Standing, Trait};
+use bellwether_core::state::{MemoryState, State};
+use bellwether_core::step::Core;
+use bellwether_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, Millis};
+
+/// A Monday.
+const START_MS: i64 = 20_402 * DAY_MS;
+const ACCOUNTS: i64 = 10;
+const DAYS: i64 = 110;
+
+/// The expert's lines so many times as long, on a scale of its own, and lines of how an account stands.
+#[derive(Debug)]
+struct Times(i32, String);
+
+impl Scorer for Times {
+    fn version(&self) -> &str {
+        &self.1
+    }
+
+    fn scale(&self) -> Option<Scale> {
+        Some(Scale { base: 60.0, healthy_min: 65.0, at_risk_below: 40.0 })
+    }
+
+    fn signal(&self, cohort: &str, signal: &Signal, reading: &Reading, policy: &Policy) -> Points {
+        Points(self.0 * ExpertScorecard.signal(cohort, signal, reading, policy).0)
+    }
+
+    fn absence(&self, cohort: &str, signal: &Signal, z: f64) -> Points {
+        Points(self.0 * (50 + ExpertScorecard.absence(cohort, signal, z).0))
+    }
+
+    fn context(&self, context: &Context, policy: &Policy) -> [Points; 3] {
+        ExpertScorecard.context(context, policy).map(|points| Points(self.0 * points.0))
+    }
+
+    fn horizon_days(&self) -> Option<u32> {
+        Some(28)
+    }
+
+    fn standing(&self, cohort: &str, standing: &Standing) -> Vec<(Trait, Points)> {
+        let most = if cohort == "smb" { 400.0 } else { 300.0 };
+        let known = [Trait::Activity, Trait::Trend, Trait::Members].into_iter();
+        let known = known.map(|of| (of, standing.get(of))).filter(|(_, value)| value.is_finite());
+        known.map(|(of, value)| (of, Points((most * value.clamp(-2.0, 2.0)) as i32))).collect()
+    }
+}
+
+/// Every movement of a hundredth of a point is published.
+fn policy() -> Compiled {
+    let text = include_str!("../policies/default.toml")
+        .replace("publish_min_points = 1.0", "publish_min_points = 0.01");
+    Compiled::parse("every.toml", &text).expect("a good policy")
+}
+
+fn core_of(policy: Compiled) -> Core {
+    let reader = |text: &str, _: &Compiled| -> Result<Arc<dyn Scorer>, String> {
+        let times: i32 = text.parse().map_err(|error| format!("{text}: {error}"))?;
+        Ok(Arc::new(Times(times, format!("times-{times}"))))
+    };
+    Core::new(Arc::new(policy)).reading(Arc::new(reader))
+}
+
+fn id(text: &str) -> EventId {
+    EventId::new(text).expect("an identifier")
+}
+
+fn record(from_ms: i64, model: Option<&str>) -> Promotion {
+    let model = model.map(str::to_owned);
+    Promotion { from: Millis(from_ms), model, by: None, began: None }
+}
+
+fn challenger(name: &str, from_ms: i64, model: Option<&str>) -> Input {
+    Input::Challenger { id: id(name), challenger: record(from_ms, model) }
+}
+
+fn event(account: i64, at: i64, kind: &str, member: Option<(&str, &str)>) -> Event {
+    Event {
+        id: id(&format!("{account}-{kind}-{at}")),
+        account: AccountId::new(&format!("account-{account}")).expect("good"),
+        occurred_at: Millis(at),
+        kind: kind.to_owned(),
+        member: member.map(|(name, _)| MemberId::new(name).expect("good")),
+        role: member.map(|(_, role)| role.to_owned()),
+        feature: (kind == "feature.used").then(|| format!("f{}", at % 5)),
+        value: None,
+        segment: Some(if account % 2 == 0 { "smb" } else { "enterprise" }.to_owned()),
+    }
+}
+
+/// Logins of members and administrators, features, projects and tickets, around the clock and by chance; some accounts decline, and
+/// some of their administrators leave.
+fn events() -> Vec<Event> {
+    let mut seed = 7_u64;
+    let mut chance = |of: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % of
+    };
+    let mut events = Vec::new();
+    for (day, account) in (0..DAYS).flat_map(|day| (0..ACCOUNTS).map(move |of| (day, of))) {
+        let weekend = day % 7 > 4;
+        let declines = account % 3 == 0 && day > 70;
+        let most: u64 = if weekend || declines { 3 } else { 10 };
+        for number in 0..chance(most) {
+            let at = START_MS + day * DAY_MS + chance(24 * 60) as i64 * MINUTE_MS + number as i64;
+            let admin = number == 0 && !(declines && day > 80);
+            let member = if admin {
+                ("ada", "admin")
+            } else {
+                (["bo", "cy", "di"][chance(3) as usize], "user")
+            };
+            events.push(event(account, at, "login", Some(member)));
+            match chance(6) {
+                0 => events.push(event(account, at + 1, "feature.used", Some(member))),
+                1 => events.push(event(account, at + 2, "project.created", None)),
+                2 if declines => events.push(event(account, at + 3, "ticket.opened", None)),
+                _ => {}
+            }
+        }
+    }
+    events.sort_by_key(|event| event.occurred_at);
+    events
+}
+
+#[derive(Default)]
+struct Run {
+    state: MemoryState,
+    out: Vec<Output>,
+}
+
+impl Run {
+    fn told(&mut self, core: &Core, input: Input) -> Result<(), Reason> {
+        let Ok(verdict) = core.apply(&mut self.state, input, Millis(0), &mut self.out);
+        verdict.map(drop).map_err(|reject| reject.reason)
+    }
+
+    fn live(mut self, core: &Core) -> Run {
+        for event in events() {
+            let at = event.occurred_at;
+            let Ok(verdict) = core.apply(&mut self.state, Input::Event(event), at, &mut self.out);
+            verdict.expect("admitted");
+        }
+        self
+    }
+
+    fn beside(&self) -> impl Iterator<Item = &ShadowScore> {
+        self.out.iter().filter_map(|output| match output {
+            Output::Shadow(beside) => Some(beside.as_ref()),
+            Output::ScoreChanged(_)
+            | Output::Health(_)
+            | Output::Alert(_)
+            | Output::Forgotten(_) => None,
+        })
+    }
+
+    /// All but the shadow's.
+    fn champion(&self) -> Vec<&Output> {
+        self.out.iter().filter(|output| !matches!(output, Output::Shadow(_))).collect()
+    }
+
+    /// By account: what its score was after each change, with its model.
+    fn scores(&self) -> BTreeMap<&AccountId, Vec<(Millis, Points, &str)>> {
+        let mut scores: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for output in &self.out {
+            if let Output::ScoreChanged(change) = output {
+                let now = (change.at, change.score, change.model_version.as_str());
+                scores.entry(&change.account_id).or_default().push(now);
+            }
+        }
+        scores
+    }
+}
+
+/// The score that an account had at a time.
+fn at<'a>(
+    scores: &BTreeMap<&AccountId, Vec<(Millis, Points, &'a str)>>,
+    beside: &ShadowScore,
+) -> (Points, &'a str) {
+    let known = &scores[&beside.account_id];
+    let last = known.iter().rfind(|(at, ..)| *at <= beside.at).expect("it was scored");
+    (last.1, last.2)
+}
+
+#[test]
+fn a_challenger_says_what_it_would_say_in_the_champions_place() {
+    let core = core_of(policy());
+    let mut shadowed = Run::default();
+    shadowed.told(&core, challenger("s", START_MS, Some("2"))).expect("taken");
+    let shadowed = shadowed.live(&core);
+    let mut promoted = Run::default();
+    let promotion = Some(record(START_MS, Some("2")));
+    promoted.told(&core, Input::Promotion { id: id("p"), promotion }).expect("taken");
+    let promoted = promoted.live(&core);
+
+    let (champion, in_its_place) = (shadowed.scores(), promoted.scores());
+    let (mut count, mut apart, mut rebanded) = (0, 0, 0);
+    for beside in shadowed.beside() {
+        let sides = &beside.sides;
+        assert_eq!(at(&champion, beside), (sides.champion.score, "expert"), "{beside:?}");
+        assert_eq!(at(&in_its_place, beside), (sides.challenger.score, "times-2"), "{beside:?}");
+        for (score, sum) in [
+            (sides.champion.score, beside.lines.iter().map(|line| line.champion).sum::<Points>()),
+            (sides.challenger.score, beside.lines.iter().map(|line| line.challenger).sum()),
+        ] {
+            assert_eq!(score, sum, "{beside:?}");
+        }
+        count += 1;
+        apart += i32::from(sides.champion.score != sides.challenger.score);
+        rebanded += i32::from(sides.champion.band != sides.challenger.band);
+    }
+    assert!(count > 500 && apart > 400 && rebanded > 20, "{count}, {apart}, {rebanded}");
+    let named: Vec<&str> =
+        shadowed.beside().flat_map(|of| &of.lines).map(|of| of.name.as_str()).collect();
+    for line in ["base", "logins", "recency", "activity", "members", "clip"] {
+        assert!(named.contains(&line), "{line}");
+    }
+}
+
+#[test]
+fn the_champion_does_not_notice() {
+    let core = core_of(policy());
+    let mut shadowed = Run::default();
+    shadowed.told(&core, challenger("s", START_MS + 30 * DAY_MS, Some("2"))).expect("taken");
+    let shadowed = shadowed.live(&core);
+    let alone = Run::default().live(&core);
+    assert_eq!(shadowed.champion(), alone.champion());
+    for (id, account) in shadowed.state.accounts() {
+        let mut account = account.clone();
+        assert!(account.shadow.take().is_some(), "{id}");
+        // What was not measured is not equal to itself.
+        let other = format!("{:?}", alone.state.accounts()[id]);
+        assert!(format!("{account:?}") == other, "{id}");
+    }
+}
+
+#[test]
+fn one_follows_another_and_the_last_one_ends() {
+    let core = core_of(Compiled::default_policy());
+    let noon = |day: i64| START_MS + day * DAY_MS + 12 * HOUR_MS;
+    let mut run = Run::default();
+    run.told(&core, challenger("s", noon(30), Some("2"))).expect("taken");
+    run.told(&core, challenger("t", noon(60), Some("3"))).expect("taken");
+    run.told(&core, challenger("end", noon(90), None)).expect("taken");
+    run.told(&core, challenger("not", noon(95), Some("4"))).expect("taken");
+    run.told(&core, Input::Promotion { id: id("not"), promotion: None }).expect("withdrawn");
+    let run = run.live(&core);
+    let mut sequences: BTreeMap<(&AccountId, &str), u64> = BTreeMap::new();
+    for beside in run.beside() {
+        // A judgement bears the time at which it was due, which may lie before the clock that moved.
+        let expected: &[&str] = match beside.at.0 {
+            at if at < noon(29) => &[],
+            at if at < noon(59) => &["times-2"],
+            at if at < noon(60) => &["times-2", "times-3"],
+            at if at < noon(90) => &["times-3"],
+            _ => &[],
+        };
+        assert!(expected.contains(&beside.challenger_version.as_str()), "{beside:?}");
+        let sequence = sequences.entry((&beside.account_id, &beside.shadow_id)).or_default();
+        *sequence += 1;
+        assert_eq!(beside.sequence, *sequence);
+    }
+    assert_eq!(sequences.len(), 2 * ACCOUNTS as usize, "both, of every account");
+    let judged = DAYS * ACCOUNTS * 60 / DAYS;
+    let count: u64 = sequences.values().sum();
+    assert!(count < judged.cast_unsigned() * 9 / 10, "only what moved: {count} of {judged}");
+    assert!(run.state.accounts().values().all(|account| account.shadow.is_none()), "it is over");
+}
+
+#[test]
+fn wherever_the_work_is_cut_the_same_comes_out() {
+    let from = START_MS + 67 * DAY_MS + 12 * HOUR_MS;
+    let core = || core_of(Compiled::default_policy());
+    let mut whole = Run::default();
+    whole.told(&core(), challenger("s", from, Some("2"))).expect("taken");
+    let whole = whole.live(&core());
+    let mut cut = Run::default();
+    cut.told(&core(), challenger("s", from, Some("2"))).expect("taken");
+    let mut cuts = 0;
+    for event in events() {
+        // A process that was started anew.
+        let (at, input, core) = (event.occurred_at, Input::Event(event), core());
+        loop {
+            let Ok(swept) = core.close_before(&mut cut.state, &input, at, 1, &mut cut.out);
+            if swept.done {
+                break;
+            }
+            cuts += i32::from(at.0 > from);
+        }
+        let Ok(verdict) = core.apply(&mut cut.state, input, at, &mut cut.out);
+        verdict.expect("admitted");
+    }
+    assert!(cuts > 5, "it was cut where the challenger was at work: {cuts}");
+    assert_eq!(cut.out, whole.out);
+    assert!(whole.beside().count() > 50);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let core = core_of(Compiled::default_policy());
+    let mut run = Run::default();
+    let refused = |run: &mut Run, input| run.told(&core, input).expect_err("it does not fit");
+    assert_eq!(refused(&mut run, challenger("a", 5, Some("no number"))), Reason::InvalidField);
+    let large = "1".repeat(300_000);
+    assert_eq!(refused(&mut run, challenger("a", 5, Some(&large))), Reason::TooLarge);
+    run.told(&core, challenger("a", START_MS, Some("2"))).expect("taken");
+    let promotion = Some(record(START_MS, Some("2")));
+    let same = Input::Promotion { id: id("a"), promotion: promotion.clone() };
+    assert_eq!(refused(&mut run, same), Reason::OutOfRange, "the id of a challenger");
+    run.told(&core, Input::Promotion { id: id("b"), promotion }).expect("taken");
+    assert_eq!(refused(&mut run, challenger("b", START_MS, None)), Reason::OutOfRange);
+    let mut run = run.live(&core);
+    let gone = Input::Promotion { id: id("a"), promotion: None };
+    assert_eq!(refused(&mut run, gone), Reason::OutOfRange, "it has begun");
+    assert_eq!(refused(&mut run, challenger("c", 5, None)), Reason::OutOfRange, "before it");
+}
+
+#[test]
+fn partitions_tell_each_other() {
+    let core = core_of(Compiled::default_policy()).among(2);
+    let mut run = Run::default();
+    run.told(&core, challenger("s", START_MS, Some("2"))).expect("taken");
+    let [message] = run.state.cohorts().outbox() else { panic!("one message") };
+    let message = Box::new(message.clone());
+    assert!(matches!(*message, Message::Challenger(..)));
+    assert_eq!(run.live(&core).beside().count(), 0, "not by itself");
+    let mut run = Run::default();
+    run.told(&core, Input::Cohort { source: 1, message }).expect("taken");
+    assert!(run.live(&core).beside().count() > 50);
+}

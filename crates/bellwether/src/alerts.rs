@@ -1,0 +1,153 @@
+//! `bellwether alerts`: see alerts, and move them in their lives.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bellwether_core::output::{AlertEvent, Output};
+use bellwether_core::time::{DAY_MS, Millis};
+use bellwether_engine::clock::now_ms;
+use bellwether_wire::decode::Decoder;
+use bellwether_wire::encode::OutputKind;
+use serde_json::{Value, json};
+
+use crate::cli::{AlertSaidArgs, AlertsCommand, AlertsLsArgs};
+use crate::config::Config;
+use crate::explain::percent_encode;
+use crate::place::Place;
+use crate::usage::wrong;
+use crate::{outcome, preview, show};
+
+/// Runs the command.
+pub(crate) fn run(command: &AlertsCommand, config: &Config, json: bool) -> Result<ExitCode> {
+    match command {
+        AlertsCommand::Ls(args) => ls(args, json),
+        AlertsCommand::Show { id, url } => show(id, url, json),
+        AlertsCommand::Preview(args) => preview::run(args, config, json),
+        AlertsCommand::Ack(said) => say(said, "acknowledged", None, config, json),
+        AlertsCommand::Resolve(said) => say(said, "resolved", None, config, json),
+        AlertsCommand::Label { said, label } => {
+            let label = label.replace('-', "_");
+            if !["confirmed", "false_positive", "actioned"].contains(&label.as_str()) {
+                wrong!("LABEL is confirmed, false_positive or actioned, not `{label}`");
+            }
+            say(said, &label, None, config, json)
+        }
+        AlertsCommand::Snooze { said, until, days } => {
+            let until = match (until.as_deref(), days) {
+                (Some(text), _) => crate::learn::time(text)?,
+                (None, days) => Millis(now_ms()).plus(i64::from(days.unwrap_or_default()) * DAY_MS),
+            };
+            if until <= Millis(now_ms()) {
+                wrong!("--until is {}, which is over", until.iso());
+            }
+            say(said, "snoozed", Some(until), config, json)
+        }
+    }
+}
+
+fn server(url: &str) -> Place {
+    Place::Server(url.trim_end_matches('/').to_owned())
+}
+
+fn ls(args: &AlertsLsArgs, json: bool) -> Result<ExitCode> {
+    let state = args.state.as_deref();
+    let mut path = format!("/v1/alerts?limit={}", args.limit);
+    let filters = [
+        ("severity", args.severity.as_deref()),
+        ("kind", args.kind.as_deref()),
+        ("state", state),
+        ("open", if state.is_none() { Some("true") } else { None }),
+        ("account", args.account.as_deref()),
+    ];
+    for (name, value) in filters {
+        if let Some(value) = value {
+            path.push_str(&format!("&{name}={}", percent_encode(value)));
+        }
+    }
+    let answer = server(&args.url).get(&path)?.unwrap_or_default();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let events = events(&answer["alerts"])?;
+    if events.is_empty() {
+        println!("No alert matches.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{}", show::alerts(&events));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(id: &str, url: &str, json: bool) -> Result<ExitCode> {
+    let Some(answer) = server(url).find(&path(id))? else { return Ok(unknown(id)) };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    print!("{}", show::alert_life(&events(&answer["events"])?));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says something of an alert, through a server or into the topic.
+fn say(
+    said: &AlertSaidArgs,
+    kind: &str,
+    until: Option<Millis>,
+    config: &Config,
+    json: bool,
+) -> Result<ExitCode> {
+    if said.account.is_none() && said.place.url.is_none() {
+        wrong!(
+            "name the alert's account with --account, or with --url a running server, which knows it"
+        );
+    }
+    let place = Place::open(&said.place, config)?;
+    let known = place.find(&path(&said.id))?.unwrap_or_default();
+    let (account, id) = match (known["alert"]["account_id"].as_str(), &said.account) {
+        (Some(account), _) => {
+            (account.to_owned(), known["alert"]["alert_id"].as_str().unwrap_or(&said.id).to_owned())
+        }
+        (None, Some(account)) => (account.clone(), said.id.clone()),
+        (None, None) => return Ok(unknown(&said.id)),
+    };
+    let record = json!({
+        "account_id": account,
+        "kind": kind,
+        "occurred_at": Millis(now_ms()).iso(),
+        "alert_id": id,
+        "until": until.map(Millis::iso),
+        "by": said.by,
+        "note": said.note,
+    });
+    let (record, outcome) = outcome::checked(record, config)?;
+    if known.is_null() {
+        outcome::append(&place, &record, &outcome, config)?;
+    } else {
+        // By this path the server says at once that the alert has ended.
+        let path = format!("{}/outcomes", path(&id));
+        place.append(&path, &config.topics.outcomes, &account, &record)?;
+    }
+    outcome::accepted(&record, &outcome, json)
+}
+
+fn path(id: &str) -> String {
+    format!("/v1/alerts/{}", percent_encode(id))
+}
+
+fn unknown(id: &str) -> ExitCode {
+    eprintln!("error: the server knows no alert {}", show::plain(id));
+    ExitCode::from(crate::EXIT_WANTING)
+}
+
+/// Alert events as a server answers them.
+fn events(list: &Value) -> Result<Vec<AlertEvent>> {
+    let mut events = Vec::new();
+    for record in list.as_array().into_iter().flatten() {
+        let bytes = serde_json::to_vec(record)?;
+        let mut decoder = Decoder::new(None, bytes.len().max(1))?;
+        if let Output::Alert(event) = decoder.output(OutputKind::Alert, Some(&bytes))? {
+            events.push(*event);
+        }
+    }
+    Ok(events)
+}
