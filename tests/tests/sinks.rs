@@ -5,7 +5,6 @@ use bellwether_notify::channel::Channel;
 use bellwether_notify::delivery::{Delivery, Outcome, Parking, Subject, key};
 use bellwether_notify::event::sample;
 use bellwether_notify::policy::Loaded;
-use bellwether_notify::render::Texts;
 use bellwether_tests::receiver::{MailServer, Receiver, Reply};
 
 const SIGNING_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -34,14 +33,13 @@ fn delivery() -> Delivery {
 
 fn attempt(policy: &str) -> Outcome {
     let loaded = Loaded::parse(policy, "test").expect("sound");
-    let texts = Texts::compile(loaded.policy()).expect("sound");
     let environment = |name: &str| (name == "KEY").then(|| SIGNING_KEY.to_owned());
     let sink = loaded.policy().sink("s").expect("a sink");
     let channel = Channel::open(loaded.policy(), sink, &environment).expect("it opens");
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let outcome = runtime.block_on(channel.attempt(&texts, &delivery(), Millis(0)));
+    let outcome = runtime.block_on(channel.attempt(loaded.texts(), &delivery(), Millis(0)));
     runtime.shutdown_background();
     outcome
 }

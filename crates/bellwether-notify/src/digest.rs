@@ -28,15 +28,15 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Ranks entries: by severity, then by what the account is worth, then by how badly it stands. At most `entries_max` are shown. In a
+    /// Ranks entries: by priority, then by severity, by what the account is worth, and by how badly it stands. At most `entries_max` are shown. In a
     /// check-in list an account stands once, with its most urgent alert.
     #[must_use]
     pub fn of(mode: Mode, mut entries: Vec<Entry>, entries_max: usize) -> Digest {
         let worth = |entry: &Entry| entry.profile.annual_value_usd.unwrap_or(0.0);
         entries.sort_by(|a, b| {
-            b.alert
-                .rank()
-                .cmp(&a.alert.rank())
+            let order = |of: &Entry| (of.alert.priority, of.alert.rank());
+            order(b)
+                .cmp(&order(a))
                 .then_with(|| worth(b).total_cmp(&worth(a)))
                 .then_with(|| a.alert.score.total_cmp(&b.alert.score))
                 .then_with(|| a.alert.id.cmp(&b.alert.id))

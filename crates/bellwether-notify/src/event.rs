@@ -21,7 +21,7 @@ pub struct Alert {
     pub account_name: Option<String>,
     /// What kind of trouble or chance.
     pub kind: String,
-    /// What happened: `opened`, `escalated`, `updated`, `resolved`, …
+    /// What happened: `opened`, `escalated`, `updated`, `resolved`, `reopened`, `woken`, `acknowledged`, `snoozed`, …
     pub transition: String,
     /// `info`, `low`, `medium`, `high`, `critical`.
     pub severity: String,
@@ -31,6 +31,21 @@ pub struct Alert {
     /// Event time at which the alert opened.
     #[serde(with = "instant")]
     pub opened_at: Millis,
+    /// Where it stands now: `open`, `acknowledged`, `snoozed` or `resolved`; empty in records of before there were states.
+    #[serde(default)]
+    pub state: String,
+    /// Until when it is snoozed.
+    #[serde(default, with = "instant_or_none")]
+    pub snoozed_until: Option<Millis>,
+    /// How often it came back.
+    #[serde(default)]
+    pub reopened: i32,
+    /// Who did this, where a person did.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// What that person remarked.
+    #[serde(default)]
+    pub note: Option<String>,
     /// Why it ended.
     #[serde(default)]
     pub resolution: Option<String>,
@@ -42,6 +57,12 @@ pub struct Alert {
     /// The correlation groups that agree.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// How pressing it is among others, 0 to 100; 0 in records of before there were priorities.
+    #[serde(default)]
+    pub priority: i32,
+    /// What that is made of.
+    #[serde(default)]
+    pub priority_parts: Vec<PriorityPart>,
     /// The health score, 0 (worst) to 100.
     #[serde(default)]
     pub score: f64,
@@ -57,6 +78,17 @@ pub struct Alert {
     /// The scorecard that was in force.
     #[serde(default)]
     pub model_version: String,
+}
+
+/// One part of a priority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriorityPart {
+    /// `severity`, `renewal`, `value`, `plan`, `cap`, …
+    pub name: String,
+    /// Points.
+    pub points: i32,
+    /// Why, for people.
+    pub text: String,
 }
 
 /// One signal that left its own normal.
@@ -99,7 +131,7 @@ pub struct Evidence {
 /// What a transition means for those who are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The alert asks for attention: opened, escalated, reopened.
+    /// The alert asks for attention: opened, escalated, reopened, or woken from a snooze.
     Raised,
     /// Somebody has it in hand, or put it off: acknowledged, snoozed.
     Held,
@@ -114,7 +146,7 @@ impl Alert {
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.transition.as_str() {
-            "opened" | "escalated" | "reopened" => Phase::Raised,
+            "opened" | "escalated" | "reopened" | "woken" => Phase::Raised,
             "acknowledged" | "snoozed" => Phase::Held,
             "resolved" | "expired" => Phase::Ended,
             _ => Phase::Changed,
@@ -125,6 +157,12 @@ impl Alert {
     #[must_use]
     pub fn rank(&self) -> Severity {
         severity(&self.severity).unwrap_or(Severity::Medium)
+    }
+
+    /// What makes it pressing, beside its severity.
+    pub fn pressing(&self) -> impl Iterator<Item = &str> {
+        let beside = |part: &&PriorityPart| part.points > 0 && part.name != "severity";
+        self.priority_parts.iter().filter(beside).map(|part| part.text.as_str())
     }
 
     /// The name for people: the account's name, or its id.
@@ -204,6 +242,31 @@ mod instant {
     }
 }
 
+/// The same where there may be none.
+mod instant_or_none {
+    use bellwether_core::time::Millis;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    struct Instant(#[serde(with = "super::instant")] Millis);
+
+    pub(super) fn serialize<S: Serializer>(
+        at: &Option<Millis>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => super::instant::serialize(at, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Millis>, D::Error> {
+        Ok(Option::<Instant>::deserialize(from)?.map(|Instant(at)| at))
+    }
+}
+
 /// A day as it stands on the wire: ISO-8601 text in JSON, days since 1970 in Avro.
 mod day {
     use bellwether_core::time::{DAY_MS, Day, Millis};
@@ -243,6 +306,11 @@ pub fn sample(at: Millis) -> (Alert, Profile) {
         window_days: 14,
         text: text.to_owned(),
     };
+    let part = |name: &str, points: i32, text: &str| PriorityPart {
+        name: name.to_owned(),
+        points,
+        text: text.to_owned(),
+    };
     let alert = Alert {
         id: format!("test-{}", at.0),
         alert_id: "test".to_owned(),
@@ -253,6 +321,11 @@ pub fn sample(at: Millis) -> (Alert, Profile) {
         severity: "info".to_owned(),
         at,
         opened_at: at,
+        state: "open".to_owned(),
+        snoozed_until: None,
+        reopened: 0,
+        by: None,
+        note: None,
         resolution: None,
         title: "This is a test: no account is in trouble".to_owned(),
         evidence: vec![
@@ -272,6 +345,11 @@ pub fn sample(at: Millis) -> (Alert, Profile) {
             ),
         ],
         groups: vec!["logins".to_owned(), "active_members".to_owned()],
+        priority: 20,
+        priority_parts: vec![
+            part("severity", 5, "severity info"),
+            part("renewal", 15, "renews in 0 days, on the day of this test"),
+        ],
         score: 31.5,
         score_centipoints: 3_150,
         band: "at_risk".to_owned(),

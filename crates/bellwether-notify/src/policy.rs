@@ -9,9 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bellwether_core::publish::content_id;
 use serde::{Deserialize, Serialize};
+
+use crate::render::Texts;
 
 mod check;
 
@@ -384,10 +387,10 @@ pub struct Playbook {
     pub outreach: String,
 }
 
-/// A policy that was read and checked.
+/// A policy that was read and checked, with its templates compiled: once, for all that use it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    policy: DeliveryPolicy,
+    texts: Arc<Texts>,
     version: String,
 }
 
@@ -395,7 +398,13 @@ impl Loaded {
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> &DeliveryPolicy {
-        &self.policy
+        self.texts.policy()
+    }
+
+    /// Its texts.
+    #[must_use]
+    pub fn texts(&self) -> &Arc<Texts> {
+        &self.texts
     }
 
     /// Its version: a hash of its content.
@@ -437,9 +446,10 @@ impl Loaded {
         let policy = DeliveryPolicy::deserialize(toml::Value::Table(whole))
             .map_err(|error| wrong(&error.to_string().trim_end()))?;
         check::policy(&policy).map_err(|error| wrong(&error))?;
+        let texts = Texts::compile(&policy).map_err(|error| wrong(&error))?;
         let content = serde_json::to_string(&policy).map_err(|error| wrong(&error))?;
         let version = content_id(&["delivery", &content])[..16].to_owned();
-        Ok(Loaded { policy, version })
+        Ok(Loaded { texts: Arc::new(texts), version })
     }
 }
 

@@ -7,6 +7,7 @@
 //!   [`VALUE_CHARS_MAX`] characters.
 //! - A template's work is bounded by fuel, its output by [`OUTPUT_BYTES_MAX`].
 
+use bellwether_core::time::Millis;
 use minijinja::value::{Serde, Value as Jinja};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, UndefinedBehavior};
 use serde_json::{Value, json};
@@ -124,7 +125,7 @@ impl Texts {
     }
 
     fn try_out(&self) -> Result<(), RenderError> {
-        let (alert, profile) = sample(bellwether_core::time::Millis(0));
+        let (alert, profile) = sample(Millis(0));
         for kind in self.policy.playbooks.keys().map(String::as_str).chain(["no such kind"]) {
             let alert = Alert { kind: kind.to_owned(), ..alert.clone() };
             let letter = Letter { alert: &alert, profile: &profile };
@@ -396,6 +397,9 @@ fn context(policy: &DeliveryPolicy, alert: &Alert, profile: &Profile) -> Value {
             "severity": alert.severity, "title": alert.title, "score": alert.score,
             "band": words(&alert.band),
             "groups": alert.groups.iter().map(|group| words(group)).collect::<Vec<_>>(),
+            "state": alert.state, "snoozed_until": alert.snoozed_until.map(Millis::iso),
+            "reopened": alert.reopened, "by": alert.by, "note": alert.note,
+            "priority": alert.priority, "pressing": alert.pressing().collect::<Vec<_>>(),
             "resolution": alert.resolution, "at": alert.at.iso(), "opened_at": alert.opened_at.iso(),
         },
         "profile": profile,

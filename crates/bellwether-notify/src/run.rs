@@ -28,7 +28,7 @@ use crate::desk::RowError;
 use crate::event::Alert;
 use crate::planner::Planner;
 use crate::policy::{Loaded, PolicyError};
-use crate::render::{RenderError, Texts};
+use crate::render::Texts;
 
 mod profiles;
 mod rows;
@@ -87,9 +87,6 @@ pub enum NotifyError {
     /// The policy cannot be used.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// A text of the policy cannot be used.
-    #[error(transparent)]
-    Render(#[from] RenderError),
     /// No threads for the sinks.
     #[error("cannot start the runtime of the sinks: {0}")]
     Runtime(#[from] std::io::Error),
@@ -155,7 +152,7 @@ impl Notifier {
         open: OpenLog,
         process: Process,
     ) -> Result<Notifier, NotifyError> {
-        let texts = Arc::new(Texts::compile(policy.policy())?);
+        let texts = Arc::clone(policy.texts());
         let (mut channels, mut gates) = (BTreeMap::new(), BTreeMap::new());
         for sink in &policy.policy().sinks {
             let channel = Channel::open(policy.policy(), sink, environment)?;

@@ -72,6 +72,9 @@ fn assert_read(alert: &Alert) {
     );
     assert_eq!((alert.at, alert.opened_at), (Millis(1_772_357_400_123), Millis(1_772_000_000_000)));
     assert_eq!((alert.phase(), alert.resolution.as_deref()), (Phase::Ended, Some("recovered")));
+    assert_eq!((alert.state.as_str(), alert.reopened, alert.snoozed_until), ("resolved", 1, None));
+    assert_eq!((alert.by.as_deref(), alert.note.as_deref()), (Some("ann"), Some("they answered")));
+    assert_eq!((alert.priority, alert.priority_parts[0].points), (75, 75));
     assert_eq!((alert.score, alert.score_centipoints), (31.5, 3_150));
     assert_eq!((alert.evidence[0].onset, alert.evidence[0].change_pct), (Day(20_500), Some(-37.8)));
 }
@@ -106,12 +109,12 @@ fn words_and_fields_of_a_newer_engine_are_no_reason_to_stop() {
     let mut decoder = Decoder::new(None, RECORD_BYTES_MAX).expect("no registry");
     let payload = Encoder::json().encode(&written()).payload.expect("no tombstone");
     let mut record: serde_json::Value = serde_json::from_slice(&payload).expect("JSON");
-    record["transition"] = json!("snoozed");
+    record["transition"] = json!("pondered");
     record["severity"] = json!("apocalyptic");
-    record["snoozed_until"] = json!("2026-12-01T00:00:00Z");
+    record["mood"] = json!({"of": ["people"]});
     let payload = record.to_string().into_bytes();
     let alert: Alert = decoder.output_as(OutputKind::Alert, Some(&payload)).expect("an alert");
-    assert_eq!((alert.phase(), alert.rank()), (Phase::Held, Severity::Medium));
+    assert_eq!((alert.phase(), alert.rank()), (Phase::Changed, Severity::Medium));
     assert!(
         decoder.output(OutputKind::Alert, Some(&payload)).is_err(),
         "where the engine's own reader stops"

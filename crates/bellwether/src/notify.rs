@@ -18,7 +18,6 @@ use bellwether_notify::channel::Channel;
 use bellwether_notify::delivery::{Delivery, Outcome, Subject, key};
 use bellwether_notify::event::sample;
 use bellwether_notify::policy::Loaded;
-use bellwether_notify::render::Texts;
 use bellwether_notify::run::{Notifier, NotifyError, Process, Settings};
 use bellwether_server::AppState;
 use bellwether_wire::decode::Decoder;
@@ -191,7 +190,6 @@ fn test(policy: &Loaded, name: &str, json: bool) -> Result<ExitCode> {
     };
     let channel = Channel::open(policy.policy(), sink, &environment)
         .map_err(|error| Usage(error.to_string()))?;
-    let texts = Texts::compile(policy.policy())?;
     let now = Millis(now_ms());
     let (alert, profile) = sample(now);
     let delivery = Delivery {
@@ -206,7 +204,7 @@ fn test(policy: &Loaded, name: &str, json: bool) -> Result<ExitCode> {
         policy_version: policy.version().to_owned(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(channel.attempt(&texts, &delivery, now));
+    let outcome = runtime.block_on(channel.attempt(policy.texts(), &delivery, now));
     runtime.shutdown_background();
     let (result, detail) = match outcome {
         Outcome::Delivered => ("delivered", String::new()),

@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 use crate::cli::LogArgs;
 use crate::config::Config;
 use crate::source::Source;
-use crate::usage::Usage;
 use crate::{app, explain, notify};
 
 /// `alerts preview`
@@ -52,7 +51,7 @@ pub(crate) fn run(args: &PreviewArgs, config: &Config, json: bool) -> Result<Exi
         Some(file) => notify::load(file)?,
         None => Loaded::builtin(),
     };
-    let texts = Texts::compile(policy.policy()).map_err(|error| Usage(error.to_string()))?;
+    let texts = policy.texts();
     let (mut alerts, profiles) = match &args.url {
         Some(url) => (of_server(url)?, BTreeMap::new()),
         None => of_log(args, config)?,
@@ -70,11 +69,11 @@ pub(crate) fn run(args: &PreviewArgs, config: &Config, json: bool) -> Result<Exi
         .map(|alert| Letter { alert, profile: profiles.get(&alert.account_id).unwrap_or(&none) })
         .collect();
     if let Some(file) = &args.html {
-        let page = page(&policy, &texts, &letters)?;
+        let page = page(&policy, texts, &letters)?;
         std::fs::write(file, page)
             .with_context(|| format!("{} cannot be written", file.display()))?;
     }
-    print(&policy, &texts, &letters, json)?;
+    print(&policy, texts, &letters, json)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use bellwether_core::time::Millis;
 
 use super::*;
@@ -38,8 +40,10 @@ to = ["cs@example.com"]
 "#;
 const ROUTING_KEY: &str = "0123456789abcdef0123456789abcdef";
 
-fn texts() -> Texts {
-    Texts::compile(Loaded::parse(SINKS, "test").expect("sound").policy()).expect("sound")
+static TEXTS: LazyLock<Loaded> = LazyLock::new(|| Loaded::parse(SINKS, "test").expect("sound"));
+
+fn texts() -> &'static Texts {
+    TEXTS.texts()
 }
 
 fn delivery(sink: &str, subject: Subject) -> Delivery {
@@ -65,7 +69,7 @@ fn alert_with(change: impl FnOnce(&mut Alert, &mut Profile)) -> Subject {
 fn sent(sink: &str, secret: Option<&str>, subject: Subject) -> (Vec<(String, String)>, Value) {
     let texts = texts();
     let of = texts.policy().sink(sink).expect("a sink");
-    match parcel(&texts, of, secret, &delivery(sink, subject), Millis(5_000)).expect("sendable") {
+    match parcel(texts, of, secret, &delivery(sink, subject), Millis(5_000)).expect("sendable") {
         Parcel::Http { headers, body } => (headers, serde_json::from_slice(&body).expect("JSON")),
         Parcel::Mail { .. } => panic!("not mail"),
     }
@@ -194,7 +198,7 @@ fn webhooks_carry_a_signature_that_a_receiver_can_check() {
     let texts = texts();
     let sink = texts.policy().sink("hook").expect("a sink");
     let delivery = delivery("hook", alert_with(|_, _| {}));
-    let sent = parcel(&texts, sink, Some(secret), &delivery, Millis(1_614_265_330_123));
+    let sent = parcel(texts, sink, Some(secret), &delivery, Millis(1_614_265_330_123));
     let Ok(Parcel::Http { headers, body }) = sent else { panic!("sendable") };
     let header = |name: &str| {
         headers
@@ -210,7 +214,7 @@ fn webhooks_carry_a_signature_that_a_receiver_can_check() {
     let document: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(document["type"], "alert.opened");
     assert_eq!(document["data"]["alert"]["id"], "test-1000");
-    assert!(parcel(&texts, sink, Some("no key"), &delivery, Millis(0)).is_err());
+    assert!(parcel(texts, sink, Some("no key"), &delivery, Millis(0)).is_err());
 }
 
 #[test]
@@ -218,7 +222,7 @@ fn mails_have_one_line_of_subject_and_no_markup_of_events() {
     let texts = texts();
     let sink = texts.policy().sink("mail").expect("a sink");
     for subject in shapes().into_iter().chain([digest(2), digest(300)]) {
-        let sent = parcel(&texts, sink, None, &delivery("mail", subject), Millis(0));
+        let sent = parcel(texts, sink, None, &delivery("mail", subject), Millis(0));
         let Ok(Parcel::Mail { subject, html, .. }) = sent else { panic!("sendable") };
         assert!(!subject.chars().any(char::is_control), "{subject}");
         assert!(!html.contains("<!channel") && !html.contains("<at>"), "{html}");

@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use bellwether_core::time::{DAY_MS, Millis};
 use proptest::prelude::*;
 
@@ -21,10 +23,16 @@ url = "https://events.pagerduty.com/v2/enqueue"
 secret_env = "K"
 "#;
 
+fn policy(rest: &str) -> Loaded {
+    Loaded::parse(&format!("{SINKS}{rest}"), "test").expect("sound")
+}
+
 fn planner(rest: &str) -> Planner {
-    let loaded = Loaded::parse(&format!("{SINKS}{rest}"), "test").expect("sound");
-    let texts = Arc::new(Texts::compile(loaded.policy()).expect("sound"));
-    let mut planner = Planner::new(texts, loaded.version());
+    planner_of(&policy(rest))
+}
+
+fn planner_of(policy: &Loaded) -> Planner {
+    let mut planner = Planner::new(Arc::clone(policy.texts()), policy.version());
     planner.assign(0);
     planner.assign(1);
     planner
@@ -312,28 +320,36 @@ fn observable(planner: &Planner) -> Vec<(i32, Delivery)> {
     all
 }
 
-proptest! {
-    // Each step compiles the texts of a policy anew.
-    #![proptest_config(ProptestConfig::with_cases(8))]
+const TRANSITIONS: [&str; 8] =
+    ["opened", "escalated", "updated", "acknowledged", "snoozed", "woken", "resolved", "reopened"];
 
+// Compiling the texts of a policy takes far longer than a step.
+static LIMITED: LazyLock<Loaded> = LazyLock::new(|| {
+    let limits = "[delivery]\nattempts_max = 3\n[budget]\nurgent_min_week = 2\n";
+    policy(&format!("{limits}{}", urgent("rate = { per_owner = 3, hours = 5 }\n")))
+});
+static PATIENT: LazyLock<Loaded> =
+    LazyLock::new(|| policy(&format!("[delivery]\nattempts_max = 100\n{}", urgent(""))));
+
+proptest! {
     /// A planner that is read back from the rows that were committed goes on as the one that wrote them would: nothing is told twice, nothing
     /// is forgotten.
     #[test]
-    fn a_restart_changes_nothing(steps in proptest::collection::vec((0_u32..6, 0_u8..6, 0_u8..5, 0_i64..40), 1..60)) {
-        let rest = format!("[delivery]\nattempts_max = 3\n[budget]\nurgent_min_week = 2\n{}", urgent("rate = { per_owner = 3, hours = 5 }\n"));
-        let mut whole = planner(&rest);
+    fn a_restart_changes_nothing(steps in proptest::collection::vec((0_u32..6, 0_u8..8, 0_u8..5, 0_i64..40), 1..60)) {
+        let policy = &*LIMITED;
+        let mut whole = planner_of(policy);
         let mut rows: BTreeMap<(i32, String), Option<Vec<u8>>> = BTreeMap::new();
         let mut now = NOW;
         for (number, transition, action, hours) in steps {
             now += hours * HOUR_MS / 4;
             // A process that was killed and reads its rows back.
-            let mut again = planner(&rest);
+            let mut again = planner_of(policy);
             for ((partition, key), value) in &rows {
                 again.restore(*partition, key, value.as_deref()).expect("readable");
             }
             again.tidied_ms = whole.tidied_ms;
             prop_assert_eq!(observable(&again), observable(&whole));
-            let transition = ["opened", "escalated", "updated", "acknowledged", "resolved", "reopened"][usize::from(transition)];
+            let transition = TRANSITIONS[usize::from(transition)];
             let event = Alert { at: Millis(now), ..alert(number, transition, "high") };
             for planner in [&mut whole, &mut again] {
                 let partition = i32::from(number % 2 == 1);
@@ -366,7 +382,7 @@ proptest! {
     /// Each event and sink is told at most once, in order of its alert, whatever fails and is repeated.
     #[test]
     fn each_event_is_told_a_sink_at_most_once_and_in_order(steps in proptest::collection::vec((0_u32..4, 0_u8..4, any::<bool>()), 1..80)) {
-        let mut planner = planner(&format!("[delivery]\nattempts_max = 100\n{}", urgent("")));
+        let mut planner = planner_of(&PATIENT);
         let (mut now, mut delivered) = (NOW, Vec::new());
         let words = ["opened", "escalated", "acknowledged", "resolved"];
         for (at, (number, word, works)) in steps.into_iter().enumerate() {

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bellwether_core::time::Millis;
 use proptest::prelude::*;
 
@@ -28,8 +30,12 @@ fn hostile(name: &str) -> (Alert, Profile) {
     (alert, profile)
 }
 
-fn texts() -> Texts {
-    Texts::compile(Loaded::builtin().policy()).expect("sound")
+fn texts() -> Arc<Texts> {
+    texts_of("")
+}
+
+fn texts_of(own: &str) -> Arc<Texts> {
+    Arc::clone(Loaded::parse(own, "own").expect("sound").texts())
 }
 
 fn all(message: &Message) -> String {
@@ -67,7 +73,7 @@ fn a_json_template_gives_the_document_that_its_author_wrote_whatever_events_carr
         url = "https://crm.example/tasks"
         body = '{ "subject": {{ message.title }}, "account": {{ alert.account }}, "n": {{ alert.groups | length }}, "owner": {{ profile.owner }}, "plan": {{ profile.plan }}, "all": {{ evidence | tojson }} }'
     "#;
-    let texts = Texts::compile(Loaded::parse(own, "own").expect("sound").policy()).expect("sound");
+    let texts = texts_of(own);
     for name in HOSTILE {
         let (alert, profile) = hostile(name);
         let body =
@@ -83,7 +89,7 @@ fn a_json_template_gives_the_document_that_its_author_wrote_whatever_events_carr
 #[test]
 fn what_a_block_captures_is_escaped_once() {
     let own = "[templates]\ntitle = \"{% set x %}{{ alert.account }}{% endset %}{{ x }}\"\n";
-    let texts = Texts::compile(Loaded::parse(own, "own").expect("sound").policy()).expect("sound");
+    let texts = texts_of(own);
     let (alert, profile) = hostile("a < b");
     let letter = Letter { alert: &alert, profile: &profile };
     let message = texts.message(Target::Html, letter).expect("renders");
