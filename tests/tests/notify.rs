@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bellwether_engine::embedded::{Embedded, partition_of};
 use bellwether_engine::log::{Append, Topic};
@@ -419,4 +419,56 @@ fn two_notifiers_on_kafka_that_are_killed_in_turn_tell_each_alert_once() {
     let reasons: Vec<String> =
         parked.iter().map(|record| header(record, "bellwether.reason")).collect();
     assert_eq!(reasons, Vec::<String>::new());
+}
+
+/// Printed, not asserted: a busy machine is slow. The README's figure comes from here.
+#[test]
+fn from_the_commit_of_an_alert_to_the_message_it_is_measured_how_long_it_takes() {
+    let app = App::prepare("notify-delay", 1, "");
+    let arrived: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let of_server = Arc::clone(&arrived);
+    let receiver = Receiver::start(move |_, _| {
+        of_server.lock().expect("no panic").push(Instant::now());
+        Reply::status(200)
+    });
+    let dir = tempfile::tempdir().expect("a directory");
+    let policy = format!(
+        "{LIMITS}[[sink]]\nname = \"slack\"\ntype = \"slack\"\nurl_env = \"SLACK\"\nallow_private = true\nallow_http = true\n{}",
+        route(&["slack"], "immediate")
+    );
+    let policy = policy.replace("timeout_ms = 400", "timeout_ms = 60000");
+    let delivery = write(dir.path(), &policy);
+    let file = delivery.to_str().expect("UTF-8");
+    let mut command = app.command_of(&["notify", "--listen", "127.0.0.1:0", "--delivery", file]);
+    command.env("SLACK", receiver.url()).arg("--data-dir").arg(app.data_dir("delay"));
+    let mut running = Bellwether::spawn(command);
+    running.wait_until_ready();
+    let mut delays = Vec::new();
+    for number in 0..300 {
+        let alert = alert(number);
+        let record = Outgoing {
+            partition: Some(0),
+            key: Some(alert["account_id"].as_str().expect("an id").as_bytes().to_vec()),
+            payload: Some(alert.to_string().into_bytes()),
+            ..Outgoing::default()
+        };
+        // From before it is sent, so the broker's commit is in it: an upper bound.
+        let sent = Instant::now();
+        produce(app.bootstrap(), &app.topic("alerts"), &[record]);
+        wait_until("the message", LIMIT, || {
+            (arrived.lock().expect("no panic").len() > number).then_some(())
+        });
+        let arrived = arrived.lock().expect("no panic")[number];
+        delays.push(arrived.saturating_duration_since(sent).as_secs_f64() * 1e3);
+    }
+    delays.sort_by(f64::total_cmp);
+    let at = |share: usize| delays[(delays.len() * share / 100).min(delays.len() - 1)];
+    println!(
+        "from sending an alert to Kafka until its POST to Slack: p50 {:.0} ms, p99 {:.0} ms, of {}",
+        at(50),
+        at(99),
+        delays.len()
+    );
+    assert_eq!(receiver.requests().len(), 300, "each is told once");
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
 }

@@ -249,25 +249,28 @@ fn mail(texts: &Texts, subject: &Subject) -> Result<Parcel, RenderError> {
         }
         Subject::Digest(digest) => {
             let title = texts.digest_title(Target::Plain, digest)?;
-            let text =
-                format!("{title}\n\n{}\n", digest_lines(texts, Target::Plain, digest)?.join("\n"));
+            let text = format!(
+                "{title}\n\n{}\n",
+                digest_lines(texts, Target::Plain, digest, usize::MAX)?.join("\n")
+            );
             Ok(Parcel::Mail { subject: title, text, html: html_digest(texts, digest)? })
         }
     }
 }
 
-/// A digest's lines, and how many more there were.
+/// A digest's lines, so many at most, and how many more there were.
 fn digest_lines(
     texts: &Texts,
     target: Target,
     digest: &Digest,
+    lines_max: usize,
 ) -> Result<Vec<String>, RenderError> {
     let mut lines = Vec::with_capacity(digest.entries.len() + 1);
-    for entry in &digest.entries {
+    for entry in digest.entries.iter().take(lines_max) {
         let letter = Letter { alert: &entry.alert, profile: &entry.profile };
         lines.push(texts.digest_line(target, letter)?);
     }
-    let more = digest.total.saturating_sub(digest.entries.len());
+    let more = digest.total.saturating_sub(lines.len());
     if more > 0 {
         lines.push(format!("and {more} more"));
     }
@@ -305,7 +308,9 @@ fn anchor(link: &crate::render::Link) -> String {
 fn html_digest(texts: &Texts, digest: &Digest) -> Result<String, RenderError> {
     let title = texts.digest_title(Target::Html, digest)?;
     let mut items = String::new();
-    for (line, entry) in digest_lines(texts, Target::Html, digest)?.iter().zip(&digest.entries) {
+    for (line, entry) in
+        digest_lines(texts, Target::Html, digest, usize::MAX)?.iter().zip(&digest.entries)
+    {
         let links = links(&texts.policy().links, &entry.alert);
         items.push_str(&format!(
             "<li>{line} {}</li>",

@@ -11,8 +11,9 @@ use crate::render::{Letter, Link, RenderError, Target, Texts, escape};
 /// Limits of the reference: characters of a header and of a section's text.
 const HEADER_CHARS_MAX: usize = 150;
 const SECTION_CHARS_MAX: usize = 3000;
-/// Sections of a digest at most; a message has at most 50 blocks.
-const SECTIONS_MAX: usize = 40;
+/// Alerts of a digest, and characters of a line: they make at most 40 sections, and a message has at most 50 blocks. The rest is counted.
+const LINES_MAX: usize = 120;
+const LINE_CHARS_MAX: usize = 900;
 
 pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> {
     let (title, fallback, mut blocks) = match subject {
@@ -32,7 +33,7 @@ pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, Render
         }
         Subject::Digest(digest) => {
             let title = texts.digest_title(Target::Mrkdwn, digest)?;
-            let lines = digest_lines(texts, Target::Mrkdwn, digest)?;
+            let lines = digest_lines(texts, Target::Mrkdwn, digest, LINES_MAX)?;
             let blocks = sections(&lines);
             (title, texts.digest_title(Target::Mrkdwn, digest)?, blocks)
         }
@@ -94,7 +95,7 @@ fn sections(lines: &[String]) -> Vec<Value> {
     let mut sections = Vec::new();
     let mut gathered = String::new();
     for line in lines {
-        let line = cut(&format!("• {line}"), SECTION_CHARS_MAX);
+        let line = cut(&format!("• {line}"), LINE_CHARS_MAX);
         if !gathered.is_empty()
             && gathered.chars().count() + line.chars().count() + 1 > SECTION_CHARS_MAX
         {
@@ -108,6 +109,5 @@ fn sections(lines: &[String]) -> Vec<Value> {
     if !gathered.is_empty() {
         sections.push(section(&gathered));
     }
-    sections.truncate(SECTIONS_MAX);
     sections
 }

@@ -10,7 +10,7 @@ use crate::render::{Letter, RenderError, Target, Texts};
 
 /// A message of Teams has at most 28 KB; one run of text gets a part of it.
 const RUN_CHARS_MAX: usize = 1500;
-/// Lines of a digest; the rest is on the page.
+/// Alerts of a digest; the rest is counted in it.
 const LINES_MAX: usize = 40;
 
 pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> {
@@ -34,9 +34,9 @@ pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, Render
         }
         Subject::Digest(digest) => {
             let title = texts.digest_title(Target::Plain, digest)?;
-            let lines = digest_lines(texts, Target::Plain, digest)?;
+            let lines = digest_lines(texts, Target::Plain, digest, LINES_MAX)?;
             let mut body = vec![heading(&title, "large")];
-            body.extend(lines.iter().take(LINES_MAX).map(|line| paragraph(&cut(line, 400))));
+            body.extend(lines.iter().map(|line| paragraph(&cut(line, 400))));
             (body, Vec::new())
         }
     };

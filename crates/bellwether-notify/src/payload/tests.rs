@@ -125,7 +125,7 @@ fn digest(entries: usize) -> Subject {
         alert.title = "<&>".repeat(200);
         Entry { alert, profile, because: "daily".to_owned() }
     });
-    Subject::Digest(Digest::of(Mode::Daily, entries.collect(), 50))
+    Subject::Digest(Digest::of(Mode::Daily, entries.collect(), 200))
 }
 
 #[test]
@@ -140,6 +140,16 @@ fn slack_messages_are_valid_block_kit() {
             !text.contains("evil.example>") && !text.contains("<https://evil"),
             "no links: {text}"
         );
+    }
+}
+
+#[test]
+fn a_digest_that_a_messenger_cannot_show_whole_says_how_many_more_there_are() {
+    for (sink, shown) in [("slack", 120), ("teams", 40)] {
+        let (_, document) = sent(sink, None, digest(300));
+        let text = document.to_string();
+        assert_eq!(text.matches("Bellwether test account").count(), shown, "{sink}");
+        assert!(text.contains(&format!("and {} more", 300 - shown)), "{sink}");
     }
 }
 

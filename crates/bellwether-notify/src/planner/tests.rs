@@ -109,6 +109,25 @@ fn what_becomes_of_an_alert_is_told_where_it_is_kept_open_and_only_where_it_was_
 }
 
 #[test]
+fn a_snooze_is_no_message_and_its_end_and_a_return_are() {
+    let mut planner = planner(&urgent(""));
+    let mut told = |transition: &str| {
+        let at = |told: Vec<(String, String)>| told.into_iter().map(|(sink, _)| sink).collect();
+        planner.alert(0, &alert(1, transition, "high"), NOW);
+        let sinks: Vec<String> = at(tell(&mut planner, NOW));
+        sinks.join(" ")
+    };
+    assert_eq!(told("opened"), "pager slack");
+    // The pager stops ringing for what somebody put off; nobody else hears of it.
+    assert_eq!(told("snoozed"), "pager");
+    assert_eq!(told("woken"), "pager slack");
+    assert_eq!(told("acknowledged"), "pager");
+    assert_eq!(told("updated"), "");
+    assert_eq!(told("resolved"), "pager");
+    assert_eq!(told("reopened"), "pager slack");
+}
+
+#[test]
 fn the_events_of_an_alert_reach_a_sink_in_order_though_the_first_fails() {
     let mut planner = planner(&urgent(""));
     planner.alert(0, &alert(1, "opened", "high"), NOW);

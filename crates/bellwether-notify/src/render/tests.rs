@@ -133,6 +133,21 @@ fn a_message_says_what_why_who_and_what_next() {
     assert!(plain_text(&message).contains("Draft to the customer"));
 }
 
+#[test]
+fn what_somebody_did_and_what_makes_it_pressing_stand_in_the_message() {
+    let (mut alert, profile) = sample(Millis(0));
+    alert.transition = "resolved".to_owned();
+    alert.resolution = Some("manual".to_owned());
+    alert.by = Some("ann".to_owned());
+    alert.note = Some("they renewed".to_owned());
+    let letter = Letter { alert: &alert, profile: &profile };
+    let message = texts().message(Target::Plain, letter).expect("renders");
+    assert_eq!(message.title, "INFO Churn risk: Bellwether test account (resolved: manual by ann)");
+    assert!(message.why.contains("Account: renews in 0 days"), "{}", message.why);
+    assert!(!message.why.contains("severity info"), "{}", message.why);
+    assert!(message.why.ends_with("ann: they renewed"), "{}", message.why);
+}
+
 proptest! {
     /// Escaped text holds no mark of its target, whatever the text.
     #[test]
