@@ -113,6 +113,8 @@ impl App {
             "seen_changelog",
             "ticks",
             "cohort_stats",
+            "parked",
+            "notify_state",
         ];
         let mut text = format!(
             "application_id = \"{name}\"\ndata_dir = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n[kafka]\nbootstrap_servers = \"{}\"\n{kafka}[topics]\nevents = [\"{name}.events\"]\n",

@@ -9,6 +9,7 @@ mod client;
 mod limits;
 mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod runs;
 mod service;
 pub mod stories;

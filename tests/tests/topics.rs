@@ -35,6 +35,8 @@ fn names() -> TopicNames {
         seen_changelog: of(&default.seen_changelog),
         ticks: of(&default.ticks),
         cohort_stats: of(&default.cohort_stats),
+        parked: of(&default.parked),
+        notify_state: of(&default.notify_state),
     }
 }
 
@@ -42,11 +44,11 @@ fn names() -> TopicNames {
 fn a_fresh_cluster_is_set_up_once_and_then_found_right() {
     let (admin, names) = (admin(), names());
     let error = check(&admin, &names).expect_err("nothing exists");
-    assert!(matches!(&error, TopicsError::Missing(missing) if missing.len() == 15), "{error:?}");
+    assert!(matches!(&error, TopicsError::Missing(missing) if missing.len() == 17), "{error:?}");
     assert!(error.to_string().ends_with("run `bellwether topics apply`"), "{error}");
 
     let actions = plan(&admin, &names, 3, WINDOW_MS).expect("the broker answers");
-    assert_eq!(apply(&admin, &actions, 1).expect("topics can be created").len(), 15);
+    assert_eq!(apply(&admin, &actions, 1).expect("topics can be created").len(), 17);
     assert_eq!(check(&admin, &names), Ok(3));
 
     let actions = plan(&admin, &names, 3, WINDOW_MS).expect("the broker answers");

@@ -1,12 +1,12 @@
 //! The log of a single process: durable, transactional, in one RocksDB database. No broker, no network.
 //!
-//! [`Embedded`] is the log itself, for producers and readers on any thread. [`EmbeddedLog`] is its one consumer, which owns every
-//! partition. Opening another consumer fences the one before.
+//! [`Embedded`] is the log itself, for producers and readers on any thread. [`EmbeddedLog`] is a consumer that owns every partition: one for the
+//! engine, one for the notifier, of other topics. Opening another consumer of the same role fences the one before.
 //!
 //! # Invariants
 //! - A transaction is one synced batch of RocksDB: all or nothing, durable on return.
 //! - A producer's records are durable when [`Embedded::append`] returns, and are refused when too much input waits.
-//! - Deliberately absent: consumer groups, rebalances, several processes.
+//! - Deliberately absent: consumer groups of one's own choice, rebalances, several processes.
 
 use std::fmt;
 use std::path::Path;
@@ -49,14 +49,23 @@ pub enum AppendError {
 struct Inner {
     store: LogStore,
     backlog_records_max: u64,
-    /// The number of the consumer that is in charge; held while it commits, so that none commits after it was fenced.
-    consumer: Mutex<u64>,
+    /// By role, the number of the consumer that is in charge; held while it commits, so that none commits after it was fenced.
+    consumers: [Mutex<u64>; 2],
     /// Counts appends to wake the consumer.
     arrivals: Mutex<u64>,
     arrived: Condvar,
     /// Held by a producer from its check for room to its append.
     admission: Mutex<()>,
     room: Condvar,
+}
+
+/// Who consumes. Positions are kept by topic, so that two roles have no topic in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The engine.
+    Engine,
+    /// The notifier.
+    Notifier,
 }
 
 /// A log in a directory. Cheap to clone; usable from any thread.
@@ -76,7 +85,7 @@ impl Embedded {
         let inner = Inner {
             store: LogStore::open(dir, shared)?,
             backlog_records_max,
-            consumer: Mutex::new(0),
+            consumers: [Mutex::new(0), Mutex::new(0)],
             arrivals: Mutex::new(0),
             arrived: Condvar::new(),
             admission: Mutex::new(()),
@@ -100,9 +109,23 @@ impl Embedded {
         self.inner.store.partitions(topic)
     }
 
-    /// Becomes the consumer of these input topics, which must have equally many partitions. The consumer before is fenced.
+    /// Becomes the engine's consumer of these input topics, which must have equally many partitions. The consumer before is fenced.
     pub fn consume(&self, inputs: &[Topic]) -> Result<EmbeddedLog, LogError> {
-        EmbeddedLog::open(self.clone(), inputs)
+        self.consume_as(Role::Engine, inputs)
+    }
+
+    /// The same in a role.
+    pub fn consume_as(&self, role: Role, inputs: &[Topic]) -> Result<EmbeddedLog, LogError> {
+        EmbeddedLog::open(self.clone(), role, inputs)
+    }
+
+    /// The number of the consumer in charge of a role.
+    fn consumer(&self, role: Role) -> &Mutex<u64> {
+        let [engine, notifier] = &self.inner.consumers;
+        match role {
+            Role::Engine => engine,
+            Role::Notifier => notifier,
+        }
     }
 
     /// Appends a producer's records, all or nothing, durable on return; returns the offset of each. Where too much input waits,

@@ -136,6 +136,22 @@ metrics! {
         "Median time from the first urgent alert until an account was lost.";
     INTERVENTION = Gauge "bellwether_intervention_seconds" ["cohort", "kind"]
         "Median time from an alert until somebody acted on it.";
+    DELIVERIES = Counter "bellwether_deliveries_total" ["sink", "result"]
+        "Attempts to tell a sink of an alert, by result: delivered, failed (it is tried again) or refused (it is parked).";
+    DELIVERY_SECONDS = Histogram "bellwether_delivery_duration_seconds" ["sink"]
+        "Time that an attempt took.";
+    DELIVERY_DELAY = Histogram "bellwether_delivery_delay_seconds" ["sink"]
+        "Time from the decision to tell a sink at once until it had the alert, retries included.";
+    DELIVERIES_WAITING = Gauge "bellwether_deliveries_waiting" ["sink"]
+        "Deliveries that a sink does not have yet.";
+    DIGEST_ENTRIES = Gauge "bellwether_digest_entries" ["sink"]
+        "Alerts that stand in the next digests of a sink.";
+    ALERTS_PARKED = Counter "bellwether_alerts_parked_total" ["reason"]
+        "Deliveries given up and put into the parking topic, where a person has to look.";
+    ALERTS_SUPPRESSED = Counter "bellwether_alerts_suppressed_total" ["reason"]
+        "Alert events that were not told, or (budget, rate) in a digest instead of at once.";
+    SINK_BREAKER = Gauge "bellwether_sink_breaker" ["sink", "state"]
+        "1 for the state of a sink's circuit breaker: closed, open or half_open.";
     COHORT_SCORES = Gauge "bellwether_cohort_scores" ["cohort", "from"]
         "Accounts of the owned partitions by cohort and score, in bins of ten points from this one on; of the latest survey.";
     READING_DRIFT = Gauge "bellwether_reading_drift" ["cohort", "reading"]
@@ -231,6 +247,14 @@ pub struct Metrics {
     accounts_lost: IntGaugeVec,
     warning_lead: GaugeVec,
     intervention: GaugeVec,
+    deliveries: IntCounterVec,
+    delivery_seconds: HistogramVec,
+    delivery_delay: HistogramVec,
+    deliveries_waiting: IntGaugeVec,
+    digest_entries: IntGaugeVec,
+    alerts_parked: IntCounterVec,
+    alerts_suppressed: IntCounterVec,
+    sink_breaker: IntGaugeVec,
     cohort_scores: IntGaugeVec,
     reading_drift: GaugeVec,
     reading_missing: GaugeVec,
@@ -284,9 +308,16 @@ fn histogram(
     metric: &Metric,
     buckets: &[f64],
 ) -> Result<Histogram, MetricsError> {
+    Ok(histograms(registry, metric, buckets)?.get_metric_with_label_values::<&str>(&[])?)
+}
+
+fn histograms(
+    registry: &Registry,
+    metric: &Metric,
+    buckets: &[f64],
+) -> Result<HistogramVec, MetricsError> {
     let opts = HistogramOpts::new(metric.name, metric.help).buckets(buckets.to_vec());
-    let vector = register(registry, HistogramVec::new(opts, metric.labels))?;
-    Ok(vector.get_metric_with_label_values::<&str>(&[])?)
+    register(registry, HistogramVec::new(opts, metric.labels))
 }
 
 fn process_gauge(registry: &Registry, metric: &Metric) -> Result<Gauge, MetricsError> {
@@ -369,6 +400,14 @@ impl Metrics {
             accounts_lost: gauges(&registry, &ACCOUNTS_LOST)?,
             warning_lead: float_gauges(&registry, &WARNING_LEAD)?,
             intervention: float_gauges(&registry, &INTERVENTION)?,
+            deliveries: counters(&registry, &DELIVERIES)?,
+            delivery_seconds: histograms(&registry, &DELIVERY_SECONDS, &COMMIT_BUCKETS_SECONDS)?,
+            delivery_delay: histograms(&registry, &DELIVERY_DELAY, &PUBLISHED_BUCKETS_SECONDS)?,
+            deliveries_waiting: gauges(&registry, &DELIVERIES_WAITING)?,
+            digest_entries: gauges(&registry, &DIGEST_ENTRIES)?,
+            alerts_parked: counters(&registry, &ALERTS_PARKED)?,
+            alerts_suppressed: counters(&registry, &ALERTS_SUPPRESSED)?,
+            sink_breaker: gauges(&registry, &SINK_BREAKER)?,
             cohort_scores: gauges(&registry, &COHORT_SCORES)?,
             reading_drift: float_gauges(&registry, &READING_DRIFT)?,
             reading_missing: float_gauges(&registry, &READING_MISSING)?,
@@ -432,6 +471,50 @@ impl Metrics {
         }
         self.accounts([(Band::AtRisk, 0), (Band::Neutral, 0), (Band::Healthy, 0)]);
         self.alerts_open(Severity::ALL.map(|severity| (severity, 0)));
+    }
+
+    /// Lets the series of a sink begin at zero.
+    pub fn sink(&self, sink: &str) {
+        for result in ["delivered", "failed", "refused"] {
+            self.deliveries.with_label_values(&[sink, result]).inc_by(0);
+        }
+        self.deliveries_waiting(sink, 0, 0);
+    }
+
+    /// Counts an attempt at a sink and its time.
+    pub fn delivery(&self, sink: &str, result: &str, took: Duration) {
+        self.deliveries.with_label_values(&[sink, result]).inc();
+        self.delivery_seconds.with_label_values(&[sink]).observe(took.as_secs_f64());
+    }
+
+    /// Records how long after the decision a sink had what was to be told at once.
+    pub fn delivery_delay(&self, sink: &str, delay: Duration) {
+        self.delivery_delay.with_label_values(&[sink]).observe(delay.as_secs_f64());
+    }
+
+    /// Sets how much waits for a sink, and how much stands in its next digests.
+    pub fn deliveries_waiting(&self, sink: &str, waiting: usize, entries: usize) {
+        let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.deliveries_waiting.with_label_values(&[sink]).set(count(waiting));
+        self.digest_entries.with_label_values(&[sink]).set(count(entries));
+    }
+
+    /// Counts deliveries that were parked.
+    pub fn alerts_parked(&self, reason: &str, count: u64) {
+        self.alerts_parked.with_label_values(&[reason]).inc_by(count);
+    }
+
+    /// Counts events that were not told.
+    pub fn alerts_suppressed(&self, reason: &str, count: u64) {
+        self.alerts_suppressed.with_label_values(&[reason]).inc_by(count);
+    }
+
+    /// Sets the state of a sink's breaker, of all that there are.
+    pub fn sink_breaker(&self, sink: &str, current: &str, states: &[&str]) {
+        for state in states {
+            let gauge = self.sink_breaker.with_label_values(&[sink, state]);
+            gauge.set(i64::from(*state == current));
+        }
     }
 
     /// Names the build and the policy in force.
@@ -966,6 +1049,12 @@ mod tests {
         metrics.standby(1, 3);
         metrics.memory(1 << 30, 1, &[("stores", 1)]);
         metrics.alert_transition(Transition::Opened, "churn_risk", Severity::High);
+        metrics.sink("slack");
+        metrics.delivery("slack", "delivered", Duration::from_millis(5));
+        metrics.delivery_delay("slack", Duration::from_millis(5));
+        metrics.alerts_parked("attempts", 1);
+        metrics.alerts_suppressed("budget", 1);
+        metrics.sink_breaker("slack", "closed", &["closed", "open"]);
         metrics.detectors(&Arc::default()).expect("registered once");
         metrics.results(&BTreeMap::from([("smb".to_owned(), cohort_results())]));
         metrics.challenger(0, "learned");

@@ -63,6 +63,10 @@ pub struct TopicNames {
     pub ticks: String,
     /// Internal: what partitions tell each other of cohorts.
     pub cohort_stats: String,
+    /// Output of the notifier: alerts that could not be told.
+    pub parked: String,
+    /// Internal: what the notifier has told, and has yet to tell.
+    pub notify_state: String,
 }
 
 impl Default for TopicNames {
@@ -82,6 +86,8 @@ impl Default for TopicNames {
             seen_changelog: "bellwether.seen.changelog".to_owned(),
             ticks: "bellwether.ticks".to_owned(),
             cohort_stats: "bellwether.cohort-stats".to_owned(),
+            parked: "health.alerts.parked.v1".to_owned(),
+            notify_state: "bellwether.notify.state".to_owned(),
         }
     }
 }
@@ -209,6 +215,8 @@ impl TopicNames {
                     Some(7 * DAY_MS),
                 )
             },
+            spec(&self.parked, "alerts not told", false, delete, Some(30 * DAY_MS)),
+            spec(&self.notify_state, "state of deliveries", false, compact, None),
         ]);
         specs
     }

@@ -246,6 +246,19 @@ impl Decoder {
         })
     }
 
+    /// Reads an output record into a type of the caller's own: for those who are to understand records of newer versions, too, whose words
+    /// [`Decoder::output`] would refuse. The serde names of the type are those of the schema.
+    ///
+    /// # Errors
+    /// As [`Decoder::event`].
+    pub fn output_as<T: DeserializeOwned>(
+        &mut self,
+        kind: OutputKind,
+        payload: Option<&[u8]>,
+    ) -> Result<T, DecodeError> {
+        self.record(kind.contract(), payload)
+    }
+
     fn record<T: DeserializeOwned>(
         &mut self,
         contract: &'static Contract,

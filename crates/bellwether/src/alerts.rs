@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::explain::percent_encode;
 use crate::place::Place;
 use crate::usage::wrong;
-use crate::{outcome, policies, show};
+use crate::{outcome, policies, preview, show};
 
 /// Digits of an alert's id.
 const ID_DIGITS: usize = 32;
@@ -27,6 +27,7 @@ pub(crate) fn run(command: &AlertsCommand, config: &Config, json: bool) -> Resul
     match command {
         AlertsCommand::Ls(args) => ls(args, json),
         AlertsCommand::Show { id, url } => show(id, url, json),
+        AlertsCommand::Preview(args) => preview::run(args, config, json),
         AlertsCommand::Ack(said) => say(said, "acknowledged", None, config, json),
         AlertsCommand::Resolve(said) => say(said, "resolved", None, config, json),
         AlertsCommand::Label { said, label } => {

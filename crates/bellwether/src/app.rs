@@ -18,7 +18,7 @@ use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
 use bellwether_engine::clock::now_ms;
-use bellwether_engine::embedded::{AppendError, Embedded, partition_of};
+use bellwether_engine::embedded::{AppendError, Embedded, Role, partition_of};
 use bellwether_engine::kafka::{KafkaLog, KafkaOptions, KafkaTopics, WorkerId};
 use bellwether_engine::log::{Append, Log, LogError, Record, Remedy, Topic};
 use bellwether_engine::memory::Memory;
@@ -27,6 +27,8 @@ use bellwether_engine::read_model::{Limits, ReadModel, Readiness};
 use bellwether_engine::standby::{self, Follow, OpenFollow, Owned, Standby};
 use bellwether_engine::topics::{Cleanup, TopicNames, TopicSpec};
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
+use bellwether_notify::policy::Loaded;
+use bellwether_notify::run::{NotifyError, Process};
 use bellwether_server::{AppState, Feed, Ingest, IngestError, IngestReceipt, Rejected};
 use bellwether_store::log_store::Retention;
 use bellwether_store::task::StoreOptions;
@@ -39,14 +41,16 @@ use crate::cli::RunArgs;
 use crate::config::{self, Config, OutputFormat};
 use crate::data_dir::DataDir;
 use crate::memory::Division;
-use crate::policies;
 use crate::usage::{Usage, wrong};
+use crate::{notify, policies};
 
 /// A running application: workers and what they share.
 pub(crate) struct App {
     pub(crate) shared: Shared,
     pub(crate) core: Core,
     workers: Vec<JoinHandle<Result<(), WorkerError>>>,
+    /// Who tells people of alerts.
+    notifier: Option<JoinHandle<Result<(), NotifyError>>>,
     /// What else works beside the workers.
     helpers: Vec<JoinHandle<()>>,
     /// Producers' side of the embedded log.
@@ -77,7 +81,8 @@ impl App {
         let worker = Worker::new(settings, shared.clone(), core.clone(), decoder, encoder, open);
         let workers = vec![spawn(worker, &shared)?];
         let helpers = vec![keep_house(handle.clone(), &shared)?];
-        Ok(App { shared, core, workers, helpers, handle: Some(handle), _data_dir: taken })
+        let handle = Some(handle);
+        Ok(App { shared, core, workers, notifier: None, helpers, handle, _data_dir: taken })
     }
 
     /// Starts workers on Kafka.
@@ -120,7 +125,24 @@ impl App {
             parts.bound(config, &mut options);
             helpers.push(stand_by(config, options, store, &shared)?);
         }
-        Ok(App { shared, core, workers, helpers, handle: None, _data_dir: taken })
+        Ok(App { shared, core, workers, notifier: None, helpers, handle: None, _data_dir: taken })
+    }
+
+    /// Tells people of alerts, as a delivery policy says, out of the embedded log.
+    fn tell(&mut self, config: &Config, delivery: &Loaded) -> Result<()> {
+        let log = self.handle.clone().context("`--delivery` goes with --embedded")?;
+        let inputs: Vec<Topic> = vec![config.topics.alerts.as_str().into()];
+        let open: OpenLog = Box::new(move || {
+            log.consume_as(Role::Notifier, &inputs).map(|log| Box::new(log) as Box<dyn Log>)
+        });
+        let process = Process {
+            metrics: self.shared.metrics.clone(),
+            readiness: Arc::default(),
+            stop: Arc::clone(&self.shared.stop),
+            clock: now_ms,
+        };
+        self.notifier = Some(notify::spawn(config, delivery, open, process)?);
+        Ok(())
     }
 
     /// Asks the workers to stop and waits for them. The first failure is the result.
@@ -135,6 +157,9 @@ impl App {
                 }
             };
             result = result.and(ended);
+        }
+        if let Some(notifier) = self.notifier {
+            result = result.and(notify::ended(notifier));
         }
         // A thread that still has the database open when the process ends would take it down.
         for helper in self.helpers {
@@ -194,11 +219,15 @@ pub(crate) fn run(args: &RunArgs, mut config: Config) -> Result<()> {
     }
     let policy = policies::load(config.policy.as_deref())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %policy, "starting");
-    let app = if args.embedded {
+    let delivery = args.delivery.as_deref().map(notify::load).transpose()?;
+    let mut app = if args.embedded {
         App::embedded(&config, &config.data_dir, policy)?
     } else {
         App::kafka(&config, policy)?
     };
+    if let Some(delivery) = &delivery {
+        app.tell(&config, delivery)?;
+    }
     stop_on_signals(&app.shared.stop)?;
     let served = serve(&app, "Bellwether", &config.http.listen, &config, |address| {
         tracing::info!("open http://{address}/");
@@ -223,8 +252,17 @@ pub(crate) fn serve(
     config: &Config,
     announce: impl FnOnce(SocketAddr),
 ) -> Result<()> {
-    let state = app.state(name, config)?;
-    let stop = Arc::clone(&app.shared.stop);
+    serve_state(app.state(name, config)?, &app.shared.stop, listen, announce)
+}
+
+/// The same without an application.
+pub(crate) fn serve_state(
+    state: AppState,
+    stop: &Arc<AtomicBool>,
+    listen: &str,
+    announce: impl FnOnce(SocketAddr),
+) -> Result<()> {
+    let stop = Arc::clone(stop);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async move {

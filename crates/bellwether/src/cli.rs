@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Run workers: on Kafka, or with --embedded on the log of one data directory
     Run(RunArgs),
+    /// Tell people of alerts: Slack, Teams, webhooks, PagerDuty, Alertmanager, e-mail (with the embedded log: `run --embedded --delivery`)
+    Notify(crate::notify::NotifyArgs),
     /// Plan or create the Kafka topics
     Topics {
         #[command(subcommand)]
@@ -183,6 +185,10 @@ pub(crate) struct RunArgs {
     /// Go on at the oldest record kept where input was deleted before it was read; otherwise that is an error
     #[arg(long, conflicts_with = "embedded")]
     pub(crate) skip_lost_input: bool,
+
+    /// Tell people of alerts as this delivery policy says (on Kafka: `bellwether notify`)
+    #[arg(long, value_name = "FILE", requires = "embedded")]
+    pub(crate) delivery: Option<PathBuf>,
 }
 
 /// `topics`
@@ -359,7 +365,7 @@ pub(crate) enum PolicyCommand {
     /// Print a built-in policy, to start a policy of your own from
     Show {
         /// Which one
-        #[arg(default_value = "default", value_parser = ["default", "openstack"])]
+        #[arg(default_value = "default", value_parser = ["default", "openstack", "delivery"])]
         name: String,
     },
 }
@@ -534,6 +540,8 @@ pub(crate) enum AlertsCommand {
         #[arg(value_name = "LABEL")]
         label: String,
     },
+    /// Show what a delivery policy makes of real alerts, as messages and as routes; nothing is sent (exit code 3: there are none)
+    Preview(crate::preview::PreviewArgs),
 }
 
 /// `alerts ls`

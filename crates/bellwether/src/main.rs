@@ -16,9 +16,11 @@ mod forget;
 mod learn;
 mod memory;
 mod model;
+mod notify;
 mod outcome;
 mod place;
 mod policies;
+mod preview;
 mod replay;
 mod reset;
 mod shadow;
@@ -77,7 +79,7 @@ fn main() -> ExitCode {
 /// Logs go to standard error. Commands that print for people are quiet unless something is wrong.
 fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
     let filter = match command {
-        Command::Run(_) => config.log.filter.clone(),
+        Command::Run(_) | Command::Notify(_) => config.log.filter.clone(),
         Command::Demo(_)
         | Command::Topics { .. }
         | Command::Dlq { .. }
@@ -133,6 +135,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
     match &cli.command {
         Command::Demo(args) => demo::run(args, &config, cli.global.data_dir.as_deref(), json)?,
         Command::Run(args) => app::run(args, config)?,
+        Command::Notify(args) => return notify::run(args, config, json),
         Command::Topics { command } => return topics::run(command, &config, json),
         Command::State { command } => return state::run(*command, &config, json),
         Command::Dlq { command } => return dlq::run(command, &config, json),
@@ -177,7 +180,10 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
 fn policy(command: &PolicyCommand, json: bool) -> Result<ExitCode> {
     match command {
         PolicyCommand::Show { name } => {
-            let text = policies::builtin(name).unwrap_or_default();
+            let text = match name.as_str() {
+                "delivery" => bellwether_notify::policy::DEFAULT,
+                name => policies::builtin(name).unwrap_or_default(),
+            };
             if json {
                 let policy: serde_json::Value = toml::from_str(text)?;
                 println!("{}", serde_json::to_string_pretty(&policy)?);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Embedded, READ_BYTES_MAX, lock, record};
+use super::{Embedded, READ_BYTES_MAX, Role, lock, record};
 use crate::log::{Lag, Log, LogError, Poll, Read, Receipt, Record, Remedy, Topic, Transaction};
 
 /// Where an input partition stands.
@@ -20,6 +20,7 @@ struct Input {
 #[derive(Debug)]
 pub struct EmbeddedLog {
     log: Embedded,
+    role: Role,
     number: u64,
     partitions: i32,
     assigned: bool,
@@ -30,7 +31,11 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
-    pub(super) fn open(log: Embedded, topics: &[Topic]) -> Result<EmbeddedLog, LogError> {
+    pub(super) fn open(
+        log: Embedded,
+        role: Role,
+        topics: &[Topic],
+    ) -> Result<EmbeddedLog, LogError> {
         let mut partitions = None;
         let mut inputs = Vec::new();
         for topic in topics {
@@ -49,12 +54,13 @@ impl EmbeddedLog {
             }));
         }
         let number = {
-            let mut consumer = lock(&log.inner.consumer);
+            let mut consumer = lock(log.consumer(role));
             *consumer += 1;
             *consumer
         };
         Ok(EmbeddedLog {
             log,
+            role,
             number,
             partitions: partitions.unwrap_or(0),
             assigned: false,
@@ -133,7 +139,7 @@ impl Log for EmbeddedLog {
     fn poll(&mut self, records_max: usize, timeout: Duration) -> Result<Poll, LogError> {
         let deadline = Instant::now() + timeout;
         loop {
-            self.check(*lock(&self.log.inner.consumer))?;
+            self.check(*lock(self.log.consumer(self.role)))?;
             if !self.assigned {
                 self.assigned = true;
                 return Ok(Poll::Assigned((0..self.partitions).collect()));
@@ -168,7 +174,7 @@ impl Log for EmbeddedLog {
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<Receipt, LogError> {
-        let consumer = lock(&self.log.inner.consumer);
+        let consumer = lock(self.log.consumer(self.role));
         self.check(*consumer)?;
         let offsets = self.log.write(&transaction.appends, &transaction.offsets)?;
         drop(consumer);

@@ -192,7 +192,7 @@ fn verdict_form(event: &AlertEvent, snooze_days: u16) -> Markup {
         .into_iter()
         .filter(|(kind, _)| event.state != AlertState::Resolved && *kind != event.state.as_str());
     html! {
-        form.verdict method="post" action={ (account_path(&event.account_id)) "/alerts/" (event.alert_id) "/feedback" } {
+        form.verdict id={ "alert-" (event.alert_id) } method="post" action={ (account_path(&event.account_id)) "/alerts/" (event.alert_id) "/feedback" } {
             @for (kind, label) in commands.chain(verdicts) {
                 button type="submit" name="kind" value=(kind) { (label) }
             }

@@ -1,0 +1,327 @@
+//! What a partition remembers of its deliveries: what waits, what was delivered, what stands in the next digests, what people were told.
+//!
+//! Everything is a row of a compacted topic, written in the same transaction as the position in the alerts. A row is JSON with a version
+//! (`v`); older versions stay readable.
+//!
+//! # Invariants
+//! - Each change of memory is a changed row: a desk that is read back from its rows is the same desk.
+//! - At most `pending_max` deliveries wait for a sink, and as many entries for digests.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::Delivery;
+use crate::digest::Entry;
+use crate::event::Profile;
+use crate::policy::Mode;
+
+/// The version of rows that is written.
+const VERSION: u32 = 1;
+
+/// A row that cannot be read: it is of a newer version, or damaged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "row {key} of the delivery state cannot be read: {detail}; was it written by a newer version?"
+)]
+pub struct RowError {
+    key: String,
+    detail: String,
+}
+
+/// Content of a row.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Content {
+    Delivery(Box<Delivery>),
+    Done { at_ms: i64 },
+    Queued(Box<Queued>),
+    Told(Told),
+    Urgent { told: u32 },
+    Rate(Hours),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    v: u32,
+    row: Content,
+}
+
+/// An entry of a digest to come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Queued {
+    pub(crate) sink: String,
+    pub(crate) mode: Mode,
+    /// When its digest goes out.
+    pub(crate) flush_ms: i64,
+    pub(crate) entry: Entry,
+}
+
+/// What was told of an alert that is open.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) sinks: BTreeSet<String>,
+    pub(crate) severity: String,
+}
+
+/// How many alerts an owner was told by a route, per hour since 1970.
+pub(crate) type Hours = BTreeMap<i64, u32>;
+
+/// One partition's memory.
+#[derive(Debug, Default)]
+pub struct Desk {
+    pending: BTreeMap<u64, Delivery>,
+    sequences: HashMap<String, u64>,
+    waiting: HashMap<String, usize>,
+    done: HashMap<String, i64>,
+    queued: BTreeMap<String, Queued>,
+    told: BTreeMap<String, Told>,
+    urgent: BTreeMap<i64, u32>,
+    rates: BTreeMap<String, Hours>,
+    profiles: HashMap<String, Profile>,
+    next: u64,
+    /// Rows that are not committed yet; none is a tombstone.
+    changes: BTreeMap<String, Option<Vec<u8>>>,
+}
+
+fn encode(row: Content) -> Option<Vec<u8>> {
+    Some(
+        serde_json::to_vec(&Row { v: VERSION, row })
+            .expect("rows hold texts, numbers and lists of them, all of which JSON can say"),
+    )
+}
+
+impl Desk {
+    /// Takes a row that was read back.
+    ///
+    /// # Errors
+    /// It is of a newer version, or damaged.
+    pub fn restore(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), RowError> {
+        let wrong = |detail: String| RowError { key: key.to_owned(), detail };
+        let Some((tag, name)) = key.split_once('/') else {
+            return Err(wrong("its key has no kind".to_owned()));
+        };
+        let Some(value) = value else {
+            self.drop_row(tag, name);
+            return Ok(());
+        };
+        let row: Row = serde_json::from_slice(value).map_err(|error| wrong(error.to_string()))?;
+        if row.v > VERSION {
+            return Err(wrong(format!("its version is {}", row.v)));
+        }
+        match row.row {
+            Content::Delivery(delivery) => self.insert(*delivery),
+            Content::Done { at_ms } => {
+                self.done.insert(name.to_owned(), at_ms);
+            }
+            Content::Queued(queued) => drop(self.queued.insert(name.to_owned(), *queued)),
+            Content::Told(told) => drop(self.told.insert(name.to_owned(), told)),
+            Content::Urgent { told } => {
+                let day = name.parse().map_err(|_| wrong("its day is no number".to_owned()))?;
+                self.urgent.insert(day, told);
+            }
+            Content::Rate(hours) => drop(self.rates.insert(name.to_owned(), hours)),
+        }
+        Ok(())
+    }
+
+    fn drop_row(&mut self, tag: &str, name: &str) {
+        match tag {
+            "d" => drop(self.remove(name)),
+            "o" => {
+                self.done.remove(name);
+            }
+            "q" => drop(self.queued.remove(name)),
+            "t" => drop(self.told.remove(name)),
+            "b" => {
+                if let Ok(day) = name.parse::<i64>() {
+                    self.urgent.remove(&day);
+                }
+            }
+            // A tombstone of what this version does not have.
+            _ => {}
+        }
+    }
+
+    fn insert(&mut self, delivery: Delivery) {
+        self.remove(&delivery.key);
+        self.next = self.next.max(delivery.sequence + 1);
+        *self.waiting.entry(delivery.sink.clone()).or_default() += 1;
+        self.sequences.insert(delivery.key.clone(), delivery.sequence);
+        self.pending.insert(delivery.sequence, delivery);
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Delivery> {
+        let delivery = self.pending.remove(&self.sequences.remove(key)?)?;
+        if let Some(waiting) = self.waiting.get_mut(&delivery.sink) {
+            *waiting = waiting.saturating_sub(1);
+        }
+        Some(delivery)
+    }
+
+    /// What waits, in order.
+    pub fn pending(&self) -> impl Iterator<Item = &Delivery> {
+        self.pending.values()
+    }
+
+    /// A delivery that waits.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Delivery> {
+        self.pending.get(self.sequences.get(key)?)
+    }
+
+    /// How many wait for a sink.
+    #[must_use]
+    pub fn waiting(&self, sink: &str) -> usize {
+        self.waiting.get(sink).copied().unwrap_or(0)
+    }
+
+    /// Whether it waits, or was delivered not long ago.
+    #[must_use]
+    pub fn knows(&self, key: &str) -> bool {
+        self.sequences.contains_key(key) || self.done.contains_key(key)
+    }
+
+    /// How many accounts it has profiles of.
+    #[must_use]
+    pub fn accounts(&self) -> usize {
+        self.profiles.len()
+    }
+
+    pub(crate) fn profile(&self, account: &str) -> Profile {
+        self.profiles.get(account).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn set_profile(&mut self, account: &str, profile: Option<Profile>) {
+        match profile {
+            Some(profile) => drop(self.profiles.insert(account.to_owned(), profile)),
+            None => drop(self.profiles.remove(account)),
+        }
+    }
+
+    /// Adds a delivery at the end of the order.
+    pub(crate) fn add(&mut self, mut delivery: Delivery) {
+        delivery.sequence = self.next;
+        self.put(delivery);
+    }
+
+    /// Writes a delivery back.
+    pub(crate) fn put(&mut self, delivery: Delivery) {
+        let row = encode(Content::Delivery(Box::new(delivery.clone())));
+        self.changes.insert(format!("d/{}", delivery.key), row);
+        self.insert(delivery);
+    }
+
+    /// Takes a delivery out of the order.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Delivery> {
+        let delivery = self.remove(key)?;
+        self.changes.insert(format!("d/{key}"), None);
+        Some(delivery)
+    }
+
+    pub(crate) fn mark_done(&mut self, key: &str, at_ms: i64) {
+        self.done.insert(key.to_owned(), at_ms);
+        self.changes.insert(format!("o/{key}"), encode(Content::Done { at_ms }));
+    }
+
+    /// How many alerts stand in the next digests of a sink.
+    #[must_use]
+    pub fn entries_for(&self, sink: &str) -> usize {
+        self.queued.values().filter(|queued| queued.sink == sink).count()
+    }
+
+    pub(crate) fn queued(&self) -> impl Iterator<Item = (&String, &Queued)> {
+        self.queued.iter()
+    }
+
+    pub(crate) fn queue(&mut self, name: String, queued: Queued) {
+        let row = encode(Content::Queued(Box::new(queued.clone())));
+        self.changes.insert(format!("q/{name}"), row);
+        self.queued.insert(name, queued);
+    }
+
+    /// When the digest of an entry goes out.
+    pub(crate) fn flush_of(&self, name: &str) -> Option<i64> {
+        self.queued.get(name).map(|queued| queued.flush_ms)
+    }
+
+    pub(crate) fn queued_len(&self) -> usize {
+        self.queued.len()
+    }
+
+    pub(crate) fn unqueue(&mut self, name: &str) -> Option<Queued> {
+        let queued = self.queued.remove(name)?;
+        self.changes.insert(format!("q/{name}"), None);
+        Some(queued)
+    }
+
+    pub(crate) fn told(&self, alert_id: &str) -> Option<&Told> {
+        self.told.get(alert_id)
+    }
+
+    pub(crate) fn set_told(&mut self, alert_id: &str, told: Option<Told>) {
+        let row = told.clone().and_then(|told| encode(Content::Told(told)));
+        let known = match told {
+            Some(told) => self.told.insert(alert_id.to_owned(), told),
+            None => self.told.remove(alert_id),
+        };
+        if row.is_some() || known.is_some() {
+            self.changes.insert(format!("t/{alert_id}"), row);
+        }
+    }
+
+    /// Urgent alerts told since a day.
+    pub(crate) fn urgent_since(&self, day: i64) -> u64 {
+        self.urgent.range(day..).map(|(_, told)| u64::from(*told)).sum()
+    }
+
+    pub(crate) fn count_urgent(&mut self, day: i64) {
+        let told = self.urgent.entry(day).or_default();
+        *told = told.saturating_add(1);
+        self.changes.insert(format!("b/{day}"), encode(Content::Urgent { told: *told }));
+    }
+
+    /// Alerts that an owner was told since an hour, by one route.
+    pub(crate) fn rate_since(&self, name: &str, hour: i64) -> u64 {
+        let hours = self.rates.get(name).into_iter();
+        hours.flat_map(|hours| hours.range(hour..)).map(|(_, told)| u64::from(*told)).sum()
+    }
+
+    /// Counts one, and forgets the hours before another.
+    pub(crate) fn count_rate(&mut self, name: &str, hour: i64, since: i64) {
+        let hours = self.rates.entry(name.to_owned()).or_default();
+        let told = hours.entry(hour).or_default();
+        *told = told.saturating_add(1);
+        hours.retain(|hour, _| *hour >= since);
+        self.changes.insert(format!("r/{name}"), encode(Content::Rate(hours.clone())));
+    }
+
+    /// Forgets what was delivered before one time, urgent alerts of days before another, and owners who were told nothing since an hour.
+    pub(crate) fn forget(&mut self, done_before_ms: i64, day: i64, hour: i64) {
+        let old = self.done.iter().filter(|(_, at)| **at < done_before_ms);
+        for key in old.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.done.remove(&key);
+            self.changes.insert(format!("o/{key}"), None);
+        }
+        let kept = self.urgent.split_off(&day);
+        for (day, _) in std::mem::replace(&mut self.urgent, kept) {
+            self.changes.insert(format!("b/{day}"), None);
+        }
+        let idle = self.rates.iter().filter(|(_, hours)| hours.range(hour..).next().is_none());
+        for name in idle.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.rates.remove(&name);
+            self.changes.insert(format!("r/{name}"), None);
+        }
+    }
+
+    /// The rows that changed since the last call.
+    pub(crate) fn take_changes(&mut self) -> BTreeMap<String, Option<Vec<u8>>> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether rows changed.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        !self.changes.is_empty()
+    }
+}

@@ -1,0 +1,335 @@
+//! What a delivery looks like on the wire, by type of sink. Documents are built as values, never as text, so nothing can break out of them.
+
+use bellwether_core::output::Severity;
+use bellwether_core::time::{DAY_MS, Millis};
+use serde_json::{Value, json};
+
+use crate::delivery::{Delivery, Subject};
+use crate::digest::Digest;
+use crate::event::{Alert, Phase};
+use crate::policy::{Sink, SinkType};
+use crate::render::{Letter, Message, RenderError, Target, Texts, links, plain_text};
+use crate::signature;
+
+mod slack;
+mod teams;
+
+/// PagerDuty takes a summary of so many characters.
+const SUMMARY_CHARS_MAX: usize = 1024;
+/// The longest entity that escaping writes: `&quot;`.
+const ENTITY_BYTES_MAX: usize = 6;
+/// For how long Alertmanager shows an alert that nobody says has ended.
+const ALERTMANAGER_DAYS: i64 = 30;
+
+/// Something to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parcel {
+    /// By HTTP POST, as JSON.
+    Http {
+        /// Headers beside the content type.
+        headers: Vec<(String, String)>,
+        /// The body.
+        body: Vec<u8>,
+    },
+    /// By SMTP.
+    Mail {
+        /// The subject: one line.
+        subject: String,
+        /// The text for readers of plain text.
+        text: String,
+        /// The same as HTML.
+        html: String,
+    },
+}
+
+/// Why nothing can be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// A template of the policy.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// The sink's secret.
+    #[error("{0}")]
+    Secret(String),
+}
+
+/// Makes a delivery ready for its sink. `secret`: the sink's, if it has one.
+///
+/// # Errors
+/// A template is at fault, or the secret is no key.
+pub fn parcel(
+    texts: &Texts,
+    sink: &Sink,
+    secret: Option<&str>,
+    delivery: &Delivery,
+    now: Millis,
+) -> Result<Parcel, PayloadError> {
+    let mut headers = vec![("Idempotency-Key".to_owned(), delivery.key.clone())];
+    let document = match sink.kind {
+        SinkType::Slack => slack::document(texts, &delivery.subject)?,
+        SinkType::Teams => teams::document(texts, &delivery.subject)?,
+        SinkType::Pagerduty => pagerduty(texts, secret.unwrap_or_default(), &delivery.subject)?,
+        SinkType::Alertmanager => alertmanager(texts, &delivery.subject)?,
+        SinkType::Webhook => webhook(texts, delivery)?,
+        SinkType::Template => {
+            if let Some(secret) = secret {
+                headers.push(("Authorization".to_owned(), secret.to_owned()));
+            }
+            headers.extend(sink.headers.clone());
+            template(texts, sink, delivery)?
+        }
+        SinkType::Email => return Ok(mail(texts, &delivery.subject)?),
+    };
+    let body = document.to_string().into_bytes();
+    if sink.kind == SinkType::Webhook {
+        let (id, seconds) = (format!("msg_{}", delivery.key), now.0.div_euclid(1000));
+        let signature = signature::sign(secret.unwrap_or_default(), &id, seconds, &body)
+            .map_err(|error| PayloadError::Secret(format!("sink `{}`: {error}", sink.name)))?;
+        headers.extend([
+            ("webhook-id".to_owned(), id),
+            ("webhook-timestamp".to_owned(), seconds.to_string()),
+            ("webhook-signature".to_owned(), signature),
+        ]);
+    }
+    Ok(Parcel::Http { headers, body })
+}
+
+/// Cuts a text to a number of characters.
+fn cut(text: &str, chars_max: usize) -> String {
+    if text.chars().count() <= chars_max {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(chars_max.saturating_sub(1)).collect();
+    // Half of an entity would be shown as it stands.
+    if let Some(at) = cut.rfind('&')
+        && !cut[at..].contains(';')
+        && cut.len() - at <= ENTITY_BYTES_MAX
+    {
+        cut.truncate(at);
+    }
+    cut.push('…');
+    cut
+}
+
+/// Webhooks: the event itself, and what Bellwether would say of it.
+fn webhook(texts: &Texts, delivery: &Delivery) -> Result<Value, RenderError> {
+    let (kind, at, data) = match &delivery.subject {
+        Subject::Alert { alert, profile, .. } => {
+            let message = texts.message(Target::Plain, Letter { alert, profile })?;
+            let links: serde_json::Map<String, Value> = message
+                .links
+                .iter()
+                .map(|link| (link.label.to_lowercase(), link.url.clone().into()))
+                .collect();
+            let data = json!({
+                "alert": alert,
+                "account": profile,
+                "message": {
+                    "title": message.title, "what": message.what, "why": message.why,
+                    "who": message.who, "steps": message.steps, "owner": message.owner,
+                    "outreach": message.outreach,
+                },
+                "links": links,
+                "delivery_policy_version": delivery.policy_version,
+            });
+            (format!("alert.{}", alert.transition), alert.at, data)
+        }
+        Subject::Digest(digest) => {
+            let data = json!({
+                "entries": digest.entries, "total": digest.total,
+                "delivery_policy_version": delivery.policy_version,
+            });
+            (format!("digest.{}", digest.mode.as_str()), Millis(delivery.created_ms), data)
+        }
+    };
+    Ok(json!({"type": kind, "timestamp": at.iso(), "data": data}))
+}
+
+fn template(texts: &Texts, sink: &Sink, delivery: &Delivery) -> Result<Value, RenderError> {
+    match &delivery.subject {
+        Subject::Alert { alert, profile, .. } => {
+            texts.body(&sink.name, Letter { alert, profile }, &delivery.key)
+        }
+        // Routes to such sinks have no digests: the policy was checked.
+        Subject::Digest(_) => Ok(Value::Null),
+    }
+}
+
+/// Events API v2: <https://developer.pagerduty.com/docs/send-alert-event>.
+fn pagerduty(texts: &Texts, routing_key: &str, subject: &Subject) -> Result<Value, RenderError> {
+    let Subject::Alert { alert, profile, .. } = subject else { return Ok(Value::Null) };
+    let action = match alert.phase() {
+        Phase::Raised | Phase::Changed => "trigger",
+        Phase::Held => "acknowledge",
+        Phase::Ended => "resolve",
+    };
+    let mut event = json!({
+        "routing_key": routing_key,
+        "event_action": action,
+        "dedup_key": alert.alert_id,
+    });
+    if action != "trigger" {
+        return Ok(event);
+    }
+    let message = texts.message(Target::Plain, Letter { alert, profile })?;
+    let severity = match alert.rank() {
+        Severity::Critical => "critical",
+        Severity::High => "error",
+        Severity::Medium => "warning",
+        Severity::Low | Severity::Info => "info",
+    };
+    event["payload"] = json!({
+        "summary": cut(&message.title, SUMMARY_CHARS_MAX),
+        "source": "bellwether",
+        "severity": severity,
+        "timestamp": alert.at.iso(),
+        "component": alert.account_id,
+        "group": profile.segment.as_deref().unwrap_or("none"),
+        "class": alert.kind,
+        "custom_details": {
+            "what changed": message.what, "why it matters": message.why, "who": message.who,
+            "next steps": message.steps, "owner": message.owner,
+        },
+    });
+    event["client"] = "Bellwether".into();
+    event["client_url"] = message.links.first().map_or(Value::Null, |link| link.url.clone().into());
+    let links = message.links.iter().map(|link| json!({"href": link.url, "text": link.label}));
+    event["links"] = links.collect();
+    Ok(event)
+}
+
+/// API v2, `POST /api/v2/alerts`. An alert there is its labels; so that one whose severity rose is not two, the one of before ends.
+fn alertmanager(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> {
+    let Subject::Alert { alert, profile, previous_severity } = subject else {
+        return Ok(Value::Null);
+    };
+    let message = texts.message(Target::Plain, Letter { alert, profile })?;
+    let one = |severity: &str, ends: Millis| {
+        let mut labels = json!({
+            "alertname": format!("bellwether_{}", alert.kind),
+            "severity": severity,
+            "alert_id": alert.alert_id,
+            "account_id": alert.account_id,
+        });
+        for (label, value) in
+            [("segment", &profile.segment), ("owner", &profile.owner), ("region", &profile.region)]
+        {
+            if let Some(value) = value {
+                labels[label] = value.clone().into();
+            }
+        }
+        json!({
+            "labels": labels,
+            "annotations": {
+                "summary": message.title, "description": message.why,
+                "runbook": message.steps.join("\n"), "what": message.what.join("\n"),
+            },
+            "startsAt": alert.opened_at.iso(),
+            "endsAt": ends.iso(),
+            "generatorURL": message.links.first().map_or("", |link| link.url.as_str()),
+        })
+    };
+    let ends = match alert.phase() {
+        Phase::Ended => alert.at,
+        Phase::Raised | Phase::Held | Phase::Changed => alert.at.plus(ALERTMANAGER_DAYS * DAY_MS),
+    };
+    let before = previous_severity.as_deref().filter(|before| *before != alert.severity);
+    let mut alerts: Vec<Value> = before.map(|before| one(before, alert.at)).into_iter().collect();
+    alerts.push(one(&alert.severity, ends));
+    Ok(alerts.into())
+}
+
+fn mail(texts: &Texts, subject: &Subject) -> Result<Parcel, RenderError> {
+    match subject {
+        Subject::Alert { alert, profile, .. } => {
+            let letter = Letter { alert, profile };
+            let plain = texts.message(Target::Plain, letter)?;
+            let html = html_message(&texts.message(Target::Html, letter)?);
+            Ok(Parcel::Mail { subject: plain.title.clone(), text: plain_text(&plain), html })
+        }
+        Subject::Digest(digest) => {
+            let title = texts.digest_title(Target::Plain, digest)?;
+            let text = format!(
+                "{title}\n\n{}\n",
+                digest_lines(texts, Target::Plain, digest, usize::MAX)?.join("\n")
+            );
+            Ok(Parcel::Mail { subject: title, text, html: html_digest(texts, digest)? })
+        }
+    }
+}
+
+/// A digest's lines, so many at most, and how many more there were.
+fn digest_lines(
+    texts: &Texts,
+    target: Target,
+    digest: &Digest,
+    lines_max: usize,
+) -> Result<Vec<String>, RenderError> {
+    let mut lines = Vec::with_capacity(digest.entries.len() + 1);
+    for entry in digest.entries.iter().take(lines_max) {
+        let letter = Letter { alert: &entry.alert, profile: &entry.profile };
+        lines.push(texts.digest_line(target, letter)?);
+    }
+    let more = digest.total.saturating_sub(lines.len());
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    Ok(lines)
+}
+
+/// A message as a fragment of HTML; its texts are escaped already.
+#[must_use]
+pub fn html_message(message: &Message) -> String {
+    let list = |heading: &str, lines: &[String]| {
+        if lines.is_empty() {
+            return String::new();
+        }
+        let items: String = lines.iter().map(|line| format!("<li>{line}</li>")).collect();
+        format!("<h3>{heading}</h3><ul>{items}</ul>")
+    };
+    let links: Vec<String> = message.links.iter().map(anchor).collect();
+    format!(
+        "<h2>{}</h2>{}<h3>Why it matters</h3><p>{}</p>{}{}<p>{}</p><h3>Draft to the customer</h3><blockquote>{}</blockquote>",
+        message.title,
+        list("What changed", &message.what),
+        message.why,
+        list("Who", &message.who),
+        list(&format!("Next steps ({})", message.owner), &message.steps),
+        links.join(" · "),
+        message.outreach.replace('\n', "<br>"),
+    )
+}
+
+fn anchor(link: &crate::render::Link) -> String {
+    let url = crate::render::escape(Target::Html, &link.url);
+    format!("<a href=\"{url}\">{}</a>", link.label)
+}
+
+fn html_digest(texts: &Texts, digest: &Digest) -> Result<String, RenderError> {
+    let title = texts.digest_title(Target::Html, digest)?;
+    let mut items = String::new();
+    for (line, entry) in
+        digest_lines(texts, Target::Html, digest, usize::MAX)?.iter().zip(&digest.entries)
+    {
+        let links = links(&texts.policy().links, &entry.alert);
+        items.push_str(&format!(
+            "<li>{line} {}</li>",
+            links.first().map(anchor).unwrap_or_default()
+        ));
+    }
+    let more = digest.total.saturating_sub(digest.entries.len());
+    let more = if more > 0 { format!("<p>and {more} more</p>") } else { String::new() };
+    Ok(format!("<h2>{title}</h2><ol>{items}</ol>{more}"))
+}
+
+/// The alert of a delivery, for logs and parking.
+#[must_use]
+pub fn alert_of(subject: &Subject) -> Option<&Alert> {
+    match subject {
+        Subject::Alert { alert, .. } => Some(alert),
+        Subject::Digest(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

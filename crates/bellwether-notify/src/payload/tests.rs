@@ -1,0 +1,240 @@
+use std::sync::LazyLock;
+
+use bellwether_core::time::Millis;
+
+use super::*;
+use crate::delivery::key;
+use crate::digest::Entry;
+use crate::event::{Profile, sample};
+use crate::policy::{Loaded, Mode};
+
+const SINKS: &str = r#"
+[[sink]]
+name = "slack"
+type = "slack"
+url_env = "U"
+[[sink]]
+name = "teams"
+type = "teams"
+url_env = "U"
+[[sink]]
+name = "hook"
+type = "webhook"
+url = "https://hook.example/in"
+secret_env = "K"
+[[sink]]
+name = "pagerduty"
+type = "pagerduty"
+url = "https://events.pagerduty.com/v2/enqueue"
+secret_env = "K"
+[[sink]]
+name = "alertmanager"
+type = "alertmanager"
+url = "https://alertmanager.example/api/v2/alerts"
+[[sink]]
+name = "mail"
+type = "email"
+url = "smtps://mail.example"
+from = "Bellwether <bellwether@example.com>"
+to = ["cs@example.com"]
+"#;
+const ROUTING_KEY: &str = "0123456789abcdef0123456789abcdef";
+
+static TEXTS: LazyLock<Loaded> = LazyLock::new(|| Loaded::parse(SINKS, "test").expect("sound"));
+
+fn texts() -> &'static Texts {
+    TEXTS.texts()
+}
+
+fn delivery(sink: &str, subject: Subject) -> Delivery {
+    Delivery {
+        key: key("event", sink),
+        sink: sink.to_owned(),
+        lane: "lane".to_owned(),
+        subject,
+        created_ms: 0,
+        due_ms: 0,
+        attempts: 0,
+        sequence: 0,
+        policy_version: "v".to_owned(),
+    }
+}
+
+fn alert_with(change: impl FnOnce(&mut Alert, &mut Profile)) -> Subject {
+    let (mut alert, mut profile) = sample(Millis(1_000));
+    change(&mut alert, &mut profile);
+    Subject::Alert { alert: Box::new(alert), profile, previous_severity: None }
+}
+
+fn sent(sink: &str, secret: Option<&str>, subject: Subject) -> (Vec<(String, String)>, Value) {
+    let texts = texts();
+    let of = texts.policy().sink(sink).expect("a sink");
+    match parcel(texts, of, secret, &delivery(sink, subject), Millis(5_000)).expect("sendable") {
+        Parcel::Http { headers, body } => (headers, serde_json::from_slice(&body).expect("JSON")),
+        Parcel::Mail { .. } => panic!("not mail"),
+    }
+}
+
+fn assert_valid(schema: &str, document: &Value) {
+    let schema: Value = serde_json::from_str(schema).expect("a schema");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let errors: Vec<String> = validator
+        .iter_errors(document)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:?} in {document:#}");
+}
+
+/// Alerts of every shape: plain, hostile, very long, without evidence.
+fn shapes() -> Vec<Subject> {
+    let hostile =
+        "<!channel> *x* [a](https://evil.example) \"}, {\"y\": 1 & \u{202e}\n<at>all</at>";
+    vec![
+        alert_with(|_, _| {}),
+        alert_with(|alert, _| {
+            alert.account_name = Some(hostile.to_owned());
+            alert.title = hostile.to_owned();
+            alert.evidence.iter_mut().for_each(|line| line.text = hostile.to_owned());
+        }),
+        alert_with(|alert, profile| {
+            alert.account_name = Some("&".repeat(5_000));
+            alert.title = "<".repeat(5_000);
+            alert.groups = vec!["g".repeat(500); 40];
+            let line = alert.evidence[0].clone();
+            alert.evidence = vec![crate::event::Evidence { text: "é&".repeat(3_000), ..line }; 30];
+            profile.owner = Some("o".repeat(5_000));
+        }),
+        alert_with(|alert, profile| {
+            alert.evidence.clear();
+            alert.groups.clear();
+            alert.account_name = None;
+            alert.kind = "of a newer version".to_owned();
+            alert.severity = "apocalyptic".to_owned();
+            *profile = Profile::default();
+        }),
+        alert_with(|alert, _| {
+            alert.transition = "resolved".to_owned();
+            alert.resolution = Some("recovered".to_owned());
+        }),
+    ]
+}
+
+fn digest(entries: usize) -> Subject {
+    let entries = (0..entries).map(|n| {
+        let (mut alert, profile) = sample(Millis(n as i64));
+        alert.title = "<&>".repeat(200);
+        Entry { alert, profile, because: "daily".to_owned() }
+    });
+    Subject::Digest(Digest::of(Mode::Daily, entries.collect(), 200))
+}
+
+#[test]
+fn slack_messages_are_valid_block_kit() {
+    let schema = include_str!("../../tests/schemas/slack.json");
+    for subject in shapes().into_iter().chain([digest(1), digest(300)]) {
+        let (_, document) = sent("slack", None, subject);
+        assert_valid(schema, &document);
+        let text = document.to_string();
+        assert!(!text.contains("<!") && !text.contains("<@"), "no mentions: {text}");
+        assert!(
+            !text.contains("evil.example>") && !text.contains("<https://evil"),
+            "no links: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_digest_that_a_messenger_cannot_show_whole_says_how_many_more_there_are() {
+    for (sink, shown) in [("slack", 120), ("teams", 40)] {
+        let (_, document) = sent(sink, None, digest(300));
+        let text = document.to_string();
+        assert_eq!(text.matches("Bellwether test account").count(), shown, "{sink}");
+        assert!(text.contains(&format!("and {} more", 300 - shown)), "{sink}");
+    }
+}
+
+#[test]
+fn teams_messages_are_valid_adaptive_cards_in_a_workflows_envelope() {
+    let schema = include_str!("../../tests/schemas/teams.json");
+    for subject in shapes().into_iter().chain([digest(1), digest(300)]) {
+        let (_, document) = sent("teams", None, subject);
+        assert_valid(schema, &document);
+        assert!(document.to_string().len() < 28 << 10, "{} bytes", document.to_string().len());
+    }
+}
+
+#[test]
+fn pagerduty_events_are_valid_and_go_on_under_one_key() {
+    let schema = include_str!("../../tests/schemas/pagerduty.json");
+    for subject in shapes() {
+        assert_valid(schema, &sent("pagerduty", Some(ROUTING_KEY), subject).1);
+    }
+    let actions =
+        ["opened", "acknowledged", "snoozed", "resolved", "of a newer version"].map(|word| {
+            let subject = alert_with(|alert, _| alert.transition = word.to_owned());
+            let (_, event) = sent("pagerduty", Some(ROUTING_KEY), subject);
+            assert_eq!(event["dedup_key"], "test");
+            event["event_action"].as_str().expect("a word").to_owned()
+        });
+    assert_eq!(actions, ["trigger", "acknowledge", "acknowledge", "resolve", "trigger"]);
+}
+
+#[test]
+fn alertmanager_is_told_of_the_end_of_an_alert_and_of_the_severity_before() {
+    let schema = include_str!("../../tests/schemas/alertmanager.json");
+    for subject in shapes() {
+        assert_valid(schema, &sent("alertmanager", None, subject).1);
+    }
+    let (_, ended) =
+        sent("alertmanager", None, alert_with(|alert, _| alert.transition = "resolved".to_owned()));
+    assert_eq!(ended[0]["endsAt"], Millis(1_000).iso());
+    let Subject::Alert { mut alert, profile, .. } = alert_with(|_, _| {}) else {
+        panic!("an alert")
+    };
+    alert.severity = "critical".to_owned();
+    let subject = Subject::Alert { alert, profile, previous_severity: Some("high".to_owned()) };
+    let (_, both) = sent("alertmanager", None, subject);
+    assert_eq!(
+        (&both[0]["labels"]["severity"], &both[0]["endsAt"]),
+        (&json!("high"), &json!(Millis(1_000).iso()))
+    );
+    assert_eq!(both[1]["labels"]["severity"], "critical");
+    assert_ne!(both[1]["endsAt"], both[0]["endsAt"]);
+}
+
+#[test]
+fn webhooks_carry_a_signature_that_a_receiver_can_check() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let texts = texts();
+    let sink = texts.policy().sink("hook").expect("a sink");
+    let delivery = delivery("hook", alert_with(|_, _| {}));
+    let sent = parcel(texts, sink, Some(secret), &delivery, Millis(1_614_265_330_123));
+    let Ok(Parcel::Http { headers, body }) = sent else { panic!("sendable") };
+    let header = |name: &str| {
+        headers
+            .iter()
+            .find(|(of, _)| of == name)
+            .map(|(_, value)| value.as_str())
+            .expect("a header")
+    };
+    assert_eq!(header("webhook-id"), format!("msg_{}", delivery.key));
+    assert_eq!(header("webhook-timestamp"), "1614265330");
+    let expected = signature::sign(secret, header("webhook-id"), 1_614_265_330, &body);
+    assert_eq!(Ok(header("webhook-signature").to_owned()), expected);
+    let document: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(document["type"], "alert.opened");
+    assert_eq!(document["data"]["alert"]["id"], "test-1000");
+    assert!(parcel(texts, sink, Some("no key"), &delivery, Millis(0)).is_err());
+}
+
+#[test]
+fn mails_have_one_line_of_subject_and_no_markup_of_events() {
+    let texts = texts();
+    let sink = texts.policy().sink("mail").expect("a sink");
+    for subject in shapes().into_iter().chain([digest(2), digest(300)]) {
+        let sent = parcel(texts, sink, None, &delivery("mail", subject), Millis(0));
+        let Ok(Parcel::Mail { subject, html, .. }) = sent else { panic!("sendable") };
+        assert!(!subject.chars().any(char::is_control), "{subject}");
+        assert!(!html.contains("<!channel") && !html.contains("<at>"), "{html}");
+    }
+}

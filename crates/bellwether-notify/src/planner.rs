@@ -1,0 +1,365 @@
+//! Decides what is told to whom, and when: routes, limits, digests, and what becomes of each delivery. The present and randomness are
+//! arguments; nothing is sent here.
+//!
+//! # Invariants
+//! - For each sink the first route that matches decides. An event is told to a sink once, whatever is repeated.
+//! - No limit loses an alert: what is over a limit goes into the daily digest of the route's sinks, and where none of them takes digests, the
+//!   limit does not hold. Each is counted.
+//! - Deliveries of one alert reach a sink in the order of its events.
+//! - How an alert goes on (acknowledged, resolved) is told to sinks that keep alerts open, where they were told that it opened, whatever
+//!   routes say by then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bellwether_core::time::HOUR_MS;
+
+use crate::delivery::{Delivery, Parking, Subject, key};
+use crate::desk::{Desk, Queued, RowError};
+use crate::digest::Entry;
+use crate::event::{Alert, Phase, Profile};
+use crate::policy::{DeliveryPolicy, Mode, Route};
+use crate::render::Texts;
+use crate::schedule::{next_digest, quiet_until};
+
+mod limits;
+mod progress;
+mod reason;
+mod route;
+
+pub use self::reason::{Parked, Suppressed};
+pub use self::route::routes_of;
+
+/// Decides. Owns the desks of the partitions that a process has.
+#[derive(Debug)]
+pub struct Planner {
+    texts: Arc<Texts>,
+    version: String,
+    desks: BTreeMap<i32, Desk>,
+    parked: Vec<Parked>,
+    suppressed: BTreeMap<Suppressed, u64>,
+    /// When old rows were last looked for.
+    tidied_ms: i64,
+}
+
+impl Planner {
+    /// A planner without partitions.
+    #[must_use]
+    pub fn new(texts: Arc<Texts>, version: &str) -> Planner {
+        Planner {
+            texts,
+            version: version.to_owned(),
+            desks: BTreeMap::new(),
+            parked: Vec::new(),
+            suppressed: BTreeMap::new(),
+            tidied_ms: 0,
+        }
+    }
+
+    fn policy(&self) -> &DeliveryPolicy {
+        self.texts.policy()
+    }
+
+    /// Begins with a partition, empty: its rows follow through [`Planner::restore`].
+    pub fn assign(&mut self, partition: i32) {
+        self.desks.insert(partition, Desk::default());
+    }
+
+    /// Lets go of a partition.
+    pub fn revoke(&mut self, partition: i32) {
+        self.desks.remove(&partition);
+        self.parked.retain(|parked| parked.partition != partition);
+    }
+
+    /// Takes a row that was read back.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn restore(
+        &mut self,
+        partition: i32,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Result<(), RowError> {
+        self.desks.get_mut(&partition).map_or(Ok(()), |desk| desk.restore(key, value))
+    }
+
+    /// Takes what is known of an account; none where it is deleted.
+    pub fn profile(&mut self, partition: i32, account: &str, profile: Option<Profile>) {
+        if let Some(desk) = self.desks.get_mut(&partition) {
+            desk.set_profile(account, profile);
+        }
+    }
+
+    /// The desks, by partition.
+    #[must_use]
+    pub fn desks(&self) -> &BTreeMap<i32, Desk> {
+        &self.desks
+    }
+
+    /// How often what was not told, since the last call.
+    pub fn take_suppressed(&mut self) -> BTreeMap<Suppressed, u64> {
+        std::mem::take(&mut self.suppressed)
+    }
+
+    /// What was parked since the last call.
+    pub fn take_parked(&mut self) -> Vec<Parked> {
+        std::mem::take(&mut self.parked)
+    }
+
+    /// Rows that changed since the last call: partition, key, value.
+    pub fn take_changes(&mut self) -> Vec<(i32, String, Option<Vec<u8>>)> {
+        let mut changes = Vec::new();
+        for (partition, desk) in &mut self.desks {
+            let rows = desk.take_changes().into_iter();
+            changes.extend(rows.map(|(key, value)| (*partition, key, value)));
+        }
+        changes
+    }
+
+    fn suppress(&mut self, reason: Suppressed) {
+        *self.suppressed.entry(reason).or_default() += 1;
+    }
+
+    /// Takes an event of an alert.
+    pub fn alert(&mut self, partition: i32, alert: &Alert, now_ms: i64) {
+        if !self.desks.contains_key(&partition) {
+            return;
+        }
+        let mut profile = self.desk(partition).profile(&alert.account_id);
+        if let Some(cohort) = alert.cohort() {
+            profile.segment = Some(cohort.to_owned());
+        }
+        let max_age_ms = i64::from(self.policy().delivery.max_age_hours) * HOUR_MS;
+        let stale = now_ms.saturating_sub(alert.at.0) > max_age_ms;
+        match alert.phase() {
+            Phase::Raised if stale => self.suppress(Suppressed::Stale),
+            Phase::Raised => self.raise(partition, alert, &profile, now_ms),
+            Phase::Changed | Phase::Held => self.go_on(partition, alert, &profile, now_ms),
+            Phase::Ended => self.end(partition, alert, &profile, now_ms),
+        }
+    }
+
+    fn routes(&self, alert: &Alert, profile: &Profile) -> BTreeMap<String, Route> {
+        let routes = routes_of(self.policy(), alert, profile).into_iter();
+        routes.map(|(sink, route)| (sink, route.clone())).collect()
+    }
+
+    fn raise(&mut self, partition: i32, alert: &Alert, profile: &Profile, now_ms: i64) {
+        let routes = self.routes(alert, profile);
+        if routes.is_empty() {
+            self.suppress(Suppressed::NoRoute);
+            return;
+        }
+        let fresh = |desk: &Desk, sink: &String| !desk.knows(&key(&alert.id, sink));
+        let routes: BTreeMap<String, Route> =
+            routes.into_iter().filter(|(sink, _)| fresh(self.desk(partition), sink)).collect();
+        if routes.is_empty() {
+            self.suppress(Suppressed::Duplicate);
+            return;
+        }
+        self.refresh(partition, alert, profile);
+        let over = self.over_limits(partition, &routes, alert, profile, now_ms);
+        let mut told = self.desk(partition).told(&alert.alert_id).cloned().unwrap_or_default();
+        let before = Some(told.severity.clone()).filter(|severity| !severity.is_empty());
+        for (sink, route) in routes {
+            match (route.mode, over.get(&route.name)) {
+                (Mode::Immediate, None) => {
+                    let quiet =
+                        route.quiet.as_ref().filter(|q| !q.except.contains(&alert.severity));
+                    let due = quiet.and_then(|quiet| quiet_until(quiet, now_ms)).unwrap_or(now_ms);
+                    let what = (alert, profile, before.clone());
+                    self.supersede(partition, &sink, &alert.alert_id, now_ms);
+                    self.plan(partition, &sink, what, (now_ms, due));
+                    told.sinks.insert(sink);
+                }
+                // Whoever takes no digests is left out; somebody who does is not.
+                (Mode::Immediate, Some(because)) => {
+                    if self.takes_digests(&sink) {
+                        self.queue(
+                            partition,
+                            &sink,
+                            (alert, profile),
+                            (Mode::Daily, because.as_str()),
+                            now_ms,
+                        );
+                    }
+                }
+                (mode @ (Mode::Daily | Mode::Weekly | Mode::Checkin), _) => {
+                    self.queue(partition, &sink, (alert, profile), (mode, mode.as_str()), now_ms);
+                }
+            }
+        }
+        if !told.sinks.is_empty() {
+            told.severity.clone_from(&alert.severity);
+            self.desk_mut(partition).set_told(&alert.alert_id, Some(told));
+        }
+    }
+
+    /// What waits for the end of quiet hours is not told any more where something newer of the same alert is: that one may be too urgent to
+    /// wait behind it.
+    fn supersede(&mut self, partition: i32, sink: &str, alert_id: &str, now_ms: i64) {
+        let held = self.held(partition, alert_id, now_ms);
+        for delivery in held.into_iter().filter(|delivery| delivery.sink == sink) {
+            self.desk_mut(partition).take(&delivery.key);
+            self.suppress(Suppressed::Superseded);
+        }
+    }
+
+    /// Adds a delivery, or parks it where too much waits.
+    fn plan(
+        &mut self,
+        partition: i32,
+        sink: &str,
+        (alert, profile, previous_severity): (&Alert, &Profile, Option<String>),
+        (now_ms, due_ms): (i64, i64),
+    ) {
+        let delivery = Delivery {
+            key: key(&alert.id, sink),
+            sink: sink.to_owned(),
+            lane: alert.alert_id.clone(),
+            subject: Subject::Alert {
+                alert: Box::new(alert.clone()),
+                profile: profile.clone(),
+                previous_severity,
+            },
+            created_ms: now_ms,
+            due_ms,
+            attempts: 0,
+            sequence: 0,
+            policy_version: self.version.clone(),
+        };
+        self.add(partition, delivery);
+    }
+
+    fn add(&mut self, partition: i32, delivery: Delivery) {
+        if self.desk(partition).waiting(&delivery.sink) >= self.policy().delivery.pending_max {
+            let detail = format!("{} wait already", self.policy().delivery.pending_max);
+            self.park(partition, delivery, Parking::Backlog, detail);
+        } else {
+            self.desk_mut(partition).add(delivery);
+        }
+    }
+
+    fn park(&mut self, partition: i32, delivery: Delivery, reason: Parking, detail: String) {
+        self.parked.push(Parked { partition, reason, detail, delivery });
+    }
+
+    fn queue(
+        &mut self,
+        partition: i32,
+        sink: &str,
+        (alert, profile): (&Alert, &Profile),
+        (mode, because): (Mode, &str),
+        now_ms: i64,
+    ) {
+        let name = format!("{sink}/{}/{}", mode.as_str(), alert.alert_id);
+        let full = self.desk(partition).queued_len() >= self.policy().delivery.pending_max;
+        let queued = self.desk(partition).flush_of(&name);
+        if full && queued.is_none() {
+            self.suppress(Suppressed::DigestFull);
+            return;
+        }
+        let flush_ms = queued.unwrap_or_else(|| next_digest(&self.policy().digest, mode, now_ms));
+        let entry =
+            Entry { alert: alert.clone(), profile: profile.clone(), because: because.to_owned() };
+        self.desk_mut(partition)
+            .queue(name, Queued { sink: sink.to_owned(), mode, flush_ms, entry });
+    }
+
+    /// An alert that goes on: acknowledged, snoozed, or its evidence changed.
+    fn go_on(&mut self, partition: i32, alert: &Alert, profile: &Profile, now_ms: i64) {
+        let mut sinks: BTreeSet<String> = self
+            .routes(alert, profile)
+            .into_iter()
+            .filter(|(_, route)| !route.transition.is_empty() && route.mode == Mode::Immediate)
+            .map(|(sink, _)| sink)
+            .collect();
+        let told = self.desk(partition).told(&alert.alert_id).cloned().unwrap_or_default();
+        if alert.phase() == Phase::Held {
+            sinks.extend(told.sinks.iter().filter(|sink| self.keeps_state(sink)).cloned());
+        }
+        // Of what nobody was told nothing is told either.
+        sinks.retain(|sink| told.sinks.contains(sink));
+        for sink in sinks {
+            if !self.desk(partition).knows(&key(&alert.id, &sink)) {
+                let before = Some(told.severity.clone());
+                self.plan(partition, &sink, (alert, profile, before), (now_ms, now_ms));
+            }
+        }
+        self.refresh(partition, alert, profile);
+    }
+
+    /// What stands in a digest to come is the latest of an alert.
+    fn refresh(&mut self, partition: i32, alert: &Alert, profile: &Profile) {
+        for (name, mut queued) in self.queued_of(partition, &alert.alert_id) {
+            queued.entry.alert = alert.clone();
+            queued.entry.profile = profile.clone();
+            self.desk_mut(partition).queue(name, queued);
+        }
+    }
+
+    fn queued_of(&self, partition: i32, alert_id: &str) -> Vec<(String, Queued)> {
+        let of_alert = |queued: &Queued| queued.entry.alert.alert_id == alert_id;
+        let queued = self.desk(partition).queued().filter(|(_, queued)| of_alert(queued));
+        queued.map(|(name, queued)| (name.clone(), queued.clone())).collect()
+    }
+
+    fn keeps_state(&self, sink: &str) -> bool {
+        self.policy().sink(sink).is_some_and(|sink| sink.kind.keeps_state())
+    }
+
+    /// An alert that is over.
+    fn end(&mut self, partition: i32, alert: &Alert, profile: &Profile, now_ms: i64) {
+        for (name, _) in self.queued_of(partition, &alert.alert_id) {
+            self.desk_mut(partition).unqueue(&name);
+            self.suppress(Suppressed::Ended);
+        }
+        let Some(mut told) = self.desk(partition).told(&alert.alert_id).cloned() else {
+            if !self.routes(alert, profile).is_empty() {
+                self.suppress(Suppressed::NotTold);
+            }
+            return;
+        };
+        // What waits for the end of quiet hours need not be told any more.
+        for delivery in self.held(partition, &alert.alert_id, now_ms) {
+            told.sinks.remove(&delivery.sink);
+            self.desk_mut(partition).take(&delivery.key);
+            self.suppress(Suppressed::Ended);
+        }
+        let listed: BTreeSet<String> = self
+            .routes(alert, profile)
+            .into_iter()
+            .filter(|(_, route)| !route.transition.is_empty() && route.mode == Mode::Immediate)
+            .map(|(sink, _)| sink)
+            .collect();
+        for sink in told.sinks {
+            let wanted = listed.contains(&sink) || self.keeps_state(&sink);
+            if wanted && !self.desk(partition).knows(&key(&alert.id, &sink)) {
+                let before = Some(told.severity.clone());
+                self.plan(partition, &sink, (alert, profile, before), (now_ms, now_ms));
+            }
+        }
+        self.desk_mut(partition).set_told(&alert.alert_id, None);
+    }
+
+    /// Deliveries of an alert that were never attempted and wait for a later time.
+    fn held(&self, partition: i32, alert_id: &str, now_ms: i64) -> Vec<Delivery> {
+        let of_alert = |delivery: &&Delivery| {
+            delivery.lane == alert_id && delivery.attempts == 0 && delivery.due_ms > now_ms
+        };
+        self.desk(partition).pending().filter(of_alert).cloned().collect()
+    }
+
+    fn desk(&self, partition: i32) -> &Desk {
+        &self.desks[&partition]
+    }
+
+    /// The desk of a partition at hand.
+    fn desk_mut(&mut self, partition: i32) -> &mut Desk {
+        self.desks.entry(partition).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+use super::*;
+
+/// The kinds that the default scoring policy can alert on.
+fn kinds() -> Vec<String> {
+    let scoring = include_str!("../../../bellwether-core/policies/default.toml");
+    let kinds =
+        scoring.lines().filter_map(|line| line.strip_prefix("kind = \"")?.split('"').next());
+    let named = ["churn_risk", "usage_spike", "fleet"];
+    kinds.chain(named).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_kind_of_the_default_scoring_policy_has_a_playbook() {
+    let policy = Loaded::builtin();
+    let without: Vec<String> =
+        kinds().into_iter().filter(|kind| !policy.policy().playbooks.contains_key(kind)).collect();
+    assert_eq!(without, Vec::<String>::new());
+}
+
+#[test]
+fn a_policy_of_ones_own_is_laid_over_the_default_and_has_a_version_of_its_own() {
+    let text = "[playbook.churn_risk]\ndue_hours = 3\n[digest]\nat = \"07:30\"\n";
+    let own = Loaded::parse(text, "own.toml").expect("sound");
+    assert_eq!(own.policy().playbook("churn_risk").due_hours, 3);
+    assert_eq!(own.policy().playbook("churn_risk").title, "Churn risk");
+    assert_eq!(own.policy().digest.weekday, Weekday::Monday);
+    assert_ne!(own.version(), Loaded::builtin().version());
+    assert_eq!(own.version(), Loaded::parse(text, "other.toml").expect("sound").version());
+}
+
+#[test]
+fn errors_name_file_key_value_and_what_is_allowed() {
+    let slack = "[[sink]]\nname = \"s\"\ntype = \"slack\"\nurl_env = \"S\"\n";
+    let route = |more: &str| {
+        format!("{slack}[[route]]\nname = \"r\"\nsinks = [\"s\"]\nmode = \"daily\"\n{more}")
+    };
+    let cases: Vec<(String, &[&str])> = vec![
+        ("[delivery]\natempts_max = 3\n".to_owned(), &["my.toml", "atempts_max", "attempts_max"]),
+        ("[delivery]\nattempts_max = 0\n".to_owned(), &["delivery.attempts_max is 0", "1 to 100"]),
+        ("[digest]\nat = \"25:00\"\n".to_owned(), &["digest.at", "25:00", "HH:MM"]),
+        ("[digest]\ntime_zone = \"Mars\"\n".to_owned(), &["digest.time_zone", "Mars"]),
+        ("[[sink]]\nname = \"s\"\ntype = \"fax\"\nurl = \"x\"\n".to_owned(), &["fax", "slack"]),
+        (
+            "[[sink]]\nname = \"s\"\ntype = \"slack\"\nurl = \"https://hooks\"\n".to_owned(),
+            &["sink `s`", "url_env or url_file"],
+        ),
+        (
+            "[[sink]]\nname = \"s\"\ntype = \"webhook\"\nurl = \"https://u:p@h/\"\nsecret_env = \"S\"\n"
+                .to_owned(),
+            &["holds a user or password"],
+        ),
+        (
+            "[[sink]]\nname = \"s\"\ntype = \"webhook\"\nurl = \"https://h/\"\n".to_owned(),
+            &["signing key", "secret_env"],
+        ),
+        (route("severity = [\"urgent\"]\n"), &["route `r`", "urgent", "critical"]),
+        (
+            "[[route]]\nname = \"r\"\nsinks = [\"nowhere\"]\nmode = \"daily\"\n".to_owned(),
+            &["nowhere", "no sink"],
+        ),
+        (
+            "[[sink]]\nname = \"p\"\ntype = \"pagerduty\"\nurl = \"https://h/\"\nsecret_env = \"S\"\n[[route]]\nname = \"r\"\nsinks = [\"p\"]\nmode = \"weekly\"\n"
+                .to_owned(),
+            &["takes no digests"],
+        ),
+        ("[templates]\ntitle = \"{{ alert.sevrity }}\"\n".to_owned(), &["templates.title"]),
+        ("[templates]\nwhy = \"{% if %}\"\n".to_owned(), &["templates.why"]),
+        ("[templates]\nwhy = \"{{ alert.title | safe }}\"\n".to_owned(), &["templates.why", "safe"]),
+        (
+            "[[sink]]\nname = \"t\"\ntype = \"template\"\nurl = \"https://h/\"\nbody = \"{ \\\"a\\\": }\"\n"
+                .to_owned(),
+            &["sink.t.body", "no JSON"],
+        ),
+    ];
+    for (text, expected) in cases {
+        let error = Loaded::parse(&text, "my.toml").expect_err(&text).to_string();
+        for part in expected {
+            assert!(error.contains(part), "`{part}` is missing: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_examples_are_sound_and_name_every_type_of_sink() {
+    let examples = include_str!("../../policies/examples.toml");
+    let loaded = Loaded::parse(examples, "examples.toml").expect("sound");
+    let kinds: BTreeSet<SinkType> = loaded.policy().sinks.iter().map(|sink| sink.kind).collect();
+    assert_eq!(kinds.len(), 7);
+}

@@ -1,0 +1,226 @@
+//! `bellwether notify`: tells people of alerts. And `notify test SINK`: sends one that is made up.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result, anyhow};
+use bellwether_core::time::Millis;
+use bellwether_engine::clock::now_ms;
+use bellwether_engine::kafka::{KafkaLog, WorkerId};
+use bellwether_engine::log::{Log, Topic};
+use bellwether_engine::metrics::Metrics;
+use bellwether_engine::read_model::{Limits, ReadModel, Readiness};
+use bellwether_engine::worker::OpenLog;
+use bellwether_notify::channel::Channel;
+use bellwether_notify::delivery::{Delivery, Outcome, Subject, key};
+use bellwether_notify::event::sample;
+use bellwether_notify::policy::Loaded;
+use bellwether_notify::run::{Notifier, NotifyError, Process, Settings};
+use bellwether_server::AppState;
+use bellwether_wire::decode::Decoder;
+use clap::{Args, Subcommand};
+
+use crate::app;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::usage::{Usage, wrong};
+
+/// `notify`
+#[derive(Debug, Args)]
+pub(crate) struct NotifyArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<NotifyCommand>,
+
+    /// Delivery policy: sinks, routes, playbooks, texts
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) delivery: Option<PathBuf>,
+
+    /// Kafka brokers
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub(crate) bootstrap_servers: Option<String>,
+
+    /// Address of the HTTP server of metrics and health
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8392")]
+    pub(crate) listen: String,
+}
+
+/// `notify test`
+#[derive(Debug, Subcommand)]
+pub(crate) enum NotifyCommand {
+    /// Check a delivery policy and print its version, its sinks and routes
+    Check,
+    /// Send a made-up alert to a sink, once, and say what it answered; 3 is the exit code where it did not take it
+    Test {
+        /// The sink
+        sink: String,
+    },
+}
+
+/// Reads a delivery policy.
+pub(crate) fn load(file: &Path) -> Result<Loaded> {
+    Ok(Loaded::read(file).map_err(|error| Usage(error.to_string()))?)
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &NotifyArgs, config: Config, json: bool) -> Result<ExitCode> {
+    let Some(file) = &args.delivery else {
+        wrong!(
+            "no delivery policy is named: --delivery FILE; `bellwether alerts preview` shows the built-in texts"
+        );
+    };
+    let policy = load(file)?;
+    match &args.command {
+        Some(NotifyCommand::Check) => check(&policy, json),
+        Some(NotifyCommand::Test { sink }) => test(&policy, sink, json),
+        None => on_kafka(args, config, &policy).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn on_kafka(args: &NotifyArgs, mut config: Config, policy: &Loaded) -> Result<()> {
+    if let Some(servers) = &args.bootstrap_servers {
+        config.kafka.bootstrap_servers = Some(servers.clone());
+    }
+    let taken = DataDir::take(&config.data_dir)?;
+    let instance = match &config.kafka.instance_id {
+        Some(name) => name.clone(),
+        None => taken.instance()?,
+    };
+    crate::topics::check(&config)?;
+    let options = app::kafka_options(&config)?;
+    let worker =
+        WorkerId { application: format!("{}-notify", config.application_id), instance, thread: 0 };
+    let inputs: Vec<Topic> = vec![config.topics.alerts.as_str().into()];
+    let open: OpenLog = Box::new(move || {
+        KafkaLog::open(&options, &worker, &inputs).map(|log| Box::new(log) as Box<dyn Log>)
+    });
+    let metrics = Metrics::new()?;
+    metrics.build_info(env!("CARGO_PKG_VERSION"), policy.version());
+    let stop = Arc::new(AtomicBool::new(false));
+    app::stop_on_signals(&stop)?;
+    let readiness = Arc::new(Readiness::default());
+    let process = Process {
+        metrics: metrics.clone(),
+        readiness: Arc::clone(&readiness),
+        stop: Arc::clone(&stop),
+        clock: now_ms,
+    };
+    let notifier = spawn(&config, policy, open, process)?;
+    let state = AppState {
+        read_model: Arc::new(ReadModel::new(Limits::default())),
+        metrics,
+        readiness,
+        ingest: None,
+        // Nobody says anything here.
+        snooze_days_max: 0,
+        name: "Bellwether notifier".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let served = app::serve_state(state, &stop, &args.listen, |address| {
+        tracing::info!("metrics are at http://{address}/metrics");
+    });
+    stop.store(true, Ordering::Relaxed);
+    ended(notifier).and(served)
+}
+
+/// Starts a notifier on a thread of its own. One that fails stops the process: alerts that nobody is told of would look like peace.
+pub(crate) fn spawn(
+    config: &Config,
+    policy: &Loaded,
+    open: OpenLog,
+    process: Process,
+) -> Result<JoinHandle<Result<(), NotifyError>>> {
+    let settings = Settings {
+        alerts: config.topics.alerts.as_str().into(),
+        profiles: config.topics.profiles.as_str().into(),
+        state: config.topics.notify_state.as_str().into(),
+        parked: config.topics.parked.as_str().into(),
+    };
+    let registry = app::registry(config);
+    let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
+    let flag = Arc::clone(&process.stop);
+    let notifier = Notifier::new(settings, policy, &environment, decoder, open, process)
+        .map_err(|error| Usage(error.to_string()))?;
+    let thread = std::thread::Builder::new().name("notifier".to_owned()).spawn(move || {
+        let ended = notifier.run();
+        if let Err(error) = &ended {
+            tracing::error!(%error, "the notifier stopped");
+            flag.store(true, Ordering::Relaxed);
+        }
+        ended
+    })?;
+    Ok(thread)
+}
+
+/// Waits for a notifier's end.
+pub(crate) fn ended(notifier: JoinHandle<Result<(), NotifyError>>) -> Result<()> {
+    match notifier.join() {
+        Ok(ended) => Ok(ended?),
+        Err(_) => Err(anyhow!("the notifier panicked: this is a bug, its message is above")),
+    }
+}
+
+fn environment(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
+}
+
+fn check(policy: &Loaded, json: bool) -> Result<ExitCode> {
+    let of = policy.policy();
+    if json {
+        let sinks: Vec<&str> = of.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        let routes: Vec<&str> = of.routes.iter().map(|route| route.name.as_str()).collect();
+        let answer =
+            serde_json::json!({"version": policy.version(), "sinks": sinks, "routes": routes});
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("delivery policy {}", policy.version());
+    for route in &of.routes {
+        println!("  {} ({}): {}", route.name, route.mode.as_str(), route.sinks.join(", "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends a made-up alert to one sink.
+fn test(policy: &Loaded, name: &str, json: bool) -> Result<ExitCode> {
+    let Some(sink) = policy.policy().sink(name) else {
+        let known: Vec<&str> =
+            policy.policy().sinks.iter().map(|sink| sink.name.as_str()).collect();
+        wrong!("there is no sink `{name}`; the policy has: {}", known.join(", "));
+    };
+    let channel = Channel::open(policy.policy(), sink, &environment)
+        .map_err(|error| Usage(error.to_string()))?;
+    let now = Millis(now_ms());
+    let (alert, profile) = sample(now);
+    let delivery = Delivery {
+        key: key(&alert.id, name),
+        sink: name.to_owned(),
+        lane: alert.alert_id.clone(),
+        subject: Subject::Alert { alert: Box::new(alert), profile, previous_severity: None },
+        created_ms: now.0,
+        due_ms: now.0,
+        attempts: 0,
+        sequence: 0,
+        policy_version: policy.version().to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(channel.attempt(policy.texts(), &delivery, now));
+    runtime.shutdown_background();
+    let (result, detail) = match outcome {
+        Outcome::Delivered => ("delivered", String::new()),
+        Outcome::Failed { detail, .. } => ("failed", detail),
+        Outcome::Refused { detail, .. } => ("refused", detail),
+    };
+    let taken = result == "delivered";
+    if json {
+        let answer = serde_json::json!({"sink": name, "result": result, "detail": detail, "idempotency_key": delivery.key});
+        println!("{}", serde_json::to_string_pretty(&answer).context("JSON")?);
+    } else if taken {
+        println!("{name}: delivered. Look there: an alert that says that it is a test.");
+    } else {
+        eprintln!("error: {name}: {result}: {detail}");
+    }
+    Ok(if taken { ExitCode::SUCCESS } else { ExitCode::from(crate::EXIT_WANTING) })
+}
