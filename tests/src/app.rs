@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// No step takes longer on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(600);
 
 /// Where an application's Kafka is.
 #[derive(Debug, Clone)]
