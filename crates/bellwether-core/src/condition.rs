@@ -96,7 +96,8 @@ fn one_day() -> u16 {
 
 impl When {
     /// The signal that it asks for, and over how many days.
-    pub(crate) fn reads(&self) -> Option<(&str, u16)> {
+    #[must_use]
+    pub fn reads(&self) -> Option<(&str, u16)> {
         match self {
             When::Limit { signal, days, .. } | When::AtLeast { signal, days, .. } => {
                 Some((signal, *days))

@@ -257,7 +257,8 @@ fn what_an_account_does_at_the_end_of_every_month_is_its_habit() {
         if account.is_multiple_of(3) && signal < 2 && at_the_end { 0.05 } else { 1.0 }
     };
     let found = |policy: &str| {
-        let budget = "[corroboration]\nfalse_high_per_year = 1.0\n[calibration]\nlearn = false\n";
+        // Every finding counts here: an alert that comes back month by month is not to stay open.
+        let budget = "[corroboration]\nfalse_high_per_year = 1.0\n[calibration]\nlearn = false\n[alerts]\nflap_reopens = 20\n";
         let fleet = run_by(&[POLICY, budget, policy].concat(), 240, (8, 0.0), closes_books);
         fleet
             .alarmed

@@ -144,11 +144,15 @@ pub(crate) fn power_policy(base: &Compiled) -> Result<Compiled> {
     with_signals_of(base, "power", POWER)
 }
 
-/// Every parameter of the base policy, with the signals of a set.
+/// Every parameter of the base policy, with the signals of a set. Conditions that ask for other signals go with those.
 fn with_signals_of(base: &Compiled, name: &str, signals: &str) -> Result<Compiled> {
     let set = Compiled::parse(name, signals)?;
-    let policy =
+    let mut policy =
         Policy { name: name.to_owned(), signals: set.signals.clone(), ..Policy::clone(base) };
+    policy.conditions.retain(|condition| {
+        let asks = condition.when.reads();
+        asks.is_none_or(|(name, _)| set.signals.iter().any(|signal| signal.name == name))
+    });
     Ok(Compiled::check(name, policy)?)
 }
 
@@ -182,8 +186,10 @@ mod tests {
             let expected = Policy {
                 name: base.name.clone(),
                 signals: base.signals.clone(),
+                conditions: base.conditions.clone(),
                 ..Policy::clone(&policy)
             };
+            assert!(!policy.conditions.is_empty(), "{policy}: those that ask for no signal stay");
             assert_eq!(expected, Policy::clone(&base), "{policy}");
             let file: toml::Table = toml::from_str(text).expect("TOML");
             assert!(file.keys().all(|key| key == "name" || key == "signal"), "{policy}: {file:?}");
