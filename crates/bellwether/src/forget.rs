@@ -158,8 +158,12 @@ fn say(
     let events = topics.events.join(", ");
     let not_deleted = [
         format!(
-            "records of the account in {events}, {}, {}, {} and {}: they go with the retention of these topics",
-            topics.score_changed, topics.alerts, topics.shadow, topics.dead_letters
+            "records of the account in {events}, {}, {}, {}, {} and {}: they go with the retention of these topics",
+            topics.score_changed, topics.alerts, topics.parked, topics.shadow, topics.dead_letters
+        ),
+        format!(
+            "what a notifier remembers of its alerts in {}, messages that wait included: until notifying is over (remember_days of the delivery policy)",
+            topics.notify_state
         ),
         format!(
             "outcomes of the account in {}, which is kept for ever unless its retention is set otherwise",
