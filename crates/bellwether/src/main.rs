@@ -46,9 +46,6 @@ use crate::cli::{Cli, Command, PolicyCommand};
 use crate::config::{Config, LogFormat};
 use crate::usage::Usage;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Checked, and found wanting.
 const EXIT_WANTING: u8 = 3;
 /// Wrong usage or configuration (as clap exits by itself).
