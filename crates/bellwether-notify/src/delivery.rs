@@ -41,10 +41,31 @@ pub struct Delivery {
     pub due_ms: i64,
     /// Attempts that failed.
     pub attempts: u32,
+    /// Of these, how many do not count towards `attempts_max`: the sink asked for patience, or was only tried whether it works again.
+    #[serde(default)]
+    pub excused: u32,
+    /// When it first could be attempted; 0 in rows of before this was written.
+    #[serde(default)]
+    pub first_due_ms: i64,
     /// Its place in the order of its partition.
     pub sequence: u64,
     /// Version of the delivery policy under which it was decided.
     pub policy_version: String,
+}
+
+impl Delivery {
+    /// Since when it could have been accepted: the end of quiet hours, where it waits or waited for that.
+    #[must_use]
+    pub fn since_ms(&self) -> i64 {
+        let first_due_ms = if self.attempts == 0 { self.due_ms } else { self.first_due_ms };
+        self.created_ms.max(first_due_ms)
+    }
+
+    /// Failures that count towards `attempts_max`.
+    #[must_use]
+    pub fn counted(&self) -> u32 {
+        self.attempts.saturating_sub(self.excused)
+    }
 }
 
 /// The idempotency key of an event and a sink.
@@ -56,7 +77,7 @@ pub fn key(event_id: &str, sink: &str) -> String {
 /// Why something was parked: it can only be looked at by a person now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Parking {
-    /// It failed `attempts_max` times.
+    /// It failed `attempts_max` times, where the policy sets that.
     Attempts,
     /// It was not accepted within `give_up_hours`.
     Expired,
@@ -119,6 +140,13 @@ pub enum Outcome {
         /// How long the sink asked to be left alone.
         retry_after_ms: Option<u64>,
     },
+    /// The sink works, and asked for patience: worth another attempt, and no failure.
+    Throttled {
+        /// What happened, for logs.
+        detail: String,
+        /// How long the sink asked to be left alone, if it said so.
+        retry_after_ms: Option<u64>,
+    },
     /// Another attempt would come to the same.
     Refused {
         /// Why.
@@ -126,6 +154,28 @@ pub enum Outcome {
         /// What happened.
         detail: String,
     },
+}
+
+impl Outcome {
+    /// Whether the sink answered as one that works does.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        match self {
+            Outcome::Delivered | Outcome::Throttled { .. } | Outcome::Refused { .. } => true,
+            Outcome::Failed { .. } => false,
+        }
+    }
+
+    /// How long the sink asked to be left alone.
+    #[must_use]
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Outcome::Failed { retry_after_ms, .. } | Outcome::Throttled { retry_after_ms, .. } => {
+                *retry_after_ms
+            }
+            Outcome::Delivered | Outcome::Refused { .. } => None,
+        }
+    }
 }
 
 /// The pause after so many failed attempts: drawn from zero to a bound that doubles ("full jitter": Brooker, "Exponential Backoff And

@@ -226,6 +226,8 @@ impl Planner {
             created_ms: now_ms,
             due_ms,
             attempts: 0,
+            excused: 0,
+            first_due_ms: due_ms,
             sequence: 0,
             policy_version: self.version.clone(),
         };

@@ -202,6 +202,8 @@ fn test(policy: &Loaded, name: &str, json: bool) -> Result<ExitCode> {
         created_ms: now.0,
         due_ms: now.0,
         attempts: 0,
+        excused: 0,
+        first_due_ms: now.0,
         sequence: 0,
         policy_version: policy.version().to_owned(),
     };

@@ -55,6 +55,8 @@ fn delivery(sink: &str, subject: Subject) -> Delivery {
         created_ms: 0,
         due_ms: 0,
         attempts: 0,
+        excused: 0,
+        first_due_ms: 0,
         sequence: 0,
         policy_version: "v".to_owned(),
     }

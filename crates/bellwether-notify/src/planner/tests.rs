@@ -167,6 +167,50 @@ fn after_its_attempts_a_delivery_is_parked_and_the_next_of_its_alert_goes_on() {
 }
 
 #[test]
+fn an_outage_parks_nothing_before_the_hours_of_giving_up_are_over() {
+    let mut planner = planner(&urgent(""));
+    planner.alert(0, &alert(1, "opened", "high"), NOW);
+    let mut now = NOW;
+    for _ in 0..200 {
+        for (partition, delivery) in ready(&planner, now) {
+            let failed = Outcome::Failed { detail: "away".to_owned(), retry_after_ms: None };
+            assert!(planner.settle(partition, &delivery.key, failed, now, &mut |most| most));
+        }
+        now += 300_000;
+        planner.tick(now, &|_| false);
+    }
+    assert_eq!(planner.take_parked(), []);
+    assert_eq!(tell(&mut planner, now).len(), 2, "told when the sinks are back");
+}
+
+#[test]
+fn patience_and_trials_use_up_no_attempts() {
+    let mut planner = planner(&format!("[delivery]\nattempts_max = 2\n{}", urgent("")));
+    planner.alert(0, &alert(1, "opened", "high"), NOW);
+    let failed = || Outcome::Failed { detail: "away".to_owned(), retry_after_ms: None };
+    let mut now = NOW;
+    for turn in 0..10 {
+        for (partition, delivery) in ready(&planner, now) {
+            let outcome = if turn % 2 == 0 {
+                Outcome::Throttled { detail: "slower".to_owned(), retry_after_ms: None }
+            } else {
+                planner.excuse(partition, &delivery.key);
+                failed()
+            };
+            planner.settle(partition, &delivery.key, outcome, now, &mut |_| 0);
+        }
+        now += 1_000;
+    }
+    assert_eq!(planner.take_parked(), []);
+    for _ in 0..2 {
+        for (partition, delivery) in ready(&planner, now) {
+            planner.settle(partition, &delivery.key, failed(), now, &mut |_| 0);
+        }
+    }
+    assert_eq!(planner.take_parked().len(), 2);
+}
+
+#[test]
 fn quiet_hours_hold_alerts_back_but_not_the_excepted_and_what_ends_meanwhile_is_not_told() {
     let quiet = "quiet = { from = \"10:00\", to = \"14:00\", time_zone = \"UTC\", except = [\"critical\"] }\n";
     let mut planner = planner(&urgent(quiet));
@@ -213,9 +257,9 @@ fn what_is_over_the_budget_is_ranked_into_the_digest_and_counted() {
     planner.alert(0, &alert(0, "escalated", "critical"), NOW);
     assert_eq!(tell(&mut planner, NOW).len(), 2);
     let morning = NOW + 20 * HOUR_MS;
-    planner.tick(morning - 1);
+    planner.tick(morning - 1, &|_| false);
     assert_eq!(ready(&planner, morning), []);
-    planner.tick(morning);
+    planner.tick(morning, &|_| false);
     let digest = ready(&planner, morning);
     let [(_, Delivery { subject: Subject::Digest(digest), sink, .. })] = digest.as_slice() else {
         panic!("one digest: {digest:?}");
@@ -323,11 +367,33 @@ fn too_much_for_one_sink_is_parked() {
 fn what_waits_too_long_is_parked() {
     let mut planner = planner(&urgent(""));
     planner.alert(0, &alert(1, "opened", "high"), NOW);
-    planner.tick(NOW + 72 * HOUR_MS);
+    planner.tick(NOW + 72 * HOUR_MS, &|_| false);
     assert_eq!(planner.take_parked(), []);
-    planner.tick(NOW + 72 * HOUR_MS + 1);
+    planner.tick(NOW + 72 * HOUR_MS + 1, &|_| false);
     let parked = planner.take_parked();
     assert_eq!(parked.iter().map(|p| p.reason).collect::<Vec<_>>(), [Parking::Expired; 2]);
+}
+
+#[test]
+fn quiet_hours_longer_than_the_hours_of_giving_up_park_nothing() {
+    let quiet = "quiet = { from = \"20:00\", to = \"07:00\", days = [\"friday\", \"saturday\", \"sunday\"], time_zone = \"UTC\" }\n";
+    let mut planner = planner(&format!("[delivery]\ngive_up_hours = 48\n{}", urgent(quiet)));
+    // Thursday evening, until Monday morning.
+    let evening = NOW + 10 * HOUR_MS;
+    planner.alert(0, &Alert { at: Millis(evening), ..alert(1, "opened", "high") }, evening);
+    let monday = NOW + 91 * HOUR_MS;
+    assert_eq!(ready(&planner, monday - 1), []);
+    planner.tick(monday + 5, &|_| false);
+    let failed = Outcome::Failed { detail: "no".to_owned(), retry_after_ms: None };
+    let first = ready(&planner, monday + 5);
+    for (partition, delivery) in &first {
+        planner.settle(*partition, &delivery.key, failed.clone(), monday + 5, &mut |_| 0);
+    }
+    planner.tick(monday + 48 * HOUR_MS, &|_| false);
+    assert_eq!(planner.take_parked(), []);
+    // What is under way may be accepted yet.
+    planner.tick(monday + 48 * HOUR_MS + 1, &|key| key == first[0].1.key);
+    assert_eq!(planner.take_parked().len(), 1);
 }
 
 /// What a planner remembers, by what it does next.
@@ -375,7 +441,7 @@ proptest! {
                 let profile = Profile { owner: Some("ann".to_owned()), ..Profile::default() };
                 planner.profile(partition, &event.account_id, Some(profile));
                 planner.alert(partition, &event, now);
-                planner.tick(now);
+                planner.tick(now, &|_| false);
                 for (partition, delivery) in ready(planner, now) {
                     let outcome = match action {
                         0 => Outcome::Failed { detail: String::new(), retry_after_ms: None },
@@ -413,7 +479,7 @@ proptest! {
             };
             planner.alert(0, &event, now);
             planner.alert(0, &event, now);
-            planner.tick(now);
+            planner.tick(now, &|_| false);
             for (partition, delivery) in ready(&planner, now) {
                 let Subject::Alert { alert, .. } = &delivery.subject else { continue };
                 let failed = Outcome::Failed { detail: String::new(), retry_after_ms: None };
