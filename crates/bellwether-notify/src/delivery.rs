@@ -1,7 +1,9 @@
 //! One thing to tell one sink: what it is, how its attempts go, and what becomes of it. Time and randomness are arguments.
 
+use std::collections::BTreeSet;
+
 use bellwether_core::publish::content_id;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::Digest;
 use crate::event::{Alert, Profile};
@@ -17,11 +19,26 @@ pub enum Subject {
         alert: Box<Alert>,
         /// Its account as it stood when the event was routed.
         profile: Profile,
-        /// The severity that the sink was told last, of the same alert.
-        previous_severity: Option<String>,
+        /// The severities that the sink was told before, of the same alert.
+        #[serde(default, alias = "previous_severity", deserialize_with = "one_or_many")]
+        earlier: BTreeSet<String>,
     },
     /// A digest.
     Digest(Digest),
+}
+
+/// Rows of before a sink could have been told several severities hold the last one, or null.
+fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeSet<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Wire {
+        Many(BTreeSet<String>),
+        One(Option<String>),
+    }
+    Ok(match Wire::deserialize(from)? {
+        Wire::Many(severities) => severities,
+        Wire::One(severity) => severity.into_iter().collect(),
+    })
 }
 
 /// One thing to tell one sink.
@@ -219,6 +236,23 @@ mod tests {
         let effort = Loaded::builtin().policy().delivery.clone();
         let bound = |attempts| pause_ms(&effort, attempts, None, &mut |most| most);
         assert_eq!([bound(1), bound(2), bound(3), bound(50)], [500, 1000, 2000, 300_000]);
+    }
+
+    #[test]
+    fn a_delivery_of_before_several_severities_can_be_read() {
+        let (alert, profile) = crate::event::sample(bellwether_core::time::Millis(0));
+        let subject =
+            Subject::Alert { alert: Box::new(alert), profile, earlier: ["high".to_owned()].into() };
+        let mut row = serde_json::to_value(&subject).expect("JSON");
+        let fields = row["alert"].as_object_mut().expect("fields");
+        fields.remove("earlier");
+        fields.insert("previous_severity".to_owned(), "high".into());
+        assert_eq!(serde_json::from_value::<Subject>(row.clone()).expect("readable"), subject);
+        row["alert"]["previous_severity"] = serde_json::Value::Null;
+        let Subject::Alert { earlier, .. } = serde_json::from_value(row).expect("readable") else {
+            panic!("an alert");
+        };
+        assert!(earlier.is_empty());
     }
 
     #[test]

@@ -114,13 +114,15 @@ fn a_snooze_is_no_message_and_its_end_and_a_return_are() {
     let mut told = |transition: &str| {
         let at = |told: Vec<(String, String)>| told.into_iter().map(|(sink, _)| sink).collect();
         planner.alert(0, &alert(1, transition, "high"), NOW);
-        let sinks: Vec<String> = at(tell(&mut planner, NOW));
+        let mut sinks: Vec<String> = at(tell(&mut planner, NOW));
+        sinks.extend(at(tell(&mut planner, NOW)));
         sinks.join(" ")
     };
     assert_eq!(told("opened"), "pager slack");
     // The pager stops ringing for what somebody put off; nobody else hears of it.
     assert_eq!(told("snoozed"), "pager");
-    assert_eq!(told("woken"), "pager slack");
+    // It rings again as an incident of its own: the acknowledged one is closed.
+    assert_eq!(told("woken"), "pager slack pager");
     assert_eq!(told("acknowledged"), "pager");
     assert_eq!(told("updated"), "");
     assert_eq!(told("resolved"), "pager");
@@ -141,8 +143,8 @@ fn the_events_of_an_alert_reach_a_sink_in_order_though_the_first_fails() {
     assert_eq!(ready(&planner, NOW + 499), []);
     assert_eq!(pairs(&tell(&mut planner, NOW + 500)), [("pager", "opened"), ("slack", "opened")]);
     let told = ready(&planner, NOW + 500);
-    let Subject::Alert { previous_severity, .. } = &told[0].1.subject else { panic!("an alert") };
-    assert_eq!(previous_severity.as_deref(), Some("high"));
+    let Subject::Alert { earlier, .. } = &told[0].1.subject else { panic!("an alert") };
+    assert_eq!(earlier.iter().collect::<Vec<_>>(), ["high"]);
 }
 
 #[test]
@@ -238,6 +240,85 @@ fn what_may_not_wait_does_not_wait_behind_what_does() {
 }
 
 #[test]
+fn a_pager_that_rang_is_told_of_the_end_though_something_newer_waits_for_the_morning() {
+    let quiet = "quiet = { from = \"13:00\", to = \"14:00\", time_zone = \"UTC\" }\n";
+    let mut planner = planner(&urgent(quiet));
+    planner.alert(0, &alert(1, "opened", "high"), NOW);
+    assert_eq!(tell(&mut planner, NOW).len(), 2);
+    let night = NOW + HOUR_MS;
+    planner.alert(0, &alert(1, "woken", "high"), night);
+    planner.alert(0, &alert(1, "escalated", "critical"), night);
+    assert_eq!(tell(&mut planner, night), []);
+    planner.alert(0, &alert(1, "resolved", "critical"), night + 1);
+    assert_eq!(pairs(&tell(&mut planner, night + 1)), [("pager", "resolved")]);
+    assert_eq!(tell(&mut planner, night + HOUR_MS), []);
+}
+
+#[test]
+fn what_was_acknowledged_at_a_pager_rings_anew_when_it_is_woken_or_escalates() {
+    let quiet = "quiet = { from = \"13:00\", to = \"14:00\", time_zone = \"UTC\", except = [\"critical\"] }\n";
+    let mut planner = planner(&urgent(quiet).replace("\"slack\", ", ""));
+    let mut told = |transition: &str, severity: &str, now: i64| -> Vec<String> {
+        planner.alert(0, &alert(1, transition, severity), now);
+        let mut told = tell(&mut planner, now);
+        told.extend(tell(&mut planner, now));
+        told.into_iter().map(|(_, what)| what).collect()
+    };
+    assert_eq!(told("opened", "high", NOW), ["opened"]);
+    assert_eq!(told("snoozed", "high", NOW), ["acknowledged"].map(|_| "snoozed"));
+    // In quiet hours it waits; what replaces it there rings anew all the same.
+    let night = NOW + HOUR_MS;
+    assert_eq!(told("woken", "high", night), [""; 0]);
+    assert_eq!(told("escalated", "critical", night), ["resolved", "escalated"]);
+    assert_eq!(told("acknowledged", "critical", night), ["acknowledged"]);
+    assert_eq!(told("reopened", "critical", night), ["resolved", "reopened"]);
+    assert_eq!(told("escalated", "critical", night + 1), ["escalated"; 0], "told before");
+    assert_eq!(told("resolved", "critical", night), ["resolved"]);
+}
+
+#[test]
+fn what_is_told_at_once_stands_in_no_digest_of_the_same_sink() {
+    let routes = "[[route]]\nname = \"now\"\nseverity = [\"high\"]\nsinks = [\"slack\"]\nmode = \"immediate\"\n\
+        [[route]]\nname = \"later\"\nsinks = [\"slack\"]\nmode = \"daily\"\n";
+    let mut planner = planner(routes);
+    planner.alert(0, &alert(1, "opened", "medium"), NOW);
+    planner.alert(0, &alert(2, "opened", "medium"), NOW);
+    planner.alert(0, &alert(1, "escalated", "high"), NOW);
+    assert_eq!(pairs(&tell(&mut planner, NOW)), [("slack", "escalated")]);
+    let morning = NOW + DAY_MS;
+    planner.tick(morning, &|_| false);
+    assert_eq!(pairs(&tell(&mut planner, morning)), [("slack", "1 of 1")]);
+}
+
+#[test]
+fn alertmanager_ends_every_severity_that_it_was_told_and_others_were_not() {
+    let sink = "[[sink]]\nname = \"am\"\ntype = \"alertmanager\"\nurl = \"https://am.example/api/v2/alerts\"\n";
+    let routes = "[[route]]\nname = \"some\"\nseverity = [\"high\", \"medium\"]\nsinks = [\"am\"]\nmode = \"immediate\"\n\
+        [[route]]\nname = \"all\"\nsinks = [\"slack\"]\nmode = \"immediate\"\n";
+    let mut planner = planner(&format!("{sink}{routes}"));
+    for (transition, severity) in [
+        ("opened", "medium"),
+        ("escalated", "high"),
+        ("escalated", "critical"),
+        ("resolved", "low"),
+    ] {
+        planner.alert(0, &alert(1, transition, severity), NOW);
+    }
+    let mut ended = Vec::new();
+    for _ in 0..4 {
+        for (partition, delivery) in ready(&planner, NOW) {
+            planner.settle(partition, &delivery.key, Outcome::Delivered, NOW, &mut |n| n);
+            if let Subject::Alert { alert, earlier, .. } = &delivery.subject
+                && alert.transition == "resolved"
+            {
+                ended.push((delivery.sink.clone(), earlier.iter().cloned().collect::<Vec<_>>()));
+            }
+        }
+    }
+    assert_eq!(ended, [("am".to_owned(), vec!["high".to_owned(), "medium".to_owned()])]);
+}
+
+#[test]
 fn what_is_over_the_budget_is_ranked_into_the_digest_and_counted() {
     let budget = "[budget]\nurgent_per_100_accounts_week = 2.0\nurgent_min_week = 3\n";
     let mut planner = planner(&format!("{budget}{}", urgent("")));
@@ -248,11 +329,15 @@ fn what_is_over_the_budget_is_ranked_into_the_digest_and_counted() {
     for number in 0..10 {
         let partition = i32::from(number % 2 == 1);
         let severity = if number == 9 { "critical" } else { "high" };
-        planner.alert(partition, &alert(number, "opened", severity), NOW);
+        let mut event = alert(number, "opened", severity);
+        event.priority = if number == 6 { 90 } else { 50 };
+        planner.alert(partition, &event, NOW);
     }
-    // 200 accounts at 2 per 100: four at once, over both partitions.
-    assert_eq!(tell(&mut planner, NOW).len(), 8);
-    assert_eq!(planner.take_suppressed()[&Suppressed::Budget], 6);
+    // 200 accounts at 2 per 100: four at once, over both partitions, and the critical one; the pager takes no digests and is told all.
+    let told = tell(&mut planner, NOW);
+    let at = |of: &str| told.iter().filter(|(sink, _)| sink == of).count();
+    assert_eq!((at("slack"), at("pager")), (5, 10));
+    assert_eq!(planner.take_suppressed()[&Suppressed::Budget], 5);
     // One of them goes on: no further burden, so it is told.
     planner.alert(0, &alert(0, "escalated", "critical"), NOW);
     assert_eq!(tell(&mut planner, NOW).len(), 2);
@@ -264,8 +349,8 @@ fn what_is_over_the_budget_is_ranked_into_the_digest_and_counted() {
     let [(_, Delivery { subject: Subject::Digest(digest), sink, .. })] = digest.as_slice() else {
         panic!("one digest: {digest:?}");
     };
-    assert_eq!((sink.as_str(), digest.total), ("slack", 6));
-    assert_eq!(digest.entries[0].alert.severity, "critical", "most urgent first");
+    assert_eq!((sink.as_str(), digest.total), ("slack", 5));
+    assert_eq!(digest.entries[0].alert.alert_id, "alert-6", "most urgent first");
     assert_eq!(digest.entries[0].because, "budget");
     // A week later there is room again.
     planner.alert(0, &alert(50, "opened", "high"), NOW);
@@ -484,7 +569,8 @@ proptest! {
                 let Subject::Alert { alert, .. } = &delivery.subject else { continue };
                 let failed = Outcome::Failed { detail: String::new(), retry_after_ms: None };
                 let outcome = if works { Outcome::Delivered } else { failed };
-                if works {
+                // What closes an incident before it rings anew is no event.
+                if works && !alert.id.ends_with("/close") {
                     delivered.push((delivery.sink.clone(), alert.alert_id.clone(), alert.id.clone()));
                 }
                 planner.settle(partition, &delivery.key, outcome, now, &mut |most| most);
