@@ -1,5 +1,7 @@
 //! Sinks against real servers that fail, hang, redirect and lie.
 
+use std::collections::BTreeSet;
+
 use bellwether_core::time::Millis;
 use bellwether_notify::channel::Channel;
 use bellwether_notify::delivery::{Delivery, Outcome, Parking, Subject, key};
@@ -22,10 +24,12 @@ fn delivery() -> Delivery {
         key: key(&alert.id, "s"),
         sink: "s".to_owned(),
         lane: alert.alert_id.clone(),
-        subject: Subject::Alert { alert: Box::new(alert), profile, previous_severity: None },
+        subject: Subject::Alert { alert: Box::new(alert), profile, earlier: BTreeSet::new() },
         created_ms: 0,
         due_ms: 0,
         attempts: 0,
+        excused: 0,
+        first_due_ms: 0,
         sequence: 0,
         policy_version: "v".to_owned(),
     }
@@ -46,7 +50,8 @@ fn attempt(policy: &str) -> Outcome {
 
 fn failed(outcome: &Outcome) -> (&str, Option<u64>) {
     match outcome {
-        Outcome::Failed { detail, retry_after_ms } => (detail, *retry_after_ms),
+        Outcome::Failed { detail, retry_after_ms }
+        | Outcome::Throttled { detail, retry_after_ms } => (detail, *retry_after_ms),
         Outcome::Delivered | Outcome::Refused { .. } => panic!("not a failure: {outcome:?}"),
     }
 }
@@ -54,7 +59,9 @@ fn failed(outcome: &Outcome) -> (&str, Option<u64>) {
 fn refused(outcome: &Outcome) -> Parking {
     match outcome {
         Outcome::Refused { reason, .. } => *reason,
-        Outcome::Delivered | Outcome::Failed { .. } => panic!("not refused: {outcome:?}"),
+        Outcome::Delivered | Outcome::Failed { .. } | Outcome::Throttled { .. } => {
+            panic!("not refused: {outcome:?}")
+        }
     }
 }
 

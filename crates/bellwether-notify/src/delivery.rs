@@ -1,7 +1,9 @@
 //! One thing to tell one sink: what it is, how its attempts go, and what becomes of it. Time and randomness are arguments.
 
+use std::collections::BTreeSet;
+
 use bellwether_core::publish::content_id;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::Digest;
 use crate::event::{Alert, Profile};
@@ -17,11 +19,26 @@ pub enum Subject {
         alert: Box<Alert>,
         /// Its account as it stood when the event was routed.
         profile: Profile,
-        /// The severity that the sink was told last, of the same alert.
-        previous_severity: Option<String>,
+        /// The severities that the sink was told before, of the same alert.
+        #[serde(default, alias = "previous_severity", deserialize_with = "one_or_many")]
+        earlier: BTreeSet<String>,
     },
     /// A digest.
     Digest(Digest),
+}
+
+/// Rows of before a sink could have been told several severities hold the last one, or null.
+fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeSet<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Wire {
+        Many(BTreeSet<String>),
+        One(Option<String>),
+    }
+    Ok(match Wire::deserialize(from)? {
+        Wire::Many(severities) => severities,
+        Wire::One(severity) => severity.into_iter().collect(),
+    })
 }
 
 /// One thing to tell one sink.
@@ -41,10 +58,31 @@ pub struct Delivery {
     pub due_ms: i64,
     /// Attempts that failed.
     pub attempts: u32,
+    /// Of these, how many do not count towards `attempts_max`: the sink asked for patience, or was only tried whether it works again.
+    #[serde(default)]
+    pub excused: u32,
+    /// When it first could be attempted; 0 in rows of before this was written.
+    #[serde(default)]
+    pub first_due_ms: i64,
     /// Its place in the order of its partition.
     pub sequence: u64,
     /// Version of the delivery policy under which it was decided.
     pub policy_version: String,
+}
+
+impl Delivery {
+    /// Since when it could have been accepted: the end of quiet hours, where it waits or waited for that.
+    #[must_use]
+    pub fn since_ms(&self) -> i64 {
+        let first_due_ms = if self.attempts == 0 { self.due_ms } else { self.first_due_ms };
+        self.created_ms.max(first_due_ms)
+    }
+
+    /// Failures that count towards `attempts_max`.
+    #[must_use]
+    pub fn counted(&self) -> u32 {
+        self.attempts.saturating_sub(self.excused)
+    }
 }
 
 /// The idempotency key of an event and a sink.
@@ -56,7 +94,7 @@ pub fn key(event_id: &str, sink: &str) -> String {
 /// Why something was parked: it can only be looked at by a person now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Parking {
-    /// It failed `attempts_max` times.
+    /// It failed `attempts_max` times, where the policy sets that.
     Attempts,
     /// It was not accepted within `give_up_hours`.
     Expired,
@@ -119,6 +157,13 @@ pub enum Outcome {
         /// How long the sink asked to be left alone.
         retry_after_ms: Option<u64>,
     },
+    /// The sink works, and asked for patience: worth another attempt, and no failure.
+    Throttled {
+        /// What happened, for logs.
+        detail: String,
+        /// How long the sink asked to be left alone, if it said so.
+        retry_after_ms: Option<u64>,
+    },
     /// Another attempt would come to the same.
     Refused {
         /// Why.
@@ -126,6 +171,28 @@ pub enum Outcome {
         /// What happened.
         detail: String,
     },
+}
+
+impl Outcome {
+    /// Whether the sink answered as one that works does.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        match self {
+            Outcome::Delivered | Outcome::Throttled { .. } | Outcome::Refused { .. } => true,
+            Outcome::Failed { .. } => false,
+        }
+    }
+
+    /// How long the sink asked to be left alone.
+    #[must_use]
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Outcome::Failed { retry_after_ms, .. } | Outcome::Throttled { retry_after_ms, .. } => {
+                *retry_after_ms
+            }
+            Outcome::Delivered | Outcome::Refused { .. } => None,
+        }
+    }
 }
 
 /// The pause after so many failed attempts: drawn from zero to a bound that doubles ("full jitter": Brooker, "Exponential Backoff And
@@ -169,6 +236,23 @@ mod tests {
         let effort = Loaded::builtin().policy().delivery.clone();
         let bound = |attempts| pause_ms(&effort, attempts, None, &mut |most| most);
         assert_eq!([bound(1), bound(2), bound(3), bound(50)], [500, 1000, 2000, 300_000]);
+    }
+
+    #[test]
+    fn a_delivery_of_before_several_severities_can_be_read() {
+        let (alert, profile) = crate::event::sample(bellwether_core::time::Millis(0));
+        let subject =
+            Subject::Alert { alert: Box::new(alert), profile, earlier: ["high".to_owned()].into() };
+        let mut row = serde_json::to_value(&subject).expect("JSON");
+        let fields = row["alert"].as_object_mut().expect("fields");
+        fields.remove("earlier");
+        fields.insert("previous_severity".to_owned(), "high".into());
+        assert_eq!(serde_json::from_value::<Subject>(row.clone()).expect("readable"), subject);
+        row["alert"]["previous_severity"] = serde_json::Value::Null;
+        let Subject::Alert { earlier, .. } = serde_json::from_value(row).expect("readable") else {
+            panic!("an alert");
+        };
+        assert!(earlier.is_empty());
     }
 
     #[test]

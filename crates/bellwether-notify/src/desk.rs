@@ -60,8 +60,32 @@ pub(crate) struct Queued {
 /// What was told of an alert that is open.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Told {
+    /// Who was told, or will be when quiet hours end.
     pub(crate) sinks: BTreeSet<String>,
+    /// The severity that was told last.
     pub(crate) severity: String,
+    /// Those of `sinks` that were told before what waits for the end of quiet hours.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) reached: BTreeSet<String>,
+    /// Those of `sinks` where it was acknowledged and does not ring when it is told again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) silenced: BTreeSet<String>,
+    /// The severities that each of `sinks` was told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) severities: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Told {
+    /// Notes that a sink is told a severity. Returns those that it was told before.
+    pub(crate) fn note(&mut self, sink: &str, severity: &str) -> BTreeSet<String> {
+        // Rows of before there were severities per sink have one for all.
+        let known = self.sinks.contains(sink) && !self.severity.is_empty();
+        let before = || known.then(|| self.severity.clone()).into_iter().collect();
+        let severities = self.severities.entry(sink.to_owned()).or_insert_with(before);
+        let earlier = severities.clone();
+        severities.insert(severity.to_owned());
+        earlier
+    }
 }
 
 /// How many alerts an owner was told by a route, per hour since 1970.

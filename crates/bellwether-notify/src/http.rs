@@ -161,9 +161,10 @@ fn of_status(status: StatusCode, retry_after_ms: Option<u64>, said: &str) -> Out
             detail: format!("answered {}, and redirects are not followed", status.as_u16()),
         },
         // A token that is renewed, an address that comes back: a person may mend these while it is tried again.
-        401 | 403 | 404 | 407 | 408 | 409 | 410 | 421 | 423 | 425 | 429 | 500.. => {
+        401 | 403 | 404 | 407 | 408 | 409 | 410 | 421 | 423 | 425 | 500.. => {
             Outcome::Failed { detail, retry_after_ms }
         }
+        429 => Outcome::Throttled { detail, retry_after_ms },
         _ => Outcome::Refused { reason: Parking::Rejected, detail },
     }
 }
@@ -180,6 +181,17 @@ fn retry_after_ms(value: &str, now_ms: i64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_too_many_requests_is_said_by_a_sink_that_works() {
+        let works = |status: u16| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            of_status(status, Some(1_000), "").works()
+        };
+        assert_eq!([200, 401, 429, 500, 503].map(works), [true, false, true, false, false]);
+        let asked = of_status(StatusCode::SERVICE_UNAVAILABLE, Some(1_000), "").retry_after_ms();
+        assert_eq!(asked, Some(1_000), "what it asks for is heeded all the same");
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

@@ -198,32 +198,33 @@ fn pagerduty(texts: &Texts, routing_key: &str, subject: &Subject) -> Result<Valu
     Ok(event)
 }
 
-/// API v2, `POST /api/v2/alerts`. An alert there is its labels; so that one whose severity rose is not two, the one of before ends.
+/// API v2, `POST /api/v2/alerts`. An alert there is its labels, so what may change is no label but an annotation, except the severity, by which
+/// Alertmanager routes: the alerts of severities that were told before end.
 fn alertmanager(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> {
-    let Subject::Alert { alert, profile, previous_severity } = subject else {
+    let Subject::Alert { alert, profile, earlier } = subject else {
         return Ok(Value::Null);
     };
     let message = texts.message(Target::Plain, Letter { alert, profile })?;
     let one = |severity: &str, ends: Millis| {
-        let mut labels = json!({
-            "alertname": format!("bellwether_{}", alert.kind),
-            "severity": severity,
-            "alert_id": alert.alert_id,
-            "account_id": alert.account_id,
+        let mut annotations = json!({
+            "summary": message.title, "description": message.why,
+            "runbook": message.steps.join("\n"), "what": message.what.join("\n"),
         });
-        for (label, value) in
+        for (name, value) in
             [("segment", &profile.segment), ("owner", &profile.owner), ("region", &profile.region)]
         {
             if let Some(value) = value {
-                labels[label] = value.clone().into();
+                annotations[name] = value.clone().into();
             }
         }
         json!({
-            "labels": labels,
-            "annotations": {
-                "summary": message.title, "description": message.why,
-                "runbook": message.steps.join("\n"), "what": message.what.join("\n"),
+            "labels": {
+                "alertname": format!("bellwether_{}", alert.kind),
+                "severity": severity,
+                "alert_id": alert.alert_id,
+                "account_id": alert.account_id,
             },
+            "annotations": annotations,
             "startsAt": alert.opened_at.iso(),
             "endsAt": ends.iso(),
             "generatorURL": message.links.first().map_or("", |link| link.url.as_str()),
@@ -233,8 +234,8 @@ fn alertmanager(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> 
         Phase::Ended => alert.at,
         Phase::Raised | Phase::Held | Phase::Changed => alert.at.plus(ALERTMANAGER_DAYS * DAY_MS),
     };
-    let before = previous_severity.as_deref().filter(|before| *before != alert.severity);
-    let mut alerts: Vec<Value> = before.map(|before| one(before, alert.at)).into_iter().collect();
+    let before = earlier.iter().filter(|before| **before != alert.severity);
+    let mut alerts: Vec<Value> = before.map(|before| one(before, alert.at)).collect();
     alerts.push(one(&alert.severity, ends));
     Ok(alerts.into())
 }

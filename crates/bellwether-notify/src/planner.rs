@@ -3,8 +3,8 @@
 //!
 //! # Invariants
 //! - For each sink the first route that matches decides. An event is told to a sink once, whatever is repeated.
-//! - No limit loses an alert: what is over a limit goes into the daily digest of the route's sinks, and where none of them takes digests, the
-//!   limit does not hold. Each is counted.
+//! - No limit loses an alert: what is over a limit goes into the daily digest of the sink, and for a sink that takes no digests, and for
+//!   critical alerts, no limit holds. Each is counted.
 //! - Deliveries of one alert reach a sink in the order of its events.
 //! - How an alert goes on (acknowledged, resolved) is told to sinks that keep alerts open, where they were told that it opened, whatever
 //!   routes say by then.
@@ -15,10 +15,10 @@ use std::sync::Arc;
 use bellwether_core::time::HOUR_MS;
 
 use crate::delivery::{Delivery, Parking, Subject, key};
-use crate::desk::{Desk, Queued, RowError};
+use crate::desk::{Desk, Queued, RowError, Told};
 use crate::digest::Entry;
 use crate::event::{Alert, Phase, Profile};
-use crate::policy::{DeliveryPolicy, Mode, Route};
+use crate::policy::{DeliveryPolicy, Mode, Route, SinkType};
 use crate::render::Texts;
 use crate::schedule::{next_digest, quiet_until};
 
@@ -161,29 +161,17 @@ impl Planner {
         self.refresh(partition, alert, profile);
         let over = self.over_limits(partition, &routes, alert, profile, now_ms);
         let mut told = self.desk(partition).told(&alert.alert_id).cloned().unwrap_or_default();
-        let before = Some(told.severity.clone()).filter(|severity| !severity.is_empty());
         for (sink, route) in routes {
-            match (route.mode, over.get(&route.name)) {
+            match (route.mode, over.get(&sink)) {
                 (Mode::Immediate, None) => {
                     let quiet =
                         route.quiet.as_ref().filter(|q| !q.except.contains(&alert.severity));
                     let due = quiet.and_then(|quiet| quiet_until(quiet, now_ms)).unwrap_or(now_ms);
-                    let what = (alert, profile, before.clone());
-                    self.supersede(partition, &sink, &alert.alert_id, now_ms);
-                    self.plan(partition, &sink, what, (now_ms, due));
-                    told.sinks.insert(sink);
+                    self.tell(partition, &sink, (alert, profile), &mut told, (now_ms, due));
                 }
-                // Whoever takes no digests is left out; somebody who does is not.
                 (Mode::Immediate, Some(because)) => {
-                    if self.takes_digests(&sink) {
-                        self.queue(
-                            partition,
-                            &sink,
-                            (alert, profile),
-                            (Mode::Daily, because.as_str()),
-                            now_ms,
-                        );
-                    }
+                    let why = (Mode::Daily, because.as_str());
+                    self.queue(partition, &sink, (alert, profile), why, now_ms);
                 }
                 (mode @ (Mode::Daily | Mode::Weekly | Mode::Checkin), _) => {
                     self.queue(partition, &sink, (alert, profile), (mode, mode.as_str()), now_ms);
@@ -196,14 +184,59 @@ impl Planner {
         }
     }
 
+    /// Tells a sink what asks for attention, in place of what stands in its digests and what waits for the end of quiet hours.
+    fn tell(
+        &mut self,
+        partition: i32,
+        sink: &str,
+        (alert, profile): (&Alert, &Profile),
+        told: &mut Told,
+        times: (i64, i64),
+    ) {
+        let queued = self.queued_of(partition, &alert.alert_id).into_iter();
+        for (name, _) in queued.filter(|(_, queued)| queued.sink == sink) {
+            self.desk_mut(partition).unqueue(&name);
+        }
+        let superseded = self.supersede(partition, sink, &alert.alert_id, times.0);
+        if told.sinks.contains(sink) && superseded.is_empty() {
+            told.reached.insert(sink.to_owned());
+        }
+        let closes = |delivery: &Delivery| match &delivery.subject {
+            Subject::Alert { alert, .. } => alert.phase() == Phase::Ended,
+            Subject::Digest(_) => false,
+        };
+        // What was acknowledged there rings again only as an incident of its own: the one of before is closed.
+        if told.silenced.remove(sink) || superseded.iter().any(closes) {
+            let closing = Alert {
+                id: format!("{}/close", alert.id),
+                transition: "resolved".to_owned(),
+                ..alert.clone()
+            };
+            self.plan(partition, sink, (&closing, profile, BTreeSet::new()), times);
+        }
+        let earlier = told.note(sink, &alert.severity);
+        self.plan(partition, sink, (alert, profile, earlier), times);
+        told.sinks.insert(sink.to_owned());
+    }
+
     /// What waits for the end of quiet hours is not told any more where something newer of the same alert is: that one may be too urgent to
-    /// wait behind it.
-    fn supersede(&mut self, partition: i32, sink: &str, alert_id: &str, now_ms: i64) {
-        let held = self.held(partition, alert_id, now_ms);
-        for delivery in held.into_iter().filter(|delivery| delivery.sink == sink) {
+    /// wait behind it. Returns what that was.
+    fn supersede(
+        &mut self,
+        partition: i32,
+        sink: &str,
+        alert_id: &str,
+        now_ms: i64,
+    ) -> Vec<Delivery> {
+        let mut held = self.held(partition, alert_id, now_ms);
+        held.retain(|delivery| delivery.sink == sink);
+        for delivery in &held {
             self.desk_mut(partition).take(&delivery.key);
+        }
+        if !held.is_empty() {
             self.suppress(Suppressed::Superseded);
         }
+        held
     }
 
     /// Adds a delivery, or parks it where too much waits.
@@ -211,7 +244,7 @@ impl Planner {
         &mut self,
         partition: i32,
         sink: &str,
-        (alert, profile, previous_severity): (&Alert, &Profile, Option<String>),
+        (alert, profile, earlier): (&Alert, &Profile, BTreeSet<String>),
         (now_ms, due_ms): (i64, i64),
     ) {
         let delivery = Delivery {
@@ -221,11 +254,13 @@ impl Planner {
             subject: Subject::Alert {
                 alert: Box::new(alert.clone()),
                 profile: profile.clone(),
-                previous_severity,
+                earlier,
             },
             created_ms: now_ms,
             due_ms,
             attempts: 0,
+            excused: 0,
+            first_due_ms: due_ms,
             sequence: 0,
             policy_version: self.version.clone(),
         };
@@ -275,17 +310,22 @@ impl Planner {
             .filter(|(_, route)| !route.transition.is_empty() && route.mode == Mode::Immediate)
             .map(|(sink, _)| sink)
             .collect();
-        let told = self.desk(partition).told(&alert.alert_id).cloned().unwrap_or_default();
+        let mut told = self.desk(partition).told(&alert.alert_id).cloned().unwrap_or_default();
         if alert.phase() == Phase::Held {
             sinks.extend(told.sinks.iter().filter(|sink| self.keeps_state(sink)).cloned());
         }
         // Of what nobody was told nothing is told either.
         sinks.retain(|sink| told.sinks.contains(sink));
-        for sink in sinks {
-            if !self.desk(partition).knows(&key(&alert.id, &sink)) {
-                let before = Some(told.severity.clone());
-                self.plan(partition, &sink, (alert, profile, before), (now_ms, now_ms));
+        sinks.retain(|sink| !self.desk(partition).knows(&key(&alert.id, sink)));
+        for sink in &sinks {
+            if alert.phase() == Phase::Held && self.is_silenced_by_acknowledging(sink) {
+                told.silenced.insert(sink.clone());
             }
+            let earlier = told.note(sink, &alert.severity);
+            self.plan(partition, sink, (alert, profile, earlier), (now_ms, now_ms));
+        }
+        if !sinks.is_empty() {
+            self.desk_mut(partition).set_told(&alert.alert_id, Some(told));
         }
         self.refresh(partition, alert, profile);
     }
@@ -309,6 +349,11 @@ impl Planner {
         self.policy().sink(sink).is_some_and(|sink| sink.kind.keeps_state())
     }
 
+    /// Whether an incident there, once acknowledged, stays silent whatever it is told again.
+    fn is_silenced_by_acknowledging(&self, sink: &str) -> bool {
+        self.policy().sink(sink).is_some_and(|sink| sink.kind == SinkType::Pagerduty)
+    }
+
     /// An alert that is over.
     fn end(&mut self, partition: i32, alert: &Alert, profile: &Profile, now_ms: i64) {
         for (name, _) in self.queued_of(partition, &alert.alert_id) {
@@ -321,11 +366,19 @@ impl Planner {
             }
             return;
         };
-        // What waits for the end of quiet hours need not be told any more.
-        for delivery in self.held(partition, &alert.alert_id, now_ms) {
-            told.sinks.remove(&delivery.sink);
-            self.desk_mut(partition).take(&delivery.key);
-            self.suppress(Suppressed::Ended);
+        // What waits for the end of quiet hours need not be told any more, nor the end where nothing else was told.
+        for sink in told.sinks.clone() {
+            let mut held = self.held(partition, &alert.alert_id, now_ms);
+            held.retain(|delivery| delivery.sink == sink);
+            for delivery in &held {
+                self.desk_mut(partition).take(&delivery.key);
+            }
+            if !held.is_empty() {
+                self.suppress(Suppressed::Ended);
+                if !told.reached.contains(&sink) {
+                    told.sinks.remove(&sink);
+                }
+            }
         }
         let listed: BTreeSet<String> = self
             .routes(alert, profile)
@@ -333,11 +386,11 @@ impl Planner {
             .filter(|(_, route)| !route.transition.is_empty() && route.mode == Mode::Immediate)
             .map(|(sink, _)| sink)
             .collect();
-        for sink in told.sinks {
+        for sink in told.sinks.clone() {
             let wanted = listed.contains(&sink) || self.keeps_state(&sink);
             if wanted && !self.desk(partition).knows(&key(&alert.id, &sink)) {
-                let before = Some(told.severity.clone());
-                self.plan(partition, &sink, (alert, profile, before), (now_ms, now_ms));
+                let earlier = told.note(&sink, &alert.severity);
+                self.plan(partition, &sink, (alert, profile, earlier), (now_ms, now_ms));
             }
         }
         self.desk_mut(partition).set_told(&alert.alert_id, None);

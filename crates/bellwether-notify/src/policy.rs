@@ -77,7 +77,8 @@ pub struct Links {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Effort {
-    /// Attempts before a delivery is parked (1..=100).
+    /// Attempts before a delivery is parked (0..=100); 0: as many as `give_up_hours` allow. Those that the sink answered by asking for patience
+    /// (429), and trials of a sink that was left alone, do not count.
     pub attempts_max: u32,
     /// Milliseconds of the first pause, which doubles with each attempt; each pause is drawn from zero to that (1..=3600000).
     pub backoff_ms: u64,
@@ -87,7 +88,7 @@ pub struct Effort {
     pub timeout_ms: u64,
     /// Seconds that a sink may ask to wait (`Retry-After`); what is longer is cut to this (1..=86400).
     pub retry_after_max_seconds: u64,
-    /// Hours after which a delivery that was not accepted is parked, whatever the attempts (1..=8760).
+    /// Hours after which a delivery that was not accepted is parked, whatever the attempts (1..=8760); quiet hours do not count.
     pub give_up_hours: u32,
     /// Hours by which an alert may lie back to be told; older ones (history that is filled in) are counted and not told (1..=87600).
     pub max_age_hours: u32,

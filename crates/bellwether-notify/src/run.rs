@@ -30,6 +30,7 @@ use crate::planner::Planner;
 use crate::policy::{Loaded, PolicyError};
 use crate::render::Texts;
 
+mod attempt;
 mod profiles;
 mod rows;
 
@@ -263,7 +264,8 @@ impl Notifier {
         }
         if self.ticked.elapsed() >= TICK_EVERY {
             self.ticked = Instant::now();
-            self.planner.tick((self.process.clock)());
+            let under_way = &self.under_way;
+            self.planner.tick((self.process.clock)(), &|key| under_way.contains_key(key));
         }
         if self.commit(log)? {
             self.dispatch();
@@ -359,25 +361,27 @@ impl Notifier {
         let Attempted { partition, key, sink, outcome, took } = attempted;
         self.under_way.remove(&key);
         let now_ms = (self.process.clock)();
-        let (result, works) = match &outcome {
-            Outcome::Delivered => ("delivered", true),
-            Outcome::Failed { detail, retry_after_ms } => {
+        let result = match &outcome {
+            Outcome::Delivered => "delivered",
+            Outcome::Failed { detail, .. } | Outcome::Throttled { detail, .. } => {
                 tracing::debug!(sink, key, detail, "an attempt failed");
-                // One that asks for patience is not broken.
-                ("failed", retry_after_ms.is_some())
+                "failed"
             }
             Outcome::Refused { detail, reason } => {
                 tracing::warn!(sink, key, detail, reason = reason.as_str(), "a delivery is parked");
-                ("refused", true)
+                "refused"
             }
         };
         self.process.metrics.delivery(&sink, result, took);
         if let Some(gate) = self.gates.get_mut(&sink) {
-            gate.ended(works, now_ms);
-            if let Outcome::Failed { retry_after_ms: Some(asked), .. } = &outcome {
+            if !outcome.works() && gate.state(now_ms) != State::Closed {
+                self.planner.excuse(partition, &key);
+            }
+            gate.ended(outcome.works(), now_ms);
+            if let Some(asked) = outcome.retry_after_ms() {
                 let most =
                     self.texts.policy().delivery.retry_after_max_seconds.saturating_mul(1000);
-                gate.pause(now_ms.saturating_add_unsigned((*asked).min(most)));
+                gate.pause(now_ms.saturating_add_unsigned(asked.min(most)));
             }
         }
         let at_once =
@@ -472,8 +476,10 @@ impl Notifier {
         let now = Millis((self.process.clock)());
         self.runtime.spawn(async move {
             let began = Instant::now();
-            let outcome = channel.attempt(&texts, &delivery, now).await;
-            let Delivery { key, sink, .. } = delivery;
+            let Delivery { key, sink, .. } = delivery.clone();
+            let outcome =
+                attempt::guarded(async move { channel.attempt(&texts, &delivery, now).await })
+                    .await;
             let attempted = Attempted { partition, key, sink, outcome, took: began.elapsed() };
             // Whoever is to hear of it is gone only where the process ends.
             drop(results.send(attempted).await);

@@ -144,14 +144,24 @@ pub(crate) fn spawn(
     let notifier = Notifier::new(settings, policy, &environment, decoder, open, process)
         .map_err(|error| Usage(error.to_string()))?;
     let thread = std::thread::Builder::new().name("notifier".to_owned()).spawn(move || {
+        // Set when the thread ends, by a panic too.
+        let _stops = Stops(flag);
         let ended = notifier.run();
         if let Err(error) = &ended {
             tracing::error!(%error, "the notifier stopped");
-            flag.store(true, Ordering::Relaxed);
         }
         ended
     })?;
     Ok(thread)
+}
+
+/// Asks the process to stop when it is dropped. A notifier ends without an error only where that was asked for already.
+struct Stops(Arc<AtomicBool>);
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Waits for a notifier's end.
@@ -198,10 +208,16 @@ fn test(policy: &Loaded, name: &str, json: bool) -> Result<ExitCode> {
         key: key(&alert.id, name),
         sink: name.to_owned(),
         lane: alert.alert_id.clone(),
-        subject: Subject::Alert { alert: Box::new(alert), profile, previous_severity: None },
+        subject: Subject::Alert {
+            alert: Box::new(alert),
+            profile,
+            earlier: std::collections::BTreeSet::new(),
+        },
         created_ms: now.0,
         due_ms: now.0,
         attempts: 0,
+        excused: 0,
+        first_due_ms: now.0,
         sequence: 0,
         policy_version: policy.version().to_owned(),
     };
@@ -210,7 +226,7 @@ fn test(policy: &Loaded, name: &str, json: bool) -> Result<ExitCode> {
     runtime.shutdown_background();
     let (result, detail) = match outcome {
         Outcome::Delivered => ("delivered", String::new()),
-        Outcome::Failed { detail, .. } => ("failed", detail),
+        Outcome::Failed { detail, .. } | Outcome::Throttled { detail, .. } => ("failed", detail),
         Outcome::Refused { detail, .. } => ("refused", detail),
     };
     let taken = result == "delivered";
@@ -223,4 +239,21 @@ fn test(policy: &Loaded, name: &str, json: bool) -> Result<ExitCode> {
         eprintln!("error: {name}: {result}: {detail}");
     }
     Ok(if taken { ExitCode::SUCCESS } else { ExitCode::from(crate::EXIT_WANTING) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notifier_that_panics_stops_the_process() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let _stops = Stops(flag);
+            panic!("a bug of the notifier");
+        });
+        assert!(thread.join().is_err());
+        assert!(stop.load(Ordering::Relaxed));
+    }
 }

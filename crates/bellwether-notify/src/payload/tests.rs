@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use bellwether_core::time::Millis;
@@ -55,6 +56,8 @@ fn delivery(sink: &str, subject: Subject) -> Delivery {
         created_ms: 0,
         due_ms: 0,
         attempts: 0,
+        excused: 0,
+        first_due_ms: 0,
         sequence: 0,
         policy_version: "v".to_owned(),
     }
@@ -63,7 +66,7 @@ fn delivery(sink: &str, subject: Subject) -> Delivery {
 fn alert_with(change: impl FnOnce(&mut Alert, &mut Profile)) -> Subject {
     let (mut alert, mut profile) = sample(Millis(1_000));
     change(&mut alert, &mut profile);
-    Subject::Alert { alert: Box::new(alert), profile, previous_severity: None }
+    Subject::Alert { alert: Box::new(alert), profile, earlier: BTreeSet::new() }
 }
 
 fn sent(sink: &str, secret: Option<&str>, subject: Subject) -> (Vec<(String, String)>, Value) {
@@ -192,7 +195,7 @@ fn alertmanager_is_told_of_the_end_of_an_alert_and_of_the_severity_before() {
         panic!("an alert")
     };
     alert.severity = "critical".to_owned();
-    let subject = Subject::Alert { alert, profile, previous_severity: Some("high".to_owned()) };
+    let subject = Subject::Alert { alert, profile, earlier: ["high".to_owned()].into() };
     let (_, both) = sent("alertmanager", None, subject);
     assert_eq!(
         (&both[0]["labels"]["severity"], &both[0]["endsAt"]),
@@ -200,6 +203,33 @@ fn alertmanager_is_told_of_the_end_of_an_alert_and_of_the_severity_before() {
     );
     assert_eq!(both[1]["labels"]["severity"], "critical");
     assert_ne!(both[1]["endsAt"], both[0]["endsAt"]);
+}
+
+#[test]
+fn an_alert_of_alertmanager_stays_the_same_whatever_becomes_of_its_account() {
+    let labels = |owner: &str, earlier: &[&str]| {
+        let mut subject = alert_with(|_, profile| {
+            profile.owner = Some(owner.to_owned());
+            profile.segment = Some(format!("of {owner}"));
+            profile.region = Some(format!("near {owner}"));
+        });
+        if let Subject::Alert { earlier: of, .. } = &mut subject {
+            of.extend(earlier.iter().map(|word| (*word).to_owned()));
+        }
+        let (_, alerts) = sent("alertmanager", None, subject);
+        let alerts = alerts.as_array().expect("alerts").clone();
+        assert!(alerts.iter().all(|alert| alert["annotations"]["owner"] == owner));
+        alerts.into_iter().map(|alert| alert["labels"].clone()).collect::<Vec<Value>>()
+    };
+    assert_eq!(labels("ann", &[]), labels("bob", &[]));
+    let all = labels("ann", &["critical", "medium", "high"]);
+    let severity = |labels: &Value| labels["severity"].as_str().expect("a word").to_owned();
+    let severities: Vec<String> = all.iter().map(severity).collect();
+    let own = labels("ann", &[]).iter().map(severity).collect::<Vec<_>>();
+    let mut expected: BTreeSet<String> = ["critical", "medium", "high"].map(str::to_owned).into();
+    expected.extend(own);
+    assert_eq!(severities.iter().cloned().collect::<BTreeSet<_>>(), expected);
+    assert_eq!(severities.len(), expected.len(), "each severity once");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What people are asked to bear: the budget of urgent alerts, and the rate of each owner. Both count over all partitions at hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use bellwether_core::output::Severity;
 use bellwether_core::time::{DAY_MS, HOUR_MS};
 
 use super::{Planner, Suppressed};
@@ -13,7 +14,8 @@ use crate::policy::{Mode, Route};
 pub(super) const BUDGET_DAYS: i64 = 7;
 
 impl Planner {
-    /// The routes whose limits the event exceeds, and which. What is within them is counted.
+    /// The sinks of immediate routes whose limits the event exceeds, and which limit. What is within all of them is counted. A sink that takes
+    /// no digests has no limit: nothing would tell it later. Critical alerts are counted, but never held back.
     pub(super) fn over_limits(
         &mut self,
         partition: i32,
@@ -22,38 +24,43 @@ impl Planner {
         profile: &Profile,
         now_ms: i64,
     ) -> BTreeMap<String, Suppressed> {
-        let mut over = BTreeMap::new();
-        let immediate: Vec<(&String, &Route)> =
+        let immediate: BTreeMap<&String, &Route> =
             routes.iter().filter(|(_, route)| route.mode == Mode::Immediate).collect();
-        let digest = immediate.iter().any(|(sink, _)| self.takes_digests(sink));
         // A fleet alert stands for many; one that people know of already is no further burden.
         let exempt = alert.kind == "fleet" || self.desk(partition).told(&alert.alert_id).is_some();
         if immediate.is_empty() || exempt {
-            return over;
+            return BTreeMap::new();
         }
-        let day = now_ms.div_euclid(DAY_MS);
+        let limited: BTreeMap<&String, &Route> = if alert.rank() == Severity::Critical {
+            BTreeMap::new()
+        } else {
+            let limited = immediate.iter().filter(|(sink, _)| self.takes_digests(sink));
+            limited.map(|(sink, route)| (*sink, *route)).collect()
+        };
         if alert.rank().is_urgent() {
-            if digest && self.is_over_budget(day) {
+            let day = now_ms.div_euclid(DAY_MS);
+            if !limited.is_empty() && self.is_over_budget(day) {
                 self.suppress(Suppressed::Budget);
-                return immediate
-                    .iter()
-                    .map(|(_, route)| (route.name.clone(), Suppressed::Budget))
-                    .collect();
+                let over = limited.into_keys().map(|sink| (sink.clone(), Suppressed::Budget));
+                return over.collect();
             }
             self.desk_mut(partition).count_urgent(day);
         }
+        let mut over = BTreeMap::new();
         let Some(owner) = profile.owner.as_deref() else { return over };
         let hour = now_ms.div_euclid(HOUR_MS);
-        let mut seen = BTreeSet::new();
-        for (_, route) in immediate.into_iter().filter(|(_, route)| seen.insert(route.name.clone()))
-        {
+        let named: BTreeMap<&str, &Route> =
+            immediate.values().map(|route| (route.name.as_str(), *route)).collect();
+        for (route_name, route) in named {
             let Some(rate) = &route.rate else { continue };
-            let name = format!("{}/{owner}", route.name);
+            let name = format!("{route_name}/{owner}");
             let since = hour - i64::from(rate.hours) + 1;
             let told: u64 = self.desks.values().map(|desk| desk.rate_since(&name, since)).sum();
-            if digest && told >= u64::from(rate.per_owner) {
+            let sinks: Vec<&String> =
+                limited.iter().filter(|(_, of)| of.name == route_name).map(|(s, _)| *s).collect();
+            if !sinks.is_empty() && told >= u64::from(rate.per_owner) {
                 self.suppress(Suppressed::Rate);
-                over.insert(route.name.clone(), Suppressed::Rate);
+                over.extend(sinks.into_iter().map(|sink| (sink.clone(), Suppressed::Rate)));
             } else {
                 self.desk_mut(partition).count_rate(&name, hour, since);
             }

@@ -16,16 +16,16 @@ const RATE_HOURS_MAX: i64 = 8_760;
 
 impl Planner {
     /// What time brings: digests that are due, deliveries to give up, old rows to forget.
-    pub fn tick(&mut self, now_ms: i64) {
+    /// `under_way` names what is being attempted: that may be accepted yet.
+    pub fn tick(&mut self, now_ms: i64, under_way: &dyn Fn(&str) -> bool) {
         self.flush(now_ms);
         let give_up_ms = i64::from(self.policy().delivery.give_up_hours) * HOUR_MS;
         let mut ended = Vec::new();
         for (partition, desk) in &self.desks {
-            for delivery in desk.pending() {
-                let waited = now_ms.saturating_sub(delivery.created_ms.max(delivery.due_ms));
+            for delivery in desk.pending().filter(|delivery| !under_way(&delivery.key)) {
                 let reason = if self.policy().sink(&delivery.sink).is_none() {
                     (Parking::NoSink, format!("the policy has no sink `{}`", delivery.sink))
-                } else if now_ms.saturating_sub(delivery.created_ms) > give_up_ms && waited > 0 {
+                } else if now_ms.saturating_sub(delivery.since_ms()) > give_up_ms {
                     (
                         Parking::Expired,
                         format!("not accepted within {} hours", give_up_ms / HOUR_MS),
@@ -84,6 +84,8 @@ impl Planner {
                 created_ms: now_ms,
                 due_ms: now_ms,
                 attempts: 0,
+                excused: 0,
+                first_due_ms: now_ms,
                 sequence: 0,
                 policy_version: self.version.clone(),
             };
@@ -131,21 +133,43 @@ impl Planner {
         let effort = self.policy().delivery.clone();
         let Some(desk) = self.desks.get_mut(&partition) else { return false };
         let Some(mut delivery) = desk.take(key) else { return false };
-        match outcome {
-            Outcome::Delivered => desk.mark_done(key, now_ms),
-            Outcome::Refused { reason, detail } => self.park(partition, delivery, reason, detail),
-            Outcome::Failed { detail, retry_after_ms } => {
-                delivery.attempts = delivery.attempts.saturating_add(1);
-                if delivery.attempts >= effort.attempts_max {
-                    self.park(partition, delivery, Parking::Attempts, detail);
-                } else {
-                    let pause = pause_ms(&effort, delivery.attempts, retry_after_ms, below);
-                    let pause = i64::try_from(pause).unwrap_or(i64::MAX);
-                    delivery.due_ms = now_ms.saturating_add(pause);
-                    desk.put(delivery);
-                }
+        let (detail, retry_after_ms) = match outcome {
+            Outcome::Delivered => {
+                desk.mark_done(key, now_ms);
+                return true;
             }
+            Outcome::Refused { reason, detail } => {
+                self.park(partition, delivery, reason, detail);
+                return true;
+            }
+            Outcome::Throttled { detail, retry_after_ms } => {
+                delivery.excused = delivery.excused.saturating_add(1);
+                (detail, retry_after_ms)
+            }
+            Outcome::Failed { detail, retry_after_ms } => (detail, retry_after_ms),
+        };
+        if delivery.attempts == 0 {
+            delivery.first_due_ms = delivery.due_ms;
+        }
+        delivery.attempts = delivery.attempts.saturating_add(1);
+        if effort.attempts_max > 0 && delivery.counted() >= effort.attempts_max {
+            self.park(partition, delivery, Parking::Attempts, detail);
+        } else {
+            let pause = pause_ms(&effort, delivery.attempts, retry_after_ms, below);
+            let pause = i64::try_from(pause).unwrap_or(i64::MAX);
+            delivery.due_ms = now_ms.saturating_add(pause);
+            desk.put(delivery);
         }
         true
+    }
+
+    /// The failure that is settled next is not the delivery's: it only tried whether its sink works again. It does not count towards
+    /// `attempts_max`.
+    pub fn excuse(&mut self, partition: i32, key: &str) {
+        let Some(desk) = self.desks.get_mut(&partition) else { return };
+        if let Some(mut delivery) = desk.get(key).cloned() {
+            delivery.excused = delivery.excused.saturating_add(1);
+            desk.put(delivery);
+        }
     }
 }

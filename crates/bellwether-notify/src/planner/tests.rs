@@ -114,13 +114,15 @@ fn a_snooze_is_no_message_and_its_end_and_a_return_are() {
     let mut told = |transition: &str| {
         let at = |told: Vec<(String, String)>| told.into_iter().map(|(sink, _)| sink).collect();
         planner.alert(0, &alert(1, transition, "high"), NOW);
-        let sinks: Vec<String> = at(tell(&mut planner, NOW));
+        let mut sinks: Vec<String> = at(tell(&mut planner, NOW));
+        sinks.extend(at(tell(&mut planner, NOW)));
         sinks.join(" ")
     };
     assert_eq!(told("opened"), "pager slack");
     // The pager stops ringing for what somebody put off; nobody else hears of it.
     assert_eq!(told("snoozed"), "pager");
-    assert_eq!(told("woken"), "pager slack");
+    // It rings again as an incident of its own: the acknowledged one is closed.
+    assert_eq!(told("woken"), "pager slack pager");
     assert_eq!(told("acknowledged"), "pager");
     assert_eq!(told("updated"), "");
     assert_eq!(told("resolved"), "pager");
@@ -141,8 +143,8 @@ fn the_events_of_an_alert_reach_a_sink_in_order_though_the_first_fails() {
     assert_eq!(ready(&planner, NOW + 499), []);
     assert_eq!(pairs(&tell(&mut planner, NOW + 500)), [("pager", "opened"), ("slack", "opened")]);
     let told = ready(&planner, NOW + 500);
-    let Subject::Alert { previous_severity, .. } = &told[0].1.subject else { panic!("an alert") };
-    assert_eq!(previous_severity.as_deref(), Some("high"));
+    let Subject::Alert { earlier, .. } = &told[0].1.subject else { panic!("an alert") };
+    assert_eq!(earlier.iter().collect::<Vec<_>>(), ["high"]);
 }
 
 #[test]
@@ -164,6 +166,50 @@ fn after_its_attempts_a_delivery_is_parked_and_the_next_of_its_alert_goes_on() {
         parked.iter().map(|p| (p.reason, p.detail.as_str())).collect();
     assert_eq!(reasons, [(Parking::Attempts, "answered 500"); 2]);
     assert_eq!(pairs(&tell(&mut planner, now)), [("pager", "escalated"), ("slack", "escalated")]);
+}
+
+#[test]
+fn an_outage_parks_nothing_before_the_hours_of_giving_up_are_over() {
+    let mut planner = planner(&urgent(""));
+    planner.alert(0, &alert(1, "opened", "high"), NOW);
+    let mut now = NOW;
+    for _ in 0..200 {
+        for (partition, delivery) in ready(&planner, now) {
+            let failed = Outcome::Failed { detail: "away".to_owned(), retry_after_ms: None };
+            assert!(planner.settle(partition, &delivery.key, failed, now, &mut |most| most));
+        }
+        now += 300_000;
+        planner.tick(now, &|_| false);
+    }
+    assert_eq!(planner.take_parked(), []);
+    assert_eq!(tell(&mut planner, now).len(), 2, "told when the sinks are back");
+}
+
+#[test]
+fn patience_and_trials_use_up_no_attempts() {
+    let mut planner = planner(&format!("[delivery]\nattempts_max = 2\n{}", urgent("")));
+    planner.alert(0, &alert(1, "opened", "high"), NOW);
+    let failed = || Outcome::Failed { detail: "away".to_owned(), retry_after_ms: None };
+    let mut now = NOW;
+    for turn in 0..10 {
+        for (partition, delivery) in ready(&planner, now) {
+            let outcome = if turn % 2 == 0 {
+                Outcome::Throttled { detail: "slower".to_owned(), retry_after_ms: None }
+            } else {
+                planner.excuse(partition, &delivery.key);
+                failed()
+            };
+            planner.settle(partition, &delivery.key, outcome, now, &mut |_| 0);
+        }
+        now += 1_000;
+    }
+    assert_eq!(planner.take_parked(), []);
+    for _ in 0..2 {
+        for (partition, delivery) in ready(&planner, now) {
+            planner.settle(partition, &delivery.key, failed(), now, &mut |_| 0);
+        }
+    }
+    assert_eq!(planner.take_parked().len(), 2);
 }
 
 #[test]
@@ -194,6 +240,85 @@ fn what_may_not_wait_does_not_wait_behind_what_does() {
 }
 
 #[test]
+fn a_pager_that_rang_is_told_of_the_end_though_something_newer_waits_for_the_morning() {
+    let quiet = "quiet = { from = \"13:00\", to = \"14:00\", time_zone = \"UTC\" }\n";
+    let mut planner = planner(&urgent(quiet));
+    planner.alert(0, &alert(1, "opened", "high"), NOW);
+    assert_eq!(tell(&mut planner, NOW).len(), 2);
+    let night = NOW + HOUR_MS;
+    planner.alert(0, &alert(1, "woken", "high"), night);
+    planner.alert(0, &alert(1, "escalated", "critical"), night);
+    assert_eq!(tell(&mut planner, night), []);
+    planner.alert(0, &alert(1, "resolved", "critical"), night + 1);
+    assert_eq!(pairs(&tell(&mut planner, night + 1)), [("pager", "resolved")]);
+    assert_eq!(tell(&mut planner, night + HOUR_MS), []);
+}
+
+#[test]
+fn what_was_acknowledged_at_a_pager_rings_anew_when_it_is_woken_or_escalates() {
+    let quiet = "quiet = { from = \"13:00\", to = \"14:00\", time_zone = \"UTC\", except = [\"critical\"] }\n";
+    let mut planner = planner(&urgent(quiet).replace("\"slack\", ", ""));
+    let mut told = |transition: &str, severity: &str, now: i64| -> Vec<String> {
+        planner.alert(0, &alert(1, transition, severity), now);
+        let mut told = tell(&mut planner, now);
+        told.extend(tell(&mut planner, now));
+        told.into_iter().map(|(_, what)| what).collect()
+    };
+    assert_eq!(told("opened", "high", NOW), ["opened"]);
+    assert_eq!(told("snoozed", "high", NOW), ["acknowledged"].map(|_| "snoozed"));
+    // In quiet hours it waits; what replaces it there rings anew all the same.
+    let night = NOW + HOUR_MS;
+    assert_eq!(told("woken", "high", night), [""; 0]);
+    assert_eq!(told("escalated", "critical", night), ["resolved", "escalated"]);
+    assert_eq!(told("acknowledged", "critical", night), ["acknowledged"]);
+    assert_eq!(told("reopened", "critical", night), ["resolved", "reopened"]);
+    assert_eq!(told("escalated", "critical", night + 1), ["escalated"; 0], "told before");
+    assert_eq!(told("resolved", "critical", night), ["resolved"]);
+}
+
+#[test]
+fn what_is_told_at_once_stands_in_no_digest_of_the_same_sink() {
+    let routes = "[[route]]\nname = \"now\"\nseverity = [\"high\"]\nsinks = [\"slack\"]\nmode = \"immediate\"\n\
+        [[route]]\nname = \"later\"\nsinks = [\"slack\"]\nmode = \"daily\"\n";
+    let mut planner = planner(routes);
+    planner.alert(0, &alert(1, "opened", "medium"), NOW);
+    planner.alert(0, &alert(2, "opened", "medium"), NOW);
+    planner.alert(0, &alert(1, "escalated", "high"), NOW);
+    assert_eq!(pairs(&tell(&mut planner, NOW)), [("slack", "escalated")]);
+    let morning = NOW + DAY_MS;
+    planner.tick(morning, &|_| false);
+    assert_eq!(pairs(&tell(&mut planner, morning)), [("slack", "1 of 1")]);
+}
+
+#[test]
+fn alertmanager_ends_every_severity_that_it_was_told_and_others_were_not() {
+    let sink = "[[sink]]\nname = \"am\"\ntype = \"alertmanager\"\nurl = \"https://am.example/api/v2/alerts\"\n";
+    let routes = "[[route]]\nname = \"some\"\nseverity = [\"high\", \"medium\"]\nsinks = [\"am\"]\nmode = \"immediate\"\n\
+        [[route]]\nname = \"all\"\nsinks = [\"slack\"]\nmode = \"immediate\"\n";
+    let mut planner = planner(&format!("{sink}{routes}"));
+    for (transition, severity) in [
+        ("opened", "medium"),
+        ("escalated", "high"),
+        ("escalated", "critical"),
+        ("resolved", "low"),
+    ] {
+        planner.alert(0, &alert(1, transition, severity), NOW);
+    }
+    let mut ended = Vec::new();
+    for _ in 0..4 {
+        for (partition, delivery) in ready(&planner, NOW) {
+            planner.settle(partition, &delivery.key, Outcome::Delivered, NOW, &mut |n| n);
+            if let Subject::Alert { alert, earlier, .. } = &delivery.subject
+                && alert.transition == "resolved"
+            {
+                ended.push((delivery.sink.clone(), earlier.iter().cloned().collect::<Vec<_>>()));
+            }
+        }
+    }
+    assert_eq!(ended, [("am".to_owned(), vec!["high".to_owned(), "medium".to_owned()])]);
+}
+
+#[test]
 fn what_is_over_the_budget_is_ranked_into_the_digest_and_counted() {
     let budget = "[budget]\nurgent_per_100_accounts_week = 2.0\nurgent_min_week = 3\n";
     let mut planner = planner(&format!("{budget}{}", urgent("")));
@@ -204,24 +329,28 @@ fn what_is_over_the_budget_is_ranked_into_the_digest_and_counted() {
     for number in 0..10 {
         let partition = i32::from(number % 2 == 1);
         let severity = if number == 9 { "critical" } else { "high" };
-        planner.alert(partition, &alert(number, "opened", severity), NOW);
+        let mut event = alert(number, "opened", severity);
+        event.priority = if number == 6 { 90 } else { 50 };
+        planner.alert(partition, &event, NOW);
     }
-    // 200 accounts at 2 per 100: four at once, over both partitions.
-    assert_eq!(tell(&mut planner, NOW).len(), 8);
-    assert_eq!(planner.take_suppressed()[&Suppressed::Budget], 6);
+    // 200 accounts at 2 per 100: four at once, over both partitions, and the critical one; the pager takes no digests and is told all.
+    let told = tell(&mut planner, NOW);
+    let at = |of: &str| told.iter().filter(|(sink, _)| sink == of).count();
+    assert_eq!((at("slack"), at("pager")), (5, 10));
+    assert_eq!(planner.take_suppressed()[&Suppressed::Budget], 5);
     // One of them goes on: no further burden, so it is told.
     planner.alert(0, &alert(0, "escalated", "critical"), NOW);
     assert_eq!(tell(&mut planner, NOW).len(), 2);
     let morning = NOW + 20 * HOUR_MS;
-    planner.tick(morning - 1);
+    planner.tick(morning - 1, &|_| false);
     assert_eq!(ready(&planner, morning), []);
-    planner.tick(morning);
+    planner.tick(morning, &|_| false);
     let digest = ready(&planner, morning);
     let [(_, Delivery { subject: Subject::Digest(digest), sink, .. })] = digest.as_slice() else {
         panic!("one digest: {digest:?}");
     };
-    assert_eq!((sink.as_str(), digest.total), ("slack", 6));
-    assert_eq!(digest.entries[0].alert.severity, "critical", "most urgent first");
+    assert_eq!((sink.as_str(), digest.total), ("slack", 5));
+    assert_eq!(digest.entries[0].alert.alert_id, "alert-6", "most urgent first");
     assert_eq!(digest.entries[0].because, "budget");
     // A week later there is room again.
     planner.alert(0, &alert(50, "opened", "high"), NOW);
@@ -323,11 +452,33 @@ fn too_much_for_one_sink_is_parked() {
 fn what_waits_too_long_is_parked() {
     let mut planner = planner(&urgent(""));
     planner.alert(0, &alert(1, "opened", "high"), NOW);
-    planner.tick(NOW + 72 * HOUR_MS);
+    planner.tick(NOW + 72 * HOUR_MS, &|_| false);
     assert_eq!(planner.take_parked(), []);
-    planner.tick(NOW + 72 * HOUR_MS + 1);
+    planner.tick(NOW + 72 * HOUR_MS + 1, &|_| false);
     let parked = planner.take_parked();
     assert_eq!(parked.iter().map(|p| p.reason).collect::<Vec<_>>(), [Parking::Expired; 2]);
+}
+
+#[test]
+fn quiet_hours_longer_than_the_hours_of_giving_up_park_nothing() {
+    let quiet = "quiet = { from = \"20:00\", to = \"07:00\", days = [\"friday\", \"saturday\", \"sunday\"], time_zone = \"UTC\" }\n";
+    let mut planner = planner(&format!("[delivery]\ngive_up_hours = 48\n{}", urgent(quiet)));
+    // Thursday evening, until Monday morning.
+    let evening = NOW + 10 * HOUR_MS;
+    planner.alert(0, &Alert { at: Millis(evening), ..alert(1, "opened", "high") }, evening);
+    let monday = NOW + 91 * HOUR_MS;
+    assert_eq!(ready(&planner, monday - 1), []);
+    planner.tick(monday + 5, &|_| false);
+    let failed = Outcome::Failed { detail: "no".to_owned(), retry_after_ms: None };
+    let first = ready(&planner, monday + 5);
+    for (partition, delivery) in &first {
+        planner.settle(*partition, &delivery.key, failed.clone(), monday + 5, &mut |_| 0);
+    }
+    planner.tick(monday + 48 * HOUR_MS, &|_| false);
+    assert_eq!(planner.take_parked(), []);
+    // What is under way may be accepted yet.
+    planner.tick(monday + 48 * HOUR_MS + 1, &|key| key == first[0].1.key);
+    assert_eq!(planner.take_parked().len(), 1);
 }
 
 /// What a planner remembers, by what it does next.
@@ -375,7 +526,7 @@ proptest! {
                 let profile = Profile { owner: Some("ann".to_owned()), ..Profile::default() };
                 planner.profile(partition, &event.account_id, Some(profile));
                 planner.alert(partition, &event, now);
-                planner.tick(now);
+                planner.tick(now, &|_| false);
                 for (partition, delivery) in ready(planner, now) {
                     let outcome = match action {
                         0 => Outcome::Failed { detail: String::new(), retry_after_ms: None },
@@ -413,12 +564,13 @@ proptest! {
             };
             planner.alert(0, &event, now);
             planner.alert(0, &event, now);
-            planner.tick(now);
+            planner.tick(now, &|_| false);
             for (partition, delivery) in ready(&planner, now) {
                 let Subject::Alert { alert, .. } = &delivery.subject else { continue };
                 let failed = Outcome::Failed { detail: String::new(), retry_after_ms: None };
                 let outcome = if works { Outcome::Delivered } else { failed };
-                if works {
+                // What closes an incident before it rings anew is no event.
+                if works && !alert.id.ends_with("/close") {
                     delivered.push((delivery.sink.clone(), alert.alert_id.clone(), alert.id.clone()));
                 }
                 planner.settle(partition, &delivery.key, outcome, now, &mut |most| most);

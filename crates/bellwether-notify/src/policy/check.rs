@@ -39,7 +39,7 @@ pub(super) fn policy(policy: &DeliveryPolicy) -> Result<(), String> {
 
 fn limits(policy: &DeliveryPolicy) -> Result<(), String> {
     let effort = &policy.delivery;
-    within("delivery.attempts_max", effort.attempts_max.into(), 1, 100)?;
+    within("delivery.attempts_max", effort.attempts_max.into(), 0, 100)?;
     within("delivery.backoff_ms", effort.backoff_ms, 1, 3_600_000)?;
     within("delivery.backoff_max_ms", effort.backoff_max_ms, 1, 86_400_000)?;
     within("delivery.timeout_ms", effort.timeout_ms, 1, 120_000)?;

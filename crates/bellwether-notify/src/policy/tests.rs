@@ -36,7 +36,7 @@ fn errors_name_file_key_value_and_what_is_allowed() {
     };
     let cases: Vec<(String, &[&str])> = vec![
         ("[delivery]\natempts_max = 3\n".to_owned(), &["my.toml", "atempts_max", "attempts_max"]),
-        ("[delivery]\nattempts_max = 0\n".to_owned(), &["delivery.attempts_max is 0", "1 to 100"]),
+        ("[delivery]\nattempts_max = 101\n".to_owned(), &["delivery.attempts_max is 101", "0 to 100"]),
         ("[digest]\nat = \"25:00\"\n".to_owned(), &["digest.at", "25:00", "HH:MM"]),
         ("[digest]\ntime_zone = \"Mars\"\n".to_owned(), &["digest.time_zone", "Mars"]),
         ("[[sink]]\nname = \"s\"\ntype = \"fax\"\nurl = \"x\"\n".to_owned(), &["fax", "slack"]),
