@@ -169,7 +169,7 @@ impl Fleet {
                 self.fleet_alerts.push(*event);
                 continue;
             }
-            if event.severity >= Severity::High && event.transition == Transition::Opened {
+            if event.severity >= Severity::High && event.transition.begins() {
                 let account = event.account_id.as_str().parse().expect("a number");
                 let day = event.at.0.div_euclid(DAY_MS) - i64::from(START.0);
                 self.alarmed.insert((account, day as i32));
