@@ -14,7 +14,6 @@ use crate::cohort::Cohorts;
 use crate::corroborate::{self, Alarm, Corroborated};
 use crate::detect::{Deviation, Series};
 use crate::expect::{self, Normal};
-use crate::feedback::Sensitivity;
 use crate::history::{Activity, DayTotals, MICROS, Older, RING_DAYS, Ring, mask};
 use crate::intraday::Verdict;
 use crate::output::{Evidence, Judged, Maturity, Output, Resolution};
@@ -167,11 +166,12 @@ fn finish(
     out: &mut Vec<Output>,
 ) {
     let model = core.scorer.version();
+    let restraint =
+        Restraint { held: found.held.is_some(), sensitivity: found.sensitivity.clone() };
     match maturity(account) {
         Maturity::Established => {
-            let restraint =
-                Restraint { held: found.held.is_some(), sensitivity: found.sensitivity.clone() };
-            alert::review(account, &core.policy, model, (at, restraint), Some(found), &mut alerts);
+            let when = (at, restraint.clone());
+            alert::review(account, &core.policy, model, when, Some(found), &mut alerts);
         }
         // It came back after the day that made it dormant.
         Maturity::Dormant if silent_days(account, account.hot.today.plus(-1)) < 0 => {}
@@ -182,10 +182,7 @@ fn finish(
         Maturity::Learning | Maturity::Onboarding => {}
     }
     if account.hot.scheduled {
-        let restraint =
-            Restraint { held: found.held.is_some(), sensitivity: Sensitivity::default() };
-        let when = (at, restraint);
-        alert::review_conditions(account, &core.policy, model, when, &mut alerts);
+        alert::review_conditions(account, &core.policy, model, (at, restraint), &mut alerts);
     }
     let changed = !alerts.is_empty() || !account.hot.scheduled;
     publish::publish(account, &core.policy, model, at, changed, out);
