@@ -258,6 +258,7 @@ fn settings(dir: &Path, topics: &TopicNames, store: &StoreOptions) -> Settings {
         state_dir: dir.join("state"),
         store: store.clone(),
         batch_records_max: 1_000,
+        batch_bytes_max: 16 << 20,
         batch_time_max: Duration::from_millis(500),
         close_timers_max: CLOSE_TIMERS,
         close_time_max: CLOSE_TIME,

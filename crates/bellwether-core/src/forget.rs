@@ -32,7 +32,7 @@ impl Core {
         let known = state.take(id)?;
         // The deletion may be read late, or a second time: an account that began after it is another one.
         let until = Millis(received_at.0.div_euclid(MINUTE_MS) * MINUTE_MS + MINUTE_MS);
-        let began = known.as_ref().and_then(Account::began);
+        let began = known.as_deref().and_then(Account::began);
         if let Some(account) = known {
             if began.is_some_and(|began| began >= until) {
                 state.put(account)?;

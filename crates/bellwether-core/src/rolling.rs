@@ -218,7 +218,7 @@ impl Core {
         let clock = self.move_clock(state, event.occurred_at);
         let horizon = clock.horizon.unwrap_or(Millis::MIN);
         let known = state.take(&event.account)?;
-        if let Some(reject) = self.refuse_rolled(state, known.as_ref(), event, horizon)? {
+        if let Some(reject) = self.refuse_rolled(state, known.as_deref(), event, horizon)? {
             put_back(state, known)?;
             return Ok(Err(reject));
         }
@@ -227,7 +227,7 @@ impl Core {
             return Ok(Ok(Applied::default()));
         }
         let mut matched = 0;
-        let mut account = known.unwrap_or_else(|| Account::new(event.account.clone()));
+        let mut account = known.unwrap_or_else(|| Box::new(Account::new(event.account.clone())));
         let zone = account.zone();
         let day = zone.day(event.occurred_at);
         let rolling = account.rolling.get_or_insert_with(|| {

@@ -32,14 +32,14 @@ pub trait State {
 
     /// Takes an account out for change, with all its rows; none where there are none. A taken account must be [`State::put`] back
     /// before it is taken again.
-    fn take(&mut self, id: &AccountId) -> Result<Option<Account>, Self::Error>;
+    fn take(&mut self, id: &AccountId) -> Result<Option<Box<Account>>, Self::Error>;
 
     /// Puts an account back: rows named by `account.changed` are staged, the timer index follows [`Account::due`],
     /// and `changed` is cleared.
-    fn put(&mut self, account: Account) -> Result<(), Self::Error>;
+    fn put(&mut self, account: Box<Account>) -> Result<(), Self::Error>;
 
     /// Deletes an account that was taken: all its rows and its timer. What is put back under its id later is another account.
-    fn remove(&mut self, account: Account) -> Result<(), Self::Error>;
+    fn remove(&mut self, account: Box<Account>) -> Result<(), Self::Error>;
 
     /// The earliest timer due at or before `until`, by (due, account); it stays until the account is put back with another due time.
     fn next_due(&mut self, until: Millis) -> Result<Option<(Millis, AccountId)>, Self::Error>;
@@ -68,7 +68,7 @@ pub trait State {
 /// State in memory: for replay, simulation and tests.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryState {
-    accounts: BTreeMap<AccountId, Account>,
+    accounts: BTreeMap<AccountId, Box<Account>>,
     timers: BTreeSet<(Millis, AccountId)>,
     due: BTreeMap<AccountId, Millis>,
     seen: HashMap<u64, i64>,
@@ -80,7 +80,7 @@ pub struct MemoryState {
 impl MemoryState {
     /// The accounts by id.
     #[must_use]
-    pub fn accounts(&self) -> &BTreeMap<AccountId, Account> {
+    pub fn accounts(&self) -> &BTreeMap<AccountId, Box<Account>> {
         &self.accounts
     }
 
@@ -94,11 +94,11 @@ impl MemoryState {
 impl State for MemoryState {
     type Error = Infallible;
 
-    fn take(&mut self, id: &AccountId) -> Result<Option<Account>, Infallible> {
+    fn take(&mut self, id: &AccountId) -> Result<Option<Box<Account>>, Infallible> {
         Ok(self.accounts.remove(id))
     }
 
-    fn put(&mut self, mut account: Account) -> Result<(), Infallible> {
+    fn put(&mut self, mut account: Box<Account>) -> Result<(), Infallible> {
         account.changed = crate::account::Changed::default();
         let due = account.due();
         let before = match due {
@@ -117,7 +117,7 @@ impl State for MemoryState {
         Ok(())
     }
 
-    fn remove(&mut self, account: Account) -> Result<(), Infallible> {
+    fn remove(&mut self, account: Box<Account>) -> Result<(), Infallible> {
         if let Some(due) = self.due.remove(&account.id) {
             self.timers.remove(&(due, account.id));
         }

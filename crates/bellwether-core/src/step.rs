@@ -414,7 +414,7 @@ impl Core {
         let mut refused = known.as_ref().and_then(|account| {
             self.too_late(account, &event).or_else(|| forgotten(account, &event, horizon))
         });
-        if refused.is_none() && forget::may_be_of_before(known.as_ref(), event.occurred_at) {
+        if refused.is_none() && forget::may_be_of_before(known.as_deref(), event.occurred_at) {
             let (account, at) = (&event.account, event.occurred_at);
             refused = forget::before_deletion(state, account, at, horizon)?;
         }
@@ -433,7 +433,7 @@ impl Core {
             put_back(state, known)?;
             return Ok(Ok(Applied { days_closed, ..Applied::default() }));
         }
-        let mut account = known.unwrap_or_else(|| Account::new(event.account.clone()));
+        let mut account = known.unwrap_or_else(|| Box::new(Account::new(event.account.clone())));
         self.realign(&mut account);
         days_closed += self.close_own_days(&mut account, state.cohorts(), event.occurred_at, out);
         if event.occurred_at < horizon
@@ -917,7 +917,7 @@ impl Core {
     ) -> Result<(), S::Error> {
         let mut account = match state.take(&profile.account)? {
             Some(account) => account,
-            None => Account::new(profile.account.clone()),
+            None => Box::new(Account::new(profile.account.clone())),
         };
         let is_news = account
             .profile
@@ -974,7 +974,7 @@ impl Core {
             return Ok(Ok(Applied::default()));
         }
         let known = state.take(&outcome.account)?;
-        if forget::may_be_of_before(known.as_ref(), outcome.occurred_at) {
+        if forget::may_be_of_before(known.as_deref(), outcome.occurred_at) {
             let horizon = state.clock().horizon.unwrap_or(Millis::MIN);
             let (account, at) = (&outcome.account, outcome.occurred_at);
             if let Some(reject) = forget::before_deletion(state, account, at, horizon)? {
@@ -982,7 +982,7 @@ impl Core {
                 return Ok(Err(reject));
             }
         }
-        let mut account = known.unwrap_or_else(|| Account::new(outcome.account.clone()));
+        let mut account = known.unwrap_or_else(|| Box::new(Account::new(outcome.account.clone())));
         if is_feedback {
             let told = feedback::told(&mut account, outcome);
             self.report(&mut account, state.cohorts());
@@ -1077,7 +1077,7 @@ fn forgotten(account: &Account, event: &Event, horizon: Millis) -> Option<Reject
     })
 }
 
-pub(crate) fn put_back<S: State>(state: &mut S, account: Option<Account>) -> Result<(), S::Error> {
+pub(crate) fn put_back<S: State>(state: &mut S, account: Option<Box<Account>>) -> Result<(), S::Error> {
     account.map_or(Ok(()), |account| state.put(account))
 }
 

@@ -69,8 +69,10 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration
 const NAP: Duration = Duration::from_millis(20);
 /// Types of events without a signal that are named in the log.
 const UNMATCHED_NAMED_MAX: usize = 100;
-/// Records after which the time of a batch is looked at.
+/// Records after which the time and the size of a batch are looked at.
 const CLOCK_EVERY: usize = 16;
+/// What an output takes in memory, about: as it is, encoded, and on its way.
+const OUTPUT_BYTES: usize = 4_096;
 /// How often gauges are refreshed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -89,6 +91,8 @@ pub struct Settings {
     pub store: StoreOptions,
     /// Records in one batch at most.
     pub batch_records_max: usize,
+    /// Bytes that a batch's changes and outputs take in memory at most, about.
+    pub batch_bytes_max: usize,
     /// A batch that has taken so long to process is committed, whatever is left of it.
     pub batch_time_max: Duration,
     /// Closes and judgements that are worked off before the time is looked at.
@@ -798,13 +802,15 @@ impl Worker {
         }
         task.busy_at = now;
         let mut outputs = batch.outputs.remove(&partition).unwrap_or_default();
+        let room = self.room_beside(partition, batch);
         let (mut done, mut waits) = (0, None);
         for record in run {
             let so_far = batch.records + done;
-            // The time is looked at now and then: that takes longer than many an event.
+            // Time and size are looked at now and then: that takes longer than many an event.
             if so_far > 0
                 && so_far.is_multiple_of(CLOCK_EVERY)
-                && self.clock.elapsed().saturating_sub(now) >= self.settings.batch_time_max
+                && (self.clock.elapsed().saturating_sub(now) >= self.settings.batch_time_max
+                    || self.bytes_of(partition) + outputs.len() * OUTPUT_BYTES >= room)
             {
                 break;
             }
@@ -836,6 +842,20 @@ impl Worker {
         Ok(run.len())
     }
 
+    /// Bytes of a partition's changes in the batch.
+    fn bytes_of(&self, partition: i32) -> usize {
+        self.tasks.get(&partition).map_or(0, |task| task.store.batch_bytes())
+    }
+
+    /// What the other partitions leave of the batch's bytes.
+    fn room_beside(&self, partition: i32, batch: &Batch) -> usize {
+        let others = self.tasks.iter().filter(|(other, _)| **other != partition);
+        let changes: usize = others.map(|(_, task)| task.store.batch_bytes()).sum();
+        let outputs: usize = batch.outputs.values().map(Vec::len).sum();
+        let bound = self.shared.memory.part_of(self.settings.batch_bytes_max);
+        bound.saturating_sub(changes + outputs * OUTPUT_BYTES)
+    }
+
     fn handle(
         &mut self,
         record: &Record,
@@ -846,9 +866,14 @@ impl Worker {
         self.decoder.set_received(record.timestamp_ms);
         match self.decode(record) {
             Ok(input) => {
-                let kind = match &input {
-                    Input::Event(event) => Some(event.kind.clone()),
-                    Input::Profile(_)
+                let is_event = matches!(&input, Input::Event(_));
+                let unmatched = match &input {
+                    // By the policy of today, as is what the core makes of it.
+                    Input::Event(event) if self.core.policy().fed_by(event).next().is_none() => {
+                        Some(event.kind.clone())
+                    }
+                    Input::Event(_)
+                    | Input::Profile(_)
                     | Input::Outcome(_)
                     | Input::Calendar { .. }
                     | Input::Promotion { .. }
@@ -875,10 +900,10 @@ impl Worker {
                 match applied.map_err(of(record.partition))? {
                     Ok(applied) => {
                         batch.days_closed += u64::from(applied.days_closed);
-                        if let Some(kind) = kind {
+                        if is_event {
                             batch.admitted += 1;
-                            if applied.signals == 0 {
-                                batch.unmatched += 1;
+                            batch.unmatched += u64::from(applied.signals == 0);
+                            if let Some(kind) = unmatched {
                                 self.say_unmatched(kind);
                             }
                             batch.distinct_dropped += u64::from(applied.distinct_dropped);

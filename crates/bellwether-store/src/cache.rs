@@ -1,18 +1,19 @@
 //! A cache of whole accounts, all equal to their committed rows, within a budget in bytes that all stores of the process share.
 //! Second-chance eviction: an account that was used since the hand last passed stays for another round.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellwether_core::account::Account;
 use bellwether_core::id::AccountId;
+use hashbrown::HashMap;
 
 /// An account with what the store has to know about its committed rows.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded {
     /// The account.
-    pub(crate) account: Account,
+    pub(crate) account: Box<Account>,
     /// Whether it has had an event: its hot row exists, or that of the rolling detector.
     pub(crate) counted: bool,
 }
@@ -156,7 +157,7 @@ mod tests {
 
     fn loaded(name: &str) -> Loaded {
         let id = AccountId::new(name).expect("an identifier");
-        Loaded { account: Account::new(id), counted: true }
+        Loaded { account: Box::new(Account::new(id)), counted: true }
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Database {
         }
     }
 
-    pub(crate) fn write(&self, batch: Batch) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, batch: Batch<'_>) -> Result<(), StoreError> {
         match self {
             Database::Rocks(rocks) => rocks.write(&batch),
             Database::Memory(memory) => memory.write(batch),
@@ -260,7 +260,7 @@ impl RocksDatabase {
         self.db.cf_handle(name).expect("the database was opened with every family that is used")
     }
 
-    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+    fn write(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
         let mut writes = WriteBatch::default();
         for (family, write) in batch.writes() {
             let family = self.family(family);

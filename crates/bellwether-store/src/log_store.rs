@@ -462,7 +462,7 @@ impl LogStore {
     /// Deletes the record that this one supersedes, in the database or earlier in the batch.
     fn supersede(
         &self,
-        batch: &mut Batch,
+        batch: &mut Batch<'_>,
         latest: &mut HashMap<Vec<u8>, i64>,
         id: u32,
         record: &NewRecord<'_>,
@@ -512,7 +512,7 @@ impl LogStore {
         if self.poisoned.load(Ordering::Acquire) { Err(StoreError::Poisoned) } else { Ok(writer) }
     }
 
-    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+    fn write(&self, batch: Batch<'_>) -> Result<(), StoreError> {
         let written = self.database.write(batch);
         if written.is_err() {
             self.poisoned.store(true, Ordering::Release);
@@ -540,6 +540,6 @@ fn read_offset(
     value.map(|value| decode("an offset", &value)).transpose()
 }
 
-fn write_offset(batch: &mut Batch, tag: u8, id: u32, partition: i32, offset: i64) {
+fn write_offset(batch: &mut Batch<'_>, tag: u8, id: u32, partition: i32, offset: i64) {
     batch.put(META, offset_key(tag, id, partition), encode(&offset));
 }

@@ -22,7 +22,7 @@ struct Dir {
     cuts: u64,
     rows: Families,
     flushed: Families,
-    unflushed: Vec<Batch>,
+    unflushed: Vec<Batch<'static>>,
 }
 
 #[derive(Default)]
@@ -133,7 +133,7 @@ impl MemoryDatabase {
         })
     }
 
-    pub(crate) fn write(&self, batch: Batch) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, batch: Batch<'_>) -> Result<(), StoreError> {
         let mut disk = self.disk.lock();
         if let Some(left) = &mut disk.writes_left {
             if *left == 0 {
@@ -146,7 +146,7 @@ impl MemoryDatabase {
             return Err(StoreError::Io("the power was cut".to_owned()));
         }
         apply(&mut dir.rows, &batch);
-        dir.unflushed.push(batch);
+        dir.unflushed.push(batch.into_owned());
         Ok(())
     }
 
@@ -186,15 +186,15 @@ impl Drop for MemoryDatabase {
     }
 }
 
-fn apply(families: &mut Families, batch: &Batch) {
+fn apply(families: &mut Families, batch: &Batch<'_>) {
     for (family, write) in batch.writes() {
         let rows = families.entry(family).or_default();
         match write {
             Write::Put(key, value) => {
-                rows.insert(key.clone(), value.clone());
+                rows.insert(key.to_vec(), value.to_vec());
             }
             Write::Delete(key) => {
-                rows.remove(key);
+                rows.remove(key.as_ref());
             }
             Write::DeleteRange(from, end) => {
                 rows.retain(|key, _| !(from..end).contains(&key));

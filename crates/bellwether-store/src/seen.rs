@@ -48,7 +48,7 @@ impl SeenRecord {
     }
 
     /// Adds the record to a batch.
-    pub(crate) fn write(&self, batch: &mut Batch) {
+    pub(crate) fn write(&self, batch: &mut Batch<'_>) {
         for (hour, hashes) in &self.hours {
             for hash in hashes {
                 batch.put(FAMILY, hash.to_be_bytes(), hour.to_be_bytes());

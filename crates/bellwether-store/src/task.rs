@@ -12,8 +12,6 @@ mod reads;
 mod restore;
 mod verify;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +21,8 @@ use bellwether_core::cohort::Cohorts;
 use bellwether_core::id::AccountId;
 use bellwether_core::state::{Clock, State, seen_hour};
 use bellwether_core::time::Millis;
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
@@ -48,6 +48,11 @@ const FAMILIES: &[&str] = &["default", ROWS, timers::FAMILY, seen::FAMILY, META]
 const PROGRESS_KEY: &[u8] = b"progress";
 /// When the last batch was written: milliseconds since the epoch, little-endian. Not there where nobody said.
 const WRITTEN_KEY: &[u8] = b"written";
+
+/// What an account of the batch takes beside its rows, and how much of its memory its rows come to: they are packed, but there more
+/// than once, as changes, as records on their way and as writes.
+const TOUCHED_BYTES: usize = 512;
+const ROWS_SHARE: usize = 4;
 
 /// The changelog that a record belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,7 +119,7 @@ impl Progress {
         }
     }
 
-    fn write(&self, batch: &mut Batch) {
+    fn write(&self, batch: &mut Batch<'_>) {
         batch.put(META, PROGRESS_KEY, rows::encode(self));
     }
 }
@@ -148,6 +153,16 @@ struct Touched {
     removed: Option<Rewritten>,
 }
 
+/// Rows of the batch, each once, in no order.
+#[derive(Default)]
+struct Rows(Vec<Change>);
+
+impl Rows {
+    fn push(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.0.push(Change { stream: Stream::State, key, value });
+    }
+}
+
 /// Rows of an account that begins anew in the batch in which it was removed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Rewritten {
@@ -160,7 +175,7 @@ impl Touched {
     fn new(loaded: Option<Loaded>) -> Touched {
         let due = loaded.as_ref().and_then(|loaded| loaded.account.due());
         let (exists, counted) = (loaded.is_some(), loaded.as_ref().is_some_and(|l| l.counted));
-        let place = loaded.map_or(Place::Nowhere, |loaded| Place::Here(Box::new(loaded.account)));
+        let place = loaded.map_or(Place::Nowhere, |loaded| Place::Here(loaded.account));
         let changed = Changed::default();
         Touched { place, counted, exists, due_committed: due, due, changed, removed: None }
     }
@@ -174,7 +189,7 @@ impl Touched {
     }
 
     /// Adds the changed rows; those of a removed account that were not written anew are deleted.
-    fn stage(&self, id: &AccountId, format: Format, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
+    fn stage(&self, id: &AccountId, format: Format, rows: &mut Rows) {
         let account = match &self.place {
             Place::Here(account) => Some(account.as_ref()),
             Place::Nowhere | Place::Out => None,
@@ -183,77 +198,77 @@ impl Touched {
         if self.changed.hot {
             let hot =
                 account.filter(|_| written.hot).map(|account| format::encode(&account.hot, format));
-            rows.insert(AccountRow::Hot.key(id), hot);
+            rows.push(AccountRow::Hot.key(id), hot);
         }
         if self.changed.history {
             let history = account
                 .filter(|_| written.history)
                 .map(|account| format::encode(&account.history, format));
-            rows.insert(AccountRow::History.key(id), history);
+            rows.push(AccountRow::History.key(id), history);
             let older = account.filter(|_| written.history).map(|account| &account.history.older);
             match older.filter(|older| !older.is_empty()) {
                 Some(older) => {
-                    drop(rows.insert(AccountRow::Older.key(id), Some(rows::encode(older))))
+                    rows.push(AccountRow::Older.key(id), Some(rows::encode(older)))
                 }
                 // Older history never becomes none, unless the account is removed.
                 None if self.removed.is_some() => {
-                    drop(rows.insert(AccountRow::Older.key(id), None))
+                    rows.push(AccountRow::Older.key(id), None)
                 }
                 None => {}
             }
         }
         if self.changed.profile {
             let profile = account.and_then(|account| account.profile.as_ref());
-            rows.insert(AccountRow::Profile.key(id), profile.map(rows::encode));
+            rows.push(AccountRow::Profile.key(id), profile.map(rows::encode));
         }
         if self.changed.own {
             let own = account.and_then(|account| account.own.as_ref());
-            rows.insert(AccountRow::Own.key(id), own.map(rows::encode));
+            rows.push(AccountRow::Own.key(id), own.map(rows::encode));
         }
         if self.changed.standing {
             let lines = account.map(|account| &account.standing).filter(|all| !all.is_empty());
-            rows.insert(AccountRow::Standing.key(id), lines.map(rows::encode));
+            rows.push(AccountRow::Standing.key(id), lines.map(rows::encode));
         }
         if self.changed.raised {
             let raised = account.map(|account| &account.raised).filter(|all| !all.is_empty());
-            rows.insert(AccountRow::Raised.key(id), raised.map(rows::encode));
+            rows.push(AccountRow::Raised.key(id), raised.map(rows::encode));
         }
         if self.changed.lives {
             let lives = account.map(|account| &account.lives).filter(|all| !all.is_empty());
-            rows.insert(AccountRow::Lives.key(id), lives.map(rows::encode));
+            rows.push(AccountRow::Lives.key(id), lives.map(rows::encode));
         }
         if self.changed.rolling {
             let rolling = account.filter(|_| written.rolling);
             let rolling = rolling.and_then(|account| account.rolling.as_deref());
-            rows.insert(
+            rows.push(
                 AccountRow::Rolling.key(id),
                 rolling.map(|rolling| format::encode(rolling, format)),
             );
         }
         if self.changed.shadow {
             let shadow = account.and_then(|account| account.shadow.as_ref());
-            rows.insert(AccountRow::Shadow.key(id), shadow.map(rows::encode));
+            rows.push(AccountRow::Shadow.key(id), shadow.map(rows::encode));
         }
         if self.changed.masked {
             let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
-            rows.insert(AccountRow::Masked.key(id), masked.map(rows::encode));
+            rows.push(AccountRow::Masked.key(id), masked.map(rows::encode));
         }
         if self.changed.changes {
             let changes = account.map(|account| &account.changes).filter(|all| !all.is_empty());
-            rows.insert(AccountRow::Changes.key(id), changes.map(rows::encode));
+            rows.push(AccountRow::Changes.key(id), changes.map(rows::encode));
         }
         if self.changed.forecast {
             let forecast = account.map(|account| &account.forecast);
             let forecast = forecast.filter(|forecast| !forecast.limits.is_empty());
-            rows.insert(AccountRow::Forecast.key(id), forecast.map(rows::encode));
+            rows.push(AccountRow::Forecast.key(id), forecast.map(rows::encode));
         }
         for key in &self.changed.watched {
             let row = account.and_then(|account| account.watched.get(key));
-            rows.insert(AccountRow::Watched(*key).key(id), row.map(rows::encode));
+            rows.push(AccountRow::Watched(*key).key(id), row.map(rows::encode));
         }
         for key in &self.changed.activity {
             let row = account.and_then(|account| account.activity.get(key));
-            rows.insert(
+            rows.push(
                 AccountRow::Activity(key.clone()).key(id),
                 row.map(|row| format::encode(row, format)),
             );
@@ -266,6 +281,8 @@ pub struct Store {
     database: Arc<Database>,
     cache: AccountCache,
     touched: HashMap<AccountId, Touched>,
+    /// What the batch takes in memory until it is written, about.
+    touched_bytes: usize,
     timers: Timers,
     seen: Seen,
     clock: Clock,
@@ -320,6 +337,7 @@ impl Store {
             database: Arc::new(database),
             cache: AccountCache::new(&options.accounts),
             touched: HashMap::new(),
+            touched_bytes: 0,
             timers: Timers::new(),
             seen: Seen::new(horizon),
             clock,
@@ -406,6 +424,7 @@ impl Store {
             self.cache.forget(id);
         }
         self.touched.clear();
+        self.touched_bytes = 0;
         self.seen.discard();
         self.timers.reset();
         self.clock = self.clock_committed;
@@ -416,7 +435,7 @@ impl Store {
     /// An account as committed; the batch is not looked at.
     pub fn get(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
         self.check()?;
-        Ok(load(&self.database, id)?.map(|loaded| loaded.account))
+        Ok(load(&self.database, id)?.map(|loaded| *loaded.account))
     }
 
     /// Reads committed accounts on other threads, as long as this store is open.
@@ -444,6 +463,12 @@ impl Store {
         Ok(AccountIds::new(&self.database).after(after))
     }
 
+    /// What the batch takes in memory until it is written, about: to be bounded by who fills it.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        self.touched_bytes
+    }
+
     /// How many committed timers are due at or before `until`; beyond `timers_max` they are not counted.
     pub fn due(&self, until: Millis, timers_max: usize) -> Result<usize, StoreError> {
         self.check()?;
@@ -467,14 +492,16 @@ impl Store {
 
     /// The entry of an account in the batch; read from cache or database where it is new there.
     fn touch(&mut self, id: &AccountId) -> Result<&mut Touched, StoreError> {
-        match self.touched.entry(id.clone()) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(new) => {
+        match self.touched.entry_ref(id) {
+            EntryRef::Occupied(known) => Ok(known.into_mut()),
+            EntryRef::Vacant(new) => {
                 let loaded = match self.cache.take(id) {
                     Some(loaded) => Some(loaded),
                     None => load(&self.database, id)?,
                 };
-                Ok(new.insert(Touched::new(loaded)))
+                let bytes = loaded.as_ref().map_or(0, |loaded| loaded.account.memory_bytes());
+                self.touched_bytes += TOUCHED_BYTES + bytes / ROWS_SHARE;
+                Ok(new.insert_with_key(id.clone(), Touched::new(loaded)))
             }
         }
     }
@@ -486,7 +513,7 @@ impl Store {
     }
 
     fn stage(&self) -> Result<Vec<Change>, StoreError> {
-        let mut rows = BTreeMap::new();
+        let mut rows = Rows::default();
         for (id, touched) in &self.touched {
             if matches!(touched.place, Place::Out) {
                 return Err(StoreError::Taken(id.clone()));
@@ -494,31 +521,33 @@ impl Store {
             touched.stage(id, self.format, &mut rows);
         }
         if self.clock != self.clock_committed {
-            rows.insert(rows::CLOCK_KEY.to_vec(), Some(format::encode(&self.clock, self.format)));
+            rows.push(rows::CLOCK_KEY.to_vec(), Some(format::encode(&self.clock, self.format)));
         }
         for (name, key, row) in self.cohorts.changed() {
-            rows.insert(rows::cohort_key(name, key), row.as_ref().map(rows::encode_cohort));
+            rows.push(rows::cohort_key(name, key), row.as_ref().map(rows::encode_cohort));
         }
         for (id, entry) in self.cohorts.calendar().changed() {
-            rows.insert(rows::calendar_key(id), entry.map(rows::encode));
+            rows.push(rows::calendar_key(id), entry.map(rows::encode));
         }
         for (id, promotion) in self.cohorts.promotions().changed() {
-            rows.insert(rows::promotion_key(id), promotion.map(rows::encode));
+            rows.push(rows::promotion_key(id), promotion.map(rows::encode));
         }
         for (id, challenger) in self.cohorts.challengers().changed() {
-            rows.insert(rows::challenger_key(id), challenger.map(rows::encode));
+            rows.push(rows::challenger_key(id), challenger.map(rows::encode));
         }
-        let state =
-            rows.into_iter().map(|(key, value)| Change { stream: Stream::State, key, value });
+        let mut changes = rows.0;
+        // No key comes twice, so this is their one order.
+        changes.sort_unstable_by(|one, other| one.key.cmp(&other.key));
         let seen = self.seen.staged().map(|record| Change {
             stream: Stream::Seen,
             key: record.key(),
             value: Some(record.encode(self.format)),
         });
-        Ok(state.chain(seen).collect())
+        changes.extend(seen);
+        Ok(changes)
     }
 
-    fn write_time(&self, batch: &mut Batch) {
+    fn write_time(&self, batch: &mut Batch<'_>) {
         if let Some(now) = self.written {
             batch.put(META, WRITTEN_KEY, now.0.to_le_bytes());
         }
@@ -553,10 +582,11 @@ impl Store {
         self.cohorts.settle();
         self.timers.committed();
         self.seen.discard();
+        self.touched_bytes = 0;
         for (_, touched) in self.touched.drain() {
             let counted = touched.will_count();
             if let Place::Here(account) = touched.place {
-                self.cache.insert(Loaded { account: *account, counted });
+                self.cache.insert(Loaded { account, counted });
             }
         }
         Ok(())
@@ -566,12 +596,12 @@ impl Store {
 impl State for Store {
     type Error = StoreError;
 
-    fn take(&mut self, id: &AccountId) -> Result<Option<Account>, StoreError> {
+    fn take(&mut self, id: &AccountId) -> Result<Option<Box<Account>>, StoreError> {
         self.check()?;
         self.staged = None;
         let touched = self.touch(id)?;
         match std::mem::replace(&mut touched.place, Place::Out) {
-            Place::Here(account) => Ok(Some(*account)),
+            Place::Here(account) => Ok(Some(account)),
             Place::Nowhere => {
                 touched.place = Place::Nowhere;
                 Ok(None)
@@ -581,7 +611,7 @@ impl State for Store {
     }
 
     /// An account that has no rows and changes none is not kept.
-    fn put(&mut self, mut account: Account) -> Result<(), StoreError> {
+    fn put(&mut self, mut account: Box<Account>) -> Result<(), StoreError> {
         self.check()?;
         self.staged = None;
         let id = account.id.clone();
@@ -604,7 +634,7 @@ impl State for Store {
             rewritten.history |= changed.history;
             rewritten.rolling |= changed.rolling;
         }
-        let is_empty = !changed.any() && account == Account::new(id.clone());
+        let is_empty = !changed.any() && *account == Account::new(id.clone());
         touched.changed.activity.extend(changed.activity);
         touched.changed.watched.extend(changed.watched);
         if !touched.exists && !touched.changed.any() || touched.removed.is_some() && is_empty {
@@ -614,12 +644,12 @@ impl State for Store {
         // The timer follows the hot row as it is stored.
         let due = if touched.changed.hot { account.due() } else { touched.due_committed };
         let before = std::mem::replace(&mut touched.due, due);
-        touched.place = Place::Here(Box::new(account));
+        touched.place = Place::Here(account);
         self.timers.change(&id, before, due);
         Ok(())
     }
 
-    fn remove(&mut self, account: Account) -> Result<(), StoreError> {
+    fn remove(&mut self, account: Box<Account>) -> Result<(), StoreError> {
         self.check()?;
         self.staged = None;
         let touched = self.touch(&account.id)?;
@@ -706,14 +736,14 @@ pub fn clock_row(key: &[u8], value: &[u8]) -> Result<Option<Clock>, StoreError> 
     format::decode("the clock row", value).map(Some)
 }
 
-fn write_row(batch: &mut Batch, key: &[u8], value: Option<&[u8]>) {
+fn write_row<'a>(batch: &mut Batch<'a>, key: &'a [u8], value: Option<&'a [u8]>) {
     match value {
-        Some(value) => batch.put(ROWS, key, value),
-        None => batch.delete(ROWS, key),
+        Some(value) => batch.put_borrowed(ROWS, key, value),
+        None => batch.delete_borrowed(ROWS, key),
     }
 }
 
-fn write_timer(batch: &mut Batch, id: &AccountId, before: Option<Millis>, after: Option<Millis>) {
+fn write_timer(batch: &mut Batch<'_>, id: &AccountId, before: Option<Millis>, after: Option<Millis>) {
     if before == after {
         return;
     }

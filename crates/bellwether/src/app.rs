@@ -397,6 +397,7 @@ fn settings(config: &Config, data_dir: &Path, store: StoreOptions, worker: u32) 
         state_dir: data_dir.join("state"),
         store,
         batch_records_max: config.engine.batch_records_max,
+        batch_bytes_max: Division::of(config, true).batch_bytes(config),
         batch_time_max: Duration::from_millis(config.engine.batch_milliseconds_max),
         close_timers_max: CLOSE_TIMERS,
         close_time_max: CLOSE_TIME,

@@ -206,7 +206,7 @@ impl Default for Config {
             topics: TopicNames::default(),
             engine: Engine {
                 output_format: OutputFormat::Auto,
-                batch_records_max: 5_000,
+                batch_records_max: 50_000,
                 batch_milliseconds_max: 500,
                 record_bytes_max: 1 << 20,
                 dead_letter_bytes_max: 15 << 20,

@@ -49,6 +49,11 @@ impl Division {
         Limits::within(self.read_model)
     }
 
+    /// What a worker's batch may take beside its records.
+    pub(crate) fn batch_bytes(&self, config: &Config) -> usize {
+        self.batches / usize::from(config.kafka.workers) / 2
+    }
+
     /// Bounds the queues of a worker's clients: of ten parts three to fetch ahead, four to send, one and a half to each reader.
     /// A standby reads as a worker does, and takes a share like one.
     pub(crate) fn bound(&self, config: &Config, options: &mut KafkaOptions) {

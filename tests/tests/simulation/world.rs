@@ -254,6 +254,7 @@ impl<'f> World<'f> {
             // As in an upgrade: every start may write another format, and finds state of both.
             store: StoreOptions { format, ..store_options(&process.disk, self.rng.usize(1..=4)) },
             batch_records_max: self.rng.usize(1..=40),
+            batch_bytes_max: self.rng.usize(1..=200_000),
             restore_records_max: self.rng.usize(1..=200),
             batch_time_max: Duration::from_micros(self.rng.u64(1..=60)),
             close_timers_max: self.rng.u32(1..=6),

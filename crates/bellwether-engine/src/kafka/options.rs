@@ -203,7 +203,8 @@ impl KafkaOptions {
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
-            .set("queued.min.messages", "10000")
+            // By number there is no bound, but by size there is.
+            .set("queued.min.messages", "1000000")
             // How long a full queue keeps the fetcher waiting, and how long a partition that was resumed may wait for the
             // fetch that is under way. The defaults (1000 and 500) show as stalls.
             .set("fetch.queue.backoff.ms", "20")

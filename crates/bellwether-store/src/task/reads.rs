@@ -82,7 +82,7 @@ impl StoreReader {
     /// Where the disk fails or the rows are damaged.
     pub fn get(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
         let Some(database) = self.0.upgrade() else { return Ok(None) };
-        Ok(load(&database, id)?.map(|loaded| loaded.account))
+        Ok(load(&database, id)?.map(|loaded| *loaded.account))
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             return Err(StoreError::Corrupt("another row among those of an account".to_owned()));
         };
         let Loaded { account, counted } = loaded
-            .get_or_insert_with(|| Loaded { account: Account::new(id.clone()), counted: false });
+            .get_or_insert_with(|| Loaded { account: Box::new(Account::new(id.clone())), counted: false });
         match &row {
             AccountRow::Hot => {
                 account.hot = decode(row.name(), &value)?;

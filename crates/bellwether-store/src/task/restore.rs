@@ -6,7 +6,7 @@ use bellwether_core::account::{Account, Hot};
 use bellwether_core::id::AccountId;
 use bellwether_core::time::Millis;
 
-use super::{Progress, ROWS, Store, Stream, write_row, write_timer};
+use super::{Progress, ROWS, Store, Stream, write_timer};
 use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::format::{decode, version};
@@ -19,7 +19,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// The batch of a restore.
 pub(super) struct Restoring {
-    batch: Batch,
+    batch: Batch<'static>,
     progress: Progress,
     /// Of accounts in the batch: none where the hot row is gone, else when its timer is due.
     hot: HashMap<AccountId, Option<Option<Millis>>>,
@@ -132,7 +132,10 @@ impl Store {
                 }
             }
         }
-        write_row(&mut restoring.batch, key, value);
+        match value {
+            Some(value) => restoring.batch.put(ROWS, key, value),
+            None => restoring.batch.delete(ROWS, key),
+        }
         Ok(())
     }
 
