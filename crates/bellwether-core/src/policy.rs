@@ -576,11 +576,15 @@ impl Signal {
     /// Whether an event feeds this signal.
     #[must_use]
     pub fn takes(&self, event: &Event) -> bool {
+        one_of(&self.matches.types, Some(&event.kind)) && self.takes_of_type(event)
+    }
+
+    /// The same of an event whose type is known to match.
+    fn takes_of_type(&self, event: &Event) -> bool {
         let wanted = &self.matches;
         let needs_value = wanted.has_value
             || matches!(self.aggregate, Aggregate::Sum | Aggregate::Mean | Aggregate::Last);
-        one_of(&wanted.types, Some(&event.kind))
-            && one_of(&wanted.roles, event.role.as_deref())
+        one_of(&wanted.roles, event.role.as_deref())
             && one_of(&wanted.features, event.feature.as_deref())
             && (!needs_value || event.value.is_some())
             && self.distinct_value(event).is_none_or(|value| value.is_some())
@@ -768,7 +772,7 @@ impl Compiled {
     pub fn fed_by<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = usize> + 'a {
         let Candidates { named, others } = &self.candidates;
         let candidates = named.get(&event.kind).unwrap_or(others);
-        candidates.iter().copied().filter(|&index| self.policy.signals[index].takes(event))
+        candidates.iter().copied().filter(|&index| self.policy.signals[index].takes_of_type(event))
     }
 
     /// The persisted keys of the signals, in policy order.

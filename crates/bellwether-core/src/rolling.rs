@@ -222,7 +222,8 @@ impl Core {
             put_back(state, known)?;
             return Ok(Err(reject));
         }
-        if policy.fed_by(event).next().is_none() {
+        let mut fed = policy.fed_by(event).peekable();
+        if fed.peek().is_none() {
             put_back(state, known)?;
             return Ok(Ok(Applied::default()));
         }
@@ -235,7 +236,7 @@ impl Core {
             Box::new(Rolling { first_at, day, last_at, aligned: true, ..Rolling::default() })
         });
         rolling.align(policy);
-        for index in policy.fed_by(event) {
+        for index in fed {
             matched += 1;
             rolling.day = rolling.day.max(day);
             let newest = rolling.day;

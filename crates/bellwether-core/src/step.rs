@@ -1077,7 +1077,10 @@ fn forgotten(account: &Account, event: &Event, horizon: Millis) -> Option<Reject
     })
 }
 
-pub(crate) fn put_back<S: State>(state: &mut S, account: Option<Box<Account>>) -> Result<(), S::Error> {
+pub(crate) fn put_back<S: State>(
+    state: &mut S,
+    account: Option<Box<Account>>,
+) -> Result<(), S::Error> {
     account.map_or(Ok(()), |account| state.put(account))
 }
 

@@ -24,7 +24,6 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -33,6 +32,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
+use self::commit::Committer;
 use self::context::{Change, DeliveryContext, GroupContext, Taken};
 pub use self::direct::KafkaTopics;
 pub use self::options::{GroupProtocol, KafkaOptions, WorkerId, is_secret};
@@ -63,7 +63,7 @@ pub struct KafkaLog {
     inputs: Vec<Topic>,
     consumer: BaseConsumer<GroupContext>,
     /// Shared with a call that may not return: see `commit`.
-    producer: Arc<BaseProducer<DeliveryContext>>,
+    committer: Committer,
     /// Connected at the first read.
     reader: Option<Reader>,
     /// Owned partition numbers.
@@ -136,7 +136,7 @@ impl KafkaLog {
             worker: worker.clone(),
             inputs: inputs.to_vec(),
             consumer,
-            producer: Arc::new(producer),
+            committer: Committer::new(producer),
             reader: None,
             owned: BTreeSet::new(),
             paused: BTreeSet::new(),
@@ -346,11 +346,15 @@ impl Log for KafkaLog {
                 break;
             }
             // Waits for the first record only, so that under light load a batch is small and fast; where records are late anyway, for more.
-            let wait = match more_until {
-                None => deadline.saturating_duration_since(Instant::now()),
-                Some(until) => until.saturating_duration_since(Instant::now()),
-            };
-            match self.consumer.poll(wait) {
+            // What is there already is taken without a look at the clock.
+            let mut polled = self.consumer.poll(Duration::ZERO);
+            if polled.is_none() {
+                let wait = more_until.unwrap_or(deadline).saturating_duration_since(Instant::now());
+                if !wait.is_zero() {
+                    polled = self.consumer.poll(wait);
+                }
+            }
+            match polled {
                 Some(Ok(message)) => {
                     let topic = self.inputs.iter().find(|input| input.as_ref() == message.topic());
                     if let Some(topic) = topic {
@@ -403,13 +407,7 @@ impl Log for KafkaLog {
         }
         let offsets = self.fencing_offsets(&transaction.offsets);
         let timeout = Duration::from_millis(self.options.transaction_timeout_ms.into());
-        match commit::commit(
-            &self.producer,
-            &self.consumer,
-            &transaction.appends,
-            &offsets,
-            timeout,
-        ) {
+        match self.committer.commit(&self.consumer, &transaction.appends, &offsets, timeout) {
             Ok(receipt) => {
                 self.consumer.context().heard(Instant::now());
                 self.committed.extend(

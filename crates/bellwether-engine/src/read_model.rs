@@ -222,7 +222,10 @@ impl ReadModel {
         while index.changes.len() > self.limits.changes {
             let Some((account, sequence)) = index.changes.pop_front() else { break };
             if let Some(mut entry) = self.accounts.get_mut(&account) {
-                entry.changes.retain(|change| change.sequence != sequence);
+                // The oldest of all is the oldest of its account.
+                if entry.changes.front().is_some_and(|change| change.sequence == sequence) {
+                    entry.changes.pop_front();
+                }
             }
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct Loaded {
     pub(crate) account: Box<Account>,
     /// Whether it has had an event: its hot row exists, or that of the rolling detector.
     pub(crate) counted: bool,
+    /// Bytes that it took when it was last weighed; none of one that was just read.
+    pub(crate) bytes: usize,
 }
 
 /// Memory for decoded accounts, shared evenly by the stores that are open. Cheap to clone.
@@ -89,7 +91,8 @@ impl AccountCache {
     pub(crate) fn take(&mut self, id: &AccountId) -> Option<Loaded> {
         let slot = self.slots.get_mut(id)?;
         slot.used = true;
-        slot.loaded.take()
+        let bytes = slot.bytes;
+        slot.loaded.take().map(|loaded| Loaded { bytes, ..loaded })
     }
 
     /// Puts an account in, or back.
@@ -157,7 +160,7 @@ mod tests {
 
     fn loaded(name: &str) -> Loaded {
         let id = AccountId::new(name).expect("an identifier");
-        Loaded { account: Box::new(Account::new(id)), counted: true }
+        Loaded { account: Box::new(Account::new(id)), counted: true, bytes: 0 }
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Writer(Vec<u8>);
 /// What is left of a value.
 pub(crate) struct Reader<'a>(&'a [u8]);
 
+/// Bytes of a row, as a rule.
+const ROW_BYTES: usize = 256;
 /// Millionths in one unit.
 const MICROS: f64 = 1e6;
 /// Whole numbers below are exact in a float, and leave room for a tag of two bits.
@@ -37,7 +39,10 @@ const MISSING: u64 = 3;
 
 impl Writer {
     pub(crate) fn new(version: u8) -> Writer {
-        Writer(vec![version])
+        // Most rows fit, so that it need not grow.
+        let mut bytes = Vec::with_capacity(ROW_BYTES);
+        bytes.push(version);
+        Writer(bytes)
     }
 
     pub(crate) fn into_bytes(self) -> Vec<u8> {

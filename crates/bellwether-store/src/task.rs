@@ -207,13 +207,9 @@ impl Touched {
             rows.push(AccountRow::History.key(id), history);
             let older = account.filter(|_| written.history).map(|account| &account.history.older);
             match older.filter(|older| !older.is_empty()) {
-                Some(older) => {
-                    rows.push(AccountRow::Older.key(id), Some(rows::encode(older)))
-                }
+                Some(older) => rows.push(AccountRow::Older.key(id), Some(rows::encode(older))),
                 // Older history never becomes none, unless the account is removed.
-                None if self.removed.is_some() => {
-                    rows.push(AccountRow::Older.key(id), None)
-                }
+                None if self.removed.is_some() => rows.push(AccountRow::Older.key(id), None),
                 None => {}
             }
         }
@@ -499,7 +495,7 @@ impl Store {
                     Some(loaded) => Some(loaded),
                     None => load(&self.database, id)?,
                 };
-                let bytes = loaded.as_ref().map_or(0, |loaded| loaded.account.memory_bytes());
+                let bytes = loaded.as_ref().map_or(0, |loaded| loaded.bytes);
                 self.touched_bytes += TOUCHED_BYTES + bytes / ROWS_SHARE;
                 Ok(new.insert_with_key(id.clone(), Touched::new(loaded)))
             }
@@ -586,7 +582,7 @@ impl Store {
         for (_, touched) in self.touched.drain() {
             let counted = touched.will_count();
             if let Place::Here(account) = touched.place {
-                self.cache.insert(Loaded { account, counted });
+                self.cache.insert(Loaded { account, counted, bytes: 0 });
             }
         }
         Ok(())
@@ -743,7 +739,12 @@ fn write_row<'a>(batch: &mut Batch<'a>, key: &'a [u8], value: Option<&'a [u8]>) 
     }
 }
 
-fn write_timer(batch: &mut Batch<'_>, id: &AccountId, before: Option<Millis>, after: Option<Millis>) {
+fn write_timer(
+    batch: &mut Batch<'_>,
+    id: &AccountId,
+    before: Option<Millis>,
+    after: Option<Millis>,
+) {
     if before == after {
         return;
     }

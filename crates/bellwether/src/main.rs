@@ -46,6 +46,10 @@ use crate::cli::{Cli, Command, PolicyCommand};
 use crate::config::{Config, LogFormat};
 use crate::usage::Usage;
 
+/// For the C libraries as well; why, and how it is set: `Cargo.toml`, `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Checked, and found wanting.
 const EXIT_WANTING: u8 = 3;
 /// Wrong usage or configuration (as clap exits by itself).

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use bellwether_store::kill_point;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use rdkafka::{Offset, TopicPartitionList};
@@ -19,7 +19,7 @@ use crate::log::{Append, LogError, Receipt, Remedy, Topic};
 /// One step of waiting for the brokers' reports. Ours, because those of the client's own waits are whole milliseconds: in
 /// `commit_transaction` a hundred of them, which is what every commit would take then, and in `poll` what is left of the last one is a
 /// busy loop, half of all CPU time where commits are small.
-const STEP: Duration = Duration::from_micros(250);
+const STEP: Duration = Duration::from_micros(500);
 /// An abort is a courtesy to readers (the next `init_transactions` would do it), so it does not wait for long: brokers that are out
 /// of reach do not answer it either, and meanwhile the worker hears of nothing, not even that it is to stop.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,48 +27,166 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// What a call may take beyond the time-out that it was given.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Appends and offsets, all or nothing. On an error the transaction was aborted where that is possible and certain.
-pub(super) fn commit(
-    producer: &Arc<BaseProducer<DeliveryContext>>,
-    consumer: &BaseConsumer<GroupContext>,
-    appends: &[Append],
-    offsets: &[(Topic, i32, i64)],
-    timeout: Duration,
-) -> Result<Receipt, LogError> {
-    let deadline = Instant::now() + timeout;
-    kill_point::pass("before-begin");
-    producer
-        .begin_transaction()
-        .map_err(|error| classify::uncommitted("cannot begin a transaction", &error))?;
-    let appended = append_all(producer, appends, deadline)
-        .map_err(|error| cause(producer, consumer, offsets, error));
-    let staged = appended.and_then(|receipt| {
-        kill_point::pass("appended");
-        add_offsets(producer, consumer, offsets, timeout).map(|()| receipt)
-    });
-    let receipt = match staged {
-        Ok(receipt) => receipt,
-        Err(mut error) => {
-            if !abort(producer) && error.remedy == Remedy::Rewind {
-                error.remedy = Remedy::Reopen;
+/// A worker's transactional producer, with a thread of its own for the one call that may never return: where the group's coordinator
+/// crashes meanwhile, librdkafka 2.12 waits without a limit while positions are added (issue 5456). Then the thread and the producer are
+/// left behind; the next producer fences them.
+pub(super) struct Committer {
+    producer: Arc<BaseProducer<DeliveryContext>>,
+    positions: SyncSender<Positions>,
+    answers: Receiver<KafkaResult<()>>,
+}
+
+/// Input positions, for whom, and how long that may take.
+type Positions = (TopicPartitionList, ConsumerGroupMetadata, Duration);
+
+impl Committer {
+    pub(super) fn new(producer: BaseProducer<DeliveryContext>) -> Committer {
+        let producer = Arc::new(producer);
+        let (positions, asked) = sync_channel::<Positions>(1);
+        let (answer, answers) = sync_channel(1);
+        let its_producer = Arc::clone(&producer);
+        std::thread::spawn(move || {
+            // Until the committer is gone.
+            for (list, group, timeout) in asked {
+                let sent = its_producer.send_offsets_to_transaction(&list, &group, timeout);
+                if answer.send(sent).is_err() {
+                    break;
+                }
+            }
+        });
+        Committer { producer, positions, answers }
+    }
+
+    /// Appends and offsets, all or nothing. On an error the transaction was aborted where that is possible and certain.
+    pub(super) fn commit(
+        &self,
+        consumer: &BaseConsumer<GroupContext>,
+        appends: &[Append],
+        offsets: &[(Topic, i32, i64)],
+        timeout: Duration,
+    ) -> Result<Receipt, LogError> {
+        let producer = &*self.producer;
+        kill_point::pass("before-begin");
+        producer
+            .begin_transaction()
+            .map_err(|error| classify::uncommitted("cannot begin a transaction", &error))?;
+        let receipt = match self.stage(consumer, appends, offsets, timeout) {
+            Ok(receipt) => receipt,
+            Err(mut error) => {
+                if !abort(producer) && error.remedy == Remedy::Rewind {
+                    error.remedy = Remedy::Reopen;
+                }
+                return Err(error);
+            }
+        };
+        kill_point::pass("before-end");
+        if let Err(error) = producer.commit_transaction(timeout) {
+            let error = classify::commit(&error);
+            if error.remedy == Remedy::Reopen {
+                abort(producer);
             }
             return Err(error);
         }
-    };
-    kill_point::pass("before-end");
-    if let Err(error) = producer.commit_transaction(timeout) {
-        let error = classify::commit(&error);
-        if error.remedy == Remedy::Reopen {
-            abort(producer);
-        }
-        return Err(error);
+        kill_point::pass("after-end");
+        Ok(receipt)
     }
-    kill_point::pass("after-end");
-    Ok(receipt)
+
+    /// All of a transaction but its end. The group's coordinator is asked while the records are on their way.
+    fn stage(
+        &self,
+        consumer: &BaseConsumer<GroupContext>,
+        appends: &[Append],
+        offsets: &[(Topic, i32, i64)],
+        timeout: Duration,
+    ) -> Result<Receipt, LogError> {
+        let producer = &*self.producer;
+        let deadline = Instant::now() + timeout;
+        let handed_over = hand_over(producer, appends, deadline);
+        // Also after a failure: records that go down with their transaction only say "purged", and the client tells the reason at the
+        // next call. Whether that adds something to the transaction does not matter: it is aborted.
+        let limit = if handed_over.is_ok() { timeout } else { ABORT_TIMEOUT };
+        let asked = self.ask_for_offsets(consumer, offsets, limit);
+        let delivered = handed_over.and_then(|()| {
+            await_reports(producer, deadline)?;
+            let receipt = ends(producer, appends)?;
+            kill_point::pass("appended");
+            Ok(receipt)
+        });
+        let added = asked.and_then(|asked| if asked { self.answer(limit) } else { Ok(()) });
+        match (delivered, added) {
+            (Ok(receipt), Ok(())) => Ok(receipt),
+            (Ok(_), Err(error)) => Err(error),
+            (Err(_), Err(reason)) if is_purged(producer) => Err(reason),
+            (Err(error), Ok(()) | Err(_)) => Err(error),
+        }
+    }
+
+    /// Asks for input positions to be added; whether there is an answer to wait for.
+    fn ask_for_offsets(
+        &self,
+        consumer: &BaseConsumer<GroupContext>,
+        offsets: &[(Topic, i32, i64)],
+        timeout: Duration,
+    ) -> Result<bool, LogError> {
+        // Fresh each time: the generation in it is what fences a worker that lost its partitions.
+        let Some(group) = consumer.group_metadata() else {
+            return Err(LogError::new(Remedy::Reopen, "the consumer has no group to commit for"));
+        };
+        // A member that was put out of the group may have lost its generation, and to the broker a commit without one is that of an old
+        // client, which it does not check. Looked at after the metadata: the client's thread changes both together.
+        if consumer.assignment_lost() {
+            return Err(LogError::new(
+                Remedy::Fenced,
+                "this worker was put out of the group: poll more often",
+            ));
+        }
+        if offsets.is_empty() {
+            return Ok(false);
+        }
+        let mut list = TopicPartitionList::new();
+        for (topic, partition, offset) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                .map_err(|error| classify::uncommitted(ADDING, &error))?;
+        }
+        kill_point::pass("before-offsets");
+        self.positions.try_send((list, group, timeout)).map_err(|_| unanswered())?;
+        Ok(true)
+    }
+
+    fn answer(&self, timeout: Duration) -> Result<(), LogError> {
+        match self.answers.recv_timeout(timeout + GRACE) {
+            Ok(sent) => sent.map_err(|error| classify::offsets(ADDING, &error)),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(unanswered()),
+        }
+    }
+}
+
+const ADDING: &str = "cannot add input positions to a transaction";
+
+fn unanswered() -> LogError {
+    let message = format!("{ADDING}: the group's coordinator did not answer in time");
+    LogError::new(Remedy::Reopen, message)
+}
+
+/// Whether records went down with their transaction, for a reason that they do not say.
+fn is_purged(producer: &BaseProducer<DeliveryContext>) -> bool {
+    let code = producer.context().failed().and_then(|error| error.rdkafka_error_code());
+    let purged = [RDKafkaErrorCode::PurgeQueue, RDKafkaErrorCode::PurgeInflight];
+    code.is_some_and(|code| purged.contains(&code))
 }
 
 /// Sends all records and waits for every delivery report.
 pub(super) fn send_all(
+    producer: &BaseProducer<DeliveryContext>,
+    appends: &[Append],
+    deadline: Instant,
+) -> Result<(), LogError> {
+    hand_over(producer, appends, deadline)?;
+    await_reports(producer, deadline)
+}
+
+/// Hands all records to the client.
+fn hand_over(
     producer: &BaseProducer<DeliveryContext>,
     appends: &[Append],
     deadline: Instant,
@@ -80,6 +198,14 @@ pub(super) fn send_all(
             classify::uncommitted(&format!("cannot append to {}", append.topic), &error)
         })?;
     }
+    Ok(())
+}
+
+/// Waits for every delivery report.
+fn await_reports(
+    producer: &BaseProducer<DeliveryContext>,
+    deadline: Instant,
+) -> Result<(), LogError> {
     while producer.in_flight_count() > 0 && producer.context().failed().is_none() {
         if Instant::now() >= deadline {
             return Err(LogError::new(
@@ -109,13 +235,8 @@ fn take_reports(producer: &BaseProducer<DeliveryContext>) {
     }
 }
 
-/// Sends all records; where each partition ends then.
-fn append_all(
-    producer: &BaseProducer<DeliveryContext>,
-    appends: &[Append],
-    deadline: Instant,
-) -> Result<Receipt, LogError> {
-    send_all(producer, appends, deadline)?;
+/// Where each partition ends once all records are delivered.
+fn ends(producer: &BaseProducer<DeliveryContext>, appends: &[Append]) -> Result<Receipt, LogError> {
     let mut ends: BTreeMap<(&Topic, i32), i64> = BTreeMap::new();
     for (append, offset) in appends.iter().zip(producer.context().take_offsets()) {
         let Some(offset) = offset else {
@@ -162,68 +283,6 @@ fn send(
             Err((error, _)) => return Err(error),
         }
     }
-}
-
-fn add_offsets(
-    producer: &Arc<BaseProducer<DeliveryContext>>,
-    consumer: &BaseConsumer<GroupContext>,
-    offsets: &[(Topic, i32, i64)],
-    timeout: Duration,
-) -> Result<(), LogError> {
-    const DOING: &str = "cannot add input positions to a transaction";
-    // Fresh each time: the generation in it is what fences a worker that lost its partitions.
-    let Some(group) = consumer.group_metadata() else {
-        return Err(LogError::new(Remedy::Reopen, "the consumer has no group to commit for"));
-    };
-    // A member that was put out of the group may have lost its generation, and to the broker a commit without one is that of an old
-    // client, which it does not check. Looked at after the metadata: the client's thread changes both together.
-    if consumer.assignment_lost() {
-        return Err(LogError::new(
-            Remedy::Fenced,
-            "this worker was put out of the group: poll more often",
-        ));
-    }
-    if offsets.is_empty() {
-        return Ok(());
-    }
-    let mut list = TopicPartitionList::new();
-    for (topic, partition, offset) in offsets {
-        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
-            .map_err(|error| classify::uncommitted(DOING, &error))?;
-    }
-    kill_point::pass("before-offsets");
-    // On a thread of its own: where the group's coordinator crashes meanwhile, this call never returns (librdkafka 2.12 waits
-    // without a limit in it, issue 5456). Then the thread and its producer are left behind; the next producer fences them.
-    let (answer, answered) = sync_channel(1);
-    let its_producer = Arc::clone(producer);
-    std::thread::spawn(move || {
-        let sent = its_producer.send_offsets_to_transaction(&list, &group, timeout);
-        // Nobody waits for it any more: then there is nobody to tell.
-        drop(answer.send(sent));
-    });
-    match answered.recv_timeout(timeout + GRACE) {
-        Ok(sent) => sent.map_err(|error| classify::offsets(DOING, &error)),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(LogError::new(
-            Remedy::Reopen,
-            format!("{DOING}: the group's coordinator did not answer in time"),
-        )),
-    }
-}
-
-/// Why appends failed. Records that go down with their transaction only say "purged"; the client tells the reason at the next call.
-/// Whether that adds something to the transaction does not matter: it is aborted.
-fn cause(
-    producer: &Arc<BaseProducer<DeliveryContext>>,
-    consumer: &BaseConsumer<GroupContext>,
-    offsets: &[(Topic, i32, i64)],
-    error: LogError,
-) -> LogError {
-    let code = producer.context().failed().and_then(|error| error.rdkafka_error_code());
-    let purged = [RDKafkaErrorCode::PurgeQueue, RDKafkaErrorCode::PurgeInflight];
-    if !code.is_some_and(|code| purged.contains(&code)) {
-        return error;
-    }
-    add_offsets(producer, consumer, offsets, ABORT_TIMEOUT).err().unwrap_or(error)
 }
 
 /// Best effort; whether it was aborted. Outstanding records are purged and reported first, because the abort waits for their reports.

@@ -186,7 +186,9 @@ impl KafkaOptions {
             .set("enable.partition.eof", "false")
             .set("max.poll.interval.ms", self.poll_interval_ms_max.to_string())
             // The lag is computed from these.
-            .set("statistics.interval.ms", "1000");
+            .set("statistics.interval.ms", "1000")
+            .set("fetch.min.bytes", std::env::var("BW_MIN").unwrap_or("1".into()))
+            .set("fetch.wait.max.ms", std::env::var("BW_WAIT").unwrap_or("100".into()));
         if self.static_membership {
             config.set("group.instance.id", worker.transactional_id());
         }

@@ -95,8 +95,11 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
         let RowKey::Account(_, row) = RowKey::decode(&key)? else {
             return Err(StoreError::Corrupt("another row among those of an account".to_owned()));
         };
-        let Loaded { account, counted } = loaded
-            .get_or_insert_with(|| Loaded { account: Box::new(Account::new(id.clone())), counted: false });
+        let Loaded { account, counted, .. } = loaded.get_or_insert_with(|| Loaded {
+            account: Box::new(Account::new(id.clone())),
+            counted: false,
+            bytes: 0,
+        });
         match &row {
             AccountRow::Hot => {
                 account.hot = decode(row.name(), &value)?;

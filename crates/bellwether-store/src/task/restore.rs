@@ -1,10 +1,9 @@
 //! Rebuilding a store from its changelogs, from the positions it has up to their ends.
 
-use std::collections::HashMap;
-
 use bellwether_core::account::{Account, Hot};
 use bellwether_core::id::AccountId;
 use bellwether_core::time::Millis;
+use hashbrown::HashMap;
 
 use super::{Progress, ROWS, Store, Stream, write_timer};
 use crate::batch::Batch;
@@ -14,17 +13,41 @@ use crate::kill_point;
 use crate::rows::{self, AccountRow, RowKey, body};
 use crate::seen::SeenRecord;
 
-/// A batch of this size is written: large enough to be cheap, small against any write buffer.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+/// A batch of this size is written: large enough to be cheap, small against any write buffer. A changelog that is not compacted yet has
+/// many values of each row; of those in a batch only the last is written.
+const BATCH_BYTES_MAX: usize = 2 << 20;
 
 /// The batch of a restore.
 pub(super) struct Restoring {
+    /// Rows by key, each as it is at present; none: to be deleted.
+    rows: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    rows_bytes: usize,
+    /// Timers and seen ids.
     batch: Batch<'static>,
     progress: Progress,
     /// Of accounts in the batch: none where the hot row is gone, else when its timer is due.
     hot: HashMap<AccountId, Option<Option<Millis>>>,
     /// Of accounts in the batch: whether there is a row of the rolling detector.
     rolling: HashMap<AccountId, bool>,
+}
+
+impl Restoring {
+    /// Keeps the latest value of a row.
+    fn keep(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let bytes = |value: Option<&[u8]>| value.map_or(0, <[u8]>::len);
+        let value_bytes = bytes(value);
+        let value = value.map(<[u8]>::to_vec);
+        match self.rows.get_mut(key) {
+            Some(known) => {
+                let before = bytes(std::mem::replace(known, value).as_deref());
+                self.rows_bytes = self.rows_bytes + value_bytes - before;
+            }
+            None => {
+                self.rows_bytes += key.len() + value_bytes;
+                self.rows.insert(key.to_vec(), value);
+            }
+        }
+    }
 }
 
 impl Store {
@@ -63,7 +86,8 @@ impl Store {
             self.discard();
             let progress = self.progress;
             let (hot, rolling) = (HashMap::new(), HashMap::new());
-            Restoring { batch: Batch::default(), progress, hot, rolling }
+            let (rows, rows_bytes, batch) = (HashMap::new(), 0, Batch::default());
+            Restoring { rows, rows_bytes, batch, progress, hot, rolling }
         })
     }
 
@@ -84,7 +108,7 @@ impl Store {
             }
         }
         restoring.progress.advance(&[(stream, next)]);
-        if restoring.batch.bytes() >= BATCH_BYTES_MAX {
+        if restoring.batch.bytes() + restoring.rows_bytes >= BATCH_BYTES_MAX {
             return self.write_restored(restoring);
         }
         self.restoring = Some(restoring);
@@ -132,10 +156,7 @@ impl Store {
                 }
             }
         }
-        match value {
-            Some(value) => restoring.batch.put(ROWS, key, value),
-            None => restoring.batch.delete(ROWS, key),
-        }
+        restoring.keep(key, value);
         Ok(())
     }
 
@@ -188,6 +209,14 @@ impl Store {
     }
 
     fn write_restored(&mut self, mut restoring: Restoring) -> Result<(), StoreError> {
+        let mut rows: Vec<_> = std::mem::take(&mut restoring.rows).into_iter().collect();
+        rows.sort_unstable();
+        for (key, value) in rows {
+            match value {
+                Some(value) => restoring.batch.put(ROWS, key, value),
+                None => restoring.batch.delete(ROWS, key),
+            }
+        }
         restoring.progress.write(&mut restoring.batch);
         self.write_time(&mut restoring.batch);
         self.database.write(restoring.batch)?;
