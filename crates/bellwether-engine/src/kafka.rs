@@ -333,7 +333,7 @@ impl Log for KafkaLog {
         let deadline = Instant::now() + timeout;
         let mut records = std::mem::take(&mut self.gathered);
         let mut bytes: usize = records.iter().map(Record::bytes).sum();
-        let mut more_until = records.first().map(|first| gathers_until(first.timestamp_ms));
+        let mut more_until = records.first().map(|first| gathers_until(first.timestamp_ms, timeout));
         loop {
             self.take_changes(&mut records)?;
             if let Some(change) = self.changes.pop_front() {
@@ -360,7 +360,7 @@ impl Log for KafkaLog {
                     if let Some(topic) = topic {
                         let record = record(topic.clone(), &message);
                         bytes += record.bytes();
-                        more_until.get_or_insert_with(|| gathers_until(record.timestamp_ms));
+                        more_until.get_or_insert_with(|| gathers_until(record.timestamp_ms, timeout));
                         records.push(record);
                     }
                 }
@@ -513,12 +513,12 @@ impl KafkaLog {
 }
 
 /// Until when more records are waited for, once there is one of this time. Who is a second behind loses nothing by a batch that takes
-/// a tenth of one to gather, and gains: what changes with every event is written once a batch.
-fn gathers_until(timestamp_ms: i64) -> Instant {
+/// a tenth of one to gather, and gains: what changes with every event is written once a batch. Not where the caller has other work.
+fn gathers_until(timestamp_ms: i64, timeout: Duration) -> Instant {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let is_behind = now_ms.saturating_sub(timestamp_ms) >= BEHIND_MS;
-    Instant::now() + if is_behind { GATHER } else { Duration::ZERO }
+    Instant::now() + if is_behind { GATHER.min(timeout) } else { Duration::ZERO }
 }
 
 /// How many partitions the input topics have: equally many.

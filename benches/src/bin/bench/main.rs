@@ -1,5 +1,6 @@
 //! The macro benchmark: the same job on Bellwether and on the peer (Kafka Streams, as an expert writes it), on the same broker, with the same
-//! input, one after the other. `make bench PEER=DIR`; without a peer only Bellwether and the floor are measured.
+//! input, one after the other. `make bench PEER=DIR`; without a peer only Bellwether and the floor are measured. Results that go to their
+//! committed place are shown in the README, too; `--render` only does that.
 //!
 //! CPU time and memory are those of the process as Linux counts them. Bellwether's include its start; the peer's begin with its first record,
 //! after its virtual machine was warmed. The floor is a consumer and a transactional producer of the same client library that do
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether_benches::beside::bench_table;
+use bellwether_benches::report::placed;
 use compare::Changes;
 use kafka::{PARTITIONS, Progress};
 use load::Load;
@@ -23,6 +25,8 @@ use process::{Guarded, bytes_below, cpu_seconds, memory_mib, now_ms, wait};
 use serde_json::{Value, json};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results/bench.json");
 const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/policies/peer.toml");
 /// The topic of our score changes.
 const SCORES: &str = "health.score-changed.v1";
@@ -56,7 +60,7 @@ impl Options {
             peer: None,
             bellwether: program.with_file_name("bellwether"),
             work: std::env::temp_dir().join("bellwether-bench"),
-            json: Path::new(env!("CARGO_MANIFEST_DIR")).join("results/bench.json"),
+            json: RESULTS.into(),
             accounts: vec![20_000, 200_000],
             events: 2_000_000,
             repeats: 3,
@@ -590,8 +594,23 @@ fn main() {
     if let Ok(said) = std::env::var("BENCH_FLOOR") {
         return be_the_floor(&said);
     }
+    if std::env::args().any(|argument| argument == "--render") {
+        return render();
+    }
     let options = Options::read();
     let results = measure(&options);
     std::fs::write(&options.json, format!("{results:#}\n")).expect("a place for results");
     println!("{}", bench_table(&results));
+    if options.json == Path::new(RESULTS) {
+        render();
+    }
+}
+
+/// Shows the committed results in the README.
+fn render() {
+    let results = std::fs::read(RESULTS).expect("results");
+    let results: Value = serde_json::from_slice(&results).expect("JSON");
+    let readme = std::fs::read_to_string(README).expect("the README");
+    let readme = placed(&readme, "bench", &bench_table(&results)).expect("a place in the README");
+    std::fs::write(README, readme).expect("a place for the README");
 }

@@ -37,6 +37,9 @@ pub enum GroupProtocol {
     Consumer,
 }
 
+/// How long a worker's fetch waits for more: half of it is added to the latency of an event, as a mean.
+const FETCH_WAIT_MS: &str = "10";
+
 /// How to reach Kafka, and the bounds on what its client may take.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -187,8 +190,10 @@ impl KafkaOptions {
             .set("max.poll.interval.ms", self.poll_interval_ms_max.to_string())
             // The lag is computed from these.
             .set("statistics.interval.ms", "1000")
-            .set("fetch.min.bytes", std::env::var("BW_MIN").unwrap_or("1".into()))
-            .set("fetch.wait.max.ms", std::env::var("BW_WAIT").unwrap_or("100".into()));
+            // A fetch takes longer than many an event does to process, so one brings what comes within a moment. Who is idle asks a hundred
+            // times a second, which is a hundredth of a core.
+            .set("fetch.min.bytes", "65536")
+            .set("fetch.wait.max.ms", FETCH_WAIT_MS);
         if self.static_membership {
             config.set("group.instance.id", worker.transactional_id());
         }
@@ -205,8 +210,8 @@ impl KafkaOptions {
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
-            // By number there is no bound, but by size there is.
-            .set("queued.min.messages", "1000000")
+            // Of each partition: together a large batch and more.
+            .set("queued.min.messages", "15000")
             // How long a full queue keeps the fetcher waiting, and how long a partition that was resumed may wait for the
             // fetch that is under way. The defaults (1000 and 500) show as stalls.
             .set("fetch.queue.backoff.ms", "20")
