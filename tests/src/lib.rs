@@ -6,6 +6,7 @@
 mod app;
 mod browser;
 mod client;
+mod embedded;
 mod limits;
 mod process;
 pub mod proxy;
@@ -23,6 +24,7 @@ pub use client::{
     Consumed, Outgoing, consume_all, consume_uncommitted, coordinating_partition, create_topic,
     delete_records_before, leader, produce,
 };
+pub use embedded::embedded_records;
 pub use limits::MemoryLimit;
 pub use process::{Bellwether, bellwether, bellwether_path};
 pub use service::{KafkaCluster, Registry, free_port_pair, shared_kafka};

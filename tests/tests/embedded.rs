@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bellwether_core::event::Event;
 use bellwether_core::id::{AccountId, EventId};
-use bellwether_engine::embedded::{Embedded, partition_of};
-use bellwether_engine::log::Topic;
-use bellwether_store::log_store::LogStoreError;
-use bellwether_tests::{Bellwether, assert_same, bellwether, metric_sum, stories, text};
+use bellwether_engine::embedded::partition_of;
+use bellwether_tests::{
+    Bellwether, assert_same, bellwether, embedded_records, metric_sum, stories, text,
+};
 use serde_json::{Value, json};
 
 /// No step takes longer on a busy machine.
@@ -74,18 +74,8 @@ type Published = (i32, Option<String>, Option<String>);
 
 /// All records of an output topic in the log of a process that has ended.
 fn published(data_dir: &Path, topic: &str) -> Vec<Published> {
-    let shared = bellwether_store::Shared::new(16 << 20);
-    let log = Embedded::open(&data_dir.join("log"), &shared, 1).expect("no one has it");
-    let topic: Topic = topic.into();
-    let mut records = Vec::new();
-    for partition in 0..log.partitions(&topic).expect("a topic") {
-        log.read(&topic, partition, 0, usize::MAX, &mut |record| {
-            records.push((partition, text(record.key.as_deref()), text(record.payload.as_deref())));
-            Ok::<(), LogStoreError>(())
-        })
-        .expect("it can be read");
-    }
-    records
+    let records = embedded_records(data_dir, topic).into_iter();
+    records.map(|of| (of.partition, text(of.key.as_deref()), text(of.payload.as_deref()))).collect()
 }
 
 /// Killed again and again while it works, with clients that repeat what was not answered, it publishes what it would have.

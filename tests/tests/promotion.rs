@@ -6,10 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use bellwether_engine::embedded::Embedded;
-use bellwether_engine::log::Topic;
-use bellwether_store::log_store::LogStoreError;
-use bellwether_tests::{Bellwether, bellwether};
+use bellwether_tests::{Bellwether, bellwether, embedded_records};
 use serde_json::{Value, json};
 
 /// No step takes longer on a busy machine.
@@ -102,17 +99,10 @@ type Changes = BTreeMap<String, Vec<(String, String, String)>>;
 
 /// Every record of a topic, in its order.
 fn records(dir: &Path, topic: &str) -> Vec<Value> {
-    let shared = bellwether_store::Shared::new(16 << 20);
-    let log = Embedded::open(&dir.join("data/log"), &shared, 1).expect("no one has it");
-    let topic: Topic = topic.into();
-    let mut records = Vec::new();
-    log.read(&topic, 0, 0, usize::MAX, &mut |record| {
-        let payload = record.payload.unwrap_or_default();
-        records.push(serde_json::from_slice(&payload).expect("JSON"));
-        Ok::<(), LogStoreError>(())
-    })
-    .expect("it can be read");
+    let records = embedded_records(&dir.join("data"), topic).into_iter();
     records
+        .map(|of| serde_json::from_slice(&of.payload.unwrap_or_default()).expect("JSON"))
+        .collect()
 }
 
 fn published(dir: &Path) -> Changes {

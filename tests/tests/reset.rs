@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use bellwether_engine::embedded::Embedded;
-use bellwether_engine::log::Topic;
-use bellwether_store::log_store::LogStoreError;
 use bellwether_tests::{
-    App, Bellwether, Content, LIMIT, assert_same, bellwether, consume_all, stories, text,
-    wait_until,
+    App, Bellwether, Content, LIMIT, assert_same, bellwether, consume_all, embedded_records,
+    stories, text, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -102,16 +99,8 @@ fn command(data_dir: &Path) -> Command {
 }
 
 fn published(data_dir: &Path, topic: &str) -> Vec<Content> {
-    let shared = bellwether_store::Shared::new(16 << 20);
-    let log = Embedded::open(&data_dir.join("log"), &shared, 1).expect("no one has it");
-    let topic: Topic = topic.into();
-    let mut records = Vec::new();
-    log.read(&topic, 0, 0, usize::MAX, &mut |record| {
-        records.push((0, text(record.key.as_deref()), text(record.payload.as_deref())));
-        Ok::<(), LogStoreError>(())
-    })
-    .expect("it can be read");
-    records
+    let records = embedded_records(data_dir, topic).into_iter();
+    records.map(|of| (of.partition, text(of.key.as_deref()), text(of.payload.as_deref()))).collect()
 }
 
 #[test]

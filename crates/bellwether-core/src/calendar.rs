@@ -167,6 +167,12 @@ impl Calendar {
         self.entries.iter()
     }
 
+    /// The days of a scope's own entries, by id.
+    pub fn spans(&self, scope: &Scope) -> impl Iterator<Item = &Span> {
+        let ids = self.scopes.get(scope).into_iter().flatten();
+        ids.filter_map(|id| Some(&self.entries.get(id)?.span))
+    }
+
     /// The entries that changed: none for one that was removed.
     pub fn changed(&self) -> impl Iterator<Item = (&EventId, Option<&Entry>)> {
         self.changed.keys().map(|id| (id, self.entries.get(id)))
@@ -186,9 +192,7 @@ impl Calendar {
 
     /// What is masked for a scope within these days.
     fn of<'a>(&'a self, scope: &Scope, days: &'a (Day, Day)) -> impl Iterator<Item = &'a Span> {
-        let ids = self.scopes.get(scope).into_iter().flatten();
-        ids.filter_map(|id| Some(&self.entries.get(id)?.span))
-            .filter(|span| span.from <= days.1 && span.to >= days.0)
+        self.spans(scope).filter(|span| span.from <= days.1 && span.to >= days.0)
     }
 
     /// What is masked for all accounts within these days.

@@ -448,6 +448,17 @@ impl Log for KafkaLog {
         self.reader()?.read(topic, partition, from, records_max, each)
     }
 
+    fn follow(
+        &mut self,
+        topic: &Topic,
+        partition: i32,
+        from: i64,
+        records_max: usize,
+        each: &mut dyn FnMut(Record) -> Result<(), LogError>,
+    ) -> Result<Read, LogError> {
+        self.reader()?.follow(topic, partition, from, records_max, each)
+    }
+
     fn pause(&mut self, partitions: &[i32]) -> Result<(), LogError> {
         // The client drops what it fetched ahead of a paused partition and fetches it again after the last record delivered.
         self.consumer

@@ -177,6 +177,19 @@ pub trait Log: Send {
         each: &mut dyn FnMut(Record) -> Result<(), LogError>,
     ) -> Result<Read, LogError>;
 
+    /// The same, but no further than what can be read now: it waits for no transaction, and what stands at or after one that is still open
+    /// is read later. A log in which no transaction stays open reads alike.
+    fn follow(
+        &mut self,
+        topic: &Topic,
+        partition: i32,
+        from: i64,
+        records_max: usize,
+        each: &mut dyn FnMut(Record) -> Result<(), LogError>,
+    ) -> Result<Read, LogError> {
+        self.read(topic, partition, from, records_max, each)
+    }
+
     /// Stops delivery of these partitions until [`Log::resume`]; records that were polled but not returned stay in order.
     fn pause(&mut self, partitions: &[i32]) -> Result<(), LogError>;
 

@@ -478,6 +478,8 @@ impl Metrics {
         for result in ["delivered", "failed", "refused"] {
             self.deliveries.with_label_values(&[sink, result]).inc_by(0);
         }
+        // A histogram is there once it was asked for.
+        let _: prometheus::Histogram = self.delivery_delay.with_label_values(&[sink]);
         self.deliveries_waiting(sink, 0, 0);
     }
 

@@ -31,6 +31,9 @@ const INPUT_BYTES_MAX: i64 = 12 << 20;
 /// A dead letter keeps the bytes that it rejects and adds headers to them.
 const DEAD_LETTER_BYTES_MAX: i64 = 16 << 20;
 
+/// A delivery of an alert, or of a digest, as the notifier remembers and parks it.
+const DELIVERY_BYTES_MAX: i64 = 1 << 20;
+
 /// The names of all topics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -215,8 +218,14 @@ impl TopicNames {
                     Some(7 * DAY_MS),
                 )
             },
-            spec(&self.parked, "alerts not told", false, delete, Some(30 * DAY_MS)),
-            spec(&self.notify_state, "state of deliveries", false, compact, None),
+            TopicSpec {
+                record_bytes_max: Some(DELIVERY_BYTES_MAX),
+                ..spec(&self.parked, "alerts not told", false, delete, Some(30 * DAY_MS))
+            },
+            TopicSpec {
+                record_bytes_max: Some(DELIVERY_BYTES_MAX),
+                ..spec(&self.notify_state, "state of deliveries", false, compact, None)
+            },
         ]);
         specs
     }

@@ -9,6 +9,9 @@ use crate::digest::Digest;
 use crate::event::{Alert, Profile};
 use crate::policy::Effort;
 
+/// Bytes of a record in the notifier's topics, at most. Brokers take 1 MiB with its key and framing, unless told otherwise.
+pub const ROW_BYTES_MAX: usize = 900 << 10;
+
 /// What is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,11 +115,15 @@ pub enum Parking {
     NoSink,
     /// The record is no alert that can be read.
     Undecodable,
+    /// The alert lies too far back to be told without being asked for.
+    Stale,
+    /// The digest that it belongs to has no room for it.
+    DigestFull,
 }
 
 impl Parking {
     /// Every reason.
-    pub const ALL: [Parking; 9] = [
+    pub const ALL: [Parking; 11] = [
         Parking::Attempts,
         Parking::Expired,
         Parking::Rejected,
@@ -126,7 +133,21 @@ impl Parking {
         Parking::Backlog,
         Parking::NoSink,
         Parking::Undecodable,
+        Parking::Stale,
+        Parking::DigestFull,
     ];
+
+    /// Whether a digest that is parked for it is one entry that never came into a digest.
+    #[must_use]
+    pub fn is_of_an_entry(self) -> bool {
+        matches!(self, Parking::Stale | Parking::DigestFull)
+    }
+
+    /// A reason by its word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Parking> {
+        Parking::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
 
     /// The reason as it stands in headers and metrics.
     #[must_use]
@@ -141,6 +162,8 @@ impl Parking {
             Parking::Backlog => "backlog",
             Parking::NoSink => "no_sink",
             Parking::Undecodable => "undecodable",
+            Parking::Stale => "stale",
+            Parking::DigestFull => "digest_full",
         }
     }
 }

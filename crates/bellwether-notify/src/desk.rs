@@ -4,10 +4,11 @@
 //! (`v`); older versions stay readable.
 //!
 //! # Invariants
+//! - No row is larger than `ROW_BYTES_MAX`: alerts are cut before they come here, and digests show what fits.
 //! - Each change of memory is a changed row: a desk that is read back from its rows is the same desk.
 //! - At most `pending_max` deliveries wait for a sink, and as many entries for digests.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,11 @@ use crate::delivery::Delivery;
 use crate::digest::Entry;
 use crate::event::Profile;
 use crate::policy::Mode;
+
+mod accounts;
+
+use self::accounts::Accounts;
+pub use self::accounts::Source;
 
 /// The version of rows that is written.
 const VERSION: u32 = 1;
@@ -39,6 +45,8 @@ enum Content {
     Told(Told),
     Urgent { told: u32 },
     Rate(Hours),
+    Untold(Untold),
+    Redriven { next: i64 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,6 +63,9 @@ pub(crate) struct Queued {
     /// When its digest goes out.
     pub(crate) flush_ms: i64,
     pub(crate) entry: Entry,
+    /// The idempotency keys of the events that it stands for; none in rows of before they were written.
+    #[serde(default)]
+    pub(crate) keys: BTreeSet<String>,
 }
 
 /// What was told of an alert that is open.
@@ -88,6 +99,18 @@ impl Told {
     }
 }
 
+/// What was parked last of an alert and a sink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Untold {
+    /// The idempotency key of what was parked.
+    pub(crate) key: String,
+    /// When.
+    pub(crate) at_ms: i64,
+    /// Whether the alert ended since, or the sink is told something newer of it.
+    #[serde(default)]
+    pub(crate) is_over: bool,
+}
+
 /// How many alerts an owner was told by a route, per hour since 1970.
 pub(crate) type Hours = BTreeMap<i64, u32>;
 
@@ -99,10 +122,16 @@ pub struct Desk {
     waiting: HashMap<String, usize>,
     done: HashMap<String, i64>,
     queued: BTreeMap<String, Queued>,
+    /// The keys of the events that stand in `queued`.
+    queued_keys: HashSet<String>,
     told: BTreeMap<String, Told>,
     urgent: BTreeMap<i64, u32>,
     rates: BTreeMap<String, Hours>,
-    profiles: HashMap<String, Profile>,
+    /// By alert and sink.
+    untold: BTreeMap<(String, String), Untold>,
+    /// The position in the parking topic up to which requests to send again were taken.
+    redriven: i64,
+    accounts: Accounts,
     next: u64,
     /// Rows that are not committed yet; none is a tombstone.
     changes: BTreeMap<String, Option<Vec<u8>>>,
@@ -113,6 +142,11 @@ fn encode(row: Content) -> Option<Vec<u8>> {
         serde_json::to_vec(&Row { v: VERSION, row })
             .expect("rows hold texts, numbers and lists of them, all of which JSON can say"),
     )
+}
+
+/// Alert and sink of a row's name. No sink has a slash in its name.
+fn untold_of(name: &str) -> Option<(String, String)> {
+    name.rsplit_once('/').map(|(alert, sink)| (alert.to_owned(), sink.to_owned()))
 }
 
 impl Desk {
@@ -138,13 +172,18 @@ impl Desk {
             Content::Done { at_ms } => {
                 self.done.insert(name.to_owned(), at_ms);
             }
-            Content::Queued(queued) => drop(self.queued.insert(name.to_owned(), *queued)),
+            Content::Queued(queued) => self.set_queued(name.to_owned(), *queued),
             Content::Told(told) => drop(self.told.insert(name.to_owned(), told)),
             Content::Urgent { told } => {
                 let day = name.parse().map_err(|_| wrong("its day is no number".to_owned()))?;
                 self.urgent.insert(day, told);
             }
             Content::Rate(hours) => drop(self.rates.insert(name.to_owned(), hours)),
+            Content::Untold(untold) => {
+                let of = untold_of(name).ok_or_else(|| wrong("it names no sink".to_owned()))?;
+                self.untold.insert(of, untold);
+            }
+            Content::Redriven { next } => self.redriven = next,
         }
         Ok(())
     }
@@ -155,11 +194,16 @@ impl Desk {
             "o" => {
                 self.done.remove(name);
             }
-            "q" => drop(self.queued.remove(name)),
+            "q" => drop(self.remove_queued(name)),
             "t" => drop(self.told.remove(name)),
             "b" => {
                 if let Ok(day) = name.parse::<i64>() {
                     self.urgent.remove(&day);
+                }
+            }
+            "u" => {
+                if let Some(of) = untold_of(name) {
+                    self.untold.remove(&of);
                 }
             }
             // A tombstone of what this version does not have.
@@ -200,27 +244,47 @@ impl Desk {
         self.waiting.get(sink).copied().unwrap_or(0)
     }
 
-    /// Whether it waits, or was delivered not long ago.
+    /// Whether it waits, by itself or for a digest, or was delivered not long ago.
     #[must_use]
     pub fn knows(&self, key: &str) -> bool {
-        self.sequences.contains_key(key) || self.done.contains_key(key)
+        self.sequences.contains_key(key)
+            || self.done.contains_key(key)
+            || self.queued_keys.contains(key)
     }
 
-    /// How many accounts it has profiles of.
+    /// How many accounts it knows: by a profile, a score or an alert.
     #[must_use]
     pub fn accounts(&self) -> usize {
-        self.profiles.len()
+        self.accounts.count()
     }
 
     pub(crate) fn profile(&self, account: &str) -> Profile {
-        self.profiles.get(account).cloned().unwrap_or_default()
+        self.accounts.profile(account)
     }
 
-    pub(crate) fn set_profile(&mut self, account: &str, profile: Option<Profile>) {
-        match profile {
-            Some(profile) => drop(self.profiles.insert(account.to_owned(), profile)),
-            None => drop(self.profiles.remove(account)),
+    pub(crate) fn set_profile(&mut self, account: &str, profile: Profile) {
+        self.accounts.set_profile(account, profile);
+    }
+
+    /// An account is there, as one of the topics says, or is there no more.
+    pub(crate) fn note_account(&mut self, account: &str, source: Source, is_there: bool) {
+        if is_there {
+            self.accounts.see(account, source);
+        } else {
+            self.accounts.lose(account, source);
         }
+    }
+
+    pub(crate) fn forget_account(&mut self, account: &str, before_ms: i64) {
+        self.accounts.forget(account, before_ms);
+    }
+
+    pub(crate) fn forgotten_before(&self, account: &str) -> Option<i64> {
+        self.accounts.forgotten_before(account)
+    }
+
+    pub(crate) fn forget_deletions(&mut self, before_ms: i64) {
+        self.accounts.forget_deletions(before_ms);
     }
 
     /// Adds a delivery at the end of the order.
@@ -243,6 +307,13 @@ impl Desk {
         Some(delivery)
     }
 
+    /// Takes a delivery out of the order for good: its event is told otherwise, or need not be told any more.
+    pub(crate) fn retire(&mut self, key: &str, at_ms: i64) {
+        if self.take(key).is_some() {
+            self.mark_done(key, at_ms);
+        }
+    }
+
     pub(crate) fn mark_done(&mut self, key: &str, at_ms: i64) {
         self.done.insert(key.to_owned(), at_ms);
         self.changes.insert(format!("o/{key}"), encode(Content::Done { at_ms }));
@@ -261,21 +332,37 @@ impl Desk {
     pub(crate) fn queue(&mut self, name: String, queued: Queued) {
         let row = encode(Content::Queued(Box::new(queued.clone())));
         self.changes.insert(format!("q/{name}"), row);
+        self.set_queued(name, queued);
+    }
+
+    fn set_queued(&mut self, name: String, queued: Queued) {
+        self.remove_queued(&name);
+        self.queued_keys.extend(queued.keys.iter().cloned());
         self.queued.insert(name, queued);
     }
 
-    /// When the digest of an entry goes out.
-    pub(crate) fn flush_of(&self, name: &str) -> Option<i64> {
-        self.queued.get(name).map(|queued| queued.flush_ms)
+    fn remove_queued(&mut self, name: &str) -> Option<Queued> {
+        let queued = self.queued.remove(name)?;
+        for key in &queued.keys {
+            self.queued_keys.remove(key);
+        }
+        Some(queued)
+    }
+
+    /// An entry of a digest to come.
+    pub(crate) fn queued_as(&self, name: &str) -> Option<&Queued> {
+        self.queued.get(name)
     }
 
     pub(crate) fn queued_len(&self) -> usize {
         self.queued.len()
     }
 
-    pub(crate) fn unqueue(&mut self, name: &str) -> Option<Queued> {
-        let queued = self.queued.remove(name)?;
+    /// Takes an entry out: its digest goes out, or it is not to be told in one any more. Its events are not told again.
+    pub(crate) fn unqueue(&mut self, name: &str, at_ms: i64) -> Option<Queued> {
+        let queued = self.remove_queued(name)?;
         self.changes.insert(format!("q/{name}"), None);
+        queued.keys.iter().for_each(|key| self.mark_done(key, at_ms));
         Some(queued)
     }
 
@@ -291,6 +378,53 @@ impl Desk {
         };
         if row.is_some() || known.is_some() {
             self.changes.insert(format!("t/{alert_id}"), row);
+        }
+    }
+
+    /// Notes that something of an alert was parked instead of told.
+    pub(crate) fn set_untold(&mut self, alert_id: &str, sink: &str, key: &str, at_ms: i64) {
+        let untold = Untold { key: key.to_owned(), at_ms, is_over: false };
+        self.put_untold((alert_id.to_owned(), sink.to_owned()), untold);
+    }
+
+    fn put_untold(&mut self, of: (String, String), untold: Untold) {
+        let row = encode(Content::Untold(untold.clone()));
+        self.changes.insert(format!("u/{}/{}", of.0, of.1), row);
+        self.untold.insert(of, untold);
+    }
+
+    /// What was parked of an alert is overtaken: for one sink, or (none) because the alert is over.
+    pub(crate) fn outdate(&mut self, alert_id: &str, sink: Option<&str>) {
+        let from = (alert_id.to_owned(), sink.unwrap_or_default().to_owned());
+        let of_alert = self.untold.range(from..).take_while(|((alert, _), _)| alert == alert_id);
+        let overtaken = of_alert
+            .filter(|((_, of), untold)| !untold.is_over && sink.is_none_or(|sink| sink == of));
+        for (of, untold) in overtaken.map(|(of, u)| (of.clone(), u.clone())).collect::<Vec<_>>() {
+            self.put_untold(of, Untold { is_over: true, ..untold });
+        }
+    }
+
+    /// Whether what was parked under a key is still the latest that there is to tell a sink of an alert. Of what is not remembered it is.
+    pub(crate) fn is_current(&self, alert_id: &str, sink: &str, key: &str) -> bool {
+        let untold = self.untold.get(&(alert_id.to_owned(), sink.to_owned()));
+        untold.is_none_or(|untold| untold.key == key && !untold.is_over)
+    }
+
+    pub(crate) fn redriven_to(&self) -> i64 {
+        self.redriven
+    }
+
+    pub(crate) fn set_redriven(&mut self, next: i64) {
+        self.redriven = next;
+        self.changes.insert("p/redriven".to_owned(), encode(Content::Redriven { next }));
+    }
+
+    /// Forgets what was parked before a time.
+    pub(crate) fn forget_untold(&mut self, before_ms: i64) {
+        let old = self.untold.iter().filter(|(_, untold)| untold.at_ms < before_ms);
+        for of in old.map(|(of, _)| of.clone()).collect::<Vec<_>>() {
+            self.changes.insert(format!("u/{}/{}", of.0, of.1), None);
+            self.untold.remove(&of);
         }
     }
 

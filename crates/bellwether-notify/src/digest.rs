@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Bytes of the entries that are shown, as JSON: a digest is one record of the notifier's topics.
+const SHOWN_BYTES_MAX: usize = 512 << 10;
+
 use crate::event::{Alert, Profile};
 use crate::policy::Mode;
 
@@ -28,8 +31,8 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Ranks entries: by priority, then by severity, by what the account is worth, and by how badly it stands. At most `entries_max` are shown. In a
-    /// check-in list an account stands once, with its most urgent alert.
+    /// Ranks entries: by priority, then by severity, by what the account is worth, and by how badly it stands. At most `entries_max` are shown,
+    /// and no more than fit into 512 KiB of JSON; the rest is counted. In a check-in list an account stands once, with its most urgent alert.
     #[must_use]
     pub fn of(mode: Mode, mut entries: Vec<Entry>, entries_max: usize) -> Digest {
         let worth = |entry: &Entry| entry.profile.annual_value_usd.unwrap_or(0.0);
@@ -46,7 +49,15 @@ impl Digest {
             entries.retain(|entry| seen.insert(entry.alert.account_id.clone()));
         }
         let total = entries.len();
-        entries.truncate(entries_max);
+        let mut bytes_left = SHOWN_BYTES_MAX;
+        let fits = |entry: &Entry| {
+            let bytes = serde_json::to_vec(entry).map_or(usize::MAX, |bytes| bytes.len());
+            let fits = bytes <= bytes_left;
+            bytes_left = bytes_left.saturating_sub(bytes);
+            fits
+        };
+        let shown = entries.iter().take(entries_max).map(fits).take_while(|fits| *fits).count();
+        entries.truncate(shown);
         Digest { mode, entries, total }
     }
 

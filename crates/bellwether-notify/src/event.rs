@@ -7,6 +7,10 @@ use bellwether_core::output::Severity;
 use bellwether_core::time::{Day, Millis};
 use serde::{Deserialize, Serialize};
 
+mod fit;
+
+pub use fit::ID_BYTES_MAX;
+
 /// An event of an alert. See `schemas/alert.avsc`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
@@ -211,6 +215,7 @@ impl From<&bellwether_core::event::Profile> for Profile {
             annual_value_usd: profile.annual_value_usd,
             renews_on: profile.renews_on.map(Day::iso),
         }
+        .fitted()
     }
 }
 

@@ -4,7 +4,8 @@
 //! # Invariants
 //! - For each sink the first route that matches decides. An event is told to a sink once, whatever is repeated.
 //! - No limit loses an alert: what is over a limit goes into the daily digest of the sink, and for a sink that takes no digests, and for
-//!   critical alerts, no limit holds. Each is counted.
+//!   critical alerts, no limit holds. Each is counted. What there is no room for, and what is too old, is parked.
+//! - An event is known as told once it stands in a digest that goes out, or was delivered by itself.
 //! - Deliveries of one alert reach a sink in the order of its events.
 //! - How an alert goes on (acknowledged, resolved) is told to sinks that keep alerts open, where they were told that it opened, whatever
 //!   routes say by then.
@@ -12,19 +13,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bellwether_core::calendar::Calendar;
 use bellwether_core::time::HOUR_MS;
 
 use crate::delivery::{Delivery, Parking, Subject, key};
-use crate::desk::{Desk, Queued, RowError, Told};
-use crate::digest::Entry;
+use crate::desk::{Desk, Queued, RowError, Source, Told};
+use crate::digest::{Digest, Entry};
 use crate::event::{Alert, Phase, Profile};
 use crate::policy::{DeliveryPolicy, Mode, Route, SinkType};
 use crate::render::Texts;
-use crate::schedule::{next_digest, quiet_until};
+use crate::schedule::next_digest;
 
+mod afterwards;
+mod erase;
+mod holidays;
 mod limits;
 mod progress;
 mod reason;
+mod redrive;
 mod route;
 
 pub use self::reason::{Parked, Suppressed};
@@ -38,6 +44,8 @@ pub struct Planner {
     desks: BTreeMap<i32, Desk>,
     parked: Vec<Parked>,
     suppressed: BTreeMap<Suppressed, u64>,
+    /// Public holidays.
+    calendar: Calendar,
     /// When old rows were last looked for.
     tidied_ms: i64,
 }
@@ -52,6 +60,7 @@ impl Planner {
             desks: BTreeMap::new(),
             parked: Vec::new(),
             suppressed: BTreeMap::new(),
+            calendar: Calendar::default(),
             tidied_ms: 0,
         }
     }
@@ -84,10 +93,17 @@ impl Planner {
         self.desks.get_mut(&partition).map_or(Ok(()), |desk| desk.restore(key, value))
     }
 
-    /// Takes what is known of an account; none where it is deleted.
-    pub fn profile(&mut self, partition: i32, account: &str, profile: Option<Profile>) {
+    /// Takes what is known of an account.
+    pub fn profile(&mut self, partition: i32, account: &str, profile: Profile) {
         if let Some(desk) = self.desks.get_mut(&partition) {
             desk.set_profile(account, profile);
+        }
+    }
+
+    /// An account has a score, or has none any more.
+    pub fn scored(&mut self, partition: i32, account: &str, has_score: bool) {
+        if let Some(desk) = self.desks.get_mut(&partition) {
+            desk.note_account(account, Source::Score, has_score);
         }
     }
 
@@ -126,6 +142,15 @@ impl Planner {
         if !self.desks.contains_key(&partition) {
             return;
         }
+        let alert = &*alert.fitted();
+        if self.is_erased(alert) {
+            self.suppress(Suppressed::Forgotten);
+            return;
+        }
+        if alert.cohort().is_none() {
+            let account = &alert.account_id;
+            self.desk_mut(partition).note_account(account, Source::Alert, true);
+        }
         let mut profile = self.desk(partition).profile(&alert.account_id);
         if let Some(cohort) = alert.cohort() {
             profile.segment = Some(cohort.to_owned());
@@ -133,7 +158,7 @@ impl Planner {
         let max_age_ms = i64::from(self.policy().delivery.max_age_hours) * HOUR_MS;
         let stale = now_ms.saturating_sub(alert.at.0) > max_age_ms;
         match alert.phase() {
-            Phase::Raised if stale => self.suppress(Suppressed::Stale),
+            Phase::Raised if stale => self.park_stale(partition, alert, &profile, now_ms),
             Phase::Raised => self.raise(partition, alert, &profile, now_ms),
             Phase::Changed | Phase::Held => self.go_on(partition, alert, &profile, now_ms),
             Phase::Ended => self.end(partition, alert, &profile, now_ms),
@@ -164,9 +189,7 @@ impl Planner {
         for (sink, route) in routes {
             match (route.mode, over.get(&sink)) {
                 (Mode::Immediate, None) => {
-                    let quiet =
-                        route.quiet.as_ref().filter(|q| !q.except.contains(&alert.severity));
-                    let due = quiet.and_then(|quiet| quiet_until(quiet, now_ms)).unwrap_or(now_ms);
+                    let due = self.due(&route, alert, profile, now_ms);
                     self.tell(partition, &sink, (alert, profile), &mut told, (now_ms, due));
                 }
                 (Mode::Immediate, Some(because)) => {
@@ -195,7 +218,7 @@ impl Planner {
     ) {
         let queued = self.queued_of(partition, &alert.alert_id).into_iter();
         for (name, _) in queued.filter(|(_, queued)| queued.sink == sink) {
-            self.desk_mut(partition).unqueue(&name);
+            self.desk_mut(partition).unqueue(&name, times.0);
         }
         let superseded = self.supersede(partition, sink, &alert.alert_id, times.0);
         if told.sinks.contains(sink) && superseded.is_empty() {
@@ -231,7 +254,7 @@ impl Planner {
         let mut held = self.held(partition, alert_id, now_ms);
         held.retain(|delivery| delivery.sink == sink);
         for delivery in &held {
-            self.desk_mut(partition).take(&delivery.key);
+            self.desk_mut(partition).retire(&delivery.key, now_ms);
         }
         if !held.is_empty() {
             self.suppress(Suppressed::Superseded);
@@ -247,24 +270,37 @@ impl Planner {
         (alert, profile, earlier): (&Alert, &Profile, BTreeSet<String>),
         (now_ms, due_ms): (i64, i64),
     ) {
-        let delivery = Delivery {
-            key: key(&alert.id, sink),
+        if matches!(alert.phase(), Phase::Raised | Phase::Ended) {
+            self.desk_mut(partition).outdate(&alert.alert_id, Some(sink));
+        }
+        let what = (alert.alert_id.clone(), alert_subject(alert, profile, earlier));
+        let mut delivery = self.delivery(key(&alert.id, sink), sink, what, now_ms);
+        delivery.due_ms = due_ms;
+        delivery.first_due_ms = due_ms;
+        self.add(partition, delivery);
+    }
+
+    /// A delivery that is due at once.
+    fn delivery(
+        &self,
+        key: String,
+        sink: &str,
+        (lane, subject): (String, Subject),
+        now_ms: i64,
+    ) -> Delivery {
+        Delivery {
+            key,
             sink: sink.to_owned(),
-            lane: alert.alert_id.clone(),
-            subject: Subject::Alert {
-                alert: Box::new(alert.clone()),
-                profile: profile.clone(),
-                earlier,
-            },
+            lane,
+            subject,
             created_ms: now_ms,
-            due_ms,
+            due_ms: now_ms,
             attempts: 0,
             excused: 0,
-            first_due_ms: due_ms,
+            first_due_ms: now_ms,
             sequence: 0,
             policy_version: self.version.clone(),
-        };
-        self.add(partition, delivery);
+        }
     }
 
     fn add(&mut self, partition: i32, delivery: Delivery) {
@@ -277,6 +313,17 @@ impl Planner {
     }
 
     fn park(&mut self, partition: i32, delivery: Delivery, reason: Parking, detail: String) {
+        let untold: Option<&Alert> = match &delivery.subject {
+            Subject::Alert { alert, .. } => Some(alert),
+            Subject::Digest(of) if reason.is_of_an_entry() => {
+                of.entries.first().map(|entry| &entry.alert)
+            }
+            Subject::Digest(_) => None,
+        };
+        if let Some(alert) = untold {
+            let (key, at_ms) = (&delivery.key, delivery.created_ms);
+            self.desk_mut(partition).set_untold(&alert.alert_id, &delivery.sink, key, at_ms);
+        }
         self.parked.push(Parked { partition, reason, detail, delivery });
     }
 
@@ -289,45 +336,56 @@ impl Planner {
         now_ms: i64,
     ) {
         let name = format!("{sink}/{}/{}", mode.as_str(), alert.alert_id);
-        let full = self.desk(partition).queued_len() >= self.policy().delivery.pending_max;
-        let queued = self.desk(partition).flush_of(&name);
-        if full && queued.is_none() {
-            self.suppress(Suppressed::DigestFull);
-            return;
-        }
-        let flush_ms = queued.unwrap_or_else(|| next_digest(&self.policy().digest, mode, now_ms));
+        let pending_max = self.policy().delivery.pending_max;
+        let full = self.desk(partition).queued_len() >= pending_max;
+        let queued = self.desk(partition).queued_as(&name).cloned();
         let entry =
             Entry { alert: alert.clone(), profile: profile.clone(), because: because.to_owned() };
+        if full && queued.is_none() {
+            let detail = format!("{pending_max} alerts stand in digests to come already");
+            let delivery =
+                self.delivery(key(&alert.id, sink), sink, entry_alone(mode, entry), now_ms);
+            self.park(partition, delivery, Parking::DigestFull, detail);
+            return;
+        }
+        let flush_ms = queued
+            .as_ref()
+            .map_or_else(|| next_digest(&self.policy().digest, mode, now_ms), |of| of.flush_ms);
+        let mut keys = queued.map(|queued| queued.keys).unwrap_or_default();
+        keys.insert(key(&alert.id, sink));
         self.desk_mut(partition)
-            .queue(name, Queued { sink: sink.to_owned(), mode, flush_ms, entry });
+            .queue(name, Queued { sink: sink.to_owned(), mode, flush_ms, entry, keys });
+        self.desk_mut(partition).outdate(&alert.alert_id, Some(sink));
     }
 
-    /// An alert that goes on: acknowledged, snoozed, or its evidence changed.
-    fn go_on(&mut self, partition: i32, alert: &Alert, profile: &Profile, now_ms: i64) {
-        let mut sinks: BTreeSet<String> = self
-            .routes(alert, profile)
-            .into_iter()
-            .filter(|(_, route)| !route.transition.is_empty() && route.mode == Mode::Immediate)
-            .map(|(sink, _)| sink)
-            .collect();
-        let mut told = self.desk(partition).told(&alert.alert_id).cloned().unwrap_or_default();
-        if alert.phase() == Phase::Held {
-            sinks.extend(told.sinks.iter().filter(|sink| self.keeps_state(sink)).cloned());
+    /// Parks what lies too far back: nobody is told of history that is filled in, unless someone asks for it.
+    fn park_stale(&mut self, partition: i32, alert: &Alert, profile: &Profile, now_ms: i64) {
+        let routes = self.routes(alert, profile);
+        if routes.is_empty() {
+            self.suppress(Suppressed::NoRoute);
+            return;
         }
-        // Of what nobody was told nothing is told either.
-        sinks.retain(|sink| told.sinks.contains(sink));
-        sinks.retain(|sink| !self.desk(partition).knows(&key(&alert.id, sink)));
-        for sink in &sinks {
-            if alert.phase() == Phase::Held && self.is_silenced_by_acknowledging(sink) {
-                told.silenced.insert(sink.clone());
+        let hours = self.policy().delivery.max_age_hours;
+        for (sink, route) in routes {
+            let key = key(&alert.id, &sink);
+            if self.desk(partition).knows(&key) {
+                self.suppress(Suppressed::Duplicate);
+                continue;
             }
-            let earlier = told.note(sink, &alert.severity);
-            self.plan(partition, sink, (alert, profile, earlier), (now_ms, now_ms));
+            let what = match route.mode {
+                Mode::Immediate => {
+                    (alert.alert_id.clone(), alert_subject(alert, profile, BTreeSet::new()))
+                }
+                mode @ (Mode::Daily | Mode::Weekly | Mode::Checkin) => {
+                    let because = mode.as_str().to_owned();
+                    let (alert, profile) = (alert.clone(), profile.clone());
+                    entry_alone(mode, Entry { alert, profile, because })
+                }
+            };
+            let delivery = self.delivery(key, &sink, what, now_ms);
+            let detail = format!("it lies back by more than {hours} hours (max_age_hours)");
+            self.park(partition, delivery, Parking::Stale, detail);
         }
-        if !sinks.is_empty() {
-            self.desk_mut(partition).set_told(&alert.alert_id, Some(told));
-        }
-        self.refresh(partition, alert, profile);
     }
 
     /// What stands in a digest to come is the latest of an alert.
@@ -354,56 +412,6 @@ impl Planner {
         self.policy().sink(sink).is_some_and(|sink| sink.kind == SinkType::Pagerduty)
     }
 
-    /// An alert that is over.
-    fn end(&mut self, partition: i32, alert: &Alert, profile: &Profile, now_ms: i64) {
-        for (name, _) in self.queued_of(partition, &alert.alert_id) {
-            self.desk_mut(partition).unqueue(&name);
-            self.suppress(Suppressed::Ended);
-        }
-        let Some(mut told) = self.desk(partition).told(&alert.alert_id).cloned() else {
-            if !self.routes(alert, profile).is_empty() {
-                self.suppress(Suppressed::NotTold);
-            }
-            return;
-        };
-        // What waits for the end of quiet hours need not be told any more, nor the end where nothing else was told.
-        for sink in told.sinks.clone() {
-            let mut held = self.held(partition, &alert.alert_id, now_ms);
-            held.retain(|delivery| delivery.sink == sink);
-            for delivery in &held {
-                self.desk_mut(partition).take(&delivery.key);
-            }
-            if !held.is_empty() {
-                self.suppress(Suppressed::Ended);
-                if !told.reached.contains(&sink) {
-                    told.sinks.remove(&sink);
-                }
-            }
-        }
-        let listed: BTreeSet<String> = self
-            .routes(alert, profile)
-            .into_iter()
-            .filter(|(_, route)| !route.transition.is_empty() && route.mode == Mode::Immediate)
-            .map(|(sink, _)| sink)
-            .collect();
-        for sink in told.sinks.clone() {
-            let wanted = listed.contains(&sink) || self.keeps_state(&sink);
-            if wanted && !self.desk(partition).knows(&key(&alert.id, &sink)) {
-                let earlier = told.note(&sink, &alert.severity);
-                self.plan(partition, &sink, (alert, profile, earlier), (now_ms, now_ms));
-            }
-        }
-        self.desk_mut(partition).set_told(&alert.alert_id, None);
-    }
-
-    /// Deliveries of an alert that were never attempted and wait for a later time.
-    fn held(&self, partition: i32, alert_id: &str, now_ms: i64) -> Vec<Delivery> {
-        let of_alert = |delivery: &&Delivery| {
-            delivery.lane == alert_id && delivery.attempts == 0 && delivery.due_ms > now_ms
-        };
-        self.desk(partition).pending().filter(of_alert).cloned().collect()
-    }
-
     fn desk(&self, partition: i32) -> &Desk {
         &self.desks[&partition]
     }
@@ -412,6 +420,16 @@ impl Planner {
     fn desk_mut(&mut self, partition: i32) -> &mut Desk {
         self.desks.entry(partition).or_default()
     }
+}
+
+/// Lane and subject of an entry that stands in no digest: a digest of its own, for the parking topic.
+fn entry_alone(mode: Mode, entry: Entry) -> (String, Subject) {
+    let subject = Subject::Digest(Digest { mode, entries: vec![entry], total: 1 });
+    (format!("digest/{}", mode.as_str()), subject)
+}
+
+fn alert_subject(alert: &Alert, profile: &Profile, earlier: BTreeSet<String>) -> Subject {
+    Subject::Alert { alert: Box::new(alert.clone()), profile: profile.clone(), earlier }
 }
 
 #[cfg(test)]

@@ -90,9 +90,10 @@ pub struct Effort {
     pub retry_after_max_seconds: u64,
     /// Hours after which a delivery that was not accepted is parked, whatever the attempts (1..=8760); quiet hours do not count.
     pub give_up_hours: u32,
-    /// Hours by which an alert may lie back to be told; older ones (history that is filled in) are counted and not told (1..=87600).
+    /// Hours by which an alert may lie back to be told; older ones (history that is filled in) are parked and not told (1..=87600).
     pub max_age_hours: u32,
-    /// Deliveries of one sink and partition that may wait; the next ones are parked (1..=1000000).
+    /// Deliveries of one sink and partition that may wait, and entries of a partition for digests to come; the next ones are parked
+    /// (1..=1000000).
     pub pending_max: usize,
     /// Bytes of an answer that are read (0..=1048576).
     pub response_bytes_max: usize,
@@ -115,7 +116,7 @@ pub struct Breaker {
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// High and critical alerts per 100 accounts and seven days that are told at once (above 0); the rest goes into the daily digest, ranked,
-    /// and is counted.
+    /// and is counted. An account counts that has a profile, a score or had an alert.
     pub urgent_per_100_accounts_week: f64,
     /// At least so many are told at once, however few accounts there are.
     pub urgent_min_week: u32,
@@ -360,6 +361,10 @@ pub struct Quiet {
     /// Severities that do not wait.
     #[serde(default)]
     pub except: BTreeSet<String>,
+    /// Whose public holidays are quiet as a whole: regions of the calendar (`account.calendar.v1`, entries of kind `holiday`), or `account` for
+    /// the region of each account's profile.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub holidays: BTreeSet<String>,
 }
 
 /// A limit for each owner, over a window that slides by whole hours.

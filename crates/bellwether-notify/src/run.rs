@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bellwether_core::time::Millis;
-use bellwether_engine::log::{Append, Log, LogError, Poll, Record, Remedy, Topic, Transaction};
+use bellwether_engine::log::{Log, LogError, Poll, Record, Remedy, Topic};
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::Readiness;
 use bellwether_engine::worker::OpenLog;
@@ -21,18 +20,27 @@ use bellwether_wire::encode::OutputKind;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::breaker::{Gate, State};
+use crate::breaker::Gate;
 use crate::channel::{Channel, Environment};
-use crate::delivery::{Delivery, Outcome, Parking};
+use crate::delivery::Parking;
 use crate::desk::RowError;
 use crate::event::Alert;
-use crate::planner::Planner;
+use crate::planner::{Planner, Suppressed};
 use crate::policy::{Loaded, PolicyError};
 use crate::render::Texts;
 
+mod accounts;
 mod attempt;
+mod calendar;
+mod commit;
 mod profiles;
+mod requests;
 mod rows;
+
+pub use rows::ParkedRecord;
+
+#[cfg(test)]
+pub(crate) use rows::parked_record;
 
 /// Records of one poll at most.
 const RECORDS_MAX: usize = 500;
@@ -42,8 +50,12 @@ const POLLS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_mi
 const TICK_EVERY: Duration = Duration::from_millis(200);
 /// How often gauges are refreshed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// How often changed profiles are read.
-const PROFILES_EVERY: Duration = Duration::from_secs(2);
+/// How often changed profiles, and requests to send again what was parked, are read.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
+/// How often a page of scores is looked at for accounts that are new.
+const SCORES_EVERY: Duration = Duration::from_secs(1);
+/// How often changes of the calendar are read.
+const HOLIDAYS_EVERY: Duration = Duration::from_secs(60);
 /// The pauses between attempts to reach the log: the first, and the longest.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// The longest sleep in which a request to stop goes unnoticed.
@@ -60,6 +72,10 @@ pub struct Settings {
     pub alerts: Topic,
     /// What is known of accounts.
     pub profiles: Topic,
+    /// Which accounts there are.
+    pub scores: Topic,
+    /// Public holidays.
+    pub calendar: Topic,
     /// Its memory.
     pub state: Topic,
     /// What could not be told.
@@ -100,15 +116,6 @@ impl From<RowError> for LogError {
     }
 }
 
-/// What an attempt came to.
-struct Attempted {
-    partition: i32,
-    key: String,
-    sink: String,
-    outcome: Outcome,
-    took: Duration,
-}
-
 /// Reads alerts and tells people. Runs on a thread of its own.
 pub struct Notifier {
     settings: Settings,
@@ -119,12 +126,15 @@ pub struct Notifier {
     gates: BTreeMap<String, Gate>,
     /// Idempotency keys of attempts under way, and their partition.
     under_way: HashMap<String, i32>,
-    results: (Sender<Attempted>, Receiver<Attempted>),
+    results: (Sender<attempt::Attempted>, Receiver<attempt::Attempted>),
     decoder: Decoder,
     open: OpenLog,
     process: Process,
     random: fastrand::Rng,
     profiles: profiles::Follower,
+    requests: requests::Requests,
+    scored: accounts::Scored,
+    holidays: calendar::Holidays,
     /// Next position per partition that is not committed yet.
     offsets: BTreeMap<i32, i64>,
     /// Records that could not be read, to be parked.
@@ -162,14 +172,26 @@ impl Notifier {
             gates.insert(sink.name.clone(), gate);
             process.metrics.sink(&sink.name);
         }
+        // Counters that begin with their first count would hide it from a rate.
+        for reason in Parking::ALL {
+            process.metrics.alerts_parked(reason.as_str(), 0);
+        }
+        for reason in Suppressed::ALL {
+            process.metrics.alerts_suppressed(reason.as_str(), 0);
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("sinks")
             .enable_all()
             .build()?;
+        let quiet = policy.policy().routes.iter().filter_map(|route| route.quiet.as_ref());
+        let heeds_holidays = quiet.into_iter().any(|quiet| !quiet.holidays.is_empty());
         Ok(Notifier {
             planner: Planner::new(Arc::clone(&texts), policy.version()),
             profiles: profiles::Follower::new(settings.profiles.clone()),
+            requests: requests::Requests::new(settings.parked.clone()),
+            scored: accounts::Scored::new(settings.scores.clone()),
+            holidays: calendar::Holidays::new(settings.calendar.clone(), heeds_holidays),
             settings,
             texts,
             version: policy.version().to_owned(),
@@ -246,6 +268,9 @@ impl Notifier {
     fn drop_all(&mut self) {
         self.planner = Planner::new(Arc::clone(&self.texts), &self.version);
         self.profiles.drop_all();
+        self.requests.drop_all();
+        self.scored.drop_all();
+        self.holidays.drop_all();
         self.offsets.clear();
         self.unreadable.clear();
     }
@@ -267,6 +292,13 @@ impl Notifier {
             let under_way = &self.under_way;
             self.planner.tick((self.process.clock)(), &|key| under_way.contains_key(key));
         }
+        let mut desk = requests::Desk {
+            planner: &mut self.planner,
+            decoder: &mut self.decoder,
+            unreadable: &mut self.unreadable,
+            now_ms: (self.process.clock)(),
+        };
+        self.requests.follow(log, &mut desk, FOLLOW_EVERY)?;
         if self.commit(log)? {
             self.dispatch();
         }
@@ -276,7 +308,9 @@ impl Notifier {
             log.rewind(&partitions)?;
             self.sleep(RETRY_PAUSES.0);
         }
-        self.profiles.follow(log, &mut self.planner, &mut self.decoder, PROFILES_EVERY)?;
+        self.profiles.follow(log, &mut self.planner, &mut self.decoder, FOLLOW_EVERY)?;
+        self.scored.follow(log, &mut self.planner, SCORES_EVERY)?;
+        self.holidays.follow(log, &mut self.planner, &mut self.decoder, HOLIDAYS_EVERY)?;
         if self.reported.elapsed() >= REPORT_EVERY {
             self.reported = Instant::now();
             self.report();
@@ -313,8 +347,12 @@ impl Notifier {
                 break;
             }
         }
+        self.requests.assign(partition, self.planner.redriven_to(partition));
+        self.holidays.follow(log, &mut self.planner, &mut self.decoder, HOLIDAYS_EVERY)?;
         self.profiles.assign(partition);
-        self.profiles.read(log, partition, &mut self.planner, &mut self.decoder)
+        self.profiles.read(log, partition, &mut self.planner, &mut self.decoder)?;
+        // After the profiles: an account that was deleted may have begun anew.
+        self.scored.assign(log, partition, &mut self.planner)
     }
 
     fn revoked(&mut self, partitions: &[i32]) {
@@ -322,6 +360,8 @@ impl Notifier {
         for partition in partitions {
             self.planner.revoke(*partition);
             self.profiles.revoke(*partition);
+            self.requests.revoke(*partition);
+            self.scored.revoke(*partition);
             self.offsets.remove(partition);
             self.unreadable.retain(|(record, _)| record.partition != *partition);
         }
@@ -336,7 +376,10 @@ impl Notifier {
             }
             self.decoder.set_received(record.timestamp_ms);
             match self.decoder.output_as::<Alert>(OutputKind::Alert, record.payload.as_deref()) {
-                Ok(alert) => self.planner.alert(record.partition, &alert, (self.process.clock)()),
+                Ok(alert) => match alert.oversized_id() {
+                    None => self.planner.alert(record.partition, &alert, (self.process.clock)()),
+                    Some(detail) => self.unreadable.push((record.clone(), detail)),
+                },
                 Err(DecodeError::RegistryUnavailable(detail)) => {
                     tracing::warn!(detail, "alerts wait for the schema registry");
                     stalled.insert(record.partition);
@@ -350,156 +393,4 @@ impl Notifier {
         }
         stalled
     }
-
-    fn take_results(&mut self) {
-        while let Ok(attempted) = self.results.1.try_recv() {
-            self.settle(attempted);
-        }
-    }
-
-    fn settle(&mut self, attempted: Attempted) {
-        let Attempted { partition, key, sink, outcome, took } = attempted;
-        self.under_way.remove(&key);
-        let now_ms = (self.process.clock)();
-        let result = match &outcome {
-            Outcome::Delivered => "delivered",
-            Outcome::Failed { detail, .. } | Outcome::Throttled { detail, .. } => {
-                tracing::debug!(sink, key, detail, "an attempt failed");
-                "failed"
-            }
-            Outcome::Refused { detail, reason } => {
-                tracing::warn!(sink, key, detail, reason = reason.as_str(), "a delivery is parked");
-                "refused"
-            }
-        };
-        self.process.metrics.delivery(&sink, result, took);
-        if let Some(gate) = self.gates.get_mut(&sink) {
-            if !outcome.works() && gate.state(now_ms) != State::Closed {
-                self.planner.excuse(partition, &key);
-            }
-            gate.ended(outcome.works(), now_ms);
-            if let Some(asked) = outcome.retry_after_ms() {
-                let most =
-                    self.texts.policy().delivery.retry_after_max_seconds.saturating_mul(1000);
-                gate.pause(now_ms.saturating_add_unsigned(asked.min(most)));
-            }
-        }
-        let at_once =
-            self.planner.desks().get(&partition).and_then(|desk| desk.get(&key)).map(at_once);
-        if let (Outcome::Delivered, Some(Some(since))) = (&outcome, at_once) {
-            let delay = u64::try_from(now_ms - since).unwrap_or(0);
-            self.process.metrics.delivery_delay(&sink, Duration::from_millis(delay));
-        }
-        let random = &mut self.random;
-        self.planner.settle(partition, &key, outcome, now_ms, &mut |most| random.u64(0..=most));
-    }
-
-    /// Commits what changed. False where a rebalance came in between: everything was read back then.
-    fn commit(&mut self, log: &mut dyn Log) -> Result<bool, LogError> {
-        let parked = self.planner.take_parked();
-        let mut appends: Vec<Append> = self
-            .planner
-            .take_changes()
-            .into_iter()
-            .map(|(partition, key, payload)| Append {
-                topic: self.settings.state.clone(),
-                partition,
-                key: Some(key.into_bytes()),
-                payload,
-                headers: Vec::new(),
-                timestamp_ms: None,
-            })
-            .collect();
-        appends.extend(parked.iter().map(|parked| rows::parked(&self.settings.parked, parked)));
-        let unreadable = std::mem::take(&mut self.unreadable);
-        appends.extend(
-            unreadable
-                .iter()
-                .map(|(record, detail)| rows::unreadable(&self.settings.parked, record, detail)),
-        );
-        let offsets = std::mem::take(&mut self.offsets).into_iter();
-        let offsets: Vec<(Topic, i32, i64)> = offsets
-            .map(|(partition, next)| (self.settings.alerts.clone(), partition, next))
-            .collect();
-        if appends.is_empty() && offsets.is_empty() {
-            return Ok(true);
-        }
-        match log.commit(&Transaction { appends, offsets }) {
-            Ok(_) => {}
-            Err(error) if error.remedy == Remedy::Rewind => {
-                self.read_back(log)?;
-                return Ok(false);
-            }
-            Err(error) => return Err(error),
-        }
-        for parked in &parked {
-            self.process.metrics.alerts_parked(parked.reason.as_str(), 1);
-        }
-        let count = u64::try_from(unreadable.len()).unwrap_or(u64::MAX);
-        self.process.metrics.alerts_parked(Parking::Undecodable.as_str(), count);
-        for (reason, count) in self.planner.take_suppressed() {
-            self.process.metrics.alerts_suppressed(reason.as_str(), count);
-        }
-        Ok(true)
-    }
-
-    /// Nothing was committed, and the log goes on: all that is not in it is forgotten.
-    fn read_back(&mut self, log: &mut dyn Log) -> Result<(), LogError> {
-        let partitions: Vec<i32> = self.planner.desks().keys().copied().collect();
-        self.drop_all();
-        for partition in &partitions {
-            self.restore(log, *partition)?;
-        }
-        log.rewind(&partitions)
-    }
-
-    /// Begins what is due and may begin.
-    fn dispatch(&mut self) {
-        let now_ms = (self.process.clock)();
-        let (under_way, gates) = (&self.under_way, &self.gates);
-        let may = |sink: &str, chosen: usize| {
-            gates.get(sink).is_some_and(|gate| gate.admits_after(chosen, now_ms))
-        };
-        let ready = self.planner.ready(now_ms, &|key| under_way.contains_key(key), &may);
-        for (partition, delivery) in ready {
-            if let Some(gate) = self.gates.get_mut(&delivery.sink) {
-                gate.began();
-                self.under_way.insert(delivery.key.clone(), partition);
-                self.attempt(partition, delivery);
-            }
-        }
-    }
-
-    fn attempt(&self, partition: i32, delivery: Delivery) {
-        let Some(channel) = self.channels.get(&delivery.sink).map(Arc::clone) else { return };
-        let (texts, results) = (Arc::clone(&self.texts), self.results.0.clone());
-        let now = Millis((self.process.clock)());
-        self.runtime.spawn(async move {
-            let began = Instant::now();
-            let Delivery { key, sink, .. } = delivery.clone();
-            let outcome =
-                attempt::guarded(async move { channel.attempt(&texts, &delivery, now).await })
-                    .await;
-            let attempted = Attempted { partition, key, sink, outcome, took: began.elapsed() };
-            // Whoever is to hear of it is gone only where the process ends.
-            drop(results.send(attempted).await);
-        });
-    }
-
-    fn report(&self) {
-        let now_ms = (self.process.clock)();
-        let states = State::ALL.map(State::as_str);
-        for (sink, gate) in &self.gates {
-            let desks = || self.planner.desks().values();
-            let waiting = desks().map(|desk| desk.waiting(sink)).sum();
-            let entries = desks().map(|desk| desk.entries_for(sink)).sum();
-            self.process.metrics.deliveries_waiting(sink, waiting, entries);
-            self.process.metrics.sink_breaker(sink, gate.state(now_ms).as_str(), &states);
-        }
-    }
-}
-
-/// Since when a delivery could have been told, where that was at once.
-fn at_once(delivery: &Delivery) -> Option<i64> {
-    (delivery.attempts > 0 || delivery.due_ms == delivery.created_ms).then_some(delivery.created_ms)
 }

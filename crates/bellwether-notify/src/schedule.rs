@@ -1,5 +1,6 @@
 //! Wall-clock arithmetic of routes and digests: quiet hours, and when the next digest goes out. The present is an argument.
 
+use bellwether_core::time::{DAY_MS, Day};
 use jiff::civil::{DateTime, Time};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan, civil};
@@ -8,6 +9,8 @@ use crate::policy::{DigestTimes, Mode, Quiet, Weekday};
 
 /// Days that are looked through for an hour that is not quiet: a week and the days of a clock change.
 const DAYS_AHEAD: i32 = 9;
+/// The same where there are holidays.
+const HOLIDAYS_AHEAD: i32 = 31;
 
 /// Reads `HH:MM`: minutes since midnight.
 #[must_use]
@@ -30,7 +33,7 @@ fn local(now_ms: i64, zone: &TimeZone) -> DateTime {
         .datetime()
 }
 
-/// The instant of a local time; where the clock skips it, the moment after.
+/// The instant of a local time: the first of two where the clock shows it twice, and as much later as the clock is put forward where it skips it.
 fn instant(at: DateTime, zone: &TimeZone) -> i64 {
     at.to_zoned(zone.clone()).map_or(i64::MAX, |zoned| zoned.timestamp().as_millisecond())
 }
@@ -54,9 +57,13 @@ fn weekday(date: civil::Date) -> Weekday {
     }
 }
 
-/// Whether a local time is quiet. A night belongs to the day on which it begins, its morning to the next.
-fn is_quiet(quiet: &Quiet, at: DateTime) -> bool {
-    if quiet.days.contains(&weekday(at.date())) {
+/// Whether a day is a holiday of those that a route heeds.
+pub type IsHoliday<'a> = &'a dyn Fn(Day) -> bool;
+
+/// Whether a local time is quiet: whatever the clock on the wall shows is quiet or not, also where it shows a time twice. A night belongs to
+/// the day on which it begins, its morning to the next.
+fn is_quiet(quiet: &Quiet, at: DateTime, is_holiday: IsHoliday<'_>) -> bool {
+    if quiet.days.contains(&weekday(at.date())) || is_holiday(day(at.date())) {
         return true;
     }
     let (from, to) = (time_of_day(&quiet.from), time_of_day(&quiet.to));
@@ -68,24 +75,66 @@ fn is_quiet(quiet: &Quiet, at: DateTime) -> bool {
     if from < to { (from..to).contains(&now) } else { now >= from || now < to }
 }
 
-/// The end of the quiet hours in which an instant lies; none where it lies in none.
+/// The end of the quiet hours in which an instant lies; none where it lies in none. Holidays that leave no hour of a whole month are no
+/// holidays: they are passed over.
 #[must_use]
-pub fn quiet_until(quiet: &Quiet, now_ms: i64) -> Option<i64> {
+pub fn quiet_until(quiet: &Quiet, is_holiday: IsHoliday<'_>, now_ms: i64) -> Option<i64> {
     let zone = zone(&quiet.time_zone);
     let now = local(now_ms, &zone);
-    if !is_quiet(quiet, now) {
+    if !is_quiet(quiet, now, is_holiday) {
         return None;
     }
-    // Quiet can only end at midnight or at `to`.
+    let end = quiet_end(quiet, is_holiday, &zone, now_ms, HOLIDAYS_AHEAD);
+    if end.is_some() {
+        return end;
+    }
+    let none = |_: Day| false;
+    if is_quiet(quiet, now, &none) {
+        quiet_end(quiet, &none, &zone, now_ms, DAYS_AHEAD)
+    } else {
+        None
+    }
+}
+
+/// The first instant after another, within so many days, that is not quiet. Quiet can only end at midnight, at `to`, or where the clock is
+/// changed.
+fn quiet_end(
+    quiet: &Quiet,
+    is_holiday: IsHoliday<'_>,
+    zone: &TimeZone,
+    now_ms: i64,
+    days_ahead: i32,
+) -> Option<i64> {
+    let today = local(now_ms, zone).date();
     let to = time_of_day(&quiet.to).map_or(Time::midnight(), minutes);
-    let ends = (0..=DAYS_AHEAD).flat_map(|ahead| {
-        let date = now.date().saturating_add(ahead.days());
-        [date.to_datetime(Time::midnight()), date.to_datetime(to)]
+    let times = (0..=days_ahead).flat_map(|ahead| {
+        let date = today.saturating_add(ahead.days());
+        [Time::midnight(), to]
+            .into_iter()
+            .flat_map(move |time| instants(date.to_datetime(time), zone))
     });
-    ends.filter(|end| !is_quiet(quiet, *end))
-        .map(|end| instant(end, &zone))
-        .filter(|end| *end > now_ms)
+    let after = now_ms.saturating_add((i64::from(days_ahead) + 1) * DAY_MS);
+    let now = Timestamp::from_millisecond(now_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    let changes = zone.following(now).map(|change| change.timestamp().as_millisecond());
+    times
+        .chain(changes.take_while(|at| *at <= after))
+        .filter(|at| *at > now_ms && !is_quiet(quiet, local(*at, zone), is_holiday))
         .min()
+}
+
+/// Both instants at which the clock shows a local time; the same twice where it is shown once.
+fn instants(at: DateTime, zone: &TimeZone) -> [i64; 2] {
+    let of = |zoned: Result<jiff::Zoned, jiff::Error>| {
+        zoned.map_or(i64::MAX, |zoned| zoned.timestamp().as_millisecond())
+    };
+    let ambiguous = zone.to_ambiguous_zoned(at);
+    [of(ambiguous.clone().earlier()), of(ambiguous.later())]
+}
+
+fn day(date: civil::Date) -> Day {
+    let start = date.to_datetime(Time::midnight()).to_zoned(TimeZone::UTC);
+    let seconds = start.map_or(0, |start| start.timestamp().as_second());
+    Day(i32::try_from(seconds.div_euclid(DAY_MS / 1000)).unwrap_or(0))
 }
 
 /// When the digest of a mode goes out next, strictly after an instant.
@@ -112,6 +161,8 @@ mod tests {
 
     use super::*;
 
+    const NONE: fn(Day) -> bool = |_| false;
+
     fn at(text: &str) -> i64 {
         Millis::parse(text).expect("a time").0
     }
@@ -123,6 +174,7 @@ mod tests {
             days: [Weekday::Saturday, Weekday::Sunday].into(),
             time_zone: "Europe/Berlin".to_owned(),
             except: ["critical".to_owned()].into(),
+            holidays: std::collections::BTreeSet::new(),
         }
     }
 
@@ -138,15 +190,73 @@ mod tests {
     #[test]
     fn quiet_hours_end_where_the_route_says() {
         // Thursday evening, Berlin is an hour ahead of UTC.
-        assert_eq!(quiet_until(&nights(), at("2026-11-26T20:59:00Z")), None);
+        assert_eq!(quiet_until(&nights(), &NONE, at("2026-11-26T20:59:00Z")), None);
         let morning = Some(at("2026-11-27T06:00:00Z"));
-        assert_eq!(quiet_until(&nights(), at("2026-11-26T21:00:00Z")), morning);
-        assert_eq!(quiet_until(&nights(), at("2026-11-27T05:59:59Z")), morning);
-        assert_eq!(quiet_until(&nights(), at("2026-11-27T06:00:00Z")), None);
+        assert_eq!(quiet_until(&nights(), &NONE, at("2026-11-26T21:00:00Z")), morning);
+        assert_eq!(quiet_until(&nights(), &NONE, at("2026-11-27T05:59:59Z")), morning);
+        assert_eq!(quiet_until(&nights(), &NONE, at("2026-11-27T06:00:00Z")), None);
         // Friday night ends on Monday morning.
         let monday = Some(at("2026-11-30T06:00:00Z"));
-        assert_eq!(quiet_until(&nights(), at("2026-11-27T22:00:00Z")), monday);
-        assert_eq!(quiet_until(&nights(), at("2026-11-29T12:00:00Z")), monday);
+        assert_eq!(quiet_until(&nights(), &NONE, at("2026-11-27T22:00:00Z")), monday);
+        assert_eq!(quiet_until(&nights(), &NONE, at("2026-11-29T12:00:00Z")), monday);
+    }
+
+    fn between(from: &str, to: &str) -> Quiet {
+        Quiet {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            days: std::collections::BTreeSet::new(),
+            ..nights()
+        }
+    }
+
+    #[test]
+    fn quiet_hours_that_end_where_the_clock_is_changed_end_by_the_clock_on_the_wall() {
+        // Berlin, 2026-10-25: the clock shows 02:00 to 03:00 twice, first as UTC+2, then as UTC+1.
+        let night = between("22:00", "02:30");
+        let first = Some(at("2026-10-25T00:30:00Z"));
+        assert_eq!(quiet_until(&night, &NONE, at("2026-10-24T23:00:00Z")), first);
+        assert_eq!(quiet_until(&night, &NONE, at("2026-10-25T00:45:00Z")), None);
+        let second = Some(at("2026-10-25T01:30:00Z"));
+        assert_eq!(quiet_until(&night, &NONE, at("2026-10-25T01:10:00Z")), second);
+        // Hours that begin between the two.
+        let early = between("02:30", "06:00");
+        assert_eq!(
+            quiet_until(&early, &NONE, at("2026-10-25T00:40:00Z")),
+            Some(at("2026-10-25T01:00:00Z"))
+        );
+        assert_eq!(quiet_until(&early, &NONE, at("2026-10-25T01:10:00Z")), None);
+        assert_eq!(
+            quiet_until(&early, &NONE, at("2026-10-25T01:40:00Z")),
+            Some(at("2026-10-25T05:00:00Z"))
+        );
+        // 2026-03-29: from 02:00 the clock goes to 03:00 at once, and what ends between them ends there.
+        assert_eq!(
+            quiet_until(&night, &NONE, at("2026-03-29T00:30:00Z")),
+            Some(at("2026-03-29T01:00:00Z"))
+        );
+        assert_eq!(quiet_until(&early, &NONE, at("2026-03-29T00:59:00Z")), None);
+        assert_eq!(
+            quiet_until(&early, &NONE, at("2026-03-29T01:00:00Z")),
+            Some(at("2026-03-29T04:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn holidays_are_quiet_as_a_whole_unless_they_leave_no_hour_of_a_month() {
+        let easter = [Day(20_546), Day(20_549)];
+        assert_eq!(easter.map(Day::iso), ["2026-04-03", "2026-04-06"]);
+        let is_easter = |day: Day| easter.contains(&day);
+        let tuesday = Some(at("2026-04-07T05:00:00Z"));
+        assert_eq!(quiet_until(&nights(), &is_easter, at("2026-04-02T20:30:00Z")), tuesday);
+        assert_eq!(quiet_until(&nights(), &is_easter, at("2026-04-03T10:00:00Z")), tuesday);
+        assert_eq!(quiet_until(&nights(), &is_easter, at("2026-04-02T10:00:00Z")), None);
+        let all = |_: Day| true;
+        assert_eq!(quiet_until(&nights(), &all, at("2026-04-02T10:00:00Z")), None);
+        assert_eq!(
+            quiet_until(&nights(), &all, at("2026-04-02T20:30:00Z")),
+            Some(at("2026-04-03T05:00:00Z"))
+        );
     }
 
     #[test]
@@ -162,6 +272,21 @@ mod tests {
     }
 
     proptest! {
+        /// The end of quiet hours is the first moment that is not quiet, as looking at the clock every quarter of an hour shows, around both
+        /// changes of the clock.
+        #[test]
+        fn the_end_is_the_first_moment_that_is_not_quiet(from in 0_u16..96, to in 0_u16..96, spring in any::<bool>(), quarter in 0_i64..192) {
+            let time = |quarters: u16| format!("{:02}:{:02}", quarters / 4, quarters % 4 * 15);
+            let quiet = between(&time(from), &time(to));
+            let start = at(if spring { "2026-03-28T00:00:00Z" } else { "2026-10-24T00:00:00Z" });
+            let now = start + quarter * 900_000;
+            let zone = zone(&quiet.time_zone);
+            let is_quiet_at = |at: i64| is_quiet(&quiet, local(at, &zone), &NONE);
+            let expected = (0..200).map(|n| now + n * 900_000).find(|at| !is_quiet_at(*at));
+            let found = quiet_until(&quiet, &NONE, now).unwrap_or(now);
+            prop_assert_eq!(Some(found), expected);
+        }
+
         /// The end of quiet hours lies ahead, within a week and a bit, and is not quiet itself.
         #[test]
         fn quiet_hours_always_end(from in 0_u16..1440, to in 0_u16..1440, days in 0_u8..127, now in 0_i64..2_000_000_000) {
@@ -172,11 +297,12 @@ mod tests {
                 days: (0..7).filter(|day| days >> day & 1 == 1).map(|day| all[day]).collect(),
                 time_zone: "America/New_York".to_owned(),
                 except: std::collections::BTreeSet::new(),
+                holidays: std::collections::BTreeSet::new(),
             };
             let now = now * 1000;
-            if let Some(end) = quiet_until(&quiet, now) {
+            if let Some(end) = quiet_until(&quiet, &NONE, now) {
                 prop_assert!(end > now && end - now <= 9 * 86_400_000, "{end}");
-                prop_assert_eq!(quiet_until(&quiet, end), None);
+                prop_assert_eq!(quiet_until(&quiet, &NONE, end), None);
             }
         }
     }

@@ -162,7 +162,7 @@ fn say(
             topics.score_changed, topics.alerts, topics.parked, topics.shadow, topics.dead_letters
         ),
         format!(
-            "what a notifier remembers of its alerts in {}, messages that wait included: until notifying is over (remember_days of the delivery policy)",
+            "what a notifier told before, at its sinks; and in {} which alerts were told, as hashes: for remember_days of the delivery policy. Messages that wait, and entries of digests, go",
             topics.notify_state
         ),
         format!(

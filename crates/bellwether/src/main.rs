@@ -18,6 +18,7 @@ mod memory;
 mod model;
 mod notify;
 mod outcome;
+mod parked;
 mod place;
 mod policies;
 mod preview;

@@ -26,6 +26,7 @@ use clap::{Args, Subcommand};
 use crate::app;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::parked::{self, ParkedCommand};
 use crate::usage::{Usage, wrong};
 
 /// `notify`
@@ -47,7 +48,7 @@ pub(crate) struct NotifyArgs {
     pub(crate) listen: String,
 }
 
-/// `notify test`
+/// `notify check|test|parked`
 #[derive(Debug, Subcommand)]
 pub(crate) enum NotifyCommand {
     /// Check a delivery policy and print its version, its sinks and routes
@@ -56,6 +57,11 @@ pub(crate) enum NotifyCommand {
     Test {
         /// The sink
         sink: String,
+    },
+    /// Look at what could not be told, or send it again
+    Parked {
+        #[command(subcommand)]
+        command: ParkedCommand,
     },
 }
 
@@ -66,6 +72,9 @@ pub(crate) fn load(file: &Path) -> Result<Loaded> {
 
 /// Runs the command.
 pub(crate) fn run(args: &NotifyArgs, config: Config, json: bool) -> Result<ExitCode> {
+    if let Some(NotifyCommand::Parked { command }) = &args.command {
+        return parked::run(command, &config, json);
+    }
     let Some(file) = &args.delivery else {
         wrong!(
             "no delivery policy is named: --delivery FILE; `bellwether alerts preview` shows the built-in texts"
@@ -75,7 +84,9 @@ pub(crate) fn run(args: &NotifyArgs, config: Config, json: bool) -> Result<ExitC
     match &args.command {
         Some(NotifyCommand::Check) => check(&policy, json),
         Some(NotifyCommand::Test { sink }) => test(&policy, sink, json),
-        None => on_kafka(args, config, &policy).map(|()| ExitCode::SUCCESS),
+        Some(NotifyCommand::Parked { .. }) | None => {
+            on_kafka(args, config, &policy).map(|()| ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -135,6 +146,8 @@ pub(crate) fn spawn(
     let settings = Settings {
         alerts: config.topics.alerts.as_str().into(),
         profiles: config.topics.profiles.as_str().into(),
+        scores: config.topics.score_current.as_str().into(),
+        calendar: config.topics.calendar.as_str().into(),
         state: config.topics.notify_state.as_str().into(),
         parked: config.topics.parked.as_str().into(),
     };

@@ -101,6 +101,19 @@ impl Prometheus {
     }
 }
 
+/// A sink to which nothing goes.
+const DELIVERY: &str = r#"
+[[sink]]
+name = "alertmanager"
+type = "alertmanager"
+url = "https://alertmanager.example/api/v2/alerts"
+[[route]]
+name = "urgent"
+severity = ["critical"]
+sinks = ["alertmanager"]
+mode = "immediate"
+"#;
+
 /// The binary, on its embedded log.
 struct Worker {
     process: Bellwether,
@@ -114,8 +127,12 @@ impl Worker {
     fn start() -> Worker {
         let port = free_port();
         let data = tempfile::tempdir().expect("a temporary directory");
-        let mut command = bellwether(["run", "--embedded"]);
+        // With a notifier, whose metrics are on the dashboard, too.
+        let delivery = data.path().join("delivery.toml");
+        fs::write(&delivery, DELIVERY).expect("a new file");
+        let mut command = bellwether(["run", "--embedded", "--delivery"]);
         command
+            .arg(&delivery)
             .current_dir(data.path())
             .env("BELLWETHER_DATA_DIR", data.path())
             .env("BELLWETHER_HTTP__LISTEN", format!("127.0.0.1:{port}"));

@@ -11,6 +11,8 @@ use crate::delivery::{Delivery, Outcome, Parking, Subject, pause_ms};
 use crate::digest::Digest;
 use crate::policy::Mode;
 
+/// For how long it is remembered whether what was parked is overtaken: longer than the parking topic is kept.
+const UNTOLD_DAYS: i64 = 32;
 /// The longest window of a rate.
 const RATE_HOURS_MAX: i64 = 8_760;
 
@@ -45,8 +47,10 @@ impl Planner {
             self.tidied_ms = now_ms;
             let done_before = now_ms - i64::from(self.policy().delivery.remember_days) * DAY_MS;
             let (day, hour) = (now_ms.div_euclid(DAY_MS) - BUDGET_DAYS, now_ms.div_euclid(HOUR_MS));
+            self.forget_deletions(now_ms);
             for desk in self.desks.values_mut() {
                 desk.forget(done_before, day, hour - RATE_HOURS_MAX);
+                desk.forget_untold(now_ms - UNTOLD_DAYS * DAY_MS);
             }
         }
     }
@@ -64,7 +68,9 @@ impl Planner {
             let Some(home) = names.first().map(|(partition, _)| *partition) else { continue };
             let mut entries = Vec::with_capacity(names.len());
             for (partition, name) in names {
-                entries.extend(self.desk_mut(partition).unqueue(&name).map(|queued| queued.entry));
+                let desk = self.desk_mut(partition);
+                // From here on the digest stands for it, in the same transaction.
+                entries.extend(desk.unqueue(&name, now_ms).map(|queued| queued.entry));
             }
             let mut ids: Vec<&str> = entries.iter().map(|entry| entry.alert.id.as_str()).collect();
             ids.sort_unstable();
@@ -76,19 +82,8 @@ impl Planner {
                 &ids.join(" "),
             ]);
             let digest = Digest::of(mode, entries, self.policy().digest.entries_max);
-            let delivery = Delivery {
-                key,
-                sink,
-                lane: format!("digest/{}", mode.as_str()),
-                subject: Subject::Digest(digest),
-                created_ms: now_ms,
-                due_ms: now_ms,
-                attempts: 0,
-                excused: 0,
-                first_due_ms: now_ms,
-                sequence: 0,
-                policy_version: self.version.clone(),
-            };
+            let what = (format!("digest/{}", mode.as_str()), Subject::Digest(digest));
+            let delivery = self.delivery(key, &sink, what, now_ms);
             self.add(home, delivery);
         }
     }

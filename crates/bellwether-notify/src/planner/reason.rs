@@ -7,8 +7,6 @@ use crate::delivery::{Delivery, Parking};
 pub enum Suppressed {
     /// No route matches it.
     NoRoute,
-    /// It lies too far back.
-    Stale,
     /// It was told before.
     Duplicate,
     /// It ended, and nobody was told that it began.
@@ -21,22 +19,21 @@ pub enum Suppressed {
     Budget,
     /// Over an owner's limit: it is in the daily digest.
     Rate,
-    /// Over the room for digests: it is nowhere.
-    DigestFull,
+    /// Its account was deleted since.
+    Forgotten,
 }
 
 impl Suppressed {
     /// Every reason.
-    pub const ALL: [Suppressed; 9] = [
+    pub const ALL: [Suppressed; 8] = [
         Suppressed::NoRoute,
-        Suppressed::Stale,
         Suppressed::Duplicate,
         Suppressed::NotTold,
         Suppressed::Ended,
         Suppressed::Superseded,
         Suppressed::Budget,
         Suppressed::Rate,
-        Suppressed::DigestFull,
+        Suppressed::Forgotten,
     ];
 
     /// The reason as it stands in metrics.
@@ -44,14 +41,13 @@ impl Suppressed {
     pub fn as_str(self) -> &'static str {
         match self {
             Suppressed::NoRoute => "no_route",
-            Suppressed::Stale => "stale",
             Suppressed::Duplicate => "duplicate",
             Suppressed::NotTold => "not_told",
             Suppressed::Ended => "ended",
             Suppressed::Superseded => "superseded",
             Suppressed::Budget => "budget",
             Suppressed::Rate => "rate",
-            Suppressed::DigestFull => "digest_full",
+            Suppressed::Forgotten => "forgotten",
         }
     }
 }

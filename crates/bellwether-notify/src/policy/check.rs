@@ -116,6 +116,12 @@ fn check_route(policy: &DeliveryPolicy, route: &Route) -> Result<(), String> {
         time(&key("quiet.to"), &quiet.to)?;
         zone(&key("quiet.time_zone"), &quiet.time_zone)?;
         severities(&key("quiet.except"), &quiet.except)?;
+        if quiet.holidays.iter().any(|region| region.trim().is_empty()) {
+            return Err(format!(
+                "{} has an empty word; allowed are regions of the calendar, and account",
+                key("quiet.holidays")
+            ));
+        }
         if quiet.days.len() == 7 {
             return Err(format!(
                 "{} has all seven days: nothing would ever be told",

@@ -3,6 +3,9 @@
 //!
 //! The topic is read from its beginning when a partition is taken, and its end every now and then. It has as many partitions as the alerts, and
 //! an account's profile and alerts are in the same one.
+//!
+//! Whoever writes profiles may leave a transaction open. That holds up what follows it there, and no alert: until it ends, accounts are told by
+//! what was known of them before.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -59,7 +62,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Reads a partition up to its end.
+    /// Reads a partition as far as it can be read now.
     pub(super) fn read(
         &mut self,
         log: &mut dyn Log,
@@ -70,7 +73,7 @@ impl Follower {
         let mut next = self.next.get(&partition).copied().unwrap_or(0);
         loop {
             let mut stuck = None;
-            let read = log.read(&self.topic, partition, next, PAGE, &mut |record| {
+            let read = log.follow(&self.topic, partition, next, PAGE, &mut |record| {
                 if stuck.is_none() && !take(&record, planner, decoder) {
                     stuck = Some(record.offset);
                 }
@@ -91,18 +94,14 @@ impl Follower {
 fn take(record: &Record, planner: &mut Planner, decoder: &mut Decoder) -> bool {
     if record.payload.is_none() {
         if let Ok(account) = Decoder::deletion(record.key.as_deref()) {
-            planner.profile(record.partition, account.as_str(), None);
+            planner.erase(record.partition, account.as_str(), record.timestamp_ms);
         }
         return true;
     }
     decoder.set_received(record.timestamp_ms);
     match decoder.profile(record.key.as_deref(), record.payload.as_deref()) {
         Ok(profile) => {
-            planner.profile(
-                record.partition,
-                profile.account.as_str(),
-                Some(Profile::from(&profile)),
-            );
+            planner.profile(record.partition, profile.account.as_str(), Profile::from(&profile));
             true
         }
         Err(DecodeError::Reject(_)) => true,

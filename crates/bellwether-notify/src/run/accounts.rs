@@ -1,0 +1,88 @@
+//! Which accounts there are: the keys of `health.score-current.v1`, for the budget of alerts, which is so many for each hundred accounts.
+//!
+//! That topic gets a record with every movement of a score, so it is followed at a measured pace: a page at the start, and then a page of one
+//! partition after the other. It is compacted, and an account that is passed over now is seen with its next record.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bellwether_engine::log::{Log, LogError, Record, Topic};
+
+use crate::planner::Planner;
+
+/// Records read at once.
+const PAGE: usize = 2_000;
+
+/// Follows the topic.
+#[derive(Debug)]
+pub(super) struct Scored {
+    topic: Topic,
+    next: BTreeMap<i32, i64>,
+    /// The partition that was read last.
+    turn: i32,
+    looked: Instant,
+}
+
+impl Scored {
+    pub(super) fn new(topic: Topic) -> Scored {
+        Scored { topic, next: BTreeMap::new(), turn: 0, looked: Instant::now() }
+    }
+
+    pub(super) fn drop_all(&mut self) {
+        self.next.clear();
+    }
+
+    pub(super) fn revoke(&mut self, partition: i32) {
+        self.next.remove(&partition);
+    }
+
+    /// Begins with a partition.
+    pub(super) fn assign(
+        &mut self,
+        log: &mut dyn Log,
+        partition: i32,
+        planner: &mut Planner,
+    ) -> Result<(), LogError> {
+        self.next.insert(partition, 0);
+        self.read(log, partition, planner)
+    }
+
+    /// Reads a page of the partition whose turn it is, where it is time.
+    pub(super) fn follow(
+        &mut self,
+        log: &mut dyn Log,
+        planner: &mut Planner,
+        every: Duration,
+    ) -> Result<(), LogError> {
+        if self.looked.elapsed() < every {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let after = self.next.range(self.turn + 1..).next().or_else(|| self.next.iter().next());
+        let Some(partition) = after.map(|(partition, _)| *partition) else { return Ok(()) };
+        self.turn = partition;
+        self.read(log, partition, planner)
+    }
+
+    fn read(
+        &mut self,
+        log: &mut dyn Log,
+        partition: i32,
+        planner: &mut Planner,
+    ) -> Result<(), LogError> {
+        let from = self.next.get(&partition).copied().unwrap_or(0);
+        let read = log.follow(&self.topic, partition, from, PAGE, &mut |record| {
+            take(&record, planner);
+            Ok(())
+        })?;
+        self.next.insert(partition, read.next);
+        Ok(())
+    }
+}
+
+fn take(record: &Record, planner: &mut Planner) {
+    let account = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+    if let Some(account) = account {
+        planner.scored(record.partition, account, record.payload.is_some());
+    }
+}
