@@ -192,7 +192,7 @@ impl KafkaOptions {
             .set("statistics.interval.ms", "1000")
             // A fetch takes longer than many an event does to process, so one brings what comes within a moment. Who is idle asks a hundred
             // times a second, which is a hundredth of a core.
-            .set("fetch.min.bytes", "65536")
+            .set("fetch.min.bytes", "16384")
             .set("fetch.wait.max.ms", FETCH_WAIT_MS);
         if self.static_membership {
             config.set("group.instance.id", worker.transactional_id());
