@@ -7,6 +7,7 @@ mod app;
 mod browser;
 mod client;
 mod limits;
+pub mod mail;
 mod process;
 pub mod proxy;
 pub mod receiver;

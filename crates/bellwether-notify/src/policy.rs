@@ -254,10 +254,11 @@ pub struct Sink {
     /// Whether it may be spoken to without TLS.
     #[serde(default)]
     pub allow_http: bool,
-    /// Attempts that may be under way at once (1..=64).
-    #[serde(default = "in_flight")]
-    pub in_flight: usize,
-    /// Milliseconds that one attempt may take; none: `delivery.timeout_ms`.
+    /// Attempts that may be under way at once (1..=64; e-mail: 1); none: [`Sink::at_once`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<usize>,
+    /// Milliseconds that one attempt may take; none: `delivery.timeout_ms`. E-mail: until the message is handed over; the server has ten
+    /// minutes to take it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// Templates only: the body, a template that gives JSON.
@@ -277,8 +278,13 @@ pub struct Sink {
     pub username: Option<String>,
 }
 
-fn in_flight() -> usize {
-    8
+impl Sink {
+    /// Attempts that may be under way at once. E-mail: one, since mail servers count connections, and a slow one is no faster with several.
+    #[must_use]
+    pub fn at_once(&self) -> usize {
+        let default = if self.kind == SinkType::Email { 1 } else { 8 };
+        self.in_flight.unwrap_or(default)
+    }
 }
 
 /// When alerts of a route are told.

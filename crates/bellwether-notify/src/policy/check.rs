@@ -147,7 +147,8 @@ fn check_sink(sink: &Sink) -> Result<(), String> {
             sink.name
         ));
     }
-    within(&key("in_flight"), sink.in_flight as u64, 1, 64)?;
+    let at_once_max = if sink.kind == SinkType::Email { 1 } else { 64 };
+    within(&key("in_flight"), sink.at_once() as u64, 1, at_once_max)?;
     if let Some(timeout) = sink.timeout_ms {
         within(&key("timeout_ms"), timeout, 1, 120_000)?;
     }
