@@ -247,7 +247,8 @@ fn the_story_of_an_account_becomes_a_slack_message_that_says_what_why_and_what_n
 fn notify_test_says_what_a_sink_answers() {
     let dir = tempfile::tempdir().expect("a directory");
     let receiver = Receiver::start(|count, _| Reply::status(if count == 0 { 200 } else { 500 }));
-    let delivery = write(dir.path(), &webhook("hook", &receiver.url()));
+    let policy = webhook("hook", &receiver.url()) + &route(&["hook"], "immediate");
+    let delivery = write(dir.path(), &policy);
     let test = |sink: &str| {
         let mut command = bellwether(["notify", "test", sink, "--delivery"]);
         command.arg(&delivery).env("SIGNING_KEY", SIGNING_KEY).output().expect("it runs")

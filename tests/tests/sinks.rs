@@ -15,7 +15,7 @@ const SIGNING_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// A webhook of these settings.
 fn webhook(url: &str, settings: &str) -> String {
     format!(
-        "[[sink]]\nname = \"s\"\ntype = \"webhook\"\nurl = \"{url}\"\nsecret_env = \"KEY\"\nallow_http = true\n{settings}\n"
+        "[[sink]]\nname = \"s\"\ntype = \"webhook\"\nurl = \"{url}\"\nsecret_env = \"KEY\"\nallow_http = true\n{settings}\n{ROUTE}"
     )
 }
 
@@ -174,7 +174,7 @@ fn secrets_come_from_the_environment_or_files_and_are_never_shown() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("url");
     let policy = format!(
-        "[[sink]]\nname = \"s\"\ntype = \"slack\"\nallow_private = true\nallow_http = true\nurl_file = \"{}\"\n",
+        "[[sink]]\nname = \"s\"\ntype = \"slack\"\nallow_private = true\nallow_http = true\nurl_file = \"{}\"\n{ROUTE}",
         file.display()
     );
     let loaded = Loaded::parse(&policy, "test").expect("sound");
@@ -189,4 +189,19 @@ fn secrets_come_from_the_environment_or_files_and_are_never_shown() {
     assert!(!format!("{:?}", open().expect("it opens")).contains("SECRET"));
     assert_eq!(attempt(&policy), Outcome::Delivered);
     assert_eq!(server.requests()[0].0.path, "/T0/SECRET");
+}
+
+#[test]
+fn the_secret_of_a_template_goes_in_the_header_that_its_sink_names() {
+    for (named, header, other) in [
+        ("", "authorization", "x-api-key"),
+        ("secret_header = \"X-Api-Key\"\n", "x-api-key", "authorization"),
+    ] {
+        let server = Receiver::start(|_, _| Reply::status(201));
+        let policy = webhook(&server.url(), &format!("allow_private = true\nbody = \"1\"\n{named}"))
+            .replace("\"webhook\"", "\"template\"");
+        assert_eq!(attempt(&policy), Outcome::Delivered);
+        let (request, _) = server.requests().remove(0);
+        assert_eq!((request.header(header), request.header(other)), (SIGNING_KEY, ""));
+    }
 }

@@ -73,7 +73,8 @@ pub fn parcel(
         SinkType::Webhook => webhook(texts, delivery)?,
         SinkType::Template => {
             if let Some(secret) = secret {
-                headers.push(("Authorization".to_owned(), secret.to_owned()));
+                let header = sink.secret_header.as_deref().unwrap_or("Authorization");
+                headers.push((header.to_owned(), secret.to_owned()));
             }
             headers.extend(sink.headers.clone());
             template(texts, sink, delivery)?

@@ -242,7 +242,7 @@ pub struct Sink {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_file: Option<PathBuf>,
     /// The environment variable that holds its secret: `whsec_…` of a webhook, the routing key of PagerDuty, the password of SMTP, the
-    /// value of the header `Authorization` of a template.
+    /// value of the header `secret_header` of a template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_env: Option<String>,
     /// The file that holds its secret.
@@ -264,6 +264,9 @@ pub struct Sink {
     /// Templates only: the body, a template that gives JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// Templates only: the header that carries the secret; none: `Authorization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_header: Option<String>,
     /// Templates only: further headers; no secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,

@@ -38,6 +38,10 @@ type = "email"
 url = "smtps://mail.example"
 from = "Bellwether <bellwether@example.com>"
 to = ["cs@example.com"]
+[[route]]
+name = "all"
+sinks = ["slack", "teams", "hook", "pagerduty", "alertmanager", "mail"]
+mode = "immediate"
 "#;
 const ROUTING_KEY: &str = "0123456789abcdef0123456789abcdef";
 
