@@ -18,8 +18,8 @@ mod teams;
 const SUMMARY_CHARS_MAX: usize = 1024;
 /// The longest entity that escaping writes: `&quot;`.
 const ENTITY_BYTES_MAX: usize = 6;
-/// For how long Alertmanager shows an alert that nobody says has ended.
-const ALERTMANAGER_DAYS: i64 = 30;
+/// For how long Alertmanager shows an alert that nobody says has ended: 30 days.
+const SHOWN_MS: i64 = 30 * DAY_MS;
 
 /// Something to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +64,24 @@ pub fn parcel(
     delivery: &Delivery,
     now: Millis,
 ) -> Result<Parcel, PayloadError> {
+    lasting(texts, sink, secret, delivery, now, SHOWN_MS)
+}
+
+/// The same of an alert that ends by itself after so long, where the sink can be told that.
+pub(crate) fn lasting(
+    texts: &Texts,
+    sink: &Sink,
+    secret: Option<&str>,
+    delivery: &Delivery,
+    now: Millis,
+    shown_ms: i64,
+) -> Result<Parcel, PayloadError> {
     let mut headers = vec![("Idempotency-Key".to_owned(), delivery.key.clone())];
     let document = match sink.kind {
         SinkType::Slack => slack::document(texts, &delivery.subject)?,
         SinkType::Teams => teams::document(texts, &delivery.subject)?,
         SinkType::Pagerduty => pagerduty(texts, secret.unwrap_or_default(), &delivery.subject)?,
-        SinkType::Alertmanager => alertmanager(texts, &delivery.subject)?,
+        SinkType::Alertmanager => alertmanager(texts, &delivery.subject, shown_ms)?,
         SinkType::Webhook => webhook(texts, delivery)?,
         SinkType::Template => {
             if let Some(secret) = secret {
@@ -201,7 +213,7 @@ fn pagerduty(texts: &Texts, routing_key: &str, subject: &Subject) -> Result<Valu
 
 /// API v2, `POST /api/v2/alerts`. An alert there is its labels, so what may change is no label but an annotation, except the severity, by which
 /// Alertmanager routes: the alerts of severities that were told before end.
-fn alertmanager(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> {
+fn alertmanager(texts: &Texts, subject: &Subject, shown_ms: i64) -> Result<Value, RenderError> {
     let Subject::Alert { alert, profile, earlier } = subject else {
         return Ok(Value::Null);
     };
@@ -233,7 +245,7 @@ fn alertmanager(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> 
     };
     let ends = match alert.phase() {
         Phase::Ended => alert.at,
-        Phase::Raised | Phase::Held | Phase::Changed => alert.at.plus(ALERTMANAGER_DAYS * DAY_MS),
+        Phase::Raised | Phase::Held | Phase::Changed => alert.at.plus(shown_ms),
     };
     let before = earlier.iter().filter(|before| **before != alert.severity);
     let mut alerts: Vec<Value> = before.map(|before| one(before, alert.at)).collect();

@@ -15,9 +15,9 @@ use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{Limits, ReadModel, Readiness};
 use bellwether_engine::worker::OpenLog;
 use bellwether_notify::channel::Channel;
-use bellwether_notify::delivery::{Delivery, Outcome, Subject, key};
-use bellwether_notify::event::sample;
+use bellwether_notify::delivery::Outcome;
 use bellwether_notify::policy::Loaded;
+use bellwether_notify::rehearsal::{Ending, rehearse};
 use bellwether_notify::run::{Notifier, NotifyError, Process, Settings};
 use bellwether_server::AppState;
 use bellwether_wire::decode::Decoder;
@@ -52,7 +52,8 @@ pub(crate) struct NotifyArgs {
 pub(crate) enum NotifyCommand {
     /// Check a delivery policy and print its version, its sinks and routes
     Check,
-    /// Send a made-up alert to a sink, once, and say what it answered; 3 is the exit code where it did not take it
+    /// Send a made-up alert to a sink, once, say what it answered, and close there what was opened; 3 is the exit code where it did not
+    /// take or close it
     Test {
         /// The sink
         sink: String,
@@ -202,43 +203,51 @@ fn test(policy: &Loaded, name: &str, json: bool) -> Result<ExitCode> {
     };
     let channel = Channel::open(policy.policy(), sink, &environment)
         .map_err(|error| Usage(error.to_string()))?;
-    let now = Millis(now_ms());
-    let (alert, profile) = sample(now);
-    let delivery = Delivery {
-        key: key(&alert.id, name),
-        sink: name.to_owned(),
-        lane: alert.alert_id.clone(),
-        subject: Subject::Alert {
-            alert: Box::new(alert),
-            profile,
-            earlier: std::collections::BTreeSet::new(),
-        },
-        created_ms: now.0,
-        due_ms: now.0,
-        attempts: 0,
-        excused: 0,
-        first_due_ms: now.0,
-        sequence: 0,
-        policy_version: policy.version().to_owned(),
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(channel.attempt(policy.texts(), &delivery, now));
+    let said = runtime.block_on(rehearse(policy, &channel, Millis(now_ms())));
     runtime.shutdown_background();
-    let (result, detail) = match outcome {
-        Outcome::Delivered => ("delivered", String::new()),
-        Outcome::Failed { detail, .. } | Outcome::Throttled { detail, .. } => ("failed", detail),
-        Outcome::Refused { detail, .. } => ("refused", detail),
-    };
-    let taken = result == "delivered";
+    let (result, detail) = said_by(&said.outcome);
+    let (ending, well) = ending(&said.ending);
+    let well = well && said.outcome == Outcome::Delivered;
     if json {
-        let answer = serde_json::json!({"sink": name, "result": result, "detail": detail, "idempotency_key": delivery.key});
+        let answer = serde_json::json!({
+            "sink": name, "result": result, "detail": detail, "ending": ending, "idempotency_key": said.key,
+        });
         println!("{}", serde_json::to_string_pretty(&answer).context("JSON")?);
-    } else if taken {
+    } else if said.outcome == Outcome::Delivered {
         println!("{name}: delivered. Look there: an alert that says that it is a test.");
+        match well {
+            true if ending.is_empty() => {}
+            true => println!("{name}: {ending}"),
+            false => eprintln!("error: {name}: {ending}"),
+        }
     } else {
         eprintln!("error: {name}: {result}: {detail}");
     }
-    Ok(if taken { ExitCode::SUCCESS } else { ExitCode::from(crate::EXIT_WANTING) })
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(crate::EXIT_WANTING) })
+}
+
+fn said_by(outcome: &Outcome) -> (&'static str, &str) {
+    match outcome {
+        Outcome::Delivered => ("delivered", ""),
+        Outcome::Failed { detail, .. } | Outcome::Throttled { detail, .. } => ("failed", detail),
+        Outcome::Refused { detail, .. } => ("refused", detail),
+    }
+}
+
+/// What became of what was opened at the sink, and whether that is well.
+fn ending(ending: &Ending) -> (String, bool) {
+    match ending {
+        Ending::None => (String::new(), true),
+        Ending::ByItself(minutes) => (format!("it ends by itself in {minutes} minutes"), true),
+        Ending::Told(Outcome::Delivered) => ("it was closed there again".to_owned(), true),
+        Ending::Told(other) => {
+            let (result, detail) = said_by(other);
+            let text =
+                format!("it could not be closed there, so do that by hand: {result}: {detail}");
+            (text, false)
+        }
+    }
 }
 
 #[cfg(test)]
