@@ -157,7 +157,8 @@ fn a_private_address_is_refused_before_anything_is_sent_whatever_it_is_called() 
         "2130706433",
         "[::1]",
         "[::ffff:127.0.0.1]",
-        "169.254.169.254",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
     ] {
         let policy = webhook(&format!("http://{host}:{port}/"), "");
         let loaded = Loaded::parse(&policy, "test").expect("sound");
@@ -165,6 +166,15 @@ fn a_private_address_is_refused_before_anything_is_sent_whatever_it_is_called() 
         let environment = |_: &str| Some(SIGNING_KEY.to_owned());
         let error = Channel::open(loaded.policy(), sink, &environment).expect_err(host);
         assert!(error.to_string().contains("allow_private"), "{error}");
+    }
+    // What hands out credentials is never called, whatever the sink says.
+    for host in ["169.254.169.254", "169.254.170.2", "168.63.129.16", "[fd00:ec2::254]"] {
+        let policy = webhook(&format!("http://{host}/latest"), "allow_private = true");
+        let loaded = Loaded::parse(&policy, "test").expect("sound");
+        let sink = loaded.policy().sink("s").expect("a sink");
+        let environment = |_: &str| Some(SIGNING_KEY.to_owned());
+        let error = Channel::open(loaded.policy(), sink, &environment).expect_err(host);
+        assert!(error.to_string().contains("no sink may have"), "{error}");
     }
     assert_eq!(server.connections(), 0);
 }
