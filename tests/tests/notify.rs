@@ -354,7 +354,8 @@ fn from_the_commit_of_an_alert_to_the_message_it_is_measured_how_long_it_takes()
     let policy = policy.replace("timeout_ms = 400", "timeout_ms = 60000");
     let delivery = write(dir.path(), &policy);
     let file = delivery.to_str().expect("UTF-8");
-    let mut command = app.command_of(&["notify", "--listen", "127.0.0.1:0", "--delivery", file]);
+    let mut command = app.command_of(&["notify", "--delivery", file]);
+    command.env("BELLWETHER_NOTIFY__LISTEN", "127.0.0.1:0");
     command.env("SLACK", receiver.url()).arg("--data-dir").arg(app.data_dir("delay"));
     let mut running = Bellwether::spawn(command);
     running.wait_until_ready();

@@ -42,9 +42,9 @@ pub(crate) struct NotifyArgs {
     #[arg(long, value_name = "HOST:PORT,…")]
     pub(crate) bootstrap_servers: Option<String>,
 
-    /// Address of the HTTP server of metrics and health
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8392")]
-    pub(crate) listen: String,
+    /// Address of the HTTP server of metrics and health [configuration: notify.listen, 127.0.0.1:8392]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
 }
 
 /// `notify test`
@@ -84,6 +84,9 @@ fn on_kafka(args: &NotifyArgs, mut config: Config, policy: &Loaded) -> Result<()
     if let Some(servers) = &args.bootstrap_servers {
         config.kafka.bootstrap_servers = Some(servers.clone());
     }
+    if let Some(listen) = &args.listen {
+        config.notify.listen.clone_from(listen);
+    }
     let taken = DataDir::take(&config.data_dir)?;
     let instance = match &config.kafka.instance_id {
         Some(name) => name.clone(),
@@ -119,7 +122,7 @@ fn on_kafka(args: &NotifyArgs, mut config: Config, policy: &Loaded) -> Result<()
         name: "Bellwether notifier".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let served = app::serve_state(state, &stop, &args.listen, |address| {
+    let served = app::serve_state(state, &stop, &config.notify.listen, |address| {
         tracing::info!("metrics are at http://{address}/metrics");
     });
     stop.store(true, Ordering::Relaxed);
