@@ -121,7 +121,7 @@ fn a_server_that_hangs_before_the_message_is_given_up_and_no_thread_is_lost() {
 }
 
 #[test]
-fn a_server_without_tls_or_with_a_certificate_of_nobody_is_told_nothing() {
+fn a_server_that_does_not_speak_tls_is_told_nothing() {
     let runtime = runtime();
     let server = MailServer::start(Manners::default());
     let policy = plain(&server, "").replace("allow_http = true\n", "");

@@ -94,5 +94,9 @@ fn a_policy_with_a_word_that_nothing_has_is_refused_by_check_and_at_start() {
             assert!(stderr.contains(part), "`{part}` is missing: {stderr}");
         }
     }
-    assert_eq!(notify(dir.path(), &sound, &["check"]).0, Some(0));
+    let other = "[[sink]]\nname = \"other\"\ntype = \"slack\"\nurl_env = \"S\"\n";
+    let (code, stdout, stderr) = notify(dir.path(), &format!("{sound}{other}"), &["check"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("no route leads to sink other"), "{stdout}");
+    assert!(!stdout.contains("sink s\n"), "{stdout}");
 }

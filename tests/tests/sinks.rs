@@ -208,8 +208,9 @@ fn the_secret_of_a_template_goes_in_the_header_that_its_sink_names() {
         ("secret_header = \"X-Api-Key\"\n", "x-api-key", "authorization"),
     ] {
         let server = Receiver::start(|_, _| Reply::status(201));
-        let policy = webhook(&server.url(), &format!("allow_private = true\nbody = \"1\"\n{named}"))
-            .replace("\"webhook\"", "\"template\"");
+        let policy =
+            webhook(&server.url(), &format!("allow_private = true\nbody = \"1\"\n{named}"))
+                .replace("\"webhook\"", "\"template\"");
         assert_eq!(attempt(&policy), Outcome::Delivered);
         let (request, _) = server.requests().remove(0);
         assert_eq!((request.header(header), request.header(other)), (SIGNING_KEY, ""));

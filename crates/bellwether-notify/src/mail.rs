@@ -4,7 +4,8 @@
 //! - The server's name is looked up and checked here ([`crate::address`]), and the connection goes to that very address; its certificate is
 //!   checked against the name.
 //! - `Message-ID` is made of the idempotency key: mail systems drop a second message of the same id.
-//! - Nothing blocks a thread: an attempt that is given up closes its connection and leaves nothing behind.
+//! - Nothing blocks a thread (but the lookup of a name, which ends by itself): an attempt that is given up closes its connection and leaves
+//!   nothing behind.
 //! - Once a server has the whole message it may take it though nobody waits for its answer any more; so that is waited for as long as
 //!   the standard says, lest a slow server is sent copies.
 

@@ -182,17 +182,23 @@ fn environment(variable: &str) -> Option<String> {
 
 fn check(policy: &Loaded, json: bool) -> Result<ExitCode> {
     let of = policy.policy();
+    let routed = |sink: &str| of.routes.iter().any(|route| route.sinks.iter().any(|to| to == sink));
+    let sinks: Vec<&str> = of.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let idle: Vec<&str> = sinks.iter().copied().filter(|sink| !routed(sink)).collect();
     if json {
-        let sinks: Vec<&str> = of.sinks.iter().map(|sink| sink.name.as_str()).collect();
         let routes: Vec<&str> = of.routes.iter().map(|route| route.name.as_str()).collect();
-        let answer =
-            serde_json::json!({"version": policy.version(), "sinks": sinks, "routes": routes});
+        let answer = serde_json::json!({
+            "version": policy.version(), "sinks": sinks, "routes": routes, "sinks_without_route": idle,
+        });
         println!("{}", serde_json::to_string_pretty(&answer)?);
         return Ok(ExitCode::SUCCESS);
     }
     println!("delivery policy {}", policy.version());
     for route in &of.routes {
         println!("  {} ({}): {}", route.name, route.mode.as_str(), route.sinks.join(", "));
+    }
+    for sink in idle {
+        println!("  note: no route leads to sink {sink}");
     }
     Ok(ExitCode::SUCCESS)
 }
