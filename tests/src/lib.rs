@@ -8,6 +8,7 @@ mod browser;
 mod client;
 mod embedded;
 mod limits;
+pub mod mail;
 mod process;
 pub mod proxy;
 pub mod receiver;

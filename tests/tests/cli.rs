@@ -144,6 +144,7 @@ fn json_is_json_everywhere() {
     let place = Place::new();
     assert_eq!(place.json(["version", "--json"])["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(place.json(["config", "--json"])["http"]["listen"], "127.0.0.1:8391");
+    assert_eq!(place.json(["config", "--json"])["notify"]["listen"], "127.0.0.1:8392");
     for name in ["default", "openstack"] {
         let shown = place.json(["policy", "show", name, "--json"]);
         assert!(shown["signal"].as_array().is_some_and(|signals| !signals.is_empty()), "{shown}");

@@ -7,14 +7,15 @@ use bellwether_notify::channel::Channel;
 use bellwether_notify::delivery::{Delivery, Outcome, Parking, Subject, key};
 use bellwether_notify::event::sample;
 use bellwether_notify::policy::Loaded;
-use bellwether_tests::receiver::{MailServer, Receiver, Reply};
+use bellwether_tests::receiver::{Receiver, Reply};
 
+const ROUTE: &str = "[[route]]\nname = \"all\"\nsinks = [\"s\"]\nmode = \"immediate\"\n";
 const SIGNING_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A webhook of these settings.
 fn webhook(url: &str, settings: &str) -> String {
     format!(
-        "[[sink]]\nname = \"s\"\ntype = \"webhook\"\nurl = \"{url}\"\nsecret_env = \"KEY\"\nallow_http = true\n{settings}\n"
+        "[[sink]]\nname = \"s\"\ntype = \"webhook\"\nurl = \"{url}\"\nsecret_env = \"KEY\"\nallow_http = true\n{settings}\n{ROUTE}"
     )
 }
 
@@ -156,7 +157,8 @@ fn a_private_address_is_refused_before_anything_is_sent_whatever_it_is_called() 
         "2130706433",
         "[::1]",
         "[::ffff:127.0.0.1]",
-        "169.254.169.254",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
     ] {
         let policy = webhook(&format!("http://{host}:{port}/"), "");
         let loaded = Loaded::parse(&policy, "test").expect("sound");
@@ -164,6 +166,15 @@ fn a_private_address_is_refused_before_anything_is_sent_whatever_it_is_called() 
         let environment = |_: &str| Some(SIGNING_KEY.to_owned());
         let error = Channel::open(loaded.policy(), sink, &environment).expect_err(host);
         assert!(error.to_string().contains("allow_private"), "{error}");
+    }
+    // What hands out credentials is never called, whatever the sink says.
+    for host in ["169.254.169.254", "169.254.170.2", "168.63.129.16", "[fd00:ec2::254]"] {
+        let policy = webhook(&format!("http://{host}/latest"), "allow_private = true");
+        let loaded = Loaded::parse(&policy, "test").expect("sound");
+        let sink = loaded.policy().sink("s").expect("a sink");
+        let environment = |_: &str| Some(SIGNING_KEY.to_owned());
+        let error = Channel::open(loaded.policy(), sink, &environment).expect_err(host);
+        assert!(error.to_string().contains("no sink may have"), "{error}");
     }
     assert_eq!(server.connections(), 0);
 }
@@ -173,7 +184,7 @@ fn secrets_come_from_the_environment_or_files_and_are_never_shown() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("url");
     let policy = format!(
-        "[[sink]]\nname = \"s\"\ntype = \"slack\"\nallow_private = true\nallow_http = true\nurl_file = \"{}\"\n",
+        "[[sink]]\nname = \"s\"\ntype = \"slack\"\nallow_private = true\nallow_http = true\nurl_file = \"{}\"\n{ROUTE}",
         file.display()
     );
     let loaded = Loaded::parse(&policy, "test").expect("sound");
@@ -191,28 +202,17 @@ fn secrets_come_from_the_environment_or_files_and_are_never_shown() {
 }
 
 #[test]
-fn mail_goes_out_by_smtp_and_a_temporary_failure_is_tried_again() {
-    let server = MailServer::start(1);
-    let policy = format!(
-        "[[sink]]\nname = \"s\"\ntype = \"email\"\nurl = \"smtp://localhost:{}\"\nfrom = \"Bellwether <b@example.com>\"\nto = [\"cs@example.com\"]\nallow_http = true\n",
-        server.port()
-    );
-    assert_eq!(refused(&attempt(&policy)), Parking::ForbiddenAddress);
-    let policy = format!("{policy}allow_private = true\n");
-    assert!(failed(&attempt(&policy)).0.contains("451"), "temporary");
-    assert_eq!(attempt(&policy), Outcome::Delivered);
-    let mails = server.mails();
-    assert_eq!(mails.len(), 1);
-    // Soft line breaks of quoted-printable.
-    let mail = mails[0].replace("=\r\n", "");
-    for part in [
-        "RCPT TO:<cs@example.com>",
-        "Subject: INFO Churn risk: Bellwether test account",
-        "text/plain",
-        "text/html",
-        "31.5 of 100",
+fn the_secret_of_a_template_goes_in_the_header_that_its_sink_names() {
+    for (named, header, other) in [
+        ("", "authorization", "x-api-key"),
+        ("secret_header = \"X-Api-Key\"\n", "x-api-key", "authorization"),
     ] {
-        assert!(mail.contains(part), "{part} in {mail}");
+        let server = Receiver::start(|_, _| Reply::status(201));
+        let policy =
+            webhook(&server.url(), &format!("allow_private = true\nbody = \"1\"\n{named}"))
+                .replace("\"webhook\"", "\"template\"");
+        assert_eq!(attempt(&policy), Outcome::Delivered);
+        let (request, _) = server.requests().remove(0);
+        assert_eq!((request.header(header), request.header(other)), (SIGNING_KEY, ""));
     }
-    assert!(mails[0].contains(&format!("Message-ID: <{}@bellwether>", delivery().key)));
 }

@@ -333,7 +333,8 @@ impl Log for KafkaLog {
         let deadline = Instant::now() + timeout;
         let mut records = std::mem::take(&mut self.gathered);
         let mut bytes: usize = records.iter().map(Record::bytes).sum();
-        let mut more_until = records.first().map(|first| gathers_until(first.timestamp_ms, timeout));
+        let mut more_until =
+            records.first().map(|first| gathers_until(first.timestamp_ms, timeout));
         loop {
             self.take_changes(&mut records)?;
             if let Some(change) = self.changes.pop_front() {
@@ -360,7 +361,8 @@ impl Log for KafkaLog {
                     if let Some(topic) = topic {
                         let record = record(topic.clone(), &message);
                         bytes += record.bytes();
-                        more_until.get_or_insert_with(|| gathers_until(record.timestamp_ms, timeout));
+                        more_until
+                            .get_or_insert_with(|| gathers_until(record.timestamp_ms, timeout));
                         records.push(record);
                     }
                 }

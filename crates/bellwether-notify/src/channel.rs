@@ -7,7 +7,7 @@ use bellwether_core::time::Millis;
 use crate::delivery::{Delivery, Outcome, Parking};
 use crate::http::HttpSink;
 use crate::mail::MailSink;
-use crate::payload::{Parcel, parcel};
+use crate::payload::{Parcel, PayloadError, lasting, parcel};
 use crate::policy::{DeliveryPolicy, PolicyError, Sink, SinkType};
 use crate::render::Texts;
 
@@ -83,7 +83,25 @@ impl Channel {
 
     /// One attempt.
     pub async fn attempt(&self, texts: &Texts, delivery: &Delivery, now: Millis) -> Outcome {
-        let parcel = match parcel(texts, &self.sink, self.secret.as_deref(), delivery, now) {
+        let secret = self.secret.as_deref();
+        self.send(parcel(texts, &self.sink, secret, delivery, now), &delivery.key, now).await
+    }
+
+    /// One attempt with an alert that ends by itself after so long, where the sink can be told that.
+    pub(crate) async fn attempt_lasting(
+        &self,
+        texts: &Texts,
+        delivery: &Delivery,
+        now: Millis,
+        shown_ms: i64,
+    ) -> Outcome {
+        let secret = self.secret.as_deref();
+        let parcel = lasting(texts, &self.sink, secret, delivery, now, shown_ms);
+        self.send(parcel, &delivery.key, now).await
+    }
+
+    async fn send(&self, parcel: Result<Parcel, PayloadError>, key: &str, now: Millis) -> Outcome {
+        let parcel = match parcel {
             Ok(parcel) => parcel,
             Err(error) => {
                 return Outcome::Refused { reason: Parking::Unsendable, detail: error.to_string() };
@@ -94,7 +112,7 @@ impl Channel {
                 http.send(headers, body, now.0).await
             }
             (Client::Mail(mail), Parcel::Mail { subject, text, html }) => {
-                mail.send(&delivery.key, subject, text, html).await
+                mail.send(key, subject, text, html).await
             }
             (Client::Http(_), Parcel::Mail { .. }) | (Client::Mail(_), Parcel::Http { .. }) => {
                 Outcome::Refused {

@@ -15,6 +15,7 @@ pub mod mail;
 pub mod payload;
 pub mod planner;
 pub mod policy;
+pub mod rehearsal;
 pub mod render;
 pub mod run;
 pub mod schedule;

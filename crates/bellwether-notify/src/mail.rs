@@ -4,19 +4,29 @@
 //! - The server's name is looked up and checked here ([`crate::address`]), and the connection goes to that very address; its certificate is
 //!   checked against the name.
 //! - `Message-ID` is made of the idempotency key: mail systems drop a second message of the same id.
+//! - Nothing blocks a thread (but the lookup of a name, which ends by itself): an attempt that is given up closes its connection and leaves
+//!   nothing behind.
+//! - Once a server has the whole message it may take it though nobody waits for its answer any more; so that is waited for as long as
+//!   the standard says, lest a slow server is sent copies.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use lettre::message::header::{ContentType, MessageId};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
-use lettre::{Message, SmtpTransport, Transport};
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
+use lettre::{Message, transport::smtp};
 use reqwest::Url;
 
 use crate::address::{self, Forbidden};
 use crate::delivery::{Outcome, Parking};
 use crate::policy::{Effort, Sink};
+
+/// How long a server that has the whole message may take to say whether it takes it (RFC 5321, 4.5.3.2.6).
+const ACCEPT_LIMIT: Duration = Duration::from_secs(600);
 
 /// How the connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +49,10 @@ pub struct MailSink {
     from: Mailbox,
     to: Vec<Mailbox>,
     allow_private: bool,
+    /// For everything until the message is handed over.
     timeout: Duration,
+    /// For the answer to it.
+    accept_limit: Duration,
 }
 
 impl MailSink {
@@ -83,6 +96,7 @@ impl MailSink {
             to: sink.to.iter().map(|to| mailbox(to)).collect::<Result<_, _>>()?,
             allow_private: sink.allow_private,
             timeout: Duration::from_millis(sink.timeout_ms.unwrap_or(effort.timeout_ms)),
+            accept_limit: ACCEPT_LIMIT,
         })
     }
 
@@ -94,33 +108,80 @@ impl MailSink {
                 return Outcome::Refused { reason: Parking::Unsendable, detail: error.to_string() };
             }
         };
-        let attempt = async {
-            let found = address::resolve(&self.host, self.port, self.allow_private).await;
-            let address = match found {
-                Ok(found) => found[0],
-                Err(error) => return unresolved(error.as_ref()),
-            };
-            let transport = match self.transport(&address.ip().to_string()) {
-                Ok(transport) => transport,
-                Err(error) => return failed(&error),
-            };
-            let sent = tokio::task::spawn_blocking(move || transport.send(&message)).await;
-            match sent {
-                Ok(Ok(_)) => Outcome::Delivered,
-                Ok(Err(error)) if error.is_permanent() => {
-                    Outcome::Refused { reason: Parking::Rejected, detail: error.to_string() }
-                }
-                Ok(Err(error)) => failed(&error),
-                Err(error) => failed(&error),
-            }
+        let begun = tokio::time::timeout(self.timeout, Box::pin(self.begin(&message))).await;
+        let mut connection = match begun {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(outcome)) => return outcome,
+            Err(_) => return late("no answer", self.timeout),
         };
-        match tokio::time::timeout(self.timeout, attempt).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::Failed {
-                detail: format!("no answer within {} ms", self.timeout.as_millis()),
-                retry_after_ms: None,
-            },
+        let content = message.formatted();
+        match tokio::time::timeout(self.accept_limit, connection.message(&content)).await {
+            Ok(Ok(_)) => {
+                self.part(connection);
+                Outcome::Delivered
+            }
+            Ok(Err(error)) => judged(&error),
+            Err(_) => late("whether the message was taken was not said", self.accept_limit),
         }
+    }
+
+    /// Connects, proves who is here, and says from whom and to whom the message is: all that comes before it. Until then a server that is
+    /// given up has nothing to send.
+    async fn begin(&self, message: &Message) -> Result<AsyncSmtpConnection, Outcome> {
+        let found = address::resolve(&self.host, self.port, self.allow_private).await;
+        let addresses = found.map_err(|error| unresolved(error.as_ref()))?;
+        // What the server says before it has heard of the message is about the server or the password, which a person may mend
+        // while it is tried again: refusals for good included.
+        let mut connection = self.connect(&addresses).await.map_err(|error| failed(&error))?;
+        if let Some(credentials) = &self.credentials {
+            let proved = connection.auth(DEFAULT_MECHANISMS, credentials).await;
+            proved.map_err(|error| failed(&error))?;
+        }
+        let envelope = message.envelope();
+        let mut all = envelope.from().into_iter().chain(envelope.to());
+        let ascii = all.all(|address| AsRef::<str>::as_ref(address).is_ascii());
+        let mut parameters = Vec::new();
+        if !ascii {
+            if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+                return Err(Outcome::Refused {
+                    reason: Parking::Unsendable,
+                    detail: "an address is not ASCII, and the server has no SMTPUTF8".to_owned(),
+                });
+            }
+            parameters.push(MailParameter::SmtpUtfEight);
+        }
+        let from = Mail::new(envelope.from().cloned(), parameters);
+        connection.command(from).await.map_err(|error| judged(&error))?;
+        for to in envelope.to() {
+            let to = Rcpt::new(to.clone(), Vec::new());
+            connection.command(to).await.map_err(|error| judged(&error))?;
+        }
+        connection.command(Data).await.map_err(|error| judged(&error))?;
+        Ok(connection)
+    }
+
+    async fn connect(&self, addresses: &[SocketAddr]) -> Result<AsyncSmtpConnection, smtp::Error> {
+        let hello = ClientId::default();
+        let tls = || TlsParameters::new(self.host.clone());
+        let wrapped = match self.security {
+            Security::Wrapped => Some(tls()?),
+            Security::Plain | Security::StartTls => None,
+        };
+        // One address that does not answer leaves time for the others.
+        let each = self.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(addresses, Some(each), &hello, wrapped, None)
+                .await?;
+        if self.security == Security::StartTls {
+            connection.starttls(tls()?, &hello).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Says good-bye. Nobody waits for the answer: the message is delivered.
+    fn part(&self, mut connection: AsyncSmtpConnection) {
+        let limit = self.timeout;
+        tokio::spawn(async move { drop(tokio::time::timeout(limit, connection.quit()).await) });
     }
 
     fn message(
@@ -142,27 +203,31 @@ impl MailSink {
                 .singlepart(part(ContentType::TEXT_HTML, html)),
         )
     }
+}
 
-    fn transport(&self, address: &str) -> Result<SmtpTransport, lettre::transport::smtp::Error> {
-        let parameters = || TlsParameters::new(self.host.clone());
-        let tls = match self.security {
-            Security::Plain => Tls::None,
-            Security::StartTls => Tls::Required(parameters()?),
-            Security::Wrapped => Tls::Wrapper(parameters()?),
-        };
-        let mut builder = SmtpTransport::builder_dangerous(address)
-            .port(self.port)
-            .tls(tls)
-            .timeout(Some(self.timeout));
-        if let Some(credentials) = &self.credentials {
-            builder = builder.credentials(credentials.clone());
-        }
-        Ok(builder.build())
+fn failed(error: &(dyn std::error::Error + 'static)) -> Outcome {
+    Outcome::Failed { detail: shown(error), retry_after_ms: None }
+}
+
+fn late(what: &str, limit: Duration) -> Outcome {
+    Outcome::Failed {
+        detail: format!("{what} within {} ms", limit.as_millis()),
+        retry_after_ms: None,
     }
 }
 
-fn failed(error: &dyn std::error::Error) -> Outcome {
-    Outcome::Failed { detail: error.to_string(), retry_after_ms: None }
+/// What an answer to a part of the message comes to: for good is what has 5xx, but for a server that wants a (better) login (RFC 4954, 6).
+fn judged(error: &smtp::Error) -> Outcome {
+    let login = error.status().is_some_and(|code| matches!(u16::from(code), 530 | 534 | 535 | 538));
+    if error.is_permanent() && !login {
+        return Outcome::Refused { reason: Parking::Rejected, detail: shown(error) };
+    }
+    failed(error)
+}
+
+/// An error with what the server said, which is no more to be trusted than an event.
+fn shown(error: &dyn std::error::Error) -> String {
+    crate::render::clean(&error.to_string())
 }
 
 fn unresolved(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Outcome {
@@ -171,5 +236,51 @@ fn unresolved(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Outcom
             Outcome::Refused { reason: Parking::ForbiddenAddress, detail: forbidden.to_string() }
         }
         None => failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::policy::Loaded;
+
+    /// A server that takes one connection and answers what comes before the message.
+    fn silent_after_the_message() -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            let lines = BufReader::new(stream.try_clone()?).lines();
+            stream.write_all(b"220 test\r\n")?;
+            let mut content = false;
+            for line in lines {
+                let data = line? == "DATA";
+                if !content {
+                    stream.write_all(if data { b"354 go on\r\n" } else { b"250 fine\r\n" })?;
+                }
+                content |= data;
+            }
+            Ok::<(), std::io::Error>(())
+        });
+        port
+    }
+
+    #[test]
+    fn a_server_that_never_says_whether_it_took_a_mail_is_given_up_after_all() {
+        let policy = "[[sink]]\nname = \"s\"\ntype = \"email\"\nurl = \"smtp://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nallow_http = true\nallow_private = true\n\
+            [[route]]\nname = \"r\"\nsinks = [\"s\"]\nmode = \"daily\"\n";
+        let loaded = Loaded::parse(policy, "test").expect("sound");
+        let sink = loaded.policy().sink("s").expect("a sink");
+        let url = format!("smtp://127.0.0.1:{}", silent_after_the_message());
+        let mut sink = MailSink::open(sink, &url, None, &loaded.policy().delivery).expect("open");
+        assert_eq!(sink.accept_limit, Duration::from_secs(600), "as RFC 5321 says");
+        sink.accept_limit = Duration::from_millis(300);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let outcome = runtime.expect("a runtime").block_on(sink.send("key", "s", "t", "h"));
+        let detail = "whether the message was taken was not said within 300 ms".to_owned();
+        assert_eq!(outcome, Outcome::Failed { detail, retry_after_ms: None });
     }
 }

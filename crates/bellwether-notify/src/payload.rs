@@ -5,21 +5,24 @@ use bellwether_core::time::{DAY_MS, Millis};
 use serde_json::{Value, json};
 
 use crate::delivery::{Delivery, Subject};
-use crate::digest::Digest;
+use crate::digest::{Digest, Entry};
 use crate::event::{Alert, Phase};
 use crate::policy::{Sink, SinkType};
-use crate::render::{Letter, Message, RenderError, Target, Texts, links, plain_text};
+use crate::render::{Letter, Message, RenderError, Target, Texts, clean, links, plain_text};
 use crate::signature;
 
 mod slack;
 mod teams;
 
-/// PagerDuty takes a summary of so many characters.
+/// PagerDuty takes a summary of so many characters, and an event of 512 KB.
 const SUMMARY_CHARS_MAX: usize = 1024;
+/// Of that, what one list of the details gets, and a line of it in characters.
+const DETAIL_BYTES_MAX: usize = 64 << 10;
+const DETAIL_CHARS_MAX: usize = 2_000;
 /// The longest entity that escaping writes: `&quot;`.
 const ENTITY_BYTES_MAX: usize = 6;
-/// For how long Alertmanager shows an alert that nobody says has ended.
-const ALERTMANAGER_DAYS: i64 = 30;
+/// For how long Alertmanager shows an alert that nobody says has ended: 30 days.
+const SHOWN_MS: i64 = 30 * DAY_MS;
 
 /// Something to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,16 +67,29 @@ pub fn parcel(
     delivery: &Delivery,
     now: Millis,
 ) -> Result<Parcel, PayloadError> {
+    lasting(texts, sink, secret, delivery, now, SHOWN_MS)
+}
+
+/// The same of an alert that ends by itself after so long, where the sink can be told that.
+pub(crate) fn lasting(
+    texts: &Texts,
+    sink: &Sink,
+    secret: Option<&str>,
+    delivery: &Delivery,
+    now: Millis,
+    shown_ms: i64,
+) -> Result<Parcel, PayloadError> {
     let mut headers = vec![("Idempotency-Key".to_owned(), delivery.key.clone())];
     let document = match sink.kind {
         SinkType::Slack => slack::document(texts, &delivery.subject)?,
         SinkType::Teams => teams::document(texts, &delivery.subject)?,
         SinkType::Pagerduty => pagerduty(texts, secret.unwrap_or_default(), &delivery.subject)?,
-        SinkType::Alertmanager => alertmanager(texts, &delivery.subject)?,
+        SinkType::Alertmanager => alertmanager(texts, &delivery.subject, shown_ms)?,
         SinkType::Webhook => webhook(texts, delivery)?,
         SinkType::Template => {
             if let Some(secret) = secret {
-                headers.push(("Authorization".to_owned(), secret.to_owned()));
+                let header = sink.secret_header.as_deref().unwrap_or("Authorization");
+                headers.push((header.to_owned(), secret.to_owned()));
             }
             headers.extend(sink.headers.clone());
             template(texts, sink, delivery)?
@@ -111,6 +127,31 @@ fn cut(text: &str, chars_max: usize) -> String {
     cut
 }
 
+/// The first lines that fit where there is so much room, and how many more there were of so many. `cost`: the room that a line takes.
+fn fitting(
+    lines: Vec<String>,
+    total: usize,
+    room: usize,
+    cost: impl Fn(&str) -> usize,
+) -> Vec<String> {
+    let whole = lines.iter().fold(0_usize, |sum, line| sum.saturating_add(cost(line)));
+    if lines.len() == total && whole <= room {
+        return lines;
+    }
+    let more = |shown: usize| format!("… and {} more", total - shown);
+    let (mut shown, mut left) = (Vec::with_capacity(lines.len() + 1), room);
+    for line in lines {
+        let takes = cost(&line);
+        if takes.saturating_add(cost(&more(shown.len()))) > left {
+            break;
+        }
+        left -= takes;
+        shown.push(line);
+    }
+    shown.push(more(shown.len()));
+    shown
+}
+
 /// Webhooks: the event itself, and what Bellwether would say of it.
 fn webhook(texts: &Texts, delivery: &Delivery) -> Result<Value, RenderError> {
     let (kind, at, data) = match &delivery.subject {
@@ -132,7 +173,7 @@ fn webhook(texts: &Texts, delivery: &Delivery) -> Result<Value, RenderError> {
                 "links": links,
                 "delivery_policy_version": delivery.policy_version,
             });
-            (format!("alert.{}", alert.transition), alert.at, data)
+            (format!("alert.{}", identifier(&alert.transition)), alert.at, data)
         }
         Subject::Digest(digest) => {
             let data = json!({
@@ -143,6 +184,11 @@ fn webhook(texts: &Texts, delivery: &Delivery) -> Result<Value, RenderError> {
         }
     };
     Ok(json!({"type": kind, "timestamp": at.iso(), "data": data}))
+}
+
+/// A word with the signs only that the specification of Standard Webhooks wants in a type.
+fn identifier(word: &str) -> String {
+    word.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '_' }).collect()
 }
 
 fn template(texts: &Texts, sink: &Sink, delivery: &Delivery) -> Result<Value, RenderError> {
@@ -184,11 +230,12 @@ fn pagerduty(texts: &Texts, routing_key: &str, subject: &Subject) -> Result<Valu
         "severity": severity,
         "timestamp": alert.at.iso(),
         "component": alert.account_id,
-        "group": profile.segment.as_deref().unwrap_or("none"),
+        "group": clean(profile.segment.as_deref().unwrap_or("none")),
         "class": alert.kind,
         "custom_details": {
-            "what changed": message.what, "why it matters": message.why, "who": message.who,
-            "next steps": message.steps, "owner": message.owner,
+            "what changed": details(message.what), "why it matters": cut(&message.why, DETAIL_CHARS_MAX),
+            "who": details(message.who), "next steps": details(message.steps),
+            "owner": cut(&message.owner, DETAIL_CHARS_MAX),
         },
     });
     event["client"] = "Bellwether".into();
@@ -198,9 +245,15 @@ fn pagerduty(texts: &Texts, routing_key: &str, subject: &Subject) -> Result<Valu
     Ok(event)
 }
 
+fn details(lines: Vec<String>) -> Vec<String> {
+    let lines: Vec<String> = lines.iter().map(|line| cut(line, DETAIL_CHARS_MAX)).collect();
+    let total = lines.len();
+    fitting(lines, total, DETAIL_BYTES_MAX, str::len)
+}
+
 /// API v2, `POST /api/v2/alerts`. An alert there is its labels, so what may change is no label but an annotation, except the severity, by which
 /// Alertmanager routes: the alerts of severities that were told before end.
-fn alertmanager(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> {
+fn alertmanager(texts: &Texts, subject: &Subject, shown_ms: i64) -> Result<Value, RenderError> {
     let Subject::Alert { alert, profile, earlier } = subject else {
         return Ok(Value::Null);
     };
@@ -214,7 +267,7 @@ fn alertmanager(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> 
             [("segment", &profile.segment), ("owner", &profile.owner), ("region", &profile.region)]
         {
             if let Some(value) = value {
-                annotations[name] = value.clone().into();
+                annotations[name] = clean(value).into();
             }
         }
         json!({
@@ -232,7 +285,7 @@ fn alertmanager(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> 
     };
     let ends = match alert.phase() {
         Phase::Ended => alert.at,
-        Phase::Raised | Phase::Held | Phase::Changed => alert.at.plus(ALERTMANAGER_DAYS * DAY_MS),
+        Phase::Raised | Phase::Held | Phase::Changed => alert.at.plus(shown_ms),
     };
     let before = earlier.iter().filter(|before| **before != alert.severity);
     let mut alerts: Vec<Value> = before.map(|before| one(before, alert.at)).collect();
@@ -250,32 +303,24 @@ fn mail(texts: &Texts, subject: &Subject) -> Result<Parcel, RenderError> {
         }
         Subject::Digest(digest) => {
             let title = texts.digest_title(Target::Plain, digest)?;
-            let text = format!(
-                "{title}\n\n{}\n",
-                digest_lines(texts, Target::Plain, digest, usize::MAX)?.join("\n")
-            );
+            let lines = digest_lines(texts, Target::Plain, digest)?;
+            let lines = fitting(lines, digest.total, usize::MAX, str::len);
+            let text = format!("{title}\n\n{}\n", lines.join("\n"));
             Ok(Parcel::Mail { subject: title, text, html: html_digest(texts, digest)? })
         }
     }
 }
 
-/// A digest's lines, so many at most, and how many more there were.
+/// A line for each alert of a digest.
 fn digest_lines(
     texts: &Texts,
     target: Target,
     digest: &Digest,
-    lines_max: usize,
 ) -> Result<Vec<String>, RenderError> {
-    let mut lines = Vec::with_capacity(digest.entries.len() + 1);
-    for entry in digest.entries.iter().take(lines_max) {
-        let letter = Letter { alert: &entry.alert, profile: &entry.profile };
-        lines.push(texts.digest_line(target, letter)?);
-    }
-    let more = digest.total.saturating_sub(lines.len());
-    if more > 0 {
-        lines.push(format!("and {more} more"));
-    }
-    Ok(lines)
+    let line = |entry: &Entry| {
+        texts.digest_line(target, Letter { alert: &entry.alert, profile: &entry.profile })
+    };
+    digest.entries.iter().map(line).collect()
 }
 
 /// A message as a fragment of HTML; its texts are escaped already.
@@ -309,9 +354,7 @@ fn anchor(link: &crate::render::Link) -> String {
 fn html_digest(texts: &Texts, digest: &Digest) -> Result<String, RenderError> {
     let title = texts.digest_title(Target::Html, digest)?;
     let mut items = String::new();
-    for (line, entry) in
-        digest_lines(texts, Target::Html, digest, usize::MAX)?.iter().zip(&digest.entries)
-    {
+    for (line, entry) in digest_lines(texts, Target::Html, digest)?.iter().zip(&digest.entries) {
         let links = links(&texts.policy().links, &entry.alert);
         items.push_str(&format!(
             "<li>{line} {}</li>",

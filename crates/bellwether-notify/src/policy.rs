@@ -243,7 +243,7 @@ pub struct Sink {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_file: Option<PathBuf>,
     /// The environment variable that holds its secret: `whsec_…` of a webhook, the routing key of PagerDuty, the password of SMTP, the
-    /// value of the header `Authorization` of a template.
+    /// value of the header `secret_header` of a template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_env: Option<String>,
     /// The file that holds its secret.
@@ -255,15 +255,19 @@ pub struct Sink {
     /// Whether it may be spoken to without TLS.
     #[serde(default)]
     pub allow_http: bool,
-    /// Attempts that may be under way at once (1..=64).
-    #[serde(default = "in_flight")]
-    pub in_flight: usize,
-    /// Milliseconds that one attempt may take; none: `delivery.timeout_ms`.
+    /// Attempts that may be under way at once (1..=64; e-mail: 1); none: [`Sink::at_once`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<usize>,
+    /// Milliseconds that one attempt may take; none: `delivery.timeout_ms`. E-mail: until the message is handed over; the server has ten
+    /// minutes to take it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// Templates only: the body, a template that gives JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// Templates only: the header that carries the secret; none: `Authorization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_header: Option<String>,
     /// Templates only: further headers; no secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -278,8 +282,13 @@ pub struct Sink {
     pub username: Option<String>,
 }
 
-fn in_flight() -> usize {
-    8
+impl Sink {
+    /// Attempts that may be under way at once. E-mail: one, since mail servers count connections, and a slow one is no faster with several.
+    #[must_use]
+    pub fn at_once(&self) -> usize {
+        let default = if self.kind == SinkType::Email { 1 } else { 8 };
+        self.in_flight.unwrap_or(default)
+    }
 }
 
 /// When alerts of a route are told.

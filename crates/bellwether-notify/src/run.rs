@@ -168,7 +168,7 @@ impl Notifier {
         for sink in &policy.policy().sinks {
             let channel = Channel::open(policy.policy(), sink, environment)?;
             channels.insert(sink.name.clone(), Arc::new(channel));
-            let gate = Gate::new(&policy.policy().breaker, sink.in_flight);
+            let gate = Gate::new(&policy.policy().breaker, sink.at_once());
             gates.insert(sink.name.clone(), gate);
             process.metrics.sink(&sink.name);
         }

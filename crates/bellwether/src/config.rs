@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) model: Option<PathBuf>,
     /// The HTTP server.
     pub(crate) http: Http,
+    /// The notifier, as a process of its own.
+    pub(crate) notify: Notify,
     /// The Kafka cluster.
     pub(crate) kafka: Kafka,
     /// The schema registry.
@@ -52,6 +54,14 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Http {
     /// Address and port; port 0 takes a free one and prints it.
+    pub(crate) listen: String,
+}
+
+/// The notifier, as a process of its own (`bellwether notify`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Notify {
+    /// Address and port of its metrics and health, beside those of a worker on the same machine; port 0 takes a free one and prints it.
     pub(crate) listen: String,
 }
 
@@ -190,6 +200,7 @@ impl Default for Config {
             policy: None,
             model: None,
             http: Http { listen: "127.0.0.1:8391".to_owned() },
+            notify: Notify { listen: "127.0.0.1:8392".to_owned() },
             kafka: Kafka {
                 bootstrap_servers: None,
                 instance_id: None,

@@ -15,9 +15,9 @@ use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{Limits, ReadModel, Readiness};
 use bellwether_engine::worker::OpenLog;
 use bellwether_notify::channel::Channel;
-use bellwether_notify::delivery::{Delivery, Outcome, Subject, key};
-use bellwether_notify::event::sample;
+use bellwether_notify::delivery::Outcome;
 use bellwether_notify::policy::Loaded;
+use bellwether_notify::rehearsal::{Ending, rehearse};
 use bellwether_notify::run::{Notifier, NotifyError, Process, Settings};
 use bellwether_server::AppState;
 use bellwether_wire::decode::Decoder;
@@ -43,9 +43,9 @@ pub(crate) struct NotifyArgs {
     #[arg(long, value_name = "HOST:PORT,…")]
     pub(crate) bootstrap_servers: Option<String>,
 
-    /// Address of the HTTP server of metrics and health
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8392")]
-    pub(crate) listen: String,
+    /// Address of the HTTP server of metrics and health [configuration: notify.listen, 127.0.0.1:8392]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
 }
 
 /// `notify check|test|parked`
@@ -53,7 +53,8 @@ pub(crate) struct NotifyArgs {
 pub(crate) enum NotifyCommand {
     /// Check a delivery policy and print its version, its sinks and routes
     Check,
-    /// Send a made-up alert to a sink, once, and say what it answered; 3 is the exit code where it did not take it
+    /// Send a made-up alert to a sink, once, say what it answered, and close there what was opened; 3 is the exit code where it did not
+    /// take or close it
     Test {
         /// The sink
         sink: String,
@@ -94,6 +95,9 @@ fn on_kafka(args: &NotifyArgs, mut config: Config, policy: &Loaded) -> Result<()
     if let Some(servers) = &args.bootstrap_servers {
         config.kafka.bootstrap_servers = Some(servers.clone());
     }
+    if let Some(listen) = &args.listen {
+        config.notify.listen.clone_from(listen);
+    }
     let taken = DataDir::take(&config.data_dir)?;
     let instance = match &config.kafka.instance_id {
         Some(name) => name.clone(),
@@ -129,7 +133,7 @@ fn on_kafka(args: &NotifyArgs, mut config: Config, policy: &Loaded) -> Result<()
         name: "Bellwether notifier".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let served = app::serve_state(state, &stop, &args.listen, |address| {
+    let served = app::serve_state(state, &stop, &config.notify.listen, |address| {
         tracing::info!("metrics are at http://{address}/metrics");
     });
     stop.store(true, Ordering::Relaxed);
@@ -191,17 +195,23 @@ fn environment(variable: &str) -> Option<String> {
 
 fn check(policy: &Loaded, json: bool) -> Result<ExitCode> {
     let of = policy.policy();
+    let routed = |sink: &str| of.routes.iter().any(|route| route.sinks.iter().any(|to| to == sink));
+    let sinks: Vec<&str> = of.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let idle: Vec<&str> = sinks.iter().copied().filter(|sink| !routed(sink)).collect();
     if json {
-        let sinks: Vec<&str> = of.sinks.iter().map(|sink| sink.name.as_str()).collect();
         let routes: Vec<&str> = of.routes.iter().map(|route| route.name.as_str()).collect();
-        let answer =
-            serde_json::json!({"version": policy.version(), "sinks": sinks, "routes": routes});
+        let answer = serde_json::json!({
+            "version": policy.version(), "sinks": sinks, "routes": routes, "sinks_without_route": idle,
+        });
         println!("{}", serde_json::to_string_pretty(&answer)?);
         return Ok(ExitCode::SUCCESS);
     }
     println!("delivery policy {}", policy.version());
     for route in &of.routes {
         println!("  {} ({}): {}", route.name, route.mode.as_str(), route.sinks.join(", "));
+    }
+    for sink in idle {
+        println!("  note: no route leads to sink {sink}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -215,43 +225,51 @@ fn test(policy: &Loaded, name: &str, json: bool) -> Result<ExitCode> {
     };
     let channel = Channel::open(policy.policy(), sink, &environment)
         .map_err(|error| Usage(error.to_string()))?;
-    let now = Millis(now_ms());
-    let (alert, profile) = sample(now);
-    let delivery = Delivery {
-        key: key(&alert.id, name),
-        sink: name.to_owned(),
-        lane: alert.alert_id.clone(),
-        subject: Subject::Alert {
-            alert: Box::new(alert),
-            profile,
-            earlier: std::collections::BTreeSet::new(),
-        },
-        created_ms: now.0,
-        due_ms: now.0,
-        attempts: 0,
-        excused: 0,
-        first_due_ms: now.0,
-        sequence: 0,
-        policy_version: policy.version().to_owned(),
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(channel.attempt(policy.texts(), &delivery, now));
+    let said = runtime.block_on(rehearse(policy, &channel, Millis(now_ms())));
     runtime.shutdown_background();
-    let (result, detail) = match outcome {
-        Outcome::Delivered => ("delivered", String::new()),
-        Outcome::Failed { detail, .. } | Outcome::Throttled { detail, .. } => ("failed", detail),
-        Outcome::Refused { detail, .. } => ("refused", detail),
-    };
-    let taken = result == "delivered";
+    let (result, detail) = said_by(&said.outcome);
+    let (ending, well) = ending(&said.ending);
+    let well = well && said.outcome == Outcome::Delivered;
     if json {
-        let answer = serde_json::json!({"sink": name, "result": result, "detail": detail, "idempotency_key": delivery.key});
+        let answer = serde_json::json!({
+            "sink": name, "result": result, "detail": detail, "ending": ending, "idempotency_key": said.key,
+        });
         println!("{}", serde_json::to_string_pretty(&answer).context("JSON")?);
-    } else if taken {
+    } else if said.outcome == Outcome::Delivered {
         println!("{name}: delivered. Look there: an alert that says that it is a test.");
+        match well {
+            true if ending.is_empty() => {}
+            true => println!("{name}: {ending}"),
+            false => eprintln!("error: {name}: {ending}"),
+        }
     } else {
         eprintln!("error: {name}: {result}: {detail}");
     }
-    Ok(if taken { ExitCode::SUCCESS } else { ExitCode::from(crate::EXIT_WANTING) })
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(crate::EXIT_WANTING) })
+}
+
+fn said_by(outcome: &Outcome) -> (&'static str, &str) {
+    match outcome {
+        Outcome::Delivered => ("delivered", ""),
+        Outcome::Failed { detail, .. } | Outcome::Throttled { detail, .. } => ("failed", detail),
+        Outcome::Refused { detail, .. } => ("refused", detail),
+    }
+}
+
+/// What became of what was opened at the sink, and whether that is well.
+fn ending(ending: &Ending) -> (String, bool) {
+    match ending {
+        Ending::None => (String::new(), true),
+        Ending::ByItself(minutes) => (format!("it ends by itself in {minutes} minutes"), true),
+        Ending::Told(Outcome::Delivered) => ("it was closed there again".to_owned(), true),
+        Ending::Told(other) => {
+            let (result, detail) = said_by(other);
+            let text =
+                format!("it could not be closed there, so do that by hand: {result}: {detail}");
+            (text, false)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -66,29 +66,10 @@ fn the_story_of_an_account_becomes_a_slack_message_that_says_what_why_and_what_n
 }
 
 #[test]
-fn notify_test_says_what_a_sink_answers() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let receiver = Receiver::start(|count, _| Reply::status(if count == 0 { 200 } else { 500 }));
-    let delivery = write(dir.path(), &webhook("hook", &receiver.url()));
-    let test = |sink: &str| {
-        let mut command = bellwether(["notify", "test", sink, "--delivery"]);
-        command.arg(&delivery).env("SIGNING_KEY", SIGNING_KEY).output().expect("it runs")
-    };
-    let taken = test("hook");
-    assert_eq!(taken.status.code(), Some(0), "{}", String::from_utf8_lossy(&taken.stderr));
-    let request = receiver.requests()[0].0.json();
-    assert!(request["data"]["alert"]["title"].as_str().expect("a title").contains("test"));
-    assert_eq!(test("hook").status.code(), Some(3));
-    let wrong = test("nowhere");
-    assert_eq!(wrong.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("the policy has: hook"));
-}
-
-#[test]
 fn a_digest_by_mail_outlives_a_restart_and_goes_out_once() {
     let dir = prepared();
     publish(dir.path(), &(0..30).map(alert).collect::<Vec<_>>());
-    let server = MailServer::start(2);
+    let server = MailServer::start(Manners { temporary_failures: 2, ..Manners::default() });
     // The digest goes out at the next full minute but one of the machine's clock.
     let at = (now_ms() / 60_000 + 2) % 1_440;
     let policy = format!(

@@ -4,49 +4,75 @@
 
 use serde_json::{Value, json};
 
-use super::{cut, digest_lines};
+use super::{cut, digest_lines, fitting};
 use crate::delivery::Subject;
-use crate::render::{Letter, Link, RenderError, Target, Texts, escape};
+use crate::render::{Letter, Link, Message, RenderError, Target, Texts, escape};
 
-/// Limits of the reference: characters of a header and of a section's text.
+/// Limits of the reference: characters of a header and of a section's text. A message has at most 50 blocks, too.
 const HEADER_CHARS_MAX: usize = 150;
 const SECTION_CHARS_MAX: usize = 3000;
-/// Alerts of a digest, and characters of a line: they make at most 40 sections, and a message has at most 50 blocks. The rest is counted.
-const LINES_MAX: usize = 120;
+/// Characters of a line.
 const LINE_CHARS_MAX: usize = 900;
+/// Characters of a digest's lines. The reference does not say that a message is refused (`msg_blocks_too_long`) whose blocks have more than
+/// some 12,000 characters together, or a little less; it has been measured (slackapi/bolt-js, issues 2509 and 2867).
+const DIGEST_CHARS_MAX: usize = 9000;
+/// Shares of the parts of an alert, by the same measure.
+const SHARE_CHARS_MAX: usize = 1500;
+/// Characters of its links: none is cut.
+const LINKS_CHARS_MAX: usize = SECTION_CHARS_MAX;
 
 pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> {
-    let (title, fallback, mut blocks) = match subject {
+    let (title, mut blocks) = match subject {
         Subject::Alert { alert, profile, .. } => {
-            let letter = Letter { alert, profile };
-            let message = texts.message(Target::Mrkdwn, letter)?;
-            let title = message.title.clone();
-            let mut blocks = Vec::new();
-            blocks.extend(list("What changed", &message.what));
-            blocks.push(section(&format!("*Why it matters*\n{}", message.why)));
-            blocks.extend(list("Who", &message.who));
-            blocks.extend(list(&format!("Next steps ({})", message.owner), &message.steps));
-            blocks
-                .push(section(&format!("*Draft to the customer*\n{}", quoted(&message.outreach))));
-            blocks.push(json!({"type": "context", "elements": [text(&links(&message.links))]}));
-            (title, message.title, blocks)
+            let message = texts.message(Target::Mrkdwn, Letter { alert, profile })?;
+            let blocks = alert_blocks(&message);
+            (message.title, blocks)
         }
         Subject::Digest(digest) => {
-            let title = texts.digest_title(Target::Mrkdwn, digest)?;
-            let lines = digest_lines(texts, Target::Mrkdwn, digest, LINES_MAX)?;
-            let blocks = sections(&lines);
-            (title, texts.digest_title(Target::Mrkdwn, digest)?, blocks)
+            let lines = digest_lines(texts, Target::Mrkdwn, digest)?
+                .iter()
+                .map(|line| item(line))
+                .collect();
+            let lines = fitting(lines, digest.total, DIGEST_CHARS_MAX, chars);
+            (texts.digest_title(Target::Mrkdwn, digest)?, sections(&lines))
         }
     };
     let header =
         json!({"type": "plain_text", "text": cut(&title, HEADER_CHARS_MAX), "emoji": false});
     blocks.insert(0, json!({"type": "header", "text": header}));
     Ok(json!({
-        "text": cut(&fallback, SECTION_CHARS_MAX),
+        "text": cut(&title, SECTION_CHARS_MAX),
         "blocks": blocks,
         "unfurl_links": false,
         "unfurl_media": false,
     }))
+}
+
+fn alert_blocks(message: &Message) -> Vec<Value> {
+    let mut blocks = Vec::new();
+    blocks.extend(list("What changed", &message.what));
+    let why = cut(&message.why, SHARE_CHARS_MAX);
+    blocks.push(section(&format!("*Why it matters*\n{why}")));
+    blocks.extend(list("Who", &message.who));
+    let owner = cut(&message.owner, HEADER_CHARS_MAX);
+    blocks.extend(list(&format!("Next steps ({owner})"), &message.steps));
+    let draft = quoted(&cut(&message.outreach, SHARE_CHARS_MAX));
+    blocks.push(section(&format!("*Draft to the customer*\n{draft}")));
+    let links = links(&message.links);
+    if !links.is_empty() {
+        blocks.push(json!({"type": "context", "elements": [text(&links)]}));
+    }
+    blocks
+}
+
+/// A line of a list.
+fn item(line: &str) -> String {
+    cut(&format!("• {line}"), LINE_CHARS_MAX)
+}
+
+/// What a line takes, its break included.
+fn chars(line: &str) -> usize {
+    line.chars().count() + 1
 }
 
 fn text(mrkdwn: &str) -> Value {
@@ -61,7 +87,8 @@ fn list(heading: &str, lines: &[String]) -> Option<Value> {
     if lines.is_empty() {
         return None;
     }
-    let items: Vec<String> = lines.iter().map(|line| format!("• {line}")).collect();
+    let items = lines.iter().map(|line| item(line)).collect();
+    let items = fitting(items, lines.len(), SHARE_CHARS_MAX, chars);
     Some(section(&format!("*{heading}*\n{}", items.join("\n"))))
 }
 
@@ -71,8 +98,15 @@ fn quoted(text: &str) -> String {
 
 fn links(links: &[Link]) -> String {
     // Addresses are percent-encoded but for their base, which the policy gives.
-    let link = |link: &Link| format!("<{}|{}>", escape_url(&link.url), link.label);
-    links.iter().map(link).collect::<Vec<_>>().join("  ·  ")
+    let mut text = String::new();
+    for link in links {
+        let between = if text.is_empty() { "" } else { "  ·  " };
+        let link = format!("{between}<{}|{}>", escape_url(&link.url), link.label);
+        if text.chars().count() + link.chars().count() <= LINKS_CHARS_MAX {
+            text.push_str(&link);
+        }
+    }
+    text
 }
 
 fn escape_url(url: &str) -> String {
@@ -95,16 +129,13 @@ fn sections(lines: &[String]) -> Vec<Value> {
     let mut sections = Vec::new();
     let mut gathered = String::new();
     for line in lines {
-        let line = cut(&format!("• {line}"), LINE_CHARS_MAX);
-        if !gathered.is_empty()
-            && gathered.chars().count() + line.chars().count() + 1 > SECTION_CHARS_MAX
-        {
+        if !gathered.is_empty() && chars(&gathered) + chars(line) > SECTION_CHARS_MAX {
             sections.push(section(&std::mem::take(&mut gathered)));
         }
         if !gathered.is_empty() {
             gathered.push('\n');
         }
-        gathered.push_str(&line);
+        gathered.push_str(line);
     }
     if !gathered.is_empty() {
         sections.push(section(&gathered));

@@ -4,44 +4,38 @@
 
 use serde_json::{Value, json};
 
-use super::{cut, digest_lines};
+use super::{cut, digest_lines, fitting};
 use crate::delivery::Subject;
-use crate::render::{Letter, RenderError, Target, Texts};
+use crate::render::{Letter, Message, RenderError, Target, Texts};
 
-/// A message of Teams has at most 28 KB; one run of text gets a part of it.
-const RUN_CHARS_MAX: usize = 1500;
-/// Alerts of a digest; the rest is counted in it.
-const LINES_MAX: usize = 40;
+/// A message of Teams has at most 28 KB: bytes of a digest's lines, and of each of the five parts of an alert. With title, headings and
+/// links they come to less.
+const DIGEST_BYTES_MAX: usize = 25_000;
+const SHARE_BYTES_MAX: usize = 4_000;
+/// Characters of a title or a heading, and of a line.
+const HEADING_CHARS_MAX: usize = 200;
+const LINE_CHARS_MAX: usize = 700;
+/// Bytes of a link: one that is longer is left out.
+const LINK_BYTES_MAX: usize = 1_200;
 
 pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> {
     let (body, links) = match subject {
         Subject::Alert { alert, profile, .. } => {
             let message = texts.message(Target::Plain, Letter { alert, profile })?;
-            let mut body = vec![heading(&message.title, "large")];
-            let mut add = |title: &str, lines: &[String]| {
-                if !lines.is_empty() {
-                    body.push(heading(title, "default"));
-                    body.extend(lines.iter().map(|line| paragraph(&format!("• {line}"))));
-                }
-            };
-            add("What changed", &message.what);
-            add("Why it matters", std::slice::from_ref(&message.why));
-            add("Who", &message.who);
-            add(&format!("Next steps ({})", message.owner), &message.steps);
-            let draft: Vec<String> = message.outreach.lines().map(str::to_owned).collect();
-            add("Draft to the customer", &draft);
-            (body, message.links)
+            (alert_body(&message), message.links)
         }
         Subject::Digest(digest) => {
             let title = texts.digest_title(Target::Plain, digest)?;
-            let lines = digest_lines(texts, Target::Plain, digest, LINES_MAX)?;
+            let lines = digest_lines(texts, Target::Plain, digest)?;
+            let lines = lines.iter().map(|line| cut(line, LINE_CHARS_MAX)).collect();
+            let lines = fitting(lines, digest.total, DIGEST_BYTES_MAX, bytes);
             let mut body = vec![heading(&title, "large")];
-            body.extend(lines.iter().map(|line| paragraph(&cut(line, 400))));
+            body.extend(lines.iter().map(|line| paragraph(line)));
             (body, Vec::new())
         }
     };
+    let links = links.iter().filter(|link| link.url.len() <= LINK_BYTES_MAX);
     let actions: Vec<Value> = links
-        .iter()
         .map(|link| json!({"type": "Action.OpenUrl", "title": link.label, "url": link.url}))
         .collect();
     Ok(json!({
@@ -60,12 +54,39 @@ pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, Render
     }))
 }
 
+fn alert_body(message: &Message) -> Vec<Value> {
+    let mut body = vec![heading(&message.title, "large")];
+    let mut add = |title: &str, lines: Vec<String>| {
+        if lines.is_empty() {
+            return;
+        }
+        let total = lines.len();
+        let lines = lines.iter().map(|line| cut(line, LINE_CHARS_MAX)).collect();
+        body.push(heading(title, "default"));
+        body.extend(
+            fitting(lines, total, SHARE_BYTES_MAX, bytes).iter().map(|line| paragraph(line)),
+        );
+    };
+    let items = |lines: &[String]| lines.iter().map(|line| format!("• {line}")).collect();
+    add("What changed", items(&message.what));
+    add("Why it matters", items(std::slice::from_ref(&message.why)));
+    add("Who", items(&message.who));
+    add(&format!("Next steps ({})", message.owner), items(&message.steps));
+    add("Draft to the customer", message.outreach.lines().map(str::to_owned).collect());
+    body
+}
+
+/// What a line takes in the message.
+fn bytes(line: &str) -> usize {
+    paragraph(line).to_string().len() + 1
+}
+
 fn heading(text: &str, size: &str) -> Value {
-    let run = json!({"type": "TextRun", "text": cut(text, RUN_CHARS_MAX), "weight": "bolder", "size": size});
+    let run = json!({"type": "TextRun", "text": cut(text, HEADING_CHARS_MAX), "weight": "bolder", "size": size});
     json!({"type": "RichTextBlock", "inlines": [run]})
 }
 
 fn paragraph(text: &str) -> Value {
-    let run = json!({"type": "TextRun", "text": cut(text, RUN_CHARS_MAX)});
+    let run = json!({"type": "TextRun", "text": text});
     json!({"type": "RichTextBlock", "inlines": [run]})
 }

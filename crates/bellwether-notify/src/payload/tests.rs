@@ -38,8 +38,18 @@ type = "email"
 url = "smtps://mail.example"
 from = "Bellwether <bellwether@example.com>"
 to = ["cs@example.com"]
+[[route]]
+name = "all"
+sinks = ["slack", "teams", "hook", "pagerduty", "alertmanager", "mail"]
+mode = "immediate"
 "#;
 const ROUTING_KEY: &str = "0123456789abcdef0123456789abcdef";
+const SIGNING_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+/// What breaks out of lines, strings and markup where it can.
+const HOSTILE: &str = "<!channel> *x* [a](https://evil.example) \"}, {\"y\": 1 & \u{202e}\n<at>all</at>\r\u{0}\u{7}\u{1b}[31m";
+
+mod limits;
+mod vendors;
 
 static TEXTS: LazyLock<Loaded> = LazyLock::new(|| Loaded::parse(SINKS, "test").expect("sound"));
 
@@ -78,26 +88,14 @@ fn sent(sink: &str, secret: Option<&str>, subject: Subject) -> (Vec<(String, Str
     }
 }
 
-fn assert_valid(schema: &str, document: &Value) {
-    let schema: Value = serde_json::from_str(schema).expect("a schema");
-    let validator = jsonschema::validator_for(&schema).expect("a schema");
-    let errors: Vec<String> = validator
-        .iter_errors(document)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
-    assert!(errors.is_empty(), "{errors:?} in {document:#}");
-}
-
 /// Alerts of every shape: plain, hostile, very long, without evidence.
 fn shapes() -> Vec<Subject> {
-    let hostile =
-        "<!channel> *x* [a](https://evil.example) \"}, {\"y\": 1 & \u{202e}\n<at>all</at>";
     vec![
         alert_with(|_, _| {}),
         alert_with(|alert, _| {
-            alert.account_name = Some(hostile.to_owned());
-            alert.title = hostile.to_owned();
-            alert.evidence.iter_mut().for_each(|line| line.text = hostile.to_owned());
+            alert.account_name = Some(HOSTILE.to_owned());
+            alert.title = HOSTILE.to_owned();
+            alert.evidence.iter_mut().for_each(|line| line.text = HOSTILE.to_owned());
         }),
         alert_with(|alert, profile| {
             alert.account_name = Some("&".repeat(5_000));
@@ -122,56 +120,23 @@ fn shapes() -> Vec<Subject> {
     ]
 }
 
-fn digest(entries: usize) -> Subject {
-    let entries = (0..entries).map(|n| {
+/// A digest of so many alerts, so many of them shown at most.
+fn digest_of(mode: Mode, count: usize, shown: usize, change: impl Fn(&mut Alert)) -> Subject {
+    let entries = (0..count).map(|n| {
         let (mut alert, profile) = sample(Millis(n as i64));
-        alert.title = "<&>".repeat(200);
+        alert.account_id = format!("account-{n}");
+        change(&mut alert);
         Entry { alert, profile, because: "daily".to_owned() }
     });
-    Subject::Digest(Digest::of(Mode::Daily, entries.collect(), 200))
+    Subject::Digest(Digest::of(mode, entries.collect(), shown))
+}
+
+fn digest(entries: usize) -> Subject {
+    digest_of(Mode::Daily, entries, 200, |alert| alert.title = "<&>".repeat(200))
 }
 
 #[test]
-fn slack_messages_are_valid_block_kit() {
-    let schema = include_str!("../../tests/schemas/slack.json");
-    for subject in shapes().into_iter().chain([digest(1), digest(300)]) {
-        let (_, document) = sent("slack", None, subject);
-        assert_valid(schema, &document);
-        let text = document.to_string();
-        assert!(!text.contains("<!") && !text.contains("<@"), "no mentions: {text}");
-        assert!(
-            !text.contains("evil.example>") && !text.contains("<https://evil"),
-            "no links: {text}"
-        );
-    }
-}
-
-#[test]
-fn a_digest_that_a_messenger_cannot_show_whole_says_how_many_more_there_are() {
-    for (sink, shown) in [("slack", 120), ("teams", 40)] {
-        let (_, document) = sent(sink, None, digest(300));
-        let text = document.to_string();
-        assert_eq!(text.matches("Bellwether test account").count(), shown, "{sink}");
-        assert!(text.contains(&format!("and {} more", 300 - shown)), "{sink}");
-    }
-}
-
-#[test]
-fn teams_messages_are_valid_adaptive_cards_in_a_workflows_envelope() {
-    let schema = include_str!("../../tests/schemas/teams.json");
-    for subject in shapes().into_iter().chain([digest(1), digest(300)]) {
-        let (_, document) = sent("teams", None, subject);
-        assert_valid(schema, &document);
-        assert!(document.to_string().len() < 28 << 10, "{} bytes", document.to_string().len());
-    }
-}
-
-#[test]
-fn pagerduty_events_are_valid_and_go_on_under_one_key() {
-    let schema = include_str!("../../tests/schemas/pagerduty.json");
-    for subject in shapes() {
-        assert_valid(schema, &sent("pagerduty", Some(ROUTING_KEY), subject).1);
-    }
+fn pagerduty_events_go_on_under_one_key() {
     let actions =
         ["opened", "acknowledged", "snoozed", "resolved", "of a newer version"].map(|word| {
             let subject = alert_with(|alert, _| alert.transition = word.to_owned());
@@ -184,10 +149,6 @@ fn pagerduty_events_are_valid_and_go_on_under_one_key() {
 
 #[test]
 fn alertmanager_is_told_of_the_end_of_an_alert_and_of_the_severity_before() {
-    let schema = include_str!("../../tests/schemas/alertmanager.json");
-    for subject in shapes() {
-        assert_valid(schema, &sent("alertmanager", None, subject).1);
-    }
     let (_, ended) =
         sent("alertmanager", None, alert_with(|alert, _| alert.transition = "resolved".to_owned()));
     assert_eq!(ended[0]["endsAt"], Millis(1_000).iso());
@@ -234,7 +195,7 @@ fn an_alert_of_alertmanager_stays_the_same_whatever_becomes_of_its_account() {
 
 #[test]
 fn webhooks_carry_a_signature_that_a_receiver_can_check() {
-    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let secret = SIGNING_KEY;
     let texts = texts();
     let sink = texts.policy().sink("hook").expect("a sink");
     let delivery = delivery("hook", alert_with(|_, _| {}));

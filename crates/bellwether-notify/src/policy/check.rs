@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use bellwether_core::output::{Severity, Transition};
 use bellwether_core::time::Zone;
 
 use super::{DeliveryPolicy, Playbook, Route, Sink, SinkType};
-use crate::event::severity;
 use crate::schedule::time_of_day;
 
 pub(super) fn policy(policy: &DeliveryPolicy) -> Result<(), String> {
@@ -22,6 +22,12 @@ pub(super) fn policy(policy: &DeliveryPolicy) -> Result<(), String> {
             return Err(format!("sink `{}` is there twice; names are unique", sink.name));
         }
         check_sink(sink)?;
+    }
+    if policy.routes.is_empty() && !policy.sinks.is_empty() {
+        return Err(format!(
+            "there are sinks ({}) and no route, so nobody would be told of anything; add a [[route]]",
+            names.into_iter().collect::<Vec<_>>().join(", ")
+        ));
     }
     let mut routes = BTreeSet::new();
     for route in &policy.routes {
@@ -79,18 +85,32 @@ fn time(key: &str, text: &str) -> Result<(), String> {
         .ok_or_else(|| format!("{key} is `{text}`; allowed is HH:MM from 00:00 to 23:59"))
 }
 
-fn severities(key: &str, words: &BTreeSet<String>) -> Result<(), String> {
-    match words.iter().find(|word| severity(word).is_none()) {
+/// A word that nothing has would match nothing, and alerts would be lost in silence.
+fn words<'a>(
+    key: &str,
+    words: &BTreeSet<String>,
+    allowed: impl Iterator<Item = &'a str>,
+) -> Result<(), String> {
+    let allowed: Vec<&str> = allowed.collect();
+    match words.iter().find(|word| !allowed.contains(&word.as_str())) {
         None => Ok(()),
-        Some(word) => {
-            Err(format!("{key} has `{word}`; allowed are info, low, medium, high and critical"))
-        }
+        Some(word) => Err(format!("{key} has `{word}`; allowed are {}", allowed.join(", "))),
     }
+}
+
+fn severities(key: &str, of: &BTreeSet<String>) -> Result<(), String> {
+    words(key, of, Severity::ALL.into_iter().map(Severity::as_str))
 }
 
 fn check_route(policy: &DeliveryPolicy, route: &Route) -> Result<(), String> {
     let key = |field: &str| format!("route `{}`: {field}", route.name);
     severities(&key("severity"), &route.severity)?;
+    let transitions = Transition::ALL.into_iter().map(Transition::as_str);
+    words(&key("transition"), &route.transition, transitions)?;
+    // Each kind of the built-in scoring policy has a playbook; a kind of one's own is made known by giving it one.
+    words(&key("kind"), &route.kind, policy.playbooks.keys().map(String::as_str)).map_err(
+        |error| format!("{error}; a kind of your own scoring policy needs a [playbook.…]"),
+    )?;
     if route.sinks.is_empty() {
         return Err(format!("{} is empty; name at least one", key("sinks")));
     }
@@ -153,7 +173,8 @@ fn check_sink(sink: &Sink) -> Result<(), String> {
             sink.name
         ));
     }
-    within(&key("in_flight"), sink.in_flight as u64, 1, 64)?;
+    let at_once_max = if sink.kind == SinkType::Email { 1 } else { 64 };
+    within(&key("in_flight"), sink.at_once() as u64, 1, at_once_max)?;
     if let Some(timeout) = sink.timeout_ms {
         within(&key("timeout_ms"), timeout, 1, 120_000)?;
     }
@@ -180,6 +201,14 @@ fn check_sink(sink: &Sink) -> Result<(), String> {
                 key("url")
             ));
         }
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or(""));
+        if let Some(name) = names.find(|name| is_secret(name)) {
+            return Err(format!(
+                "{} has `{name}=…`, which is a secret: use url_env or url_file",
+                key("url")
+            ));
+        }
     }
     let needs_secret = matches!(sink.kind, SinkType::Webhook | SinkType::Pagerduty);
     if needs_secret && !secret {
@@ -202,13 +231,15 @@ fn of_type(sink: &Sink, secret: bool) -> Result<(), String> {
     if sink.kind != SinkType::Template && !sink.headers.is_empty() {
         return Err(format!("sink `{name}`: headers belong to type template"));
     }
-    for header in sink.headers.keys() {
-        let secret = ["authorization", "cookie", "x-api-key", "api-key", "x-auth-token"];
-        if secret.contains(&header.to_ascii_lowercase().as_str()) {
-            return Err(format!(
-                "sink `{name}`: headers has `{header}`, which is a secret: secret_env or secret_file give the header Authorization"
-            ));
-        }
+    if let Some(header) = sink.headers.keys().find(|header| is_secret(header)) {
+        return Err(format!(
+            "sink `{name}`: headers has `{header}`, which is a secret: secret_env or secret_file give the header that secret_header names"
+        ));
+    }
+    if sink.secret_header.is_some() && !(sink.kind == SinkType::Template && secret) {
+        return Err(format!(
+            "sink `{name}`: secret_header belongs to type template, with its value in secret_env or secret_file"
+        ));
     }
     let mail = sink.kind == SinkType::Email;
     if mail != sink.from.is_some() || mail == sink.to.is_empty() {
@@ -225,4 +256,16 @@ fn of_type(sink: &Sink, secret: bool) -> Result<(), String> {
         return Err(format!("sink `{name}`: type {} has no secret", sink.kind.as_str()));
     }
     Ok(())
+}
+
+/// Whether a header or a parameter of a URL is by its name one that carries a secret: those come from files or the environment only.
+fn is_secret(name: &str) -> bool {
+    const PARTS: [&str; 6] = ["auth", "code", "key", "pass", "pwd", "sig"];
+    const WITHIN: [&str; 7] =
+        ["apikey", "authorization", "cookie", "credential", "passw", "secret", "token"];
+    let name = name.to_ascii_lowercase();
+    // `X-AuthToken`, `api_key`, `sig`; but neither `Idempotency-Key`, which is none, nor `design` or `author`.
+    let secret =
+        |part: &str| PARTS.contains(&part) || WITHIN.iter().any(|word| part.contains(word));
+    name != "idempotency-key" && name.split(|char: char| !char.is_ascii_alphanumeric()).any(secret)
 }

@@ -34,6 +34,11 @@ fn errors_name_file_key_value_and_what_is_allowed() {
     let route = |more: &str| {
         format!("{slack}[[route]]\nname = \"r\"\nsinks = [\"s\"]\nmode = \"daily\"\n{more}")
     };
+    let template = |url: &str, more: &str| {
+        format!(
+            "[[sink]]\nname = \"t\"\ntype = \"template\"\nurl = \"{url}\"\nbody = \"1\"\n{more}"
+        )
+    };
     let cases: Vec<(String, &[&str])> = vec![
         ("[delivery]\natempts_max = 3\n".to_owned(), &["my.toml", "atempts_max", "attempts_max"]),
         ("[delivery]\nattempts_max = 101\n".to_owned(), &["delivery.attempts_max is 101", "0 to 100"]),
@@ -50,10 +55,37 @@ fn errors_name_file_key_value_and_what_is_allowed() {
             &["holds a user or password"],
         ),
         (
+            template("https://h/tasks?limit=1&api_key=x", ""),
+            &["sink `t`: url has `api_key=…`", "url_env or url_file"],
+        ),
+        (
+            template("https://h/tasks", "headers = { X-AuthToken = \"x\" }\n"),
+            &["sink `t`: headers has `X-AuthToken`", "secret_header"],
+        ),
+        (template("https://h/tasks", "secret_header = \"X-Api-Key\"\n"), &["secret_env or secret_file"]),
+        (
             "[[sink]]\nname = \"s\"\ntype = \"webhook\"\nurl = \"https://h/\"\n".to_owned(),
             &["signing key", "secret_env"],
         ),
+        (
+            "[[sink]]\nname = \"m\"\ntype = \"email\"\nurl = \"smtps://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nin_flight = 2\n"
+                .to_owned(),
+            &["sink `m`: in_flight is 2", "1 to 1"],
+        ),
         (route("severity = [\"urgent\"]\n"), &["route `r`", "urgent", "critical"]),
+        (
+            route("quiet = { from = \"20:00\", to = \"07:00\", time_zone = \"UTC\", except = [\"crtical\"] }\n"),
+            &["route `r`: quiet.except has `crtical`", "critical"],
+        ),
+        (
+            route("transition = [\"open\"]\n"),
+            &["my.toml", "route `r`: transition has `open`", "opened, escalated", "reopened"],
+        ),
+        (
+            route("kind = [\"churn_risk\", \"chrun_risk\"]\n"),
+            &["my.toml", "route `r`: kind has `chrun_risk`", "churn_risk", "fleet", "[playbook.…]"],
+        ),
+        (slack.to_owned(), &["my.toml", "sinks (s)", "no route", "[[route]]"]),
         (
             "[[route]]\nname = \"r\"\nsinks = [\"nowhere\"]\nmode = \"daily\"\n".to_owned(),
             &["nowhere", "no sink"],
@@ -67,7 +99,7 @@ fn errors_name_file_key_value_and_what_is_allowed() {
         ("[templates]\nwhy = \"{% if %}\"\n".to_owned(), &["templates.why"]),
         ("[templates]\nwhy = \"{{ alert.title | safe }}\"\n".to_owned(), &["templates.why", "safe"]),
         (
-            "[[sink]]\nname = \"t\"\ntype = \"template\"\nurl = \"https://h/\"\nbody = \"{ \\\"a\\\": }\"\n"
+            "[[sink]]\nname = \"t\"\ntype = \"template\"\nurl = \"https://h/\"\nbody = \"{ \\\"a\\\": }\"\n[[route]]\nname = \"r\"\nsinks = [\"t\"]\nmode = \"immediate\"\n"
                 .to_owned(),
             &["sink.t.body", "no JSON"],
         ),
@@ -78,6 +110,34 @@ fn errors_name_file_key_value_and_what_is_allowed() {
             assert!(error.contains(part), "`{part}` is missing: {error}");
         }
     }
+}
+
+#[test]
+fn what_is_no_secret_may_stand_in_a_policy() {
+    let policy = "[[sink]]\nname = \"t\"\ntype = \"template\"\nurl = \"https://h/designs?assignee=a&sort=passed\"\nbody = \"1\"\n\
+        secret_env = \"K\"\nsecret_header = \"X-Api-Key\"\nheaders = { Idempotency-Key = \"a\", X-Design = \"b\" }\n\
+        [[route]]\nname = \"r\"\nsinks = [\"t\"]\nmode = \"immediate\"\n";
+    Loaded::parse(policy, "my.toml").expect("sound");
+}
+
+#[test]
+fn a_kind_of_ones_own_scoring_policy_is_known_by_its_playbook() {
+    let route = "[[sink]]\nname = \"s\"\ntype = \"slack\"\nurl_env = \"S\"\n[[route]]\nname = \"r\"\nsinks = [\"s\"]\nmode = \"daily\"\nkind = [\"barks\"]\n";
+    assert!(Loaded::parse(route, "my.toml").is_err());
+    let playbook = "[playbook.barks]\ntitle = \"Barks\"\nowner_role = \"dog\"\ndue_hours = 1\nsteps = [\"listen\"]\noutreach = \"wuff\"\n";
+    Loaded::parse(&format!("{route}{playbook}"), "my.toml").expect("sound");
+}
+
+#[test]
+fn every_kind_and_transition_that_the_engine_has_can_be_routed() {
+    let transitions = bellwether_core::output::Transition::ALL.map(|of| of.as_str().to_owned());
+    let words = |of: &[String]| format!("{of:?}");
+    let route = format!(
+        "[[sink]]\nname = \"s\"\ntype = \"slack\"\nurl_env = \"S\"\n[[route]]\nname = \"r\"\nsinks = [\"s\"]\nmode = \"daily\"\nkind = {}\ntransition = {}\n",
+        words(&kinds()),
+        words(&transitions)
+    );
+    Loaded::parse(&route, "my.toml").expect("sound");
 }
 
 #[test]

@@ -72,6 +72,10 @@ fn a_json_template_gives_the_document_that_its_author_wrote_whatever_events_carr
         type = "template"
         url = "https://crm.example/tasks"
         body = '{ "subject": {{ message.title }}, "account": {{ alert.account }}, "n": {{ alert.groups | length }}, "owner": {{ profile.owner }}, "plan": {{ profile.plan }}, "all": {{ evidence | tojson }} }'
+        [[route]]
+        name = "tasks"
+        sinks = ["crm"]
+        mode = "immediate"
     "#;
     let texts = texts_of(own);
     for name in HOSTILE {
