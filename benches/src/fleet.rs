@@ -32,6 +32,7 @@ pub fn profiles(accounts: u32) -> Vec<Profile> {
         owner: None,
         annual_value_usd: None,
         entitlements: std::collections::BTreeMap::new(),
+        fiscal_year_end: None,
     };
     (0..accounts).map(profile).collect()
 }

@@ -97,6 +97,11 @@ fn an_alert_is_taken_on_quietened_and_ended_by_people_and_a_kill_changes_nothing
     let url = running.url();
     let answer = once(&mut running, id, "snoozed");
     assert!(answer["alert"]["snoozed_until"].is_string(), "{answer}");
+    // What happened before the kill stands in the log.
+    let shown = text(&alerts(&url, &["show", &id[..8]]).stdout);
+    for part in ["opened", "acknowledged by ann: calling them", "snoozed"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
     assert_eq!(alerts(&url, &["label", id, "confirmed"]).status.code(), Some(0));
     assert_eq!(alerts(&url, &["label", id, "vanished"]).status.code(), Some(2));
     assert_eq!(alerts(&url, &["resolve", id, "--by", "ann"]).status.code(), Some(0));
@@ -111,6 +116,29 @@ fn an_alert_is_taken_on_quietened_and_ended_by_people_and_a_kill_changes_nothing
     let open = open["alerts"].as_array().expect("a list");
     assert!(open.iter().all(|alert| alert["alert_id"] != id), "{open:?}");
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    // Of one that has ended a process that begins knows nothing, and the log all.
+    let whole = |shown: &Output| {
+        let answer: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+        let events = answer["events"].as_array().expect("a list").iter();
+        let words = events.map(|event| event["transition"].as_str().expect("a word").to_owned());
+        (words.collect::<Vec<_>>(), answer["whole"] == true)
+    };
+    let mut running = Bellwether::spawn(command(dir.path()));
+    let url = running.url();
+    let (words, is_whole) = whole(&alerts(&url, &["show", id, "--json"]));
+    assert!(is_whole);
+    assert_eq!(words[..3], ["resolved", "snoozed", "acknowledged"], "latest first");
+    assert_eq!(words.last().map(String::as_str), Some("opened"), "{words:?}");
+    assert_eq!(alerts(&url, &["show", "ffffffffffffffff"]).status.code(), Some(3));
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    let logged = |id: &str| {
+        let run = bellwether(["alerts", "show", id, "--json", "--embedded", "--data-dir"]);
+        { run }.arg(dir.path()).output().expect("the binary runs")
+    };
+    assert_eq!(whole(&logged(&id[..8])), (words, true));
+    assert_eq!(logged("ffffffffffffffff").status.code(), Some(3));
+    assert_eq!(logged(&id[..4]).status.code(), Some(2), "too short");
 }
 
 /// A policy under which nobody may snooze for longer than three days.

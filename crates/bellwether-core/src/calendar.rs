@@ -5,6 +5,8 @@
 //! year's end, would judge an account by one side of its days.) Where a figure of a whole week is needed, a masked day counts as the
 //! same weekday of the week before.
 //!
+//! Most of it is told by entries. The ends of fiscal years stand in the profiles of accounts, and come back every year.
+//!
 //! Every partition knows every entry. What of it concerns an account stands with the account ([`Account::masked`]), as of its last day
 //! close or judgement: an entry that comes later changes what is judged from then on, not what was published.
 
@@ -15,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::account::Account;
 use crate::history::RING_DAYS;
 use crate::id::{AccountId, EventId};
-use crate::time::Day;
+use crate::policy::CalendarPolicy;
+use crate::time::{Day, YearDay};
 
 /// Entries that a partition keeps.
 pub const ENTRIES_MAX: usize = 100_000;
@@ -23,6 +26,8 @@ pub const ENTRIES_MAX: usize = 100_000;
 pub const SCOPE_ENTRIES_MAX: usize = 1_000;
 /// The longest entry, in days.
 pub const ENTRY_DAYS_MAX: i32 = 366;
+/// The kind of what is masked about the end of a fiscal year.
+const FISCAL_YEAR_END: &str = "fiscal_year_end";
 /// Days of a week that may be masked before the week says nothing.
 pub(crate) const WEEK_MASKED_MAX: u32 = 3;
 /// Days before the newest closed one that an account remembers, and days after it: the open ones.
@@ -34,7 +39,7 @@ const REACH_DAYS: (i32, i32) = (RING_DAYS as i32 + 7, 2);
 pub enum Scope {
     /// One account.
     Account(AccountId),
-    /// Accounts whose profile names this region.
+    /// Accounts whose profile names this region, or a part of it (`DE-BY` is a part of `DE`).
     Region(String),
     /// All accounts.
     All,
@@ -201,16 +206,20 @@ impl Calendar {
     }
 
     /// Brings what an account knows of the calendar up to date, as of its newest closed day.
-    pub(crate) fn tell(&self, account: &mut Account, day: Day) {
-        if self.entries.is_empty() && account.masked.is_empty() {
+    pub(crate) fn tell(&self, account: &mut Account, rules: &CalendarPolicy, day: Day) {
+        let year_end = account.profile.as_ref().and_then(|profile| profile.fiscal_year_end);
+        if self.entries.is_empty() && account.masked.is_empty() && year_end.is_none() {
             return;
         }
         let days = (day.plus(-REACH_DAYS.0), day.plus(REACH_DAYS.1));
         let mut masked: Vec<Span> = self.of(&Scope::All, &days).cloned().collect();
         masked.extend(self.of(&Scope::Account(account.id.clone()), &days).cloned());
         let region = account.profile.as_ref().and_then(|profile| profile.region.clone());
-        if let Some(region) = region {
-            masked.extend(self.of(&Scope::Region(region), &days).cloned());
+        for region in region.iter().flat_map(|region| with_wider(region)) {
+            masked.extend(self.of(&Scope::Region(region.to_owned()), &days).cloned());
+        }
+        if let Some(year_end) = year_end {
+            masked.extend(year_ends(year_end, i32::from(rules.fiscal_year_end_days), days));
         }
         masked.sort();
         masked.dedup();
@@ -219,6 +228,22 @@ impl Calendar {
             account.changed.masked = true;
         }
     }
+}
+
+/// What is masked about the ends of fiscal years, as far as it touches these days.
+fn year_ends(end: YearDay, about: i32, (from, to): (Day, Day)) -> impl Iterator<Item = Span> {
+    end.between(from.plus(-about), to.plus(about)).map(move |day| Span {
+        from: day.plus(-about),
+        to: day.plus(about),
+        kind: FISCAL_YEAR_END.to_owned(),
+        note: None,
+    })
+}
+
+/// A region and those that it is a part of, by the hyphens of its name: of `DE-BY` also `DE`.
+fn with_wider(region: &str) -> impl Iterator<Item = &str> {
+    let ends = region.match_indices('-').map(|(at, _)| at).chain([region.len()]);
+    ends.map(|end| &region[..end]).filter(|name| !name.is_empty())
 }
 
 /// The masked days as bits seen from `day`: bit 0 is `day`, bit d the d-th day before it.
@@ -305,15 +330,58 @@ mod tests {
         calendar.set(&id("4"), Some(entry(Scope::Region("DE".to_owned()), 105, 105)));
         calendar.set(&id("5"), Some(entry(Scope::All, 300, 300)));
         let mut account = Account::new(acme);
-        calendar.tell(&mut account, Day(110));
+        let rules = CalendarPolicy::default();
+        calendar.tell(&mut account, &rules, Day(110));
         assert_eq!(account.masked, [span(100, 101), span(103, 103)]);
         assert!(account.changed.masked);
         account.changed.masked = false;
-        calendar.tell(&mut account, Day(111));
+        calendar.tell(&mut account, &rules, Day(111));
         assert!(!account.changed.masked, "nothing is new");
         calendar.set(&id("1"), None);
-        calendar.tell(&mut account, Day(111));
+        calendar.tell(&mut account, &rules, Day(111));
         assert_eq!(account.masked, [span(103, 103)]);
+    }
+
+    #[test]
+    fn a_region_has_the_days_of_those_that_it_is_a_part_of() {
+        let told = |region: &str, entries: &[&str]| {
+            let mut calendar = Calendar::default();
+            for (number, of) in entries.iter().enumerate() {
+                let day = 100 + number as i32;
+                let entry = entry(Scope::Region((*of).to_owned()), day, day);
+                calendar.set(&id(&number.to_string()), Some(entry));
+            }
+            let mut account = Account::new(AccountId::new("acme").expect("an identifier"));
+            let profile = serde_json::json!({"account": "acme", "as_of": 0, "region": region, "entitlements": {}});
+            account.profile = Some(serde_json::from_value(profile).expect("a profile"));
+            calendar.tell(&mut account, &CalendarPolicy::default(), Day(103));
+            let days = account.masked.iter().map(|span| entries[span.from.0 as usize - 100]);
+            days.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(told("DE-BY", &["DE", "DE-BY", "DE-BE", "D"]), ["DE", "DE-BY"]);
+        assert_eq!(told("DE", &["DE", "DE-BY"]), ["DE"]);
+        assert_eq!(told("DEX", &["DE", ""]), Vec::<String>::new());
+        assert_eq!(told("-BY", &["", "BY"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_end_of_a_fiscal_year_comes_back_every_year() {
+        let calendar = Calendar::default();
+        let mut account = Account::new(AccountId::new("acme").expect("an identifier"));
+        let profile = serde_json::json!({"account": "acme", "as_of": 0, "entitlements": {}});
+        let profile: crate::event::Profile = serde_json::from_value(profile).expect("a profile");
+        account.profile =
+            Some(crate::event::Profile { fiscal_year_end: YearDay::parse("12-31"), ..profile });
+        let mut spans = |year: &str, fiscal_year_end_days| {
+            let at = crate::time::Millis::parse(year).expect("a date");
+            let day = crate::time::Zone::UTC.day(at);
+            calendar.tell(&mut account, &CalendarPolicy { fiscal_year_end_days }, day);
+            account.masked.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(spans("2025-01-02", 3), ["2024-12-28 to 2025-01-03 (fiscal year end)"]);
+        assert_eq!(spans("2025-12-20", 3), Vec::<String>::new(), "none is near");
+        assert_eq!(spans("2025-12-26", 3), ["2025-12-28 to 2026-01-03 (fiscal year end)"]);
+        assert_eq!(spans("2026-01-01", 0), ["2025-12-31 (fiscal year end)"]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::scan::{Finding, Lane, Law};
 use crate::score::{Context, Reading, is_presence};
 use crate::step::Core;
 use crate::time::{Day, MINUTE_MS, Millis};
-use crate::{alert, feedback, forecast, publish, rebaseline, shadow, standing};
+use crate::{alert, feedback, forecast, publish, rebaseline, shadow, standing, tiers};
 
 /// Days after its last interaction for which a run of interactions still counts.
 const STREAK_DAYS: i32 = 14;
@@ -33,13 +33,14 @@ const STREAK_DAYS: i32 = 14;
 /// when the cohort has closed the day, too.
 pub(crate) fn roll_day(core: &Core, account: &mut Account, cohorts: &mut Cohorts) {
     let day = account.hot.today;
-    cohorts.calendar().tell(account, day);
+    cohorts.calendar().tell(account, &core.policy.calendar, day);
     align_history(account, &core.policy);
     roll_history(account, &core.policy, cohorts, day);
     prune_activity(account, day);
     account.hot.streams.fade();
     account.hot.maturity = Some(judge_maturity(account, &core.policy, day));
     expect::contribute(account, &core.policy, cohorts, day);
+    tiers::contribute(account, &core.policy, cohorts, day);
     let (distinct, masked) =
         (distinct_blocks(account, &core.policy, day), account.masked_days(day));
     for (index, signal) in core.policy.signals.iter().enumerate() {
@@ -85,7 +86,7 @@ pub(crate) fn judge_day(
     out: &mut Vec<Output>,
 ) {
     let day = account.hot.today.plus(-1);
-    cohorts.calendar().tell(account, day);
+    cohorts.calendar().tell(account, &core.policy.calendar, day);
     let settled = rebaseline::settle(account, &core.policy, day);
     // The policy may have changed since the day was closed.
     align_history(account, &core.policy);
@@ -138,7 +139,7 @@ pub(crate) fn judge_day(
         rebaseline::resolve(account, &core.policy, core.scorer.version(), at, &mut alerts);
     }
     feedback::follow(account, &core.policy.feedback, at);
-    finish(core, account, (&found, at), alerts, out);
+    finish(core, account, cohorts, (&found, at), alerts, out);
     core.report(account, cohorts);
     rebaseline::follow(account, &core.policy, day);
 }
@@ -161,6 +162,7 @@ pub(crate) fn take_evidence(account: &mut Account, policy: &Compiled, alarm: &Al
 fn finish(
     core: &Core,
     account: &mut Account,
+    cohorts: &Cohorts,
     (found, at): (&Corroborated, Millis),
     mut alerts: Vec<Output>,
     out: &mut Vec<Output>,
@@ -182,7 +184,8 @@ fn finish(
         Maturity::Learning | Maturity::Onboarding => {}
     }
     if account.hot.scheduled {
-        alert::review_conditions(account, &core.policy, model, (at, restraint), &mut alerts);
+        let when = (at, restraint);
+        alert::review_conditions(account, &core.policy, model, cohorts, when, &mut alerts);
     }
     let changed = !alerts.is_empty() || !account.hot.scheduled;
     publish::publish(account, &core.policy, model, at, changed, out);

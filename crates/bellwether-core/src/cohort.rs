@@ -17,6 +17,7 @@ use crate::fleet::{FleetState, HOUR_ROWS, Message, PART_HOURS, Part, Period, Sum
 use crate::history::RING_DAYS;
 use crate::policy::Compiled;
 use crate::promotion::Promotions;
+use crate::tiers::{KEPT_DAYS, PlansDay};
 use crate::time::{Day, Millis};
 
 /// Days of a cohort that are kept: as long as an account's closed days, and a margin for accounts in other time zones.
@@ -159,6 +160,8 @@ pub enum CohortKey {
     Chance(i64),
     /// What became of its alerts and accounts, in all partitions.
     Results,
+    /// What the partition's accounts of the plans used, as of a day; of the unnamed cohort only.
+    Plans(Day),
 }
 
 /// A row of a cohort.
@@ -180,6 +183,8 @@ pub enum CohortRow {
     Chance(Tally),
     /// See [`CohortKey::Results`].
     Results(Box<Results>),
+    /// See [`CohortKey::Plans`].
+    Plans(PlansDay),
 }
 
 /// What days and weeks of a cohort vary by.
@@ -217,6 +222,7 @@ pub struct Cohort {
     hold: Option<Millis>,
     chances: BTreeMap<i64, Tally>,
     pub(crate) results: Option<Box<Results>>,
+    plans: BTreeMap<Day, PlansDay>,
     /// How rare findings are in a period, by a calibration: as last asked for.
     tails: Option<((i64, u64), Tails)>,
     /// The factors, as far as they were asked for since they last changed.
@@ -378,6 +384,7 @@ impl Cohort {
             CohortKey::Hold => self.hold.map(CohortRow::Hold),
             CohortKey::Chance(period) => self.chances.get(&period).cloned().map(CohortRow::Chance),
             CohortKey::Results => self.results.clone().map(CohortRow::Results),
+            CohortKey::Plans(day) => self.plans.get(&day).cloned().map(CohortRow::Plans),
         }
     }
 
@@ -392,7 +399,8 @@ impl Cohort {
         let chances = self.chances.keys().map(|period| CohortKey::Chance(*period));
         let results = self.results.iter().map(|_| CohortKey::Results);
         let sums = days.chain(hours).chain(totals).chain(parts);
-        sums.chain(fleet).chain(hold).chain(chances).chain(results)
+        let plans = self.plans.keys().map(|day| CohortKey::Plans(*day));
+        sums.chain(fleet).chain(hold).chain(chances).chain(results).chain(plans)
     }
 
     /// Notes that a row is going to change.
@@ -433,6 +441,9 @@ impl Cohort {
                 drop(self.chances.insert(period, row));
             }
             (CohortKey::Results, Some(CohortRow::Results(row))) => self.results = Some(row),
+            (CohortKey::Plans(day), Some(CohortRow::Plans(row))) => {
+                drop(self.plans.insert(day, row));
+            }
             (CohortKey::Day(day), _) => drop(self.days.remove(&day)),
             (CohortKey::Hour(hour), _) => drop(self.hours.remove(&hour)),
             (CohortKey::Total(day), _) => drop(self.totals.remove(&day)),
@@ -440,6 +451,7 @@ impl Cohort {
             (CohortKey::Fleet, _) => self.fleet = None,
             (CohortKey::Hold, _) => self.hold = None,
             (CohortKey::Results, _) => self.results = None,
+            (CohortKey::Plans(day), _) => drop(self.plans.remove(&day)),
             (CohortKey::Chance(period), _) => drop(self.chances.remove(&period)),
         }
     }
@@ -621,6 +633,21 @@ impl Cohort {
         }
     }
 
+    /// Changes what is known of the plans as of a day, unless that is too old to be asked for.
+    pub(crate) fn tell_levels(&mut self, day: Day, tell: impl FnOnce(&mut PlansDay)) {
+        let newest = self.plans.last_key_value().map_or(day, |(newest, _)| (*newest).max(day));
+        let kept = newest.plus(-KEPT_DAYS);
+        if day < kept {
+            return;
+        }
+        let old: Vec<Day> = self.plans.range(..kept).map(|(day, _)| *day).collect();
+        for day in old {
+            self.put(CohortKey::Plans(day), None);
+        }
+        self.touch(CohortKey::Plans(day));
+        tell(self.plans.entry(day).or_default());
+    }
+
     /// What is derived is a function of the rows, whenever it is asked for: a restart changes nothing.
     fn forget_derived(&mut self, day: Day) {
         self.variation = None;
@@ -722,6 +749,11 @@ impl Cohorts {
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Cohort)> {
         self.cohorts.iter().map(|(name, cohort)| (name.as_str(), cohort))
+    }
+
+    /// What is known of the plans as of a day.
+    pub(crate) fn levels(&self, day: Day) -> Option<&PlansDay> {
+        self.cohorts[self.find("").ok()?].1.plans.get(&day)
     }
 
     /// Adds what an account did on a day, per signal, and what it says of the variation of days and weeks.

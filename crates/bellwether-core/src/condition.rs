@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::account::Account;
 use crate::calendar::without;
 use crate::close::{maturity, rows, tenure_days};
+use crate::cohort::Cohorts;
 use crate::history::mask;
 use crate::life;
 use crate::output::{Band, Category, Evidence, Maturity, Severity};
 use crate::policy::{Aggregate, Compiled, Signal};
 use crate::policy_check::CONDITION_DAYS_MAX;
 use crate::score::band;
+use crate::tiers::{Above, LEVEL_DAYS};
 use crate::time::Day;
 
 /// Days whose trend says when a limit is hit.
@@ -79,6 +81,19 @@ pub enum When {
     },
     /// The score is in a band.
     Band(Band),
+    /// An account uses what accounts of a higher plan do: of its levels of the last 28 days so many are at or above the median of the next
+    /// plan above its own of which enough accounts are known.
+    HigherTier {
+        /// Plans by their names in profiles, rising.
+        plans: Vec<String>,
+        /// The signals, each a count, a sum, distinct things or a gauge. One counts only where its median is higher on the higher plan.
+        signals: Vec<String>,
+        /// How many of them must be there (1..).
+        signals_min: u16,
+        /// Accounts of each of the two plans, in the partition, below which nothing is compared (5..=1000000).
+        #[serde(default = "twenty")]
+        accounts_min: u32,
+    },
     /// An account that has begun lately is hardly active.
     SlowStart {
         /// Day of the relationship from which it counts (1..=365), until `maturity.onboarding_days`.
@@ -94,8 +109,25 @@ fn one_day() -> u16 {
     1
 }
 
+fn twenty() -> u32 {
+    20
+}
+
 impl When {
-    /// The signal that it asks for, and over how many days.
+    /// All signals that it asks for.
+    #[must_use]
+    pub fn signals(&self) -> Vec<&str> {
+        match self {
+            When::HigherTier { signals, .. } => signals.iter().map(String::as_str).collect(),
+            When::Limit { .. }
+            | When::AtLeast { .. }
+            | When::Rises { .. }
+            | When::Band(_)
+            | When::SlowStart { .. } => self.reads().map(|(name, _)| name).into_iter().collect(),
+        }
+    }
+
+    /// The one signal that it asks for, and over how many days.
     #[must_use]
     pub fn reads(&self) -> Option<(&str, u16)> {
         match self {
@@ -103,7 +135,7 @@ impl When {
                 Some((signal, *days))
             }
             When::Rises { signal } => Some((signal, 1)),
-            When::Band(_) | When::SlowStart { .. } => None,
+            When::Band(_) | When::SlowStart { .. } | When::HigherTier { .. } => None,
         }
     }
 }
@@ -127,15 +159,42 @@ pub(crate) fn since(account: &Account, kind: &str, met: Evidence) -> Evidence {
     Evidence { onset, ..met }
 }
 
-/// What speaks for a condition in an account as its closed days stand; none where it is not met.
-pub(crate) fn met(account: &Account, policy: &Compiled, condition: &Condition) -> Option<Evidence> {
-    let profile = account.profile.as_ref();
-    let plan = profile.and_then(|profile| profile.plan.as_ref());
+/// What speaks for a condition in an account as its closed days stand; nothing where it is not met. Without cohorts, what an open alert
+/// was compared with is what it was then.
+pub(crate) fn met(
+    account: &Account,
+    policy: &Compiled,
+    cohorts: Option<&Cohorts>,
+    condition: &Condition,
+) -> Vec<Evidence> {
+    let plan = account.profile.as_ref().and_then(|profile| profile.plan.as_ref());
     if !condition.plans.is_empty() && !plan.is_some_and(|plan| condition.plans.contains(plan)) {
-        return None;
+        return Vec::new();
     }
+    let met = match &condition.when {
+        When::HigherTier { plans, signals, signals_min, accounts_min } => {
+            let looked = Looked { account, policy, day: account.hot.today.plus(-1) };
+            let wanted = Tier { plans, signals, accounts_min: *accounts_min };
+            let found = match cohorts {
+                Some(cohorts) => looked.higher_tier(cohorts, &wanted),
+                None => looked.higher_tier_then(&condition.kind),
+            };
+            if found.len() < usize::from(*signals_min) { Vec::new() } else { found }
+        }
+        When::Limit { .. }
+        | When::AtLeast { .. }
+        | When::Rises { .. }
+        | When::Band(_)
+        | When::SlowStart { .. } => one(account, policy, condition).into_iter().collect(),
+    };
+    met.into_iter().map(|said| Evidence { risk: condition.risk, ..said }).collect()
+}
+
+/// What speaks for a condition that asks for one thing.
+fn one(account: &Account, policy: &Compiled, condition: &Condition) -> Option<Evidence> {
+    let profile = account.profile.as_ref();
     let looked = Looked { account, policy, day: account.hot.today.plus(-1) };
-    let said = match &condition.when {
+    match &condition.when {
         When::Limit { signal, entitlement, percent, days, forecast_days } => {
             let limit = profile?.entitlements.get(entitlement).copied().filter(|it| *it > 0.0)?;
             let name = entitlement.replace('_', " ");
@@ -147,8 +206,27 @@ pub(crate) fn met(account: &Account, policy: &Compiled, condition: &Condition) -
         When::SlowStart { from_day, days, active_days_max } => {
             looked.slow_start(*from_day, *days, *active_days_max)
         }
-    }?;
-    Some(Evidence { risk: condition.risk, ..said })
+        When::HigherTier { .. } => None,
+    }
+}
+
+/// A signal's level as of a day; none where nothing was measured.
+pub(crate) fn level(
+    account: &Account,
+    policy: &Compiled,
+    index: usize,
+    days: u16,
+    day: Day,
+) -> Option<f64> {
+    let seen = account.hot.signals.get(index)?.first_day.is_some();
+    Looked { account, policy, day }.level(index, days, 0).filter(|_| seen)
+}
+
+/// What a condition compares with a higher plan.
+struct Tier<'a> {
+    plans: &'a [String],
+    signals: &'a [String],
+    accounts_min: u32,
 }
 
 /// An account as it is looked at.
@@ -246,6 +324,47 @@ impl<'a> Looked<'a> {
         let over = if days > 1 { format!(" for {days} days") } else { String::new() };
         let text = format!("{}: {level:.0}{over}", signal.label);
         (level >= amount).then(|| self.evidence(signal, (level, amount), days, text))
+    }
+
+    /// The signals that are at or above what is typical of the next plan above.
+    fn higher_tier(&self, cohorts: &Cohorts, wanted: &Tier<'_>) -> Vec<Evidence> {
+        let own = self.account.profile.as_ref().and_then(|profile| profile.plan.as_deref());
+        let judged = maturity(self.account) == Maturity::Established;
+        let Some(own) = own.filter(|_| judged) else { return Vec::new() };
+        let plans = (wanted.plans, own);
+        let Some(above) = Above::of(cohorts, plans, wanted.accounts_min, self.day) else {
+            return Vec::new();
+        };
+        let of = |name: &String| {
+            let (index, _) = self.signal(name)?;
+            // A signal that does not tell the plans apart says nothing.
+            let typical = above.typical(self.policy.keys()[index]);
+            let typical = typical.filter(|typical| typical.above > typical.own)?;
+            self.beyond(index, typical.above, &format!("{} accounts", above.plan))
+        };
+        wanted.signals.iter().filter_map(of).collect()
+    }
+
+    /// The signals that an open alert of the kind named, and that still are at or above what was typical then.
+    fn higher_tier_then(&self, kind: &str) -> Vec<Evidence> {
+        let open = self.account.hot.alerts.iter().find(|alert| alert.kind == kind);
+        let named = open.into_iter().flat_map(|alert| &alert.signals);
+        let still = named.filter_map(|(name, typical)| {
+            self.beyond(self.signal(name)?.0, *typical, "accounts of a higher plan")
+        });
+        still.collect()
+    }
+
+    fn beyond(&self, index: usize, typical: f64, of: &str) -> Option<Evidence> {
+        let level = self.level(index, LEVEL_DAYS, 0).filter(|level| *level >= typical)?;
+        let signal = &self.policy.signals[index];
+        let over = if signal.aggregate == Aggregate::Last {
+            String::new()
+        } else {
+            format!(" in {LEVEL_DAYS} days")
+        };
+        let text = format!("{}: {level:.0}{over} (median of {of}: {typical:.0})", signal.label);
+        Some(self.evidence(signal, (level, typical), LEVEL_DAYS, text))
     }
 
     fn rises(&self, name: &str) -> Option<Evidence> {

@@ -8,7 +8,7 @@ use crate::calendar::Entry;
 use crate::fleet::Message;
 use crate::id::{AccountId, EventId, MemberId};
 use crate::promotion::Promotion;
-use crate::time::{Day, Millis};
+use crate::time::{Day, Millis, YearDay};
 
 /// The largest magnitude of an event's value. Values are summed as integers of a millionth, so that a sum does
 /// not depend on the order of arrival; no number of events overflows the 127 bits of a sum.
@@ -64,6 +64,9 @@ pub struct Profile {
     pub annual_value_usd: Option<f64>,
     /// Entitlements by name: `seats`, `storage_gb`, `api_calls_per_month`.
     pub entitlements: BTreeMap<String, f64>,
+    /// Last day of the account's fiscal year: the days about it are masked. (Rows came to have it later: a store writes it beside the rest.)
+    #[serde(skip)]
+    pub fiscal_year_end: Option<YearDay>,
 }
 
 /// How an account's story went on.

@@ -47,4 +47,5 @@ pub mod state;
 pub mod stats;
 pub mod step;
 pub mod streams;
+pub mod tiers;
 pub mod time;

@@ -192,6 +192,9 @@ pub(crate) fn ended(
     rules: &AlertPolicy,
 ) {
     let (severity, sequence) = (alert.severity, alert.sequence);
+    // The word for people came later than the rows: what it means for the alert's life is the same.
+    let resolution =
+        if resolution == Resolution::Passed { Resolution::Recovered } else { resolution };
     change(account, alert).standing = Standing::Ended(Ended { at, resolution, severity, sequence });
     let reach = i64::from(rules.refractory_days.max(rules.flap_days)) * DAY_MS;
     account.lives.retain(|life| match life.standing {
@@ -209,7 +212,8 @@ pub(crate) fn last_of<'a>(account: &'a Account, kind: &str) -> Option<(&'a Life,
         Resolution::Recovered
         | Resolution::Rebaselined
         | Resolution::Manual
-        | Resolution::Expired => true,
+        | Resolution::Expired
+        | Resolution::Passed => true,
         Resolution::Folded | Resolution::Outcome | Resolution::Dormant | Resolution::Forgotten => {
             false
         }

@@ -430,6 +430,9 @@ pub enum Resolution {
     Manual,
     /// Nothing new was known of it for `alerts.expire_days`.
     Expired,
+    /// What was good news is none any more: a chance that has passed. (Nothing recovered. What an account keeps of it says
+    /// [`Resolution::Recovered`], which every version of Bellwether reads.)
+    Passed,
 }
 
 impl Resolution {
@@ -445,6 +448,7 @@ impl Resolution {
             Resolution::Forgotten => "forgotten",
             Resolution::Manual => "manual",
             Resolution::Expired => "expired",
+            Resolution::Passed => "passed",
         }
     }
 }

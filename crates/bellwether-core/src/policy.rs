@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::history::RING_DAYS;
 use crate::intraday::Settings;
 use crate::output::Category;
+use crate::policy_check::SPIKE_KIND;
 use crate::score::Scale;
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 
@@ -77,6 +78,9 @@ pub struct Policy {
     /// What is made of what people say of alerts.
     #[serde(default)]
     pub feedback: FeedbackPolicy,
+    /// What of the calendar is not told by entries.
+    #[serde(default)]
+    pub calendar: CalendarPolicy,
     /// How much history a judgement needs.
     #[serde(default)]
     pub maturity: MaturityPolicy,
@@ -190,6 +194,14 @@ section! {
         absence_beyond_days: u16 = 2,
         /// Share of members (or features) that leave in a year whatever the account does (0..=5): so many are no news.
         turnover_per_year: f64 = 0.2,
+    }
+}
+
+section! {
+    /// What of the calendar is not told by entries.
+    CalendarPolicy {
+        /// Days before the last day of an account's fiscal year, and after it, that are masked with it (0..=30).
+        fiscal_year_end_days: u16 = 3,
     }
 }
 
@@ -766,6 +778,13 @@ impl Compiled {
     #[must_use]
     pub fn is_condition(&self, kind: &str) -> bool {
         self.policy.conditions.iter().any(|condition| condition.kind == kind)
+    }
+
+    /// Whether alerts of a kind are good news: by a condition that is no risk, or a rise of several signals.
+    #[must_use]
+    pub fn is_chance(&self, kind: &str) -> bool {
+        let of = self.policy.conditions.iter().find(|condition| condition.kind == kind);
+        of.map_or(kind == SPIKE_KIND, |condition| !condition.risk)
     }
 
     /// The signals that an event feeds, by their places, rising.

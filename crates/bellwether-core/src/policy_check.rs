@@ -21,6 +21,8 @@ pub(crate) const FLEET_KIND: &str = "fleet";
 const CONDITIONS_MAX: usize = 32;
 /// The longest window that a condition may look at, in days.
 pub(crate) const CONDITION_DAYS_MAX: u16 = 100;
+/// The most plans that a condition may put in order.
+const PLANS_MAX: usize = 16;
 
 struct Check<'f> {
     file: &'f str,
@@ -201,6 +203,12 @@ fn check_calibration(check: &Check<'_>, rules: &CalibrationPolicy) -> Result<(),
 
 fn check_score(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
     let (alerts, maturity, score) = (&policy.alerts, &policy.maturity, &policy.score);
+    check.within(
+        "calendar.fiscal_year_end_days",
+        policy.calendar.fiscal_year_end_days,
+        0.0,
+        30.0,
+    )?;
     check.within("alerts.resolve_quiet_days", alerts.resolve_quiet_days, 1.0, 60.0)?;
     check.within("alerts.refractory_days", alerts.refractory_days, 0.0, 180.0)?;
     check.within("alerts.flap_reopens", alerts.flap_reopens, 1.0, 20.0)?;
@@ -314,8 +322,51 @@ fn check_when(
             let below = f64::from(*days) - 1.0;
             check.within(&format!("{at}.active_days_max"), *active_days_max, 0.0, below)
         }
+        When::HigherTier { plans, signals, signals_min, accounts_min } => {
+            check_plans(check, at, plans)?;
+            check_levels(check, at, signals, policy)?;
+            check.within(&format!("{at}.signals_min"), *signals_min, 1.0, signals.len() as f64)?;
+            check.within(&format!("{at}.accounts_min"), *accounts_min, 5.0, 1e6)
+        }
         When::Rises { .. } | When::Band(_) => Ok(()),
     }
+}
+
+/// Plans, rising.
+fn check_plans(check: &Check<'_>, at: &str, plans: &[String]) -> Result<(), PolicyError> {
+    let key = format!("{at}.plans");
+    if !(2..=PLANS_MAX).contains(&plans.len()) {
+        let message = format!("names {}; allowed are 2 to {PLANS_MAX}, rising", plans.len());
+        return check.fail(key, message);
+    }
+    let twice = plans.iter().enumerate().find(|(index, plan)| plans[..*index].contains(plan));
+    match twice.map(|(_, plan)| plan).or(plans.iter().find(|plan| plan.trim().is_empty())) {
+        Some(plan) => check.fail(key, format!("`{plan}` is named twice, or is no name")),
+        None => Ok(()),
+    }
+}
+
+/// Signals whose level of some weeks says how much an account uses.
+fn check_levels(
+    check: &Check<'_>,
+    at: &str,
+    signals: &[String],
+    policy: &Policy,
+) -> Result<(), PolicyError> {
+    let key = format!("{at}.signals");
+    for (index, name) in signals.iter().enumerate() {
+        let Some(signal) = policy.signals.iter().find(|signal| signal.name == *name) else {
+            return check.fail(key, format!("`{name}` is no signal of this policy"));
+        };
+        if matches!(signal.aggregate, Aggregate::Mean | Aggregate::Presence) {
+            let message = format!("`{name}` says not how much: its aggregate is mean or presence");
+            return check.fail(key, message);
+        }
+        if signals[..index].contains(name) {
+            return check.fail(key, format!("`{name}` is named twice"));
+        }
+    }
+    Ok(())
 }
 
 fn check_priority(check: &Check<'_>, rules: &PriorityPolicy) -> Result<(), PolicyError> {

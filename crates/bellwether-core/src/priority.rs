@@ -115,6 +115,7 @@ mod tests {
             owner: None,
             annual_value_usd: worth,
             entitlements: BTreeMap::new(),
+            fiscal_year_end: None,
         });
         account
     }

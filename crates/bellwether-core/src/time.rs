@@ -115,6 +115,44 @@ impl Day {
     }
 }
 
+/// A day that comes every year, e.g. `03-31`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct YearDay {
+    month: i8,
+    day: i8,
+}
+
+impl YearDay {
+    /// Reads `MM-DD`, e.g. `03-31`; none where no year has such a day.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<YearDay> {
+        let (month, day) = text.split_once('-')?;
+        let two = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let (month, day) = (Some(month).filter(|it| two(it))?, Some(day).filter(|it| two(it))?);
+        let (month, day) = (month.parse().ok()?, day.parse().ok()?);
+        // A leap year has every day.
+        Date::new(2024, month, day).ok().map(|_| YearDay { month, day })
+    }
+
+    /// Its days between two days, both inclusive, rising; 29 February is the 28th in years that have none.
+    pub fn between(self, from: Day, to: Day) -> impl Iterator<Item = Day> {
+        let year = |day: Day| day.date().map_or(0, Date::year);
+        let in_year = move |year: i16| {
+            let last = Date::new(year, self.month, 1).ok()?.days_in_month();
+            let date = Date::new(year, self.month, self.day.min(last)).ok()?;
+            let midnight = date.to_zoned(TimeZone::UTC).ok()?;
+            Some(Zone::UTC.day(Millis(midnight.timestamp().as_millisecond())))
+        };
+        (year(from)..=year(to)).filter_map(in_year).filter(move |day| (from..=to).contains(day))
+    }
+}
+
+impl fmt::Display for YearDay {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:02}-{:02}", self.month, self.day)
+    }
+}
+
 impl fmt::Debug for Day {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.iso())
@@ -204,6 +242,23 @@ mod tests {
                 }
                 day = day.plus(1);
             }
+        }
+    }
+
+    #[test]
+    fn days_of_every_year_are_found_between_days() {
+        let day = |text: &str| Zone::UTC.day(Millis::parse(text).expect("a date"));
+        let between = |of: &str, from: &str, to: &str| {
+            let of = YearDay::parse(of).expect("a day of the year");
+            of.between(day(from), day(to)).map(Day::iso).collect::<Vec<_>>()
+        };
+        assert_eq!(between("03-31", "2025-04-01", "2026-03-30"), Vec::<String>::new());
+        assert_eq!(between("03-31", "2025-03-31", "2026-03-31"), ["2025-03-31", "2026-03-31"]);
+        assert_eq!(between("12-31", "2025-12-01", "2026-01-10"), ["2025-12-31"]);
+        assert_eq!(between("02-29", "2024-01-01", "2025-12-31"), ["2024-02-29", "2025-02-28"]);
+        assert_eq!(YearDay::parse("06-30").expect("a day").to_string(), "06-30");
+        for wrong in ["02-30", "13-01", "00-10", "3-31", "+3-31", "03-31 ", "2026-03-31", "", "-"] {
+            assert_eq!(YearDay::parse(wrong), None, "{wrong}");
         }
     }
 

@@ -6,11 +6,11 @@ use bellwether_core::calendar::{Entry, SCOPE_ENTRIES_MAX, Scope, Span};
 use bellwether_core::event::{Event, Input, Profile};
 use bellwether_core::id::{AccountId, EventId, MemberId};
 use bellwether_core::output::{AlertEvent, Output, Severity};
-use bellwether_core::policy::Compiled;
+use bellwether_core::policy::{Compiled, Policy};
 use bellwether_core::reject::Reason;
 use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::Core;
-use bellwether_core::time::{DAY_MS, Day, Millis};
+use bellwether_core::time::{DAY_MS, Day, Millis, YearDay};
 
 /// 2024-01-01, a Monday.
 const START: Day = Day(19_723);
@@ -140,7 +140,9 @@ fn with(entries: &[(&str, Option<Entry>)], does: impl Fn(i32) -> f64) -> Run {
 fn an_announced_holiday_is_no_news() {
     let told = with(&[], away);
     assert!(told.alerts("acme").iter().any(|alert| alert.severity >= Severity::High));
-    let scopes = [Scope::All, Scope::Region("DE-BY".to_owned()), Scope::Account(account("acme"))];
+    let region = |name: &str| Scope::Region(name.to_owned());
+    // The account is in DE-BY, which is a part of DE.
+    let scopes = [Scope::All, region("DE-BY"), region("DE"), Scope::Account(account("acme"))];
     for scope in scopes {
         let run = with(&[("xmas", entry(scope, AWAY, "holiday"))], away);
         assert_eq!(run.alerts("acme"), Vec::<&AlertEvent>::new());
@@ -148,6 +150,37 @@ fn an_announced_holiday_is_no_news() {
         assert!(before < 60.0, "without the entry it falls: {before}");
         let lowest = run.lowest("acme", 70);
         assert!(lowest > 75.0, "the score stays where it was: {lowest}");
+    }
+}
+
+#[test]
+fn the_days_about_the_end_of_a_fiscal_year_are_no_news() {
+    let told = |end: Option<&str>, about: u16| {
+        let mut policy = Policy::clone(&Compiled::default_policy());
+        policy.calendar.fiscal_year_end_days = about;
+        let policy = Compiled::check("test", policy).expect("a good policy");
+        let mut run = Run::new(1);
+        run.core = Core::new(Arc::new(policy));
+        let profile = serde_json::json!({"account": "acme", "as_of": 0, "entitlements": {}});
+        let profile: Profile = serde_json::from_value(profile).expect("a profile");
+        let fiscal_year_end = end.and_then(YearDay::parse);
+        run.apply(Input::Profile(Profile { fiscal_year_end, ..profile }), noon(0)).expect("taken");
+        run.live("acme", None, 0..126, away);
+        run.pass(126);
+        run
+    };
+    // From 25 March to 7 April nothing happens.
+    let masked = told(Some("03-31"), 7);
+    assert_eq!(masked.alerts("acme"), Vec::<&AlertEvent>::new());
+    assert!(masked.lowest("acme", 70) > 75.0, "the score stays where it was");
+    let view = masked.state.accounts()[&account("acme")].clone();
+    let spans = masked.core.record(view).expect("a record").masked;
+    let spans: Vec<String> = spans.iter().map(ToString::to_string).collect();
+    assert_eq!(spans, ["2024-03-24 to 2024-04-07 (fiscal year end)"]);
+    for (end, about) in [(None, 7), (Some("03-31"), 0), (Some("09-30"), 7)] {
+        let run = told(end, about);
+        let urgent = run.alerts("acme").iter().any(|alert| alert.severity >= Severity::High);
+        assert!(urgent, "{end:?}, {about} days about it");
     }
 }
 
@@ -184,7 +217,7 @@ fn the_days_of_an_incident_are_not_what_is_normal() {
 fn entries_of_others_have_no_effect() {
     let others = [
         ("1", entry(Scope::Account(account("other")), AWAY, "holiday")),
-        ("2", entry(Scope::Region("DE".to_owned()), AWAY, "holiday")),
+        ("2", entry(Scope::Region("DE-BE".to_owned()), AWAY, "holiday")),
         ("3", entry(Scope::All, 20..30, "holiday")),
         ("4", entry(Scope::All, AWAY, "holiday")),
         ("4", None),

@@ -64,6 +64,7 @@ impl Story {
             owner: None,
             annual_value_usd: None,
             entitlements: entitlements.collect::<BTreeMap<_, _>>(),
+            fiscal_year_end: None,
         };
         self.tell(Input::Profile(profile), as_of);
     }
@@ -153,7 +154,7 @@ fn seats_that_are_nearly_all_in_use_are_a_chance_until_there_are_more() {
     let story = tell(Compiled::default_policy());
     let events = story.alerts("seats_limit");
     assert_eq!(transitions(&events), [Transition::Opened, Transition::Resolved]);
-    assert_eq!(events[1].resolution, Some(Resolution::Recovered));
+    assert_eq!(events[1].resolution, Some(Resolution::Passed), "nothing recovered");
     let [evidence] = &events[0].evidence[..] else { panic!("{:?}", events[0].evidence) };
     assert!(!evidence.risk && evidence.text.contains("92 of 100 seats (92 %)"), "{evidence:?}");
     assert!(events[0].title.contains("92 of 100 seats"), "{}", events[0].title);
@@ -327,6 +328,12 @@ fn conditions_that_make_no_sense_are_refused_by_their_key() {
         ("amount = 3.0", "amount = 0.0", "condition[3].when.amount"),
         ("from_day = 14", "from_day = 60", "condition[5].when.from_day"),
         ("active_days_max = 0", "active_days_max = 10", "condition[5].when.active_days_max"),
+        (r#""starter", "pro", "ent"#, r#""pro", "pro", "ent"#, "condition[8].when.plans"),
+        (r#""starter", "pro", "enterprise""#, r#""starter""#, "condition[8].when.plans"),
+        (r#"signals = ["logins","#, r#"signals = ["nps", "visits","#, "no signal of this policy"),
+        (r#"signals = ["logins","#, r#"signals = ["any_activity","#, "says not how much"),
+        ("signals_min = 4", "signals_min = 9", "condition[8].when.signals_min"),
+        ("fiscal_year_end_days = 3", "fiscal_year_end_days = 31", "calendar.fiscal_year_end_days"),
         ("[5, 20, 35, 55, 70]", "[5, 5, 5, 5, 5]", "priority.severity"),
         ("percent = 90.0", "percentage = 90.0", "percentage"),
     ] {

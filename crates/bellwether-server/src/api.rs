@@ -9,8 +9,10 @@ use axum::http::StatusCode;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::AlertEvent;
 use bellwether_engine::read_model::{AccountView, ReadModel};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::ingest::{Ingest, blocking};
 use crate::problem::Problem;
 use crate::query::{self, AccountsPage, AccountsQuery, AlertsQuery};
 use crate::{AppState, json};
@@ -51,13 +53,67 @@ pub(crate) async fn alerts(
     Ok(Json(json!({ "alerts": json::alerts(&events) })))
 }
 
+/// The parameters of `GET /v1/alerts/{id}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AlertQuery {
+    /// Whether the log is asked for what happened before this process began.
+    #[serde(default)]
+    history: bool,
+}
+
 /// `GET /v1/alerts/{id}`.
 pub(crate) async fn alert(
     State(state): State<AppState>,
     path: Result<Path<String>, PathRejection>,
+    query: Result<Query<AlertQuery>, QueryRejection>,
 ) -> Answer {
-    let events = find_alert(&state, path).await?;
-    Ok(Json(json!({ "alert": json::alerts(&events[..1])[0], "events": json::alerts(&events) })))
+    let history = parameters(query)?.history;
+    let Path(id) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    let wanted = id.clone();
+    let known = read(&state, move |model| query::alert(model, &wanted)).await;
+    let events = match state.ingest.as_ref().filter(|_| history) {
+        Some(ingest) => from_the_log(Arc::clone(ingest), id, known).await?,
+        None => known?,
+    };
+    let whole = history && state.ingest.is_some();
+    Ok(Json(json!({
+        "alert": json::alerts(&events[..1])[0],
+        "events": json::alerts(&events),
+        "whole": whole,
+    })))
+}
+
+/// The events of an alert that the log has, and those that only this process knows; latest first, at least one.
+async fn from_the_log(
+    ingest: Arc<dyn Ingest>,
+    id: String,
+    known: Result<Vec<Arc<AlertEvent>>, Problem>,
+) -> Result<Vec<Arc<AlertEvent>>, Problem> {
+    let known = match known {
+        Err(problem) if problem.status != StatusCode::NOT_FOUND => return Err(problem),
+        known => known,
+    };
+    let account = known.as_ref().ok().and_then(|events| Some(events.first()?.account_id.clone()));
+    // A beginning that is too short for the process is too short for the log.
+    if account.is_none() && id.len() < query::ID_PREFIX_MIN {
+        return known;
+    }
+    let wanted = id.clone();
+    let mut logged = blocking(move || ingest.alert_events(account.as_ref(), &wanted)).await?;
+    logged.reverse();
+    let mut events: Vec<Arc<AlertEvent>> = logged.into_iter().map(Arc::new).collect();
+    if events.is_empty() {
+        return known;
+    }
+    query::of_one(&events, &id)?;
+    let missing = known.into_iter().flatten();
+    let missing: Vec<_> =
+        missing.filter(|event| events.iter().all(|logged| logged.id != event.id)).collect();
+    // What the log keeps no more is older, what it has not yet is newer; times of an alert's events rise.
+    events.extend(missing);
+    events.sort_by_key(|event| std::cmp::Reverse(event.at));
+    Ok(events)
 }
 
 /// The events of the alert that a path names, latest first; at least one.

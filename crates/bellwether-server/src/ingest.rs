@@ -12,6 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bellwether_core::id::{AccountId, EventId};
+use bellwether_core::output::AlertEvent;
 use bellwether_core::reject::Reject;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -49,6 +50,17 @@ pub trait Ingest: Send + Sync {
 
     /// Appends durably that an entry of the calendar is to be removed. May block.
     fn unmask(&self, entry: &EventId) -> Result<(), IngestError>;
+
+    /// The entries of the calendar that are in force, each one JSON object (`schemas/calendar-entry.avsc`). May block.
+    fn entries(&self) -> Result<Vec<Value>, IngestError>;
+
+    /// Everything that the log has of alerts whose id begins like this, in the order in which it was published; with an account, of its
+    /// alerts only. May block.
+    fn alert_events(
+        &self,
+        account: Option<&AccountId>,
+        id: &str,
+    ) -> Result<Vec<AlertEvent>, IngestError>;
 
     /// The promotions that were ever appended, each one JSON object, in the order in which they came. May block.
     fn promotions(&self) -> Result<Vec<Value>, IngestError>;
@@ -128,6 +140,13 @@ pub(crate) async fn calendar(
     take(&state, Feed::Calendar, body).await
 }
 
+/// `GET /v1/calendar`.
+pub(crate) async fn entries(State(state): State<AppState>) -> Result<Response, Problem> {
+    let ingest = taker(&state)?;
+    let found = blocking(move || ingest.entries()).await?;
+    Ok(Json(json!({ "entries": found })).into_response())
+}
+
 /// `POST /v1/models`.
 pub(crate) async fn promote(
     State(state): State<AppState>,
@@ -139,14 +158,14 @@ pub(crate) async fn promote(
 /// `GET /v1/models`.
 pub(crate) async fn promotions(State(state): State<AppState>) -> Result<Response, Problem> {
     let ingest = taker(&state)?;
-    let found = append(move || ingest.promotions()).await?;
+    let found = blocking(move || ingest.promotions()).await?;
     Ok(Json(json!({ "promotions": found })).into_response())
 }
 
 /// `GET /v1/shadow`.
 pub(crate) async fn shadow(State(state): State<AppState>) -> Result<Response, Problem> {
     let ingest = taker(&state)?;
-    let found = append(move || ingest.shadow()).await?;
+    let found = blocking(move || ingest.shadow()).await?;
     Ok(Json(json!({ "scores": found })).into_response())
 }
 
@@ -159,7 +178,7 @@ pub(crate) async fn unmask(
     let id = EventId::new(&text).map_err(|error| Problem::bad_request(error.to_string()))?;
     let ingest = taker(&state)?;
     let entry = id.clone();
-    append(move || ingest.unmask(&entry)).await?;
+    blocking(move || ingest.unmask(&entry)).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"entry_id": id.as_str(), "accepted": true})))
         .into_response())
 }
@@ -173,7 +192,7 @@ pub(crate) async fn forget(
     let id = AccountId::new(&text).map_err(|error| Problem::bad_request(error.to_string()))?;
     let ingest = taker(&state)?;
     let account = id.clone();
-    append(move || ingest.forget(&account)).await?;
+    blocking(move || ingest.forget(&account)).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"account_id": id.as_str(), "accepted": true})))
         .into_response())
 }
@@ -211,7 +230,7 @@ pub(crate) async fn submit(
     items: Vec<Vec<u8>>,
 ) -> Result<IngestReceipt, Problem> {
     let ingest = taker(state)?;
-    append(move || ingest.ingest(feed, items)).await
+    blocking(move || ingest.ingest(feed, items)).await
 }
 
 /// Who takes input, or the problem that nobody does.
@@ -222,8 +241,8 @@ fn taker(state: &AppState) -> Result<Arc<dyn Ingest>, Problem> {
     })
 }
 
-/// Appends off the async threads.
-async fn append<T: Send + 'static>(
+/// Works off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, IngestError> + Send + 'static,
 ) -> Result<T, Problem> {
     let result = tokio::task::spawn_blocking(work).await;

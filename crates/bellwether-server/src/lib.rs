@@ -79,7 +79,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/events", post(ingest::events))
         .route("/v1/profiles", post(ingest::profiles))
         .route("/v1/outcomes", post(ingest::outcomes))
-        .route("/v1/calendar", post(ingest::calendar))
+        .route("/v1/calendar", post(ingest::calendar).get(ingest::entries))
         .route("/v1/calendar/{id}", delete(ingest::unmask))
         .route("/v1/kpis", get(results::answer))
         .route("/results", get(pages::results::page))

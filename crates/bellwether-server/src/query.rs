@@ -15,7 +15,7 @@ use crate::problem::Problem;
 /// Entries on a page when the client does not say.
 const LIMIT_DEFAULT: usize = 50;
 /// Characters of an alert's id that are enough to name it, where no other begins with them.
-const ID_PREFIX_MIN: usize = 8;
+pub(crate) const ID_PREFIX_MIN: usize = 8;
 /// Entries on a page at most.
 pub(crate) const LIMIT_MAX: usize = 500;
 
@@ -132,12 +132,7 @@ pub(crate) fn alert(model: &ReadModel, id: &str) -> Result<Vec<Arc<AlertEvent>>,
         events = model.open_alerts();
         events.retain(is_meant);
     }
-    let alerts: BTreeSet<&str> = events.iter().map(|event| event.alert_id.as_str()).collect();
-    if alerts.len() > 1 {
-        let count = alerts.len();
-        let detail = format!("{count} alerts begin with {id:?}: name more of the id");
-        return Err(Problem::bad_request(detail));
-    }
+    of_one(&events, id)?;
     if events.is_empty() {
         let detail = format!(
             "no alert {id:?} here; GET /v1/alerts?open=true lists those that are open, and those that ended long ago stand in the topic only"
@@ -146,6 +141,17 @@ pub(crate) fn alert(model: &ReadModel, id: &str) -> Result<Vec<Arc<AlertEvent>>,
     }
     events.truncate(LIMIT_MAX);
     Ok(events)
+}
+
+/// A problem where the events are of several alerts.
+pub(crate) fn of_one(events: &[Arc<AlertEvent>], id: &str) -> Result<(), Problem> {
+    let alerts: BTreeSet<&str> = events.iter().map(|event| event.alert_id.as_str()).collect();
+    if alerts.len() > 1 {
+        let count = alerts.len();
+        let detail = format!("{count} alerts begin with {id:?}: name more of the id");
+        return Err(Problem::bad_request(detail));
+    }
+    Ok(())
 }
 
 /// Recent alert events of one account, latest first.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_core::id::{AccountId, EventId};
-use bellwether_core::output::{Band, Output, Severity, Transition};
+use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_server::{BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, Rejected};
 use serde_json::Value;
@@ -27,6 +27,33 @@ impl Ingest for Collector {
     fn unmask(&self, entry: &EventId) -> Result<(), IngestError> {
         self.taken.lock().expect("no test panics with it").push(format!("unmask {entry}"));
         Ok(())
+    }
+
+    fn entries(&self) -> Result<Vec<Value>, IngestError> {
+        Ok(vec![serde_json::json!({"entry_id": "1"})])
+    }
+
+    fn alert_events(
+        &self,
+        account: Option<&AccountId>,
+        id: &str,
+    ) -> Result<Vec<AlertEvent>, IngestError> {
+        let logged = [
+            alert("long-ago", 1, Transition::Opened, Severity::Low),
+            alert("long-ago", 2, Transition::Resolved, Severity::Low),
+            alert("x", 0, Transition::Opened, Severity::Low),
+        ];
+        let events = logged.into_iter().filter_map(|output| match output {
+            Output::Alert(event) => Some(*event),
+            Output::ScoreChanged(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => None,
+        });
+        let meant = |event: &AlertEvent| {
+            event.alert_id.starts_with(id) && account.is_none_or(|of| event.account_id == *of)
+        };
+        Ok(events.filter(meant).collect())
     }
 
     fn promotions(&self) -> Result<Vec<Value>, IngestError> {
@@ -271,6 +298,28 @@ fn commands_go_to_an_alert_by_its_id() {
     let verdict = r#"{"kind":"false_positive"}"#;
     assert_eq!(server.post("/v1/alerts/alert-x/outcomes", verdict).status, 202);
 
+    // What the log has, and the process does not know.
+    let known = server.get("/v1/alerts/alert-x").json();
+    assert_eq!(
+        (strings(&known, "events", "id"), &known["whole"]),
+        (vec!["x-2", "x-1"], &false.into())
+    );
+    let all = server.get("/v1/alerts/alert-x?history=true").json();
+    assert_eq!(
+        (strings(&all, "events", "id"), &all["whole"]),
+        (vec!["x-2", "x-1", "x-0"], &true.into())
+    );
+    let ended = server.get("/v1/alerts/alert-long?history=true").json();
+    assert_eq!(strings(&ended, "events", "id"), ["long-ago-2", "long-ago-1"]);
+    for path in [
+        "/v1/alerts/alert-y-and-more?history=true",
+        "/v1/alerts/alert-long",
+        "/v1/alerts/al?history=true",
+    ] {
+        assert_eq!(server.get(path).status, 404, "{path}");
+    }
+    assert_eq!(server.get("/v1/alerts/alert-x?history=soon").status, 400);
+
     let page = server.get("/accounts/a%20b%2Fc").body;
     assert!(page.contains("value=\"snoozed\"") && page.contains("value=\"resolved\""), "{page}");
     let form =
@@ -368,6 +417,7 @@ fn an_account_is_deleted_on_request_and_not_by_foreign_pages() {
     let answer = server.send("DELETE", "/v1/calendar/xmas%202026", &[], "");
     assert_eq!((answer.status, answer.json()["entry_id"].as_str()), (202, Some("xmas 2026")));
     assert_eq!(collector.taken.lock().expect("no test panics with it")[1], "unmask xmas 2026");
+    assert_eq!(strings(&server.get("/v1/calendar").json(), "entries", "entry_id"), ["1"]);
     let closed = Server::start(None);
     assert_eq!(closed.send("DELETE", "/v1/accounts/a", &[], "").status, 404);
 }

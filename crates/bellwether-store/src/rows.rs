@@ -29,6 +29,7 @@
 //! | `D` `06` cohort `00` | until when alerts are held back |
 //! | `D` `07` cohort `00` period (i64, sortable) | [`Tally`](bellwether_core::chance::Tally) |
 //! | `D` `08` cohort `00` | [`Results`](bellwether_core::feedback::Results) |
+//! | `D` `09` cohort `00` day (i64, sortable) | [`PlansDay`](bellwether_core::tiers::PlansDay) |
 //!
 //! Identifiers hold no control characters, so `00` ends one safely, and no account's rows lie between another's.
 //! **Key bytes never change meaning**; a new kind of row gets a new byte. A value is a version byte and postcard, or for some kinds a
@@ -36,9 +37,10 @@
 
 use bellwether_core::account::{ActivityKey, SignalKey};
 use bellwether_core::cohort::{CohortKey, CohortRow};
+use bellwether_core::event::Profile;
 use bellwether_core::fleet::Period;
 use bellwether_core::id::{AccountId, EventId};
-use bellwether_core::time::Day;
+use bellwether_core::time::{Day, YearDay};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
@@ -76,6 +78,7 @@ const COHORT_FLEET: u8 = 5;
 const COHORT_HOLD: u8 = 6;
 const COHORT_CHANCE: u8 = 7;
 const COHORT_RESULTS: u8 = 8;
+const COHORT_PLANS: u8 = 9;
 const PERIOD_HOUR: u8 = 0;
 const PERIOD_DAY: u8 = 1;
 
@@ -172,6 +175,7 @@ pub(crate) fn cohort_key(name: &str, key: CohortKey) -> Vec<u8> {
         CohortKey::Hold => (COHORT_HOLD, Vec::new()),
         CohortKey::Chance(period) => (COHORT_CHANCE, sortable(period).to_vec()),
         CohortKey::Results => (COHORT_RESULTS, Vec::new()),
+        CohortKey::Plans(day) => (COHORT_PLANS, sortable(day.0.into()).to_vec()),
     };
     let mut bytes = vec![TAG_COHORT, kind];
     bytes.extend_from_slice(name.as_bytes());
@@ -182,7 +186,7 @@ pub(crate) fn cohort_key(name: &str, key: CohortKey) -> Vec<u8> {
 
 fn read_cohort_key(kind: u8, rest: &[u8]) -> Option<(String, CohortKey)> {
     let length = match kind {
-        COHORT_DAY | COHORT_HOUR | COHORT_TOTAL | COHORT_CHANCE => 8,
+        COHORT_DAY | COHORT_HOUR | COHORT_TOTAL | COHORT_CHANCE | COHORT_PLANS => 8,
         COHORT_PART => 13,
         COHORT_FLEET | COHORT_HOLD | COHORT_RESULTS => 0,
         _ => return None,
@@ -207,6 +211,7 @@ fn read_cohort_key(kind: u8, rest: &[u8]) -> Option<(String, CohortKey)> {
         COHORT_CHANCE => CohortKey::Chance(number(rest)?),
         COHORT_FLEET => CohortKey::Fleet,
         COHORT_RESULTS => CohortKey::Results,
+        COHORT_PLANS => CohortKey::Plans(day(rest)?),
         _ => CohortKey::Hold,
     };
     Some((std::str::from_utf8(name).ok()?.to_owned(), key))
@@ -223,6 +228,7 @@ pub(crate) fn encode_cohort(row: &CohortRow) -> Vec<u8> {
         CohortRow::Hold(row) => encode(row),
         CohortRow::Chance(row) => encode(row),
         CohortRow::Results(row) => encode(row),
+        CohortRow::Plans(row) => encode(row),
     }
 }
 
@@ -237,6 +243,7 @@ pub(crate) fn decode_cohort(key: CohortKey, value: &[u8]) -> Result<CohortRow, S
         CohortKey::Hold => CohortRow::Hold(decode("a row of held back alerts", value)?),
         CohortKey::Chance(_) => CohortRow::Chance(decode("a row of a cohort's findings", value)?),
         CohortKey::Results => CohortRow::Results(decode("a row of a cohort's results", value)?),
+        CohortKey::Plans(_) => CohortRow::Plans(decode("a row of what plans use", value)?),
     })
 }
 
@@ -403,6 +410,32 @@ pub(crate) fn encode<T: Serialize>(row: &T) -> Vec<u8> {
 /// A value in the one form in which values are hashed. It never changes, whatever the format in which rows are stored.
 pub(crate) fn canonical<T: Serialize>(row: &T) -> Vec<u8> {
     postcard::to_allocvec(row).expect("rows are plain values whose sequences know their length")
+}
+
+/// The version of profiles with a fiscal year's end, which came later: postcard of the rest and of that.
+const PROFILE_VERSION: u8 = 2;
+
+/// A profile as it is stored: as the first version of Bellwether did, unless it has what that did not know.
+pub(crate) fn encode_profile(profile: &Profile) -> Vec<u8> {
+    match profile.fiscal_year_end {
+        None => encode(profile),
+        Some(end) => postcard::to_extend(&(profile, end), vec![PROFILE_VERSION])
+            .expect("rows are plain values whose sequences know their length"),
+    }
+}
+
+/// Reads a profile of any version; all of it.
+pub(crate) fn decode_profile(what: &'static str, value: &[u8]) -> Result<Profile, StoreError> {
+    let Some((&PROFILE_VERSION, body)) = value.split_first() else { return decode(what, value) };
+    match postcard::take_from_bytes::<(Profile, YearDay)>(body) {
+        Ok(((profile, end), [])) => Ok(Profile { fiscal_year_end: Some(end), ..profile }),
+        Ok(_) | Err(_) => Err(StoreError::Corrupt(format!("{what} cannot be read"))),
+    }
+}
+
+/// Whether a value is a profile of a version that is known.
+pub(crate) fn profile_readable(what: &'static str, value: &[u8]) -> Result<(), StoreError> {
+    if value.first() == Some(&PROFILE_VERSION) { Ok(()) } else { body(what, value).map(drop) }
 }
 
 /// Checks the version of a value and returns its body.

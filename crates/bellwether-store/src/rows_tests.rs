@@ -30,7 +30,8 @@ use bellwether_core::shadow::Shadow;
 use bellwether_core::standing::{Line, Trait};
 use bellwether_core::state::Clock;
 use bellwether_core::streams::Streams;
-use bellwether_core::time::{Day, Millis};
+use bellwether_core::tiers::{Levels, PlansDay};
+use bellwether_core::time::{Day, Millis, YearDay};
 use proptest::prelude::*;
 
 use super::*;
@@ -266,8 +267,45 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
             owner: Some("kim".to_owned()),
             annual_value_usd: Some(12_000.5),
             entitlements: BTreeMap::from([("seats".to_owned(), 25.0)]),
+            fiscal_year_end: None,
         },
     );
+}
+
+/// A profile that has what the first version did not know is of a version of its own; every other one is written as it ever was.
+#[test]
+fn a_profile_with_a_fiscal_year_reads_as_it_was_written() {
+    let plain = Profile {
+        account: AccountId::new("acme").expect("an identifier"),
+        as_of: Millis(1_700_000_000_000),
+        name: None,
+        segment: None,
+        plan: Some("pro".to_owned()),
+        time_zone: None,
+        region: None,
+        started_on: None,
+        renews_on: None,
+        owner: None,
+        annual_value_usd: None,
+        entitlements: BTreeMap::new(),
+        fiscal_year_end: None,
+    };
+    assert_eq!(encode_profile(&plain), encode(&plain));
+    assert_eq!(decode_profile("a profile", &encode(&plain)).expect("readable"), plain);
+    let end = YearDay::parse("03-31");
+    let profile = Profile { fiscal_year_end: end, ..plain };
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/profile.v2.bin");
+    if !path.exists() && std::env::var_os("BELLWETHER_WRITE_FIXTURES").is_some() {
+        std::fs::write(&path, encode_profile(&profile)).expect("the fixture is writable");
+    }
+    let bytes = std::fs::read(&path).expect("the fixture is in the repository");
+    assert_eq!(encode_profile(&profile), bytes, "written");
+    assert_eq!(decode_profile("a profile", &bytes).expect("readable"), profile);
+    for cut in 1..bytes.len() {
+        assert!(decode_profile("a profile", &bytes[..cut]).is_err(), "cut at {cut}");
+    }
+    let unknown = decode_profile("a profile", &[9, 1, 2]);
+    assert!(matches!(unknown, Err(StoreError::UnknownVersion { version: 9, .. })), "{unknown:?}");
 }
 
 #[test]
@@ -321,6 +359,10 @@ fn fixtures_of_partition_rows_read_as_they_were_written() {
     let part =
         Part { at: Millis(1_772_413_200_000), accounts: 40, score: (9, 1), held_back: 1, signals };
     check_plain("part", &part);
+    let mut levels = Levels::default();
+    [0.0, 12.5, 12.5, 4_000.0].iter().for_each(|level| levels.add(*level));
+    let plans = BTreeMap::from([("pro".to_owned(), vec![(SignalKey(7), levels)])]);
+    check_plain("plans", &PlansDay { plans });
     let evidence = bellwether_core::output::Evidence {
         signal: "logins".to_owned(),
         category: bellwether_core::output::Category::Engagement,
@@ -397,6 +439,7 @@ fn keys_keep_their_bytes() {
         (CohortKey::Fleet, b"D\x05smb\x00".to_vec()),
         (CohortKey::Hold, b"D\x06smb\x00".to_vec()),
         (CohortKey::Results, b"D\x08smb\x00".to_vec()),
+        (CohortKey::Plans(Day(1)), [&b"D\x09smb\x00"[..], one].concat()),
         (CohortKey::Chance(1), [&b"D\x07smb\x00"[..], one].concat()),
     ] {
         assert_eq!(cohort_key("smb", key), bytes);
@@ -460,6 +503,7 @@ proptest! {
             CohortKey::Fleet,
             CohortKey::Hold,
             CohortKey::Results,
+            CohortKey::Plans(day),
             CohortKey::Chance(hour),
         ] {
             // Names of cohorts are people's own text.

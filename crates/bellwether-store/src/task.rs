@@ -215,7 +215,7 @@ impl Touched {
         }
         if self.changed.profile {
             let profile = account.and_then(|account| account.profile.as_ref());
-            rows.push(AccountRow::Profile.key(id), profile.map(rows::encode));
+            rows.push(AccountRow::Profile.key(id), profile.map(rows::encode_profile));
         }
         if self.changed.own {
             let own = account.and_then(|account| account.own.as_ref());

@@ -8,7 +8,7 @@ use bellwether_core::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_
 use bellwether_core::id::{AccountId, EventId, ID_BYTES_MAX, IdError, MemberId};
 use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
-use bellwether_core::time::{DAY_MS, Day, Millis};
+use bellwether_core::time::{DAY_MS, Day, Millis, YearDay};
 use serde::Deserialize;
 use serde::de::value::{Error as WordError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -102,6 +102,8 @@ pub(crate) struct ProfileRecord {
     annual_value_usd: Option<f64>,
     #[serde(default)]
     entitlements: BTreeMap<String, f64>,
+    #[serde(default)]
+    fiscal_year_end: Option<String>,
 }
 
 impl ProfileRecord {
@@ -133,8 +135,17 @@ impl ProfileRecord {
                 .map(|value| number("annual_value_usd", value))
                 .transpose()?,
             entitlements,
+            fiscal_year_end: self.fiscal_year_end.as_deref().map(year_day).transpose()?,
         })
     }
+}
+
+/// A day of the year.
+fn year_day(text: &str) -> Result<YearDay, Reject> {
+    YearDay::parse(text).ok_or_else(|| {
+        let text = cut(text, 64);
+        invalid(format!("fiscal_year_end is {text:?}; allowed is month and day, e.g. `03-31`"))
+    })
 }
 
 /// `outcome.avsc`.

@@ -4,29 +4,33 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use bellwether_core::event::OutcomeKind;
+use bellwether_core::id::AccountId;
 use bellwether_core::life::snoozed_until;
 use bellwether_core::output::{AlertEvent, Output};
 use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_engine::clock::now_ms;
+use bellwether_engine::log::Record;
 use bellwether_wire::decode::Decoder;
-use bellwether_wire::encode::OutputKind;
+use bellwether_wire::encode::{Encoder, OutputKind};
 use serde_json::{Value, json};
 
-use crate::cli::{AlertSaidArgs, AlertsCommand, AlertsLsArgs};
+use crate::cli::{AlertSaidArgs, AlertsCommand, AlertsLsArgs, AlertsShowArgs};
 use crate::config::Config;
 use crate::explain::percent_encode;
 use crate::place::Place;
+use crate::source::Source;
 use crate::usage::wrong;
 use crate::{outcome, policies, preview, show};
 
-/// Digits of an alert's id.
+/// Digits of an alert's id, and how many of them are enough to show it.
 const ID_DIGITS: usize = 32;
+const ID_PREFIX_MIN: usize = 8;
 
 /// Runs the command.
 pub(crate) fn run(command: &AlertsCommand, config: &Config, json: bool) -> Result<ExitCode> {
     match command {
         AlertsCommand::Ls(args) => ls(args, json),
-        AlertsCommand::Show { id, url } => show(id, url, json),
+        AlertsCommand::Show(args) => show(args, config, json),
         AlertsCommand::Preview(args) => preview::run(args, config, json),
         AlertsCommand::Ack(said) => say(said, "acknowledged", None, config, json),
         AlertsCommand::Resolve(said) => say(said, "resolved", None, config, json),
@@ -83,14 +87,74 @@ fn ls(args: &AlertsLsArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(id: &str, url: &str, json: bool) -> Result<ExitCode> {
-    let Some(answer) = server(url).find(&path(id))? else { return Ok(unknown(id)) };
+fn show(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<ExitCode> {
+    if args.log.embedded || args.log.bootstrap_servers.is_some() {
+        return show_logged(args, config, json);
+    }
+    let answer = server(&args.url).find(&format!("{}?history=true", path(&args.id)))?;
+    let Some(answer) = answer else { return Ok(unknown(&args.id)) };
     if json {
         println!("{}", serde_json::to_string_pretty(&answer)?);
         return Ok(ExitCode::SUCCESS);
     }
     print!("{}", show::alert_life(&events(&answer["events"])?));
+    if answer["whole"] != true {
+        println!("  (since the server's start; all of it: --bootstrap-servers)");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows all that the log has of an alert.
+fn show_logged(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<ExitCode> {
+    let id = &args.id;
+    if id.len() < ID_PREFIX_MIN {
+        wrong!("`{id}` is too short: name {ID_PREFIX_MIN} characters of the id at least");
+    }
+    let place = Place::Log(Source::open(&args.log, config, "bellwether-alerts")?);
+    let registry = crate::app::registry(config);
+    let mut decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
+    let mut events = Vec::new();
+    place.each(&config.topics.alerts, &mut |record| {
+        events.extend(event_of(&record, None, id, &mut decoder));
+    })?;
+    // An account's records are in one partition, in their order.
+    events.reverse();
+    let Some(latest) = events.first() else {
+        eprintln!("error: there is no alert {} in {}", show::plain(id), config.topics.alerts);
+        return Ok(ExitCode::from(crate::EXIT_WANTING));
+    };
+    if events.iter().any(|event| event.alert_id != latest.alert_id) {
+        wrong!("several alerts begin with `{id}`: name more of the id");
+    }
+    if json {
+        let mut records: Vec<Value> = Vec::new();
+        for event in events {
+            let encoded = Encoder::json().encode(&Output::Alert(Box::new(event)));
+            records.push(serde_json::from_slice(encoded.payload.as_deref().unwrap_or_default())?);
+        }
+        let answer = json!({ "alert": records.first(), "events": records, "whole": true });
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    print!("{}", show::alert_life(&events));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The event of a record of the alerts topic, where it is of an alert whose id begins like this (and of the account, where one is named).
+pub(crate) fn event_of(
+    record: &Record,
+    account: Option<&AccountId>,
+    id: &str,
+    decoder: &mut Decoder,
+) -> Option<AlertEvent> {
+    if account.is_some_and(|account| record.key.as_deref() != Some(account.as_str().as_bytes())) {
+        return None;
+    }
+    match decoder.output(OutputKind::Alert, record.payload.as_deref()) {
+        Ok(Output::Alert(event)) => Some(*event).filter(|event| event.alert_id.starts_with(id)),
+        // What is no alert is none of this one.
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// Says something of an alert, through a server or into the topic.
@@ -101,12 +165,12 @@ fn say(
     config: &Config,
     json: bool,
 ) -> Result<ExitCode> {
-    if said.account.is_none() && said.place.url.is_none() {
+    if said.account.is_none() && said.said.place.url.is_none() {
         wrong!(
             "name the alert's account with --account, or with --url a running server, which knows it"
         );
     }
-    let place = Place::open(&said.place, config)?;
+    let place = Place::open(&said.said.place, config)?;
     let known = place.find(&path(&said.id))?.unwrap_or_default();
     let (account, id) = match (known["alert"]["account_id"].as_str(), &said.account) {
         (Some(account), named) => {
@@ -116,7 +180,7 @@ fn say(
             (account.to_owned(), known["alert"]["alert_id"].as_str().unwrap_or(&said.id).to_owned())
         }
         (None, Some(account)) if is_whole(&said.id) => (account.clone(), said.id.clone()),
-        (None, _) if said.place.url.is_some() => return Ok(unknown(&said.id)),
+        (None, _) if said.said.place.url.is_some() => return Ok(unknown(&said.id)),
         (None, _) => wrong!(
             "`{}` is not the whole id of an alert, {ID_DIGITS} hexadecimal digits (`alerts show` prints it); its beginning is enough for a server only, named with --url",
             said.id
@@ -128,11 +192,11 @@ fn say(
         "occurred_at": Millis(now_ms()).iso(),
         "alert_id": id,
         "until": until.map(Millis::iso),
-        "by": said.by,
-        "note": said.note,
+        "by": said.said.by,
+        "note": said.said.note,
     });
     let (record, outcome) = outcome::checked(record, config)?;
-    if said.place.url.is_none() && outcome.kind == OutcomeKind::Snoozed {
+    if said.said.place.url.is_none() && outcome.kind == OutcomeKind::Snoozed {
         // A server knows its policy; here it is that of the configuration.
         let rules = policies::load(config.policy.as_deref())?;
         if let Err(reject) = snoozed_until(&outcome, &rules.alerts) {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use bellwether_core::event::{Input, OutcomeKind};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::life::snoozed_until;
+use bellwether_core::output::AlertEvent;
 use bellwether_core::policy::Compiled;
 use bellwether_core::promotion::ModelReader;
 use bellwether_core::reject::{Reason, Reject};
@@ -679,6 +680,31 @@ impl Ingest for EmbeddedIngest {
 
     fn unmask(&self, entry: &EventId) -> Result<(), IngestError> {
         self.delete(&self.topics.calendar, entry.as_str())
+    }
+
+    fn entries(&self) -> Result<Vec<Value>, IngestError> {
+        let mut records = Vec::new();
+        self.read(&self.topics.calendar, &mut |record| {
+            records.push(record);
+            Ok(())
+        })?;
+        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = crate::calendar::in_force(records, &mut decoder).map_err(unreadable)?;
+        Ok(entries.iter().map(|(id, entry)| crate::calendar::record(id, entry)).collect())
+    }
+
+    fn alert_events(
+        &self,
+        account: Option<&AccountId>,
+        id: &str,
+    ) -> Result<Vec<AlertEvent>, IngestError> {
+        let mut decoder = Decoder::new(None, RECORD_BYTES_MAX).map_err(unreadable)?;
+        let mut events = Vec::new();
+        self.read(&self.topics.alerts, &mut |record| {
+            events.extend(crate::alerts::event_of(&record, account, id, &mut decoder));
+            Ok(())
+        })?;
+        Ok(events)
     }
 
     fn promotions(&self) -> Result<Vec<Value>, IngestError> {

@@ -3,6 +3,7 @@
 mod against;
 mod alerts;
 mod app;
+mod calendar;
 mod calibrate;
 mod cli;
 mod cohorts;
@@ -13,6 +14,7 @@ mod dlq;
 mod evaluate;
 mod explain;
 mod forget;
+mod holidays;
 mod learn;
 mod memory;
 mod model;
@@ -96,6 +98,7 @@ fn start_logs(config: &Config, command: &Command, json: bool) -> Result<()> {
         | Command::Learn { .. }
         | Command::Outcome(_)
         | Command::Alerts { .. }
+        | Command::Calendar { .. }
         | Command::Shadow { .. }
         | Command::Kpis { .. }
         | Command::Evaluate(_)
@@ -154,6 +157,7 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
         }
         Command::Outcome(args) => return outcome::run(args, &config, json),
         Command::Alerts { command } => return alerts::run(command, &config, json),
+        Command::Calendar { command } => return calendar::run(command, &config, json),
         Command::Kpis { url } => return outcome::kpis(url, json),
         Command::Learn { command } => return learn::run(command, &config, json),
         Command::Shadow { command } => return shadow::run(command, &config, json),

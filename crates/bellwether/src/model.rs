@@ -19,7 +19,7 @@ use bellwether_learn::scorer::LearnedScorer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cli::{InputArgs, PromoteArgs, RollbackArgs};
+use crate::cli::{ChangeArgs, InputArgs, PromoteArgs};
 use crate::config::Config;
 use crate::place::Place;
 use crate::show;
@@ -218,7 +218,7 @@ pub(crate) fn promote(args: &PromoteArgs, config: &Config, json: bool) -> Result
             let policy = crate::policies::load(config.policy.as_deref())?;
             let usable = model.scorer(&policy);
             usable.map_err(|error| Usage(format!("{}: {error}", path.display())))?;
-            if !model.has_skill() && !args.anyway {
+            if !model.has_skill() && !args.promotion.anyway {
                 wrong!(
                     "{}: on its hold-out it ranks no better than chance, or there was none; promote it with --anyway",
                     path.display()
@@ -228,14 +228,16 @@ pub(crate) fn promote(args: &PromoteArgs, config: &Config, json: bool) -> Result
         }
         None => None,
     };
-    let from = at(args.from.as_deref())?;
-    let record = promotion(model, from, args.by.as_deref(), args.note.as_deref());
-    append(&Place::open(&args.at, config)?, &record, config)?;
+    let change = &args.promotion.change;
+    let from = at(change.from.as_deref())?;
+    let note = args.promotion.note.as_deref();
+    let record = promotion(model, from, change.by.as_deref(), note);
+    append(&Place::open(&change.at, config)?, &record, config)?;
     say(&record, json)
 }
 
 /// `learn rollback`.
-pub(crate) fn rollback(args: &RollbackArgs, config: &Config, json: bool) -> Result<ExitCode> {
+pub(crate) fn rollback(args: &ChangeArgs, config: &Config, json: bool) -> Result<ExitCode> {
     let place = Place::open(&args.at, config)?;
     let from = at(args.from.as_deref())?;
     let all = all(&place, config)?;

@@ -27,8 +27,8 @@ pub(crate) fn run(args: &OutcomeArgs, config: &Config, json: bool) -> Result<Exi
         "kind": args.kind.replace('-', "_"),
         "occurred_at": at.iso(),
         "alert_id": args.alert,
-        "by": args.by,
-        "note": args.note,
+        "by": args.said.by,
+        "note": args.said.note,
     });
     let (record, outcome) = checked(record, config)?;
     if outcome.kind.is_command() {
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &OutcomeArgs, config: &Config, json: bool) -> Result<Exi
             if outcome.kind.is_feedback() { "needs" } else { "takes no" }
         );
     }
-    append(&Place::open(&args.place, config)?, &record, &outcome, config)?;
+    append(&Place::open(&args.said.place, config)?, &record, &outcome, config)?;
     accepted(&record, &outcome, json)
 }
 

@@ -90,19 +90,42 @@ impl Place {
                 }
                 bail!("{url} answered {status}: {body}")
             }
-            Place::Log(source) => {
-                let topic: Topic = topic.into();
-                source.append(&[Append {
-                    partition: partition_of(key.as_bytes(), source.partitions(&topic)?),
-                    topic,
-                    key: Some(key.as_bytes().to_vec()),
-                    payload: Some(serde_json::to_vec(value)?),
-                    headers: Vec::new(),
-                    timestamp_ms: None,
-                }])
-            }
+            Place::Log(source) => put(source, topic, key, Some(serde_json::to_vec(value)?)),
         }
     }
+
+    /// Removes what has a key: by a path of the server, or by a record without a value.
+    pub(crate) fn remove(&self, path: &str, topic: &str, key: &str) -> Result<()> {
+        match self {
+            Place::Server(base) => {
+                let url = format!("{base}{path}");
+                let mut response = explain::agent()
+                    .delete(&url)
+                    .call()
+                    .with_context(|| format!("{url} does not answer"))?;
+                match response.status().as_u16() {
+                    202 => Ok(()),
+                    status => {
+                        bail!("{url} answered {status}: {}", response.body_mut().read_to_string()?)
+                    }
+                }
+            }
+            Place::Log(source) => put(source, topic, key, None),
+        }
+    }
+}
+
+/// Appends a record to the partition of its key.
+fn put(source: &Source, topic: &str, key: &str, payload: Option<Vec<u8>>) -> Result<()> {
+    let topic: Topic = topic.into();
+    source.append(&[Append {
+        partition: partition_of(key.as_bytes(), source.partitions(&topic)?),
+        topic,
+        key: Some(key.as_bytes().to_vec()),
+        payload,
+        headers: Vec::new(),
+        timestamp_ms: None,
+    }])
 }
 
 /// What a problem of the server says; of an object that was not accepted, why.

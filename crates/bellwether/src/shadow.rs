@@ -19,9 +19,7 @@ use bellwether_wire::encode::{Encoder, OutputKind};
 use serde_json::{Value, json};
 
 use crate::against::{Standing, figure, scores};
-use crate::cli::{
-    ShadowCommand, ShadowCompareArgs, ShadowPromoteArgs, ShadowStartArgs, ShadowStopArgs,
-};
+use crate::cli::{ChangeArgs, PromotionArgs, ShadowCommand, ShadowCompareArgs, ShadowStartArgs};
 use crate::config::Config;
 use crate::model::{self, ModelFile};
 use crate::place::Place;
@@ -53,10 +51,10 @@ fn start(args: &ShadowStartArgs, config: &Config, json: bool) -> Result<ExitCode
     let policy = policies::load(config.policy.as_deref())?;
     let usable = model.scorer(&policy);
     usable.map_err(|error| Usage(format!("{}: {error}", args.file.display())))?;
-    let from = model::at(args.from.as_deref())?;
+    let from = model::at(args.change.from.as_deref())?;
     let text = model.text(&args.file)?;
-    let record = challenger(Some(text), from, args.by.as_deref(), args.note.as_deref());
-    model::append(&Place::open(&args.at, config)?, &record, config)?;
+    let record = challenger(Some(text), from, args.change.by.as_deref(), args.note.as_deref());
+    model::append(&Place::open(&args.change.at, config)?, &record, config)?;
     say(&record, json, |from| {
         format!(
             "Model {} scores beside the one in force from {from} on, into {}. See what it says with `shadow compare`.",
@@ -65,7 +63,7 @@ fn start(args: &ShadowStartArgs, config: &Config, json: bool) -> Result<ExitCode
     })
 }
 
-fn stop(args: &ShadowStopArgs, config: &Config, json: bool) -> Result<ExitCode> {
+fn stop(args: &ChangeArgs, config: &Config, json: bool) -> Result<ExitCode> {
     let place = Place::open(&args.at, config)?;
     let from = model::at(args.from.as_deref())?;
     if running(&place, config, from)?.is_none() {
@@ -76,9 +74,9 @@ fn stop(args: &ShadowStopArgs, config: &Config, json: bool) -> Result<ExitCode> 
     say(&record, json, |from| format!("No challenger scores from {from} on."))
 }
 
-fn promote(args: &ShadowPromoteArgs, config: &Config, json: bool) -> Result<ExitCode> {
-    let place = Place::open(&args.at, config)?;
-    let from = model::at(args.from.as_deref())?;
+fn promote(args: &PromotionArgs, config: &Config, json: bool) -> Result<ExitCode> {
+    let place = Place::open(&args.change.at, config)?;
+    let from = model::at(args.change.from.as_deref())?;
     let Some(text) = running(&place, config, from)? else {
         wrong!("no challenger was started before {}: start one with `shadow start`", from.iso());
     };
@@ -90,10 +88,10 @@ fn promote(args: &ShadowPromoteArgs, config: &Config, json: bool) -> Result<Exit
         )
     }
     let note = args.note.as_deref().unwrap_or("promoted from the shadow");
-    let record = model::promotion(Some(text), from, args.by.as_deref(), Some(note));
+    let record = model::promotion(Some(text), from, args.change.by.as_deref(), Some(note));
     model::append(&place, &record, config)?;
     // It would say the same as itself.
-    let end = challenger(None, from, args.by.as_deref(), Some("promoted"));
+    let end = challenger(None, from, args.change.by.as_deref(), Some("promoted"));
     model::append(&place, &end, config)?;
     say(&record, json, |from| {
         format!("Model {} is in force from {from} on, and no challenger beside it.", model.version)

@@ -113,6 +113,7 @@ impl Teller {
             owner: None,
             annual_value_usd: None,
             entitlements: std::collections::BTreeMap::new(),
+            fiscal_year_end: None,
         };
         Story { profile, events: self.events }
     }

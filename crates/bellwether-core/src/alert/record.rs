@@ -40,8 +40,8 @@ fn stand(
 /// The evidence of an alert of a kind as it stands, strongest first.
 pub(super) fn evidence_of(account: &Account, kind: &str, policy: &Compiled) -> Vec<Evidence> {
     if let Some(condition) = policy.conditions.iter().find(|condition| condition.kind == kind) {
-        let met = condition::met(account, policy, condition);
-        return met.map(|met| condition::since(account, kind, met)).into_iter().collect();
+        let met = condition::met(account, policy, None, condition);
+        return met.into_iter().map(|met| condition::since(account, kind, met)).collect();
     }
     let kind_of = |name: &str| {
         policy.signals.iter().find(|signal| signal.name == name).map(|signal| &signal.kind)

@@ -129,7 +129,8 @@ impl World {
         self.account.hot.today = self.account.zone().day(self.at);
         self.review(Some(&found));
         let when = (self.at, self.restraint());
-        review_conditions(&mut self.account, &self.policy, "m", when, &mut self.out);
+        let cohorts = crate::cohort::Cohorts::default();
+        review_conditions(&mut self.account, &self.policy, "m", &cohorts, when, &mut self.out);
     }
 
     fn restraint(&self) -> Restraint {

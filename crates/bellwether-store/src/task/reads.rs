@@ -117,7 +117,9 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             AccountRow::Changes => account.changes = rows::decode(row.name(), &value)?,
             AccountRow::Masked => account.masked = rows::decode(row.name(), &value)?,
             AccountRow::Forecast => account.forecast = rows::decode(row.name(), &value)?,
-            AccountRow::Profile => account.profile = Some(rows::decode(row.name(), &value)?),
+            AccountRow::Profile => {
+                account.profile = Some(rows::decode_profile(row.name(), &value)?);
+            }
             AccountRow::Standing => account.standing = rows::decode(row.name(), &value)?,
             AccountRow::Raised => account.raised = rows::decode(row.name(), &value)?,
             AccountRow::Lives => account.lives = rows::decode(row.name(), &value)?,

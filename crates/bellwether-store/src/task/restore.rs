@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::format::{decode, version};
 use crate::kill_point;
-use crate::rows::{self, AccountRow, RowKey, body};
+use crate::rows::{self, AccountRow, RowKey, body, profile_readable};
 use crate::seen::SeenRecord;
 
 /// A batch of this size is written: large enough to be cheap, small against any write buffer. A changelog that is not compacted yet has
@@ -240,8 +240,8 @@ fn count(restoring: &mut Restoring, before: bool, after: bool) {
 /// Whether the format of a value is one that this version reads.
 fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
     match row {
-        AccountRow::Profile
-        | AccountRow::Older
+        AccountRow::Profile => profile_readable(row.name(), value),
+        AccountRow::Older
         | AccountRow::Forecast
         | AccountRow::Watched(_)
         | AccountRow::Masked

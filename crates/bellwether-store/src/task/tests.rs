@@ -18,7 +18,7 @@ use bellwether_core::rebaseline::{Change as LevelChange, Stage};
 use bellwether_core::shadow::Shadow;
 use bellwether_core::standing::{Line, Trait};
 use bellwether_core::state::MemoryState;
-use bellwether_core::time::{Day, HOUR_MS};
+use bellwether_core::time::{Day, HOUR_MS, YearDay};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -252,6 +252,7 @@ fn profile(id: &AccountId, number: u8) -> Profile {
         owner: None,
         annual_value_usd: None,
         entitlements: BTreeMap::new(),
+        fiscal_year_end: YearDay::parse("03-31").filter(|_| number % 2 == 1),
     }
 }
 

@@ -18,7 +18,6 @@ use bellwether_core::shadow::Shadow;
 use bellwether_core::standing::Line;
 use bellwether_core::time::Millis;
 
-use bellwether_core::event::Profile;
 use bellwether_core::state::{Clock, seen_hour};
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
@@ -80,6 +79,7 @@ impl Digest {
             RowKey::Cohort(_, kind) => match rows::decode_cohort(*kind, value)? {
                 CohortRow::Day(row) => self.row(key, &row),
                 CohortRow::Hour(row) => self.row(key, &row),
+                CohortRow::Plans(row) => self.row(key, &row),
                 // What other partitions told, which a second run hears earlier or later, and what is counted but
                 // where alerts are held back, which they tell.
                 CohortRow::Chance(_)
@@ -140,7 +140,9 @@ impl Store {
                 }
                 AccountRow::Profile => {
                     contents.profiles += 1;
-                    digest.row(&key, &rows::decode::<Profile>(kind.name(), &value)?);
+                    let profile = rows::decode_profile(kind.name(), &value)?;
+                    digest.row(&key, &profile);
+                    profile.fiscal_year_end.iter().for_each(|end| digest.row(&key, end));
                 }
                 AccountRow::Standing => {
                     digest.row(&key, &rows::decode::<Vec<Line>>(kind.name(), &value)?);

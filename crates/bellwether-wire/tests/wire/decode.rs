@@ -162,10 +162,11 @@ fn only_support_messages_without_a_value_get_one_from_their_text() {
 fn profiles_and_outcomes_are_read_and_checked() {
     let profile =
         br#"{"account_id":"acme","as_of":"2026-01-01","name":"Acme","time_zone":"Europe/Berlin",
-        "started_on":"2024-02-29","annual_value_usd":12000,"entitlements":{"seats":50}}"#;
+        "started_on":"2024-02-29","annual_value_usd":12000,"entitlements":{"seats":50},"fiscal_year_end":"03-31"}"#;
     let profile = plain().profile(Some(b"acme"), Some(profile)).expect("good");
     assert_eq!(profile.started_on.map(|day| day.iso()).as_deref(), Some("2024-02-29"));
     assert_eq!((profile.entitlements["seats"], profile.renews_on), (50.0, None));
+    assert_eq!(profile.fiscal_year_end.map(|end| end.to_string()).as_deref(), Some("03-31"));
 
     let outcome = br#"{"outcome_id":"o1","account_id":"acme","occurred_at":"2026-01-01","kind":"false_positive","alert_id":"x"}"#;
     let outcome = plain().outcome(None, Some(outcome)).expect("good");
@@ -184,6 +185,9 @@ fn profiles_and_outcomes_are_read_and_checked() {
         assert_eq!(reason(plain().outcome(None, Some(odd.as_bytes()))), Reason::InvalidField);
     }
 
+    let odd_year = br#"{"account_id":"acme","as_of":0,"fiscal_year_end":"02-30"}"#;
+    let error = plain().profile(None, Some(odd_year)).expect_err("no year has such a day");
+    assert!(error.to_string().contains("e.g. `03-31`"), "names what is allowed: {error}");
     let odd_day = br#"{"account_id":"acme","as_of":0,"started_on":"soon"}"#;
     assert_eq!(reason(plain().profile(None, Some(odd_day))), Reason::InvalidField);
     let odd_kind = br#"{"outcome_id":"o1","account_id":"acme","occurred_at":0,"kind":"vanished"}"#;

@@ -150,8 +150,8 @@ fn with_signals_of(base: &Compiled, name: &str, signals: &str) -> Result<Compile
     let mut policy =
         Policy { name: name.to_owned(), signals: set.signals.clone(), ..Policy::clone(base) };
     policy.conditions.retain(|condition| {
-        let asks = condition.when.reads();
-        asks.is_none_or(|(name, _)| set.signals.iter().any(|signal| signal.name == name))
+        let known = |name: &&str| set.signals.iter().any(|signal| signal.name == **name);
+        condition.when.signals().iter().all(known)
     });
     Ok(Compiled::check(name, policy)?)
 }
