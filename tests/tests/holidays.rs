@@ -22,7 +22,8 @@ fn through(url: &str, words: &[&str]) -> Output {
 
 /// `bellwether calendar` on the log of a data directory.
 fn into(dir: &Path, words: &[&str]) -> Output {
-    let run = bellwether(["calendar"]).args(words).args(["--embedded", "--data-dir"]).arg(dir);
+    let mut run = bellwether(["calendar"]);
+    run.args(words).args(["--embedded", "--data-dir"]).arg(dir);
     run.output().expect("the binary runs")
 }
 

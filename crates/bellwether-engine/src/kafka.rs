@@ -581,3 +581,23 @@ fn record(topic: Topic, message: &BorrowedMessage<'_>) -> Record {
         timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_waited_for_only_where_records_are_late_and_nothing_else_is_to_be_done() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+        let now = i64::try_from(now).expect("in range");
+        let before = Instant::now();
+        let waits = |timestamp_ms, timeout| {
+            gathers_until(timestamp_ms, timeout).saturating_duration_since(before)
+        };
+        let second = Duration::from_secs(1);
+        assert!(waits(now - 3_600_000, second) >= GATHER, "an hour behind");
+        assert!(waits(now - 3_600_000, Duration::ZERO) < GATHER, "there is other work");
+        // A record of now, on a machine that is not stopped for a second meanwhile: it is not late for a second to come.
+        assert!(waits(now + 60_000, second) < GATHER, "it is new");
+    }
+}
