@@ -790,8 +790,14 @@ impl Compiled {
     /// The signals that an event feeds, by their places, rising.
     pub fn fed_by<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = usize> + 'a {
         let Candidates { named, others } = &self.candidates;
-        let candidates = named.get(&event.kind).unwrap_or(others);
-        candidates.iter().copied().filter(|&index| self.policy.signals[index].takes_of_type(event))
+        let named = named.get(&event.kind);
+        // Of those that are found by its whole type the type is known to match; the others may want the beginning of another one.
+        let of_type = named.is_some();
+        let candidates = named.unwrap_or(others).iter().copied();
+        candidates.filter(move |&index| {
+            let signal = &self.policy.signals[index];
+            if of_type { signal.takes_of_type(event) } else { signal.takes(event) }
+        })
     }
 
     /// The persisted keys of the signals, in policy order.

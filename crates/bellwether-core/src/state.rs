@@ -68,7 +68,7 @@ pub trait State {
 /// State in memory: for replay, simulation and tests.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryState {
-    accounts: BTreeMap<AccountId, Box<Account>>,
+    accounts: BTreeMap<AccountId, Account>,
     timers: BTreeSet<(Millis, AccountId)>,
     due: BTreeMap<AccountId, Millis>,
     seen: HashMap<u64, i64>,
@@ -80,7 +80,7 @@ pub struct MemoryState {
 impl MemoryState {
     /// The accounts by id.
     #[must_use]
-    pub fn accounts(&self) -> &BTreeMap<AccountId, Box<Account>> {
+    pub fn accounts(&self) -> &BTreeMap<AccountId, Account> {
         &self.accounts
     }
 
@@ -95,7 +95,7 @@ impl State for MemoryState {
     type Error = Infallible;
 
     fn take(&mut self, id: &AccountId) -> Result<Option<Box<Account>>, Infallible> {
-        Ok(self.accounts.remove(id))
+        Ok(self.accounts.remove(id).map(Box::new))
     }
 
     fn put(&mut self, mut account: Box<Account>) -> Result<(), Infallible> {
@@ -113,7 +113,7 @@ impl State for MemoryState {
                 self.timers.insert((due, account.id.clone()));
             }
         }
-        self.accounts.insert(account.id.clone(), account);
+        self.accounts.insert(account.id.clone(), *account);
         Ok(())
     }
 

@@ -127,7 +127,7 @@ impl Run {
         let Ok(account) = self.state.take(&account(name));
         let account = account.expect("it is known");
         let Ok(()) = self.state.put(account.clone());
-        account
+        *account
     }
 }
 
@@ -275,7 +275,7 @@ fn alerts_of_the_control_group_are_kept_and_not_published() {
     let state = run.state_of(SLIPPING);
     assert!(!state.hot.alerts.is_empty(), "what would be alerted is known");
     let Ok(taken) = run.state.take(&account(SLIPPING));
-    let view = run.core.view(taken.expect("it is known"));
+    let view = run.core.view(*taken.expect("it is known"));
     assert!(view.iter().all(|output| !matches!(output, Output::Alert(_))), "nor shown");
     let withheld: u64 = run.results().kinds.values().map(|of| of.withheld).sum();
     assert_eq!(withheld, 1);

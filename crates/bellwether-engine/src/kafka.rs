@@ -52,8 +52,10 @@ const LAG_BUDGET: Duration = Duration::from_millis(500);
 const LAG_PAUSE: Duration = Duration::from_secs(10);
 /// Metadata for an error message.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
-/// Records this old are late, and how long more of them are waited for, so that a batch is worth its while.
+/// A partition is behind where its records are this old and there are so many more (old ones alone may be what somebody sends of the
+/// past), and how long more of them are waited for, so that a batch is worth its while.
 const BEHIND_MS: i64 = 1_000;
+const BEHIND_RECORDS: i64 = 1_000;
 const GATHER: Duration = Duration::from_millis(100);
 
 /// One worker's view of Kafka.
@@ -62,7 +64,6 @@ pub struct KafkaLog {
     worker: WorkerId,
     inputs: Vec<Topic>,
     consumer: BaseConsumer<GroupContext>,
-    /// Shared with a call that may not return: see `commit`.
     committer: Committer,
     /// Connected at the first read.
     reader: Option<Reader>,
@@ -311,6 +312,15 @@ impl KafkaLog {
         }
     }
 
+    /// Until when more records are waited for, once there is this one. Who is behind loses nothing by a batch that takes a tenth of a
+    /// second to gather, and gains: what changes with every event is written once a batch. Not where the caller has other work.
+    fn gathers_until(&self, first: &Record, timeout: Duration) -> Instant {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_millis());
+        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let lag = self.fetched_lag(&first.topic, first.partition);
+        Instant::now() + gather_time(now_ms.saturating_sub(first.timestamp_ms), lag, timeout)
+    }
+
     /// Records of one partition not yet delivered, if the fetcher knows.
     fn fetched_lag(&self, topic: &Topic, partition: i32) -> Option<i64> {
         let fetched = self.consumer.context().fetched(topic, partition)?;
@@ -333,8 +343,7 @@ impl Log for KafkaLog {
         let deadline = Instant::now() + timeout;
         let mut records = std::mem::take(&mut self.gathered);
         let mut bytes: usize = records.iter().map(Record::bytes).sum();
-        let mut more_until =
-            records.first().map(|first| gathers_until(first.timestamp_ms, timeout));
+        let mut more_until = records.first().map(|first| self.gathers_until(first, timeout));
         loop {
             self.take_changes(&mut records)?;
             if let Some(change) = self.changes.pop_front() {
@@ -361,8 +370,7 @@ impl Log for KafkaLog {
                     if let Some(topic) = topic {
                         let record = record(topic.clone(), &message);
                         bytes += record.bytes();
-                        more_until
-                            .get_or_insert_with(|| gathers_until(record.timestamp_ms, timeout));
+                        more_until.get_or_insert_with(|| self.gathers_until(&record, timeout));
                         records.push(record);
                     }
                 }
@@ -525,13 +533,9 @@ impl KafkaLog {
     }
 }
 
-/// Until when more records are waited for, once there is one of this time. Who is a second behind loses nothing by a batch that takes
-/// a tenth of one to gather, and gains: what changes with every event is written once a batch. Not where the caller has other work.
-fn gathers_until(timestamp_ms: i64, timeout: Duration) -> Instant {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
-    let is_behind = now_ms.saturating_sub(timestamp_ms) >= BEHIND_MS;
-    Instant::now() + if is_behind { GATHER.min(timeout) } else { Duration::ZERO }
+fn gather_time(age_ms: i64, lag: Option<i64>, timeout: Duration) -> Duration {
+    let is_behind = age_ms >= BEHIND_MS && lag.is_some_and(|records| records >= BEHIND_RECORDS);
+    if is_behind { GATHER.min(timeout) } else { Duration::ZERO }
 }
 
 /// How many partitions the input topics have: equally many.
@@ -588,16 +592,16 @@ mod tests {
 
     #[test]
     fn more_is_waited_for_only_where_records_are_late_and_nothing_else_is_to_be_done() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
-        let now = i64::try_from(now).expect("in range");
-        let before = Instant::now();
-        let waits = |timestamp_ms, timeout| {
-            gathers_until(timestamp_ms, timeout).saturating_duration_since(before)
-        };
-        let second = Duration::from_secs(1);
-        assert!(waits(now - 3_600_000, second) >= GATHER, "an hour behind");
-        assert!(waits(now - 3_600_000, Duration::ZERO) < GATHER, "there is other work");
-        // A record of now, on a machine that is not stopped for a second meanwhile: it is not late for a second to come.
-        assert!(waits(now + 60_000, second) < GATHER, "it is new");
+        let (second, many) = (Duration::from_secs(1), Some(BEHIND_RECORDS));
+        assert_eq!(gather_time(BEHIND_MS, many, second), GATHER);
+        assert_eq!(gather_time(BEHIND_MS - 1, many, second), Duration::ZERO, "it is new");
+        assert_eq!(gather_time(-60_000, many, second), Duration::ZERO, "clocks differ");
+        assert_eq!(
+            gather_time(BEHIND_MS, Some(5), second),
+            Duration::ZERO,
+            "old, and all there is"
+        );
+        assert_eq!(gather_time(BEHIND_MS, None, second), Duration::ZERO, "nobody knows");
+        assert_eq!(gather_time(BEHIND_MS, many, Duration::ZERO), Duration::ZERO, "other work");
     }
 }

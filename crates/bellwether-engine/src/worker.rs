@@ -73,6 +73,13 @@ const UNMATCHED_NAMED_MAX: usize = 100;
 const CLOCK_EVERY: usize = 16;
 /// What an output takes in memory, about: as it is, encoded, and on its way.
 const OUTPUT_BYTES: usize = 4_096;
+/// Records of a poll while nobody knows how long they take, and how many are asked for however long they take.
+const PACE_FIRST: usize = 5_000;
+const PACE_MIN: usize = 500;
+/// Changelog records of a first step of a restore. The next ones are as long as takes the time of a step.
+const RESTORE_FIRST: usize = 2_000;
+/// How long a step of a restore should take, and the steps of a turn together at most.
+const RESTORE_TIME: Duration = Duration::from_millis(200);
 /// How often gauges are refreshed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -254,6 +261,8 @@ struct Restoring {
     /// Changelogs still to read, and from where.
     left: VecDeque<(Stream, Topic, i64)>,
     records: u64,
+    /// Records of the next step.
+    step: usize,
 }
 
 /// The connection to the log.
@@ -311,6 +320,10 @@ pub struct Worker {
     partitions: i32,
     /// The partition that was surveyed last.
     surveyed: i32,
+    /// Records that took about a second lately.
+    pace: usize,
+    /// The partition that was restored last.
+    restored: i32,
 }
 
 impl std::fmt::Debug for Worker {
@@ -351,6 +364,8 @@ impl Worker {
             unmatched: BTreeSet::new(),
             partitions: 1,
             surveyed: -1,
+            pace: PACE_FIRST,
+            restored: -1,
             clock,
         }
     }
@@ -490,6 +505,8 @@ impl Worker {
             (false, true) => self.settings.poll_timeout,
         };
         let records_max = self.shared.memory.part_of(self.settings.batch_records_max);
+        // What a poll brings is worked off before the next one, and meanwhile nothing else is heard.
+        let records_max = records_max.min(self.pace.max(PACE_MIN));
         match log.poll(records_max, timeout)? {
             Poll::Idle => {}
             Poll::Assigned(partitions) => {
@@ -517,6 +534,7 @@ impl Worker {
                 store: None,
                 left: VecDeque::new(),
                 records: 0,
+                step: RESTORE_FIRST,
             };
             self.restoring.insert(partition, restoring);
         }
@@ -524,9 +542,13 @@ impl Worker {
 
     /// Gives every partition that is being restored its turn, so that one with little to read need not wait for another.
     fn restore_some(&mut self, log: &mut dyn Log) -> Result<(), WorkerError> {
-        let partitions: Vec<i32> = self.restoring.keys().copied().collect();
+        let began = self.clock.elapsed();
+        let mut partitions: Vec<i32> = self.restoring.keys().copied().collect();
+        let first = partitions.partition_point(|partition| *partition <= self.restored);
+        partitions.rotate_left(first);
         for partition in partitions {
             let Some(mut restoring) = self.restoring.remove(&partition) else { continue };
+            self.restored = partition;
             let step = self.restore_step(log, partition, &mut restoring);
             if let Ok(true) = step {
                 self.restored(log, partition, restoring)?;
@@ -535,6 +557,9 @@ impl Worker {
             // Also after an error: what is given up has to be known.
             self.restoring.insert(partition, restoring);
             step?;
+            if self.clock.elapsed().saturating_sub(began) >= RESTORE_TIME {
+                break;
+            }
         }
         Ok(())
     }
@@ -556,18 +581,19 @@ impl Worker {
         let Some((stream, topic, from)) = restoring.left.front().cloned() else { return Ok(true) };
         let mut failed = None;
         let mut records = 0;
-        let read =
-            log.read(&topic, partition, from, self.settings.restore_records_max, &mut |record| {
-                records += 1;
-                let key = record.key.as_deref().unwrap_or_default();
-                store.restore(stream, record.offset + 1, key, record.payload.as_deref()).map_err(
-                    |error| {
-                        let stop = LogError::new(Remedy::Stop, &error);
-                        failed = Some(error);
-                        stop
-                    },
-                )
-            });
+        let began = self.clock.elapsed();
+        let step = restoring.step.min(self.settings.restore_records_max);
+        let read = log.read(&topic, partition, from, step, &mut |record| {
+            records += 1;
+            let key = record.key.as_deref().unwrap_or_default();
+            store.restore(stream, record.offset + 1, key, record.payload.as_deref()).map_err(
+                |error| {
+                    let stop = LogError::new(Remedy::Stop, &error);
+                    failed = Some(error);
+                    stop
+                },
+            )
+        });
         if let Some(error) = failed {
             return Err(of(partition)(error));
         }
@@ -580,13 +606,21 @@ impl Worker {
         let remaining = u64::try_from(read.end - read.next).unwrap_or(0);
         self.shared.metrics.restore(partition, records, remaining);
         self.shared.readiness.restoring(partition, remaining);
+        store.finish_restore(&[(stream, read.next)]).map_err(of(partition))?;
+        let took = self.clock.elapsed().saturating_sub(began);
+        restoring.step = if took < RESTORE_TIME / 4 {
+            step * 4
+        } else if took > RESTORE_TIME {
+            step.div_ceil(2)
+        } else {
+            step
+        };
         if read.next < read.end {
             if let Some(front) = restoring.left.front_mut() {
                 front.2 = read.next;
             }
             return Ok(false);
         }
-        store.finish_restore(&[(stream, read.next)]).map_err(of(partition))?;
         restoring.left.pop_front();
         Ok(restoring.left.is_empty())
     }
@@ -720,12 +754,19 @@ impl Worker {
         let span = tracing::debug_span!("batch", records = records.len());
         let _entered = span.enter();
         let mut left = records;
-        while !left.is_empty() {
+        let began = self.clock.elapsed();
+        // What is left at a stop is read again by whoever comes next.
+        while !left.is_empty() && !self.stopped() {
+            self.shared.readiness.beat(self.settings.worker, Instant::now());
             let mut batch = Batch { started: self.clock.elapsed(), ..Batch::default() };
             let applied = self.apply(log, left, &mut batch);
             let applied = applied.and_then(|applied| self.commit(log, batch).map(|()| applied));
             let Some(applied) = self.or_rewound(log, applied)? else { return Ok(()) };
             left = left.get(applied..).unwrap_or_default();
+        }
+        let took = self.clock.elapsed().saturating_sub(began);
+        if records.len() >= PACE_MIN {
+            self.pace = (records.len() as f64 / took.as_secs_f64().max(0.001)) as usize;
         }
         Ok(())
     }

@@ -354,8 +354,8 @@ fn stand_by(
 /// events of other partitions wait no longer than that.
 const CLOSE_TIMERS: u32 = 32;
 const CLOSE_TIME: Duration = Duration::from_millis(20);
-/// Changelog records that are applied before other partitions have their turn (some 200 ms): a reader that goes on elsewhere has to ask
-/// for the ends and fetch anew.
+/// Changelog records that are applied before other partitions have their turn, at most: a reader that goes on elsewhere has to ask for the
+/// ends and fetch anew.
 const RESTORE_RECORDS_MAX: usize = 50_000;
 
 /// Twice the longest grace period that a policy can have, so that a change of policy leaves the log as it is.

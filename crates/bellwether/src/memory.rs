@@ -8,6 +8,9 @@ use bellwether_store::task::StoreOptions;
 
 use crate::config::{Config, Standby};
 
+/// See [`Division::batch_bytes`].
+const BATCH_BYTES_MIN: usize = 256 << 10;
+
 /// Bounds of the parts.
 pub(crate) struct Division {
     total: usize,
@@ -49,9 +52,9 @@ impl Division {
         Limits::within(self.read_model)
     }
 
-    /// What a worker's batch may take beside its records.
+    /// What the changes and outputs of a worker's batch may take; never so little that a batch is not worth its transaction.
     pub(crate) fn batch_bytes(&self, config: &Config) -> usize {
-        self.batches / usize::from(config.kafka.workers) / 2
+        (self.batches / usize::from(config.kafka.workers) / 2).max(BATCH_BYTES_MIN)
     }
 
     /// Bounds the queues of a worker's clients: of ten parts three to fetch ahead, four to send, one and a half to each reader.
@@ -64,7 +67,8 @@ impl Division {
         options.consumer_queue_kib_max = kib(share / 10 * 3);
         options.producer_queue_kib_max = kib(share / 10 * 4);
         options.reader_queue_kib_max = kib(share / 20 * 3);
-        // A batch is in memory about four times: as records, as inputs, as outputs, and on its way to the brokers.
+        // A batch is in memory about four times: as records, as inputs (these are bounded here), as changes and outputs, and those on
+        // their way to the brokers (`batch_bytes`).
         options.batch_kib_max = kib(self.batches / workers / 4);
     }
 }
@@ -87,7 +91,8 @@ mod tests {
                 + 2 * options.reader_queue_kib_max;
             let clients = (usize::from(workers) + 1) * ((client as usize) << 10);
             let queues = if on_kafka { clients } else { 0 };
-            let batches = usize::from(workers) * ((options.batch_kib_max as usize) << 12);
+            let batch = ((options.batch_kib_max as usize) << 11) + parts.batch_bytes(&config);
+            let batches = usize::from(workers) * batch;
             let sum = parts.accounts + parts.read_model + parts.stores + queues + batches;
             let total = config.engine.memory_mib << 20;
             assert!(sum <= total / 16 * 13, "{sum} of {total}");

@@ -210,7 +210,7 @@ impl Replay {
             self.outcomes_before(next)?;
             self.apply(Input::Tick, next.min(self.now))?;
             if let Some(snapshots) = &mut self.snapshots {
-                (snapshots.see)(next, &mut self.state.accounts().values().map(Box::as_ref));
+                (snapshots.see)(next, &mut self.state.accounts().values());
             }
             next = next.plus(every_ms);
         }
@@ -224,7 +224,7 @@ impl Replay {
 
     /// Every account, as it stands.
     pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.state.accounts().values().map(Box::as_ref)
+        self.state.accounts().values()
     }
 
     /// Takes the profiles of a file, each when its time has come.

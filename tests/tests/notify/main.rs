@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bellwether_engine::embedded::partition_of;
 use bellwether_engine::log::Append;
 use bellwether_tests::mail::{MailServer, Manners};
 use bellwether_tests::receiver::{Receiver, Reply, Request};
@@ -25,7 +26,8 @@ mod parked;
 mod told;
 
 use told::{
-    LIMIT, LIMITS, SIGNING_KEY, alert, append, embedded, now_ms, prepared, publish, route, write,
+    LIMIT, LIMITS, PARTITIONS, SIGNING_KEY, alert, append, embedded, now_ms, prepared, publish,
+    route, write,
 };
 
 /// Alerts that are told.

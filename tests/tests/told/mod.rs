@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// No step takes longer on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 /// Partitions of the embedded log.
-const PARTITIONS: i32 = 4;
+pub(crate) const PARTITIONS: i32 = 4;
 /// What webhooks are signed with, in the environment of the processes.
 pub(crate) const SIGNING_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// Limits as an impatient test wants them; everybody is told at once.

@@ -1,8 +1,9 @@
-//! One transaction: records, then input offsets, then the commit.
+//! One transaction: records and input offsets beside each other, then the commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bellwether_store::kill_point;
@@ -32,8 +33,12 @@ const GRACE: Duration = Duration::from_secs(1);
 /// left behind; the next producer fences them.
 pub(super) struct Committer {
     producer: Arc<BaseProducer<DeliveryContext>>,
-    positions: SyncSender<Positions>,
+    /// None once it is to end.
+    positions: Option<SyncSender<Positions>>,
     answers: Receiver<KafkaResult<()>>,
+    thread: Option<JoinHandle<()>>,
+    /// Whether a call was given up that has not returned.
+    hangs: bool,
 }
 
 /// Input positions, for whom, and how long that may take.
@@ -45,7 +50,7 @@ impl Committer {
         let (positions, asked) = sync_channel::<Positions>(1);
         let (answer, answers) = sync_channel(1);
         let its_producer = Arc::clone(&producer);
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             // Until the committer is gone.
             for (list, group, timeout) in asked {
                 let sent = its_producer.send_offsets_to_transaction(&list, &group, timeout);
@@ -54,18 +59,21 @@ impl Committer {
                 }
             }
         });
-        Committer { producer, positions, answers }
+        let (positions, thread) = (Some(positions), Some(thread));
+        Committer { producer, positions, answers, thread, hangs: false }
     }
 
     /// Appends and offsets, all or nothing. On an error the transaction was aborted where that is possible and certain.
     pub(super) fn commit(
-        &self,
+        &mut self,
         consumer: &BaseConsumer<GroupContext>,
         appends: &[Append],
         offsets: &[(Topic, i32, i64)],
         timeout: Duration,
     ) -> Result<Receipt, LogError> {
-        let producer = &*self.producer;
+        // A call that was given up has failed its transaction for good, and its answer with it.
+        debug_assert!(self.answers.try_recv().is_err(), "no answer is left from before");
+        let producer = Arc::clone(&self.producer);
         kill_point::pass("before-begin");
         producer
             .begin_transaction()
@@ -73,7 +81,7 @@ impl Committer {
         let receipt = match self.stage(consumer, appends, offsets, timeout) {
             Ok(receipt) => receipt,
             Err(mut error) => {
-                if !abort(producer) && error.remedy == Remedy::Rewind {
+                if !abort(&producer) && error.remedy == Remedy::Rewind {
                     error.remedy = Remedy::Reopen;
                 }
                 return Err(error);
@@ -83,7 +91,7 @@ impl Committer {
         if let Err(error) = producer.commit_transaction(timeout) {
             let error = classify::commit(&error);
             if error.remedy == Remedy::Reopen {
-                abort(producer);
+                abort(&producer);
             }
             return Err(error);
         }
@@ -93,30 +101,39 @@ impl Committer {
 
     /// All of a transaction but its end. The group's coordinator is asked while the records are on their way.
     fn stage(
-        &self,
+        &mut self,
         consumer: &BaseConsumer<GroupContext>,
         appends: &[Append],
         offsets: &[(Topic, i32, i64)],
         timeout: Duration,
     ) -> Result<Receipt, LogError> {
-        let producer = &*self.producer;
+        let producer = Arc::clone(&self.producer);
         let deadline = Instant::now() + timeout;
-        let handed_over = hand_over(producer, appends, deadline);
-        // Also after a failure: records that go down with their transaction only say "purged", and the client tells the reason at the
-        // next call. Whether that adds something to the transaction does not matter: it is aborted.
-        let limit = if handed_over.is_ok() { timeout } else { ABORT_TIMEOUT };
-        let asked = self.ask_for_offsets(consumer, offsets, limit);
+        let handed_over = hand_over(&producer, appends, deadline);
+        let asked = match handed_over {
+            Ok(()) => self.ask_for_offsets(consumer, offsets, timeout),
+            Err(_) => Ok(false),
+        };
         let delivered = handed_over.and_then(|()| {
-            await_reports(producer, deadline)?;
-            let receipt = ends(producer, appends)?;
+            await_reports(&producer, deadline)?;
+            let receipt = ends(&producer, appends)?;
             kill_point::pass("appended");
             Ok(receipt)
         });
+        let limit = if delivered.is_ok() { timeout } else { ABORT_TIMEOUT };
         let added = asked.and_then(|asked| if asked { self.answer(limit) } else { Ok(()) });
         match (delivered, added) {
             (Ok(receipt), Ok(())) => Ok(receipt),
             (Ok(_), Err(error)) => Err(error),
-            (Err(_), Err(reason)) if is_purged(producer) => Err(reason),
+            (Err(_), Err(error)) if self.hangs => Err(error),
+            // Records that go down with their transaction only say "purged"; the client tells the reason at the next call. Whether that
+            // adds something to the transaction does not matter: it is aborted.
+            (Err(error), Ok(()) | Err(_)) if is_purged(&producer) => {
+                let asked = self.ask_for_offsets(consumer, offsets, ABORT_TIMEOUT);
+                let reason =
+                    asked.and_then(|asked| if asked { self.answer(ABORT_TIMEOUT) } else { Ok(()) });
+                Err(reason.err().unwrap_or(error))
+            }
             (Err(error), Ok(()) | Err(_)) => Err(error),
         }
     }
@@ -149,14 +166,33 @@ impl Committer {
                 .map_err(|error| classify::uncommitted(ADDING, &error))?;
         }
         kill_point::pass("before-offsets");
-        self.positions.try_send((list, group, timeout)).map_err(|_| unanswered())?;
-        Ok(true)
+        let asked = self.positions.as_ref().map(|to| to.try_send((list, group, timeout)));
+        if matches!(asked, Some(Ok(()))) { Ok(true) } else { Err(unanswered()) }
     }
 
-    fn answer(&self, timeout: Duration) -> Result<(), LogError> {
+    fn answer(&mut self, timeout: Duration) -> Result<(), LogError> {
         match self.answers.recv_timeout(timeout + GRACE) {
             Ok(sent) => sent.map_err(|error| classify::offsets(ADDING, &error)),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(unanswered()),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                self.hangs = true;
+                Err(unanswered())
+            }
+        }
+    }
+}
+
+impl Drop for Committer {
+    /// Waits for the thread, so that the producer is closed here and not while the process ends, unless a call hangs.
+    fn drop(&mut self) {
+        drop(self.positions.take());
+        let Some(thread) = self.thread.take().filter(|_| !self.hangs) else { return };
+        let deadline = Instant::now() + GRACE;
+        while !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(STEP);
+        }
+        if thread.is_finished() {
+            // It only forwards answers, and does not panic.
+            drop(thread.join());
         }
     }
 }
@@ -285,16 +321,26 @@ fn send(
     }
 }
 
-/// Best effort; whether it was aborted. Outstanding records are purged and reported first, because the abort waits for their reports.
+/// Best effort; whether it was aborted for certain. Outstanding records are reported first, because the abort waits for their reports.
+/// Those on their way are waited for: one that arrives after its transaction has ended would open another. Where they do not arrive in
+/// time they are given up, and so is the producer.
 fn abort(producer: &BaseProducer<DeliveryContext>) -> bool {
-    let deadline = Instant::now() + ABORT_TIMEOUT;
-    producer.purge(PurgeConfig::default().queue().inflight());
-    while producer.in_flight_count() > 0 && Instant::now() < deadline {
-        take_reports(producer);
+    let wait = || {
+        let deadline = Instant::now() + ABORT_TIMEOUT;
+        while producer.in_flight_count() > 0 && Instant::now() < deadline {
+            take_reports(producer);
+        }
+        producer.in_flight_count() == 0
+    };
+    producer.purge(PurgeConfig::default().queue());
+    let arrived = wait();
+    if !arrived {
+        producer.purge(PurgeConfig::default().inflight());
+        wait();
     }
     let aborted = producer.abort_transaction(ABORT_TIMEOUT);
     if let Err(error) = &aborted {
         tracing::warn!(%error, "a transaction was not aborted; opening the log again aborts it");
     }
-    aborted.is_ok()
+    aborted.is_ok() && arrived
 }

@@ -37,8 +37,9 @@ pub enum GroupProtocol {
     Consumer,
 }
 
-/// How long a worker's fetch waits for more: half of it is added to the latency of an event, as a mean.
-const FETCH_WAIT_MS: &str = "10";
+/// A worker's fetch waits a moment for more, because it costs more than many an event: half of that is added to the latency of an event, as
+/// a mean, and who has nothing to read asks that often. With a batch of bytes there it does not wait (and so many fit into any queue).
+const FETCHES: [(&str, &str); 2] = [("fetch.min.bytes", "16384"), ("fetch.wait.max.ms", "10")];
 
 /// How to reach Kafka, and the bounds on what its client may take.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,11 +190,13 @@ impl KafkaOptions {
             .set("enable.partition.eof", "false")
             .set("max.poll.interval.ms", self.poll_interval_ms_max.to_string())
             // The lag is computed from these.
-            .set("statistics.interval.ms", "1000")
-            // A fetch takes longer than many an event does to process, so one brings what comes within a moment. Who is idle asks a hundred
-            // times a second, which is a hundredth of a core.
-            .set("fetch.min.bytes", "16384")
-            .set("fetch.wait.max.ms", FETCH_WAIT_MS);
+            .set("statistics.interval.ms", "1000");
+        for (key, value) in FETCHES {
+            // Up to the operator: what latency is worth.
+            if !self.extra.contains_key(key) {
+                config.set(key, value);
+            }
+        }
         if self.static_membership {
             config.set("group.instance.id", worker.transactional_id());
         }

@@ -10,7 +10,7 @@ fn a_failed_commit_poisons_the_store() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("store");
     let mut store = open(&path);
-    let mut account = Account::new(account_id(1));
+    let mut account = Box::new(Account::new(account_id(1)));
     edit(&mut account, 1, None);
     store.put(account.clone()).expect("stageable");
     store.commit(&[(Stream::State, 1)]).expect("a write");
@@ -39,7 +39,7 @@ fn a_batch_with_an_account_out_cannot_be_staged() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut store = open(dir.path());
     let id = account_id(1);
-    let mut account = Account::new(id.clone());
+    let mut account = Box::new(Account::new(id.clone()));
     edit(&mut account, 1, None);
     store.put(account).expect("stageable");
     store.commit(&[]).expect("a write");
@@ -83,7 +83,7 @@ fn damage_on_disk_is_corruption_and_not_an_io_error() {
     let mut store = open(dir.path());
     let ids: Vec<AccountId> = (0..200).map(account_id).collect();
     for id in &ids {
-        let mut account = Account::new(id.clone());
+        let mut account = Box::new(Account::new(id.clone()));
         edit(&mut account, 210, Some(1));
         store.put(account).expect("stageable");
     }
@@ -132,7 +132,7 @@ fn lost_files_are_corruption_and_the_store_can_be_rebuilt() {
     ] {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut store = open(dir.path());
-        let mut account = Account::new(account_id(1));
+        let mut account = Box::new(Account::new(account_id(1)));
         edit(&mut account, 210, Some(1));
         store.put(account).expect("stageable");
         store.commit(&[]).expect("a write");

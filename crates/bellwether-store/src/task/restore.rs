@@ -17,6 +17,9 @@ use crate::seen::SeenRecord;
 /// many values of each row; of those in a batch only the last is written.
 const BATCH_BYTES_MAX: usize = 2 << 20;
 
+/// What a row takes beside its key and value, while it waits.
+const ROW_BYTES: usize = 160;
+
 /// The batch of a restore.
 pub(super) struct Restoring {
     /// Rows by key, each as it is at present; none: to be deleted.
@@ -43,7 +46,7 @@ impl Restoring {
                 self.rows_bytes = self.rows_bytes + value_bytes - before;
             }
             None => {
-                self.rows_bytes += key.len() + value_bytes;
+                self.rows_bytes += ROW_BYTES + key.len() + value_bytes;
                 self.rows.insert(key.to_vec(), value);
             }
         }

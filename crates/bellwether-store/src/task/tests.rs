@@ -1,5 +1,7 @@
 //! The store against [`MemoryState`] and a changelog in memory, with crashes.
 
+use std::collections::BTreeMap;
+
 use bellwether_core::account::{ActivityKey, SignalKey};
 use bellwether_core::calendar::{Entry, Scope, Span};
 use bellwether_core::chance::Own;
@@ -442,7 +444,7 @@ impl Bench {
         let Ok(expected) = self.now.take(id);
         let found = self.store().take(id).expect("readable");
         assert_eq!(found, expected);
-        let new = || Account::new(id.clone());
+        let new = || Box::new(Account::new(id.clone()));
         let (mut expected, mut found) = (expected.unwrap_or_else(new), found.unwrap_or_else(new));
         edit(&mut expected);
         edit(&mut found);
@@ -623,7 +625,7 @@ fn a_flush_under_memory_pressure_keeps_rows_and_positions_together() {
         for number in 0..20 {
             let id = account_id(number);
             let taken = store.take(&id).expect("readable");
-            let mut account = taken.unwrap_or_else(|| Account::new(id));
+            let mut account = taken.unwrap_or_else(|| Box::new(Account::new(id)));
             edit(&mut account, round, Some(i64::from(round)));
             account.hot.policy_version = "x".repeat(2000);
             store.put(account).expect("stageable");
@@ -650,7 +652,7 @@ fn timers_beyond_the_window_come_in_order() {
     let count = 3000;
     for number in 0..count {
         let id = AccountId::new(&format!("{number:05}")).expect("an identifier");
-        let mut account = Account::new(id);
+        let mut account = Box::new(Account::new(id));
         // 7 shares no factor with 3000: every due time once, out of order.
         edit(&mut account, 1, Some(number * 7 % count));
         store.put(account).expect("stageable");
@@ -680,9 +682,9 @@ fn a_restore_that_is_cut_short_goes_on() {
     let mut bench = Bench::new();
     for round in 0..3u8 {
         for number in 0..200 {
-            let mut account = Account::new(account_id(number));
+            let mut account = Box::new(Account::new(account_id(number)));
             edit(&mut account, 30 + round, Some(i64::from(round)));
-            account.hot.policy_version = "x".repeat(5000);
+            account.hot.policy_version = "x".repeat(30_000);
             bench.store().put(account).expect("stageable");
         }
         bench.run(&Step::Commit);
