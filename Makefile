@@ -38,7 +38,8 @@ test: ## Run all tests, against a real Kafka and schema registry
 	@deploy/setup.sh --for test
 	tests/harness/kafka-local.sh fetch
 	tests/harness/registry-local.sh fetch
-	cargo build -p bellwether --locked
+	# Of the whole workspace, as the tests are: for one package dependencies would be built once more, with other features.
+	cargo build --workspace --bin bellwether --locked
 	cargo test --workspace --locked $(ARGS)
 
 # SCHEDULES: how many (each from a seed of its own, which a failure names).
