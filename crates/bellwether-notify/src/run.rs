@@ -124,8 +124,8 @@ pub struct Notifier {
     planner: Planner,
     channels: BTreeMap<String, Arc<Channel>>,
     gates: BTreeMap<String, Gate>,
-    /// Idempotency keys of attempts under way, and their partition.
-    under_way: HashMap<String, i32>,
+    /// Idempotency keys of attempts under way, and what they hold.
+    under_way: HashMap<String, attempt::Lane>,
     results: (Sender<attempt::Attempted>, Receiver<attempt::Attempted>),
     decoder: Decoder,
     open: OpenLog,
