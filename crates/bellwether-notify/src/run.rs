@@ -164,6 +164,7 @@ impl Notifier {
         process: Process,
     ) -> Result<Notifier, NotifyError> {
         let texts = Arc::clone(policy.texts());
+        policy.policy().has_routes().map_err(PolicyError)?;
         let (mut channels, mut gates) = (BTreeMap::new(), BTreeMap::new());
         for sink in &policy.policy().sinks {
             let channel = Channel::open(policy.policy(), sink, environment)?;
