@@ -241,7 +241,7 @@ fn year_ends(end: YearDay, about: i32, (from, to): (Day, Day)) -> impl Iterator<
 }
 
 /// A region and those that it is a part of, by the hyphens of its name: of `DE-BY` also `DE`.
-fn with_wider(region: &str) -> impl Iterator<Item = &str> {
+pub fn with_wider(region: &str) -> impl Iterator<Item = &str> {
     let ends = region.match_indices('-').map(|(at, _)| at).chain([region.len()]);
     ends.map(|end| &region[..end]).filter(|name| !name.is_empty())
 }

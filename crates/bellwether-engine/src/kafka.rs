@@ -466,7 +466,7 @@ impl Log for KafkaLog {
         records_max: usize,
         each: &mut dyn FnMut(Record) -> Result<(), LogError>,
     ) -> Result<Read, LogError> {
-        self.reader()?.follow(topic, partition, from, records_max, each)
+        self.reader()?.follow_any(topic, partition, from, records_max, each)
     }
 
     fn pause(&mut self, partitions: &[i32]) -> Result<(), LogError> {

@@ -178,7 +178,8 @@ pub trait Log: Send {
     ) -> Result<Read, LogError>;
 
     /// The same, but no further than what can be read now: it waits for no transaction, and what stands at or after one that is still open
-    /// is read later. A log in which no transaction stays open reads alike.
+    /// is read later. A log in which no transaction stays open reads alike. Where the log ends before `from`, because it lost records or was
+    /// created anew, that is no failure: [`Read::next`] is its end then.
     fn follow(
         &mut self,
         topic: &Topic,

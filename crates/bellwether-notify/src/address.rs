@@ -61,7 +61,7 @@ pub async fn resolve(
 }
 
 /// Services that hand out the credentials of a cloud machine or tell its secrets, as their vendors document them.
-const METADATA: [Ipv4Addr; 7] = [
+const METADATA: [Ipv4Addr; 8] = [
     // AWS, Azure, Google, OpenStack and most others.
     Ipv4Addr::new(169, 254, 169, 254),
     // AWS: tasks of ECS, pods of EKS.
@@ -69,6 +69,8 @@ const METADATA: [Ipv4Addr; 7] = [
     Ipv4Addr::new(169, 254, 170, 23),
     // Tencent.
     Ipv4Addr::new(169, 254, 0, 23),
+    // Scaleway.
+    Ipv4Addr::new(169, 254, 42, 42),
     // Alibaba, in the range that carriers share.
     Ipv4Addr::new(100, 100, 100, 200),
     // The host below an Azure machine, in a public range.
@@ -76,7 +78,7 @@ const METADATA: [Ipv4Addr; 7] = [
     // Oracle.
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-const METADATA_V6: [Ipv6Addr; 5] = [
+const METADATA_V6: [Ipv6Addr; 6] = [
     // AWS: machines, pods of EKS.
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
@@ -84,6 +86,8 @@ const METADATA_V6: [Ipv6Addr; 5] = [
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
     // Oracle.
     Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    // Scaleway.
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
     // OpenStack.
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
 ];
@@ -250,6 +254,7 @@ mod tests {
             "169.254.170.2",
             "169.254.170.23",
             "169.254.0.23",
+            "169.254.42.42",
             "100.100.100.200",
             "168.63.129.16",
             "192.0.0.192",
@@ -259,6 +264,7 @@ mod tests {
             "fd00:ec2::23",
             "fd20:ce::254",
             "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
             "fe80::a9fe:a9fe",
         ] {
             assert!(!allowed(never, false) && !allowed(never, true), "{never}");

@@ -255,7 +255,7 @@ pub struct Sink {
     /// Whether it may be spoken to without TLS.
     #[serde(default)]
     pub allow_http: bool,
-    /// Attempts that may be under way at once (1..=64; e-mail: 1); none: [`Sink::at_once`].
+    /// Attempts that may be under way at once (1..=64; e-mail has one, whatever stands here); none: [`Sink::at_once`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<usize>,
     /// Milliseconds that one attempt may take; none: `delivery.timeout_ms`. E-mail: until the message is handed over; the server has ten
@@ -286,8 +286,7 @@ impl Sink {
     /// Attempts that may be under way at once. E-mail: one, since mail servers count connections, and a slow one is no faster with several.
     #[must_use]
     pub fn at_once(&self) -> usize {
-        let default = if self.kind == SinkType::Email { 1 } else { 8 };
-        self.in_flight.unwrap_or(default)
+        if self.kind == SinkType::Email { 1 } else { self.in_flight.unwrap_or(8) }
     }
 }
 

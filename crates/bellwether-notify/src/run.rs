@@ -124,8 +124,8 @@ pub struct Notifier {
     planner: Planner,
     channels: BTreeMap<String, Arc<Channel>>,
     gates: BTreeMap<String, Gate>,
-    /// Idempotency keys of attempts under way, and their partition.
-    under_way: HashMap<String, i32>,
+    /// Idempotency keys of attempts under way, and what they hold.
+    under_way: HashMap<String, attempt::Lane>,
     results: (Sender<attempt::Attempted>, Receiver<attempt::Attempted>),
     decoder: Decoder,
     open: OpenLog,
@@ -164,6 +164,7 @@ impl Notifier {
         process: Process,
     ) -> Result<Notifier, NotifyError> {
         let texts = Arc::clone(policy.texts());
+        policy.policy().has_routes().map_err(PolicyError)?;
         let (mut channels, mut gates) = (BTreeMap::new(), BTreeMap::new());
         for sink in &policy.policy().sinks {
             let channel = Channel::open(policy.policy(), sink, environment)?;
@@ -292,13 +293,6 @@ impl Notifier {
             let under_way = &self.under_way;
             self.planner.tick((self.process.clock)(), &|key| under_way.contains_key(key));
         }
-        let mut desk = requests::Desk {
-            planner: &mut self.planner,
-            decoder: &mut self.decoder,
-            unreadable: &mut self.unreadable,
-            now_ms: (self.process.clock)(),
-        };
-        self.requests.follow(log, &mut desk, FOLLOW_EVERY)?;
         if self.commit(log)? {
             self.dispatch();
         }
@@ -308,6 +302,14 @@ impl Notifier {
             log.rewind(&partitions)?;
             self.sleep(RETRY_PAUSES.0);
         }
+        // Nothing that was polled waits for this; what comes of it is committed with the next turn.
+        let mut desk = requests::Desk {
+            planner: &mut self.planner,
+            decoder: &mut self.decoder,
+            unreadable: &mut self.unreadable,
+            now_ms: (self.process.clock)(),
+        };
+        self.requests.follow(log, &mut desk, FOLLOW_EVERY)?;
         self.profiles.follow(log, &mut self.planner, &mut self.decoder, FOLLOW_EVERY)?;
         self.scored.follow(log, &mut self.planner, SCORES_EVERY)?;
         self.holidays.follow(log, &mut self.planner, &mut self.decoder, HOLIDAYS_EVERY)?;

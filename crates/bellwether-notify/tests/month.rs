@@ -184,7 +184,7 @@ fn run() -> (People, BTreeMap<String, (i64, Alert)>, BTreeSet<String>) {
             number += 1;
         }
         planner.tick(now, &|_| false);
-        for (partition, delivery) in planner.ready(now, &|_| false, &|_, _| true) {
+        for (partition, delivery) in planner.ready(now, &|_, _| false, &|_, _| true) {
             people.hear(&delivery, now);
             planner.settle(partition, &delivery.key, Outcome::Delivered, now, &mut |most| most);
         }

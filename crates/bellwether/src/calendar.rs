@@ -139,6 +139,16 @@ fn ls(args: &CalendarLsArgs, config: &Config, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A kind as the topic has it.
+fn spelled(kind: &str) -> String {
+    kind.replace('-', "_")
+}
+
+/// The id of an entry that was given none: said again, it is the same, however its kind is spelled.
+fn entry_id(scope: &str, key: Option<&String>, (from, to): (&str, &str), kind: &str) -> String {
+    content_id(&[scope, key.map_or("", String::as_str), from, to, &spelled(kind)])
+}
+
 fn add(args: &CalendarAddArgs, config: &Config, json: bool) -> Result<ExitCode> {
     let to = args.to.as_ref().unwrap_or(&args.from);
     let (scope, key) = match (&args.account, &args.region) {
@@ -146,15 +156,13 @@ fn add(args: &CalendarAddArgs, config: &Config, json: bool) -> Result<ExitCode> 
         (None, Some(region)) => ("region", Some(region)),
         (None, None) => ("all", None),
     };
-    // Said again, it is the same.
-    let parts = [scope, key.map_or("", String::as_str), &args.from, to, &args.kind];
     let record = json!({
-        "entry_id": args.id.clone().unwrap_or_else(|| content_id(&parts)),
+        "entry_id": args.id.clone().unwrap_or_else(|| entry_id(scope, key, (&args.from, to), &args.kind)),
         "scope": scope,
         "key": key,
         "from": args.from,
         "to": to,
-        "kind": args.kind.replace('-', "_"),
+        "kind": spelled(&args.kind),
         "note": args.note,
     });
     let decoded = Decoder::new(None, config.engine.record_bytes_max)?
@@ -287,6 +295,13 @@ fn said(json: bool, told: &[Value], gone: &[&str], words: &str) -> Result<ExitCo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_that_is_said_again_is_the_same_however_its_kind_is_spelled() {
+        let of = |kind: &str| entry_id("all", None, ("2027-01-01", "2027-01-02"), kind);
+        assert_eq!(of("known-outage"), of("known_outage"));
+        assert_ne!(of("known-outage"), of("holiday"));
+    }
 
     #[test]
     fn holidays_that_are_known_are_not_told_again_and_those_that_are_none_go() {

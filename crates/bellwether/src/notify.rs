@@ -51,7 +51,7 @@ pub(crate) struct NotifyArgs {
 /// `notify check|test|parked`
 #[derive(Debug, Subcommand)]
 pub(crate) enum NotifyCommand {
-    /// Check a delivery policy and print its version, its sinks and routes
+    /// Check a delivery policy and print its version, its sinks and routes; 3 is the exit code where it has sinks and no route
     Check,
     /// Send a made-up alert to a sink, once, say what it answered, and close there what was opened; 3 is the exit code where it did not
     /// take or close it
@@ -198,13 +198,17 @@ fn check(policy: &Loaded, json: bool) -> Result<ExitCode> {
     let routed = |sink: &str| of.routes.iter().any(|route| route.sinks.iter().any(|to| to == sink));
     let sinks: Vec<&str> = of.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let idle: Vec<&str> = sinks.iter().copied().filter(|sink| !routed(sink)).collect();
+    let code = match of.has_routes() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(crate::EXIT_WANTING),
+    };
     if json {
         let routes: Vec<&str> = of.routes.iter().map(|route| route.name.as_str()).collect();
         let answer = serde_json::json!({
             "version": policy.version(), "sinks": sinks, "routes": routes, "sinks_without_route": idle,
         });
         println!("{}", serde_json::to_string_pretty(&answer)?);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     println!("delivery policy {}", policy.version());
     for route in &of.routes {
@@ -213,7 +217,10 @@ fn check(policy: &Loaded, json: bool) -> Result<ExitCode> {
     for sink in idle {
         println!("  note: no route leads to sink {sink}");
     }
-    Ok(ExitCode::SUCCESS)
+    if let Err(finding) = of.has_routes() {
+        eprintln!("error: {finding}; without it the notifier does not start");
+    }
+    Ok(code)
 }
 
 /// Sends a made-up alert to one sink.

@@ -47,6 +47,8 @@ enum End {
     Last,
     /// To what can be read now.
     Stable,
+    /// The same. A log that ends before the position is no failure: the caller is told its end.
+    StableOrBefore,
 }
 
 enum Begun {
@@ -108,6 +110,18 @@ impl Reader {
         self.read_to(End::Stable, topic, partition, from, records_max, each)
     }
 
+    /// See [`crate::log::Log::follow`].
+    pub(super) fn follow_any(
+        &mut self,
+        topic: &Topic,
+        partition: i32,
+        from: i64,
+        records_max: usize,
+        each: &mut dyn FnMut(Record) -> Result<(), LogError>,
+    ) -> Result<Read, LogError> {
+        self.read_to(End::StableOrBefore, topic, partition, from, records_max, each)
+    }
+
     fn read_to(
         &mut self,
         end: End,
@@ -148,9 +162,11 @@ impl Reader {
     ) -> Result<Begun, LogError> {
         let (oldest, end) = match up_to {
             End::Last => self.ends(topic, partition, ENDS_TIMEOUT)?,
-            End::Stable => ends(&self.committed, topic, partition, ENDS_TIMEOUT)?,
+            End::Stable | End::StableOrBefore => {
+                ends(&self.committed, topic, partition, ENDS_TIMEOUT)?
+            }
         };
-        if from > end {
+        if from > end && up_to != End::StableOrBefore {
             return Err(LogError::new(
                 Remedy::Stop,
                 format!(

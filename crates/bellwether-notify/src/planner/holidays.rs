@@ -1,6 +1,6 @@
 //! Until when a route is quiet: its hours, and the public holidays that it heeds.
 
-use bellwether_core::calendar::{Entry, Scope, Span};
+use bellwether_core::calendar::{Entry, Scope, Span, with_wider};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::time::Day;
 
@@ -40,9 +40,12 @@ impl Planner {
             return Vec::new();
         }
         let of_account = quiet.holidays.contains(OF_ACCOUNT);
-        let named = quiet.holidays.iter().filter(|region| *region != OF_ACCOUNT).cloned();
-        let own_region = profile.region.clone().filter(|_| of_account);
-        let mut scopes: Vec<Scope> = named.chain(own_region).map(Scope::Region).collect();
+        let named = quiet.holidays.iter().filter(|region| *region != OF_ACCOUNT);
+        let own_region = profile.region.as_ref().filter(|_| of_account);
+        // As the engine has it: a holiday of a country is one in its parts, too.
+        let regions = named.chain(own_region).flat_map(|region| with_wider(region));
+        let mut scopes: Vec<Scope> =
+            regions.map(|region| Scope::Region(region.to_owned())).collect();
         scopes.push(Scope::All);
         if of_account && let Ok(account) = AccountId::new(&alert.account_id) {
             scopes.push(Scope::Account(account));

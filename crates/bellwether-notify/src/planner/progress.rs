@@ -89,11 +89,13 @@ impl Planner {
     }
 
     /// What may be attempted now: at most one delivery of a lane and sink, in order. `may(sink, chosen)` says whether another attempt at a
-    /// sink may begin when so many were chosen already; `under_way` names what is being attempted.
+    /// sink may begin when so many were chosen already; `under_way` says whether anything of a delivery's partition, sink and lane is being
+    /// attempted: that holds the lane until it settles, also where it is known no more (its account was deleted), or a resolve could
+    /// arrive before its trigger.
     pub fn ready(
         &self,
         now_ms: i64,
-        under_way: &dyn Fn(&str) -> bool,
+        under_way: &dyn Fn(i32, &Delivery) -> bool,
         may: &dyn Fn(&str, usize) -> bool,
     ) -> Vec<(i32, Delivery)> {
         let mut chosen: BTreeMap<&str, usize> = BTreeMap::new();
@@ -102,7 +104,7 @@ impl Planner {
             let mut lanes = HashSet::new();
             for delivery in desk.pending() {
                 let first = lanes.insert((delivery.sink.as_str(), delivery.lane.as_str()));
-                if !first || delivery.due_ms > now_ms || under_way(&delivery.key) {
+                if !first || delivery.due_ms > now_ms || under_way(*partition, delivery) {
                     continue;
                 }
                 let count = chosen.entry(&delivery.sink).or_default();

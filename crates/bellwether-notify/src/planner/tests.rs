@@ -56,7 +56,7 @@ fn alert(number: u32, transition: &str, severity: &str) -> Alert {
 }
 
 fn ready(planner: &Planner, now_ms: i64) -> Vec<(i32, Delivery)> {
-    planner.ready(now_ms, &|_| false, &|_, _| true)
+    planner.ready(now_ms, &|_, _| false, &|_, _| true)
 }
 
 /// Sink and transition of what is ready, and settles it as delivered.

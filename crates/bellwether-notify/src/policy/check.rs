@@ -23,12 +23,6 @@ pub(super) fn policy(policy: &DeliveryPolicy) -> Result<(), String> {
         }
         check_sink(sink)?;
     }
-    if policy.routes.is_empty() && !policy.sinks.is_empty() {
-        return Err(format!(
-            "there are sinks ({}) and no route, so nobody would be told of anything; add a [[route]]",
-            names.into_iter().collect::<Vec<_>>().join(", ")
-        ));
-    }
     let mut routes = BTreeSet::new();
     for route in &policy.routes {
         if !routes.insert(route.name.as_str()) {
@@ -41,6 +35,23 @@ pub(super) fn policy(policy: &DeliveryPolicy) -> Result<(), String> {
         playbook(&format!("playbook.{kind}"), of)?;
     }
     Ok(())
+}
+
+impl DeliveryPolicy {
+    /// Whether a notifier has something to do with it: sinks without routes are there to be tested.
+    ///
+    /// # Errors
+    /// It has sinks and no route.
+    pub fn has_routes(&self) -> Result<(), String> {
+        if !self.routes.is_empty() || self.sinks.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = self.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        Err(format!(
+            "there are sinks ({}) and no route, so nobody would be told of anything; add a [[route]]",
+            names.join(", ")
+        ))
+    }
 }
 
 fn limits(policy: &DeliveryPolicy) -> Result<(), String> {
@@ -173,8 +184,7 @@ fn check_sink(sink: &Sink) -> Result<(), String> {
             sink.name
         ));
     }
-    let at_once_max = if sink.kind == SinkType::Email { 1 } else { 64 };
-    within(&key("in_flight"), sink.at_once() as u64, 1, at_once_max)?;
+    within(&key("in_flight"), sink.in_flight.unwrap_or(1) as u64, 1, 64)?;
     if let Some(timeout) = sink.timeout_ms {
         within(&key("timeout_ms"), timeout, 1, 120_000)?;
     }
@@ -203,7 +213,7 @@ fn check_sink(sink: &Sink) -> Result<(), String> {
         }
         let query = url.split_once('?').map_or("", |(_, query)| query);
         let mut names = query.split('&').map(|pair| pair.split('=').next().unwrap_or(""));
-        if let Some(name) = names.find(|name| is_secret(name)) {
+        if let Some(name) = names.find(|name| is_secret_parameter(name)) {
             return Err(format!(
                 "{} has `{name}=…`, which is a secret: use url_env or url_file",
                 key("url")
@@ -258,9 +268,16 @@ fn of_type(sink: &Sink, secret: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a parameter of a URL is by its name one that carries a secret: there `code` is one, too (a key of Azure's functions).
+fn is_secret_parameter(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower.split(|char: char| !char.is_ascii_alphanumeric()).any(|part| part == "code")
+        || is_secret(name)
+}
+
 /// Whether a header or a parameter of a URL is by its name one that carries a secret: those come from files or the environment only.
 fn is_secret(name: &str) -> bool {
-    const PARTS: [&str; 6] = ["auth", "code", "key", "pass", "pwd", "sig"];
+    const PARTS: [&str; 5] = ["auth", "key", "pass", "pwd", "sig"];
     const WITHIN: [&str; 7] =
         ["apikey", "authorization", "cookie", "credential", "passw", "secret", "token"];
     let name = name.to_ascii_lowercase();

@@ -68,10 +68,11 @@ fn errors_name_file_key_value_and_what_is_allowed() {
             &["signing key", "secret_env"],
         ),
         (
-            "[[sink]]\nname = \"m\"\ntype = \"email\"\nurl = \"smtps://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nin_flight = 2\n"
+            "[[sink]]\nname = \"m\"\ntype = \"email\"\nurl = \"smtps://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nin_flight = 65\n"
                 .to_owned(),
-            &["sink `m`: in_flight is 2", "1 to 1"],
+            &["sink `m`: in_flight is 65", "1 to 64"],
         ),
+        (template("https://h/call?code=x", ""), &["sink `t`: url has `code=…`"]),
         (route("severity = [\"urgent\"]\n"), &["route `r`", "urgent", "critical"]),
         (
             route("quiet = { from = \"20:00\", to = \"07:00\", time_zone = \"UTC\", except = [\"crtical\"] }\n"),
@@ -85,7 +86,6 @@ fn errors_name_file_key_value_and_what_is_allowed() {
             route("kind = [\"churn_risk\", \"chrun_risk\"]\n"),
             &["my.toml", "route `r`: kind has `chrun_risk`", "churn_risk", "fleet", "[playbook.…]"],
         ),
-        (slack.to_owned(), &["my.toml", "sinks (s)", "no route", "[[route]]"]),
         (
             "[[route]]\nname = \"r\"\nsinks = [\"nowhere\"]\nmode = \"daily\"\n".to_owned(),
             &["nowhere", "no sink"],
@@ -115,9 +115,25 @@ fn errors_name_file_key_value_and_what_is_allowed() {
 #[test]
 fn what_is_no_secret_may_stand_in_a_policy() {
     let policy = "[[sink]]\nname = \"t\"\ntype = \"template\"\nurl = \"https://h/designs?assignee=a&sort=passed\"\nbody = \"1\"\n\
-        secret_env = \"K\"\nsecret_header = \"X-Api-Key\"\nheaders = { Idempotency-Key = \"a\", X-Design = \"b\" }\n\
+        secret_env = \"K\"\nsecret_header = \"X-Api-Key\"\nheaders = { Idempotency-Key = \"a\", X-Design = \"b\", X-Country-Code = \"DE\" }\n\
         [[route]]\nname = \"r\"\nsinks = [\"t\"]\nmode = \"immediate\"\n";
     Loaded::parse(policy, "my.toml").expect("sound");
+}
+
+#[test]
+fn mail_goes_one_at_a_time_whatever_in_flight_says() {
+    let policy = "[[sink]]\nname = \"m\"\ntype = \"email\"\nurl = \"smtps://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nin_flight = 4\n";
+    let loaded = Loaded::parse(policy, "my.toml").expect("sound");
+    assert_eq!(loaded.policy().sinks[0].at_once(), 1);
+}
+
+#[test]
+fn sinks_without_routes_may_be_tested_but_not_run() {
+    let sink = "[[sink]]\nname = \"s\"\ntype = \"slack\"\nurl_env = \"S\"\n";
+    let loaded = Loaded::parse(sink, "my.toml").expect("sound");
+    let error = loaded.policy().has_routes().expect_err("nobody would be told");
+    assert!(error.contains("sinks (s)") && error.contains("[[route]]"), "{error}");
+    assert_eq!(Loaded::builtin().policy().has_routes(), Ok(()), "it has no sinks either");
 }
 
 #[test]

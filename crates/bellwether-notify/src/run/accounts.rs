@@ -75,7 +75,8 @@ impl Scored {
             take(&record, planner);
             Ok(())
         })?;
-        self.next.insert(partition, read.next);
+        // A topic that was created anew, or lost records, is read from its beginning.
+        self.next.insert(partition, if read.next < from { 0 } else { read.next });
         Ok(())
     }
 }
@@ -84,5 +85,51 @@ fn take(record: &Record, planner: &mut Planner) {
     let account = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
     if let Some(account) = account {
         planner.scored(record.partition, account, record.payload.is_some());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Loaded;
+    use bellwether_engine::embedded::{Embedded, Role};
+    use bellwether_engine::log::Append;
+    use bellwether_store::Shared;
+    use bellwether_store::log_store::Retention;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_topic_that_was_created_anew_is_read_from_its_beginning() {
+        let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        let log = |dir: usize, accounts: &[&str]| {
+            let shared = Shared::new(8 << 20);
+            let log = Embedded::open(dirs[dir].path(), &shared, 1_000).expect("a log");
+            for topic in ["alerts", "scores"] {
+                log.create_topic(topic, 1, Retention::Forever).expect("a new topic");
+            }
+            let record = |account: &&str| Append {
+                topic: "scores".into(),
+                partition: 0,
+                key: Some(account.as_bytes().to_vec()),
+                payload: Some(b"?".to_vec()),
+                headers: Vec::new(),
+                timestamp_ms: None,
+            };
+            let records: Vec<Append> = accounts.iter().map(record).collect();
+            log.append(&records, Duration::from_secs(60)).expect("room");
+            log.consume_as(Role::Notifier, &["alerts".into()]).expect("a log")
+        };
+        let policy = Loaded::builtin();
+        let mut planner = Planner::new(Arc::clone(policy.texts()), policy.version());
+        planner.assign(0);
+        let mut scored = Scored::new("scores".into());
+        let mut before = log(0, &["a", "b", "c"]);
+        scored.assign(&mut before, 0, &mut planner).expect("read");
+        assert_eq!(planner.desks()[&0].accounts(), 3);
+        let mut anew = log(1, &["d"]);
+        for _ in 0..2 {
+            scored.follow(&mut anew, &mut planner, Duration::ZERO).expect("read");
+        }
+        assert_eq!(planner.desks()[&0].accounts(), 4);
     }
 }

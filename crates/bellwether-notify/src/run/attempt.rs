@@ -1,5 +1,6 @@
 //! Attempts: what is due is begun, each as a task of its own, and what came of it is taken.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,13 @@ use bellwether_core::time::Millis;
 use super::Notifier;
 use crate::breaker::State;
 use crate::delivery::{Delivery, Outcome};
+
+/// The place in the order of deliveries that an attempt holds.
+pub(super) type Lane = (i32, String, String);
+
+fn lane(partition: i32, delivery: &Delivery) -> Lane {
+    (partition, delivery.sink.clone(), delivery.lane.clone())
+}
 
 /// What an attempt came to.
 pub(super) struct Attempted {
@@ -65,15 +73,19 @@ impl Notifier {
     /// Begins what is due and may begin.
     pub(super) fn dispatch(&mut self) {
         let now_ms = (self.process.clock)();
-        let (under_way, gates) = (&self.under_way, &self.gates);
+        let lanes: HashSet<&Lane> = self.under_way.values().collect();
+        let gates = &self.gates;
+        let is_held = |partition: i32, delivery: &Delivery| {
+            !lanes.is_empty() && lanes.contains(&lane(partition, delivery))
+        };
         let may = |sink: &str, chosen: usize| {
             gates.get(sink).is_some_and(|gate| gate.admits_after(chosen, now_ms))
         };
-        let ready = self.planner.ready(now_ms, &|key| under_way.contains_key(key), &may);
+        let ready = self.planner.ready(now_ms, &is_held, &may);
         for (partition, delivery) in ready {
             if let Some(gate) = self.gates.get_mut(&delivery.sink) {
                 gate.began();
-                self.under_way.insert(delivery.key.clone(), partition);
+                self.under_way.insert(delivery.key.clone(), lane(partition, &delivery));
                 self.attempt(partition, delivery);
             }
         }

@@ -54,6 +54,11 @@ impl Holidays {
                     }
                     Ok(())
                 })?;
+                if read.next < *next {
+                    tracing::warn!(topic = %self.topic, partition, "it lost records or was created anew and is read from its beginning");
+                    *next = 0;
+                    continue;
+                }
                 // Where the registry is away it goes on from there the next time.
                 *next = stuck.unwrap_or(read.next);
                 if stuck.is_some() || *next >= read.end {

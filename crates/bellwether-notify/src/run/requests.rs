@@ -3,7 +3,8 @@
 //!
 //! # Invariants
 //! - The position behind a request is a row of the notifier's memory, committed with what comes of it: each request is taken once.
-//! - At most a page of a partition is taken at once, and what is too much for a sink is parked again.
+//! - A look takes no more than so many requests and not much longer than so long; what is too much for a sink is parked again.
+//! - A topic that was created anew, or lost records, is followed from its end: nothing is taken twice, and nothing stops.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,8 +18,12 @@ use crate::delivery::{Delivery, Parking, ROW_BYTES_MAX};
 use crate::event::Alert;
 use crate::planner::Planner;
 
-/// Records looked at once.
+/// Records read at once.
 const PAGE: usize = 200;
+/// Requests after which a look ends, so that what they ask for can go out before more is asked for.
+const TAKEN_MAX: usize = 1_000;
+/// For how long a look goes on.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Follows the parking topic.
 #[derive(Debug)]
@@ -64,24 +69,49 @@ impl Requests {
             return Ok(());
         }
         self.looked = Instant::now();
+        let mut taken = 0;
         for (partition, next) in &mut self.next {
-            let mut stuck = None;
-            let read = log.follow(&self.topic, *partition, *next, PAGE, &mut |record| {
-                if stuck.is_none() && is_request(&record) {
-                    let offset = record.offset;
-                    if take(record, desk) {
-                        desk.planner.set_redriven(*partition, offset + 1);
-                    } else {
-                        stuck = Some(offset);
-                    }
+            while page(log, &self.topic, (*partition, next), desk, &mut taken)? {
+                if taken >= TAKEN_MAX || self.looked.elapsed() >= LOOK {
+                    return Ok(());
                 }
-                Ok(())
-            })?;
-            // Where the registry is away it goes on from there the next time.
-            *next = stuck.unwrap_or(read.next);
+            }
         }
         Ok(())
     }
+}
+
+/// Takes a page of a partition. Returns whether there is more.
+fn page(
+    log: &mut dyn Log,
+    topic: &Topic,
+    (partition, next): (i32, &mut i64),
+    desk: &mut Desk<'_>,
+    taken: &mut usize,
+) -> Result<bool, LogError> {
+    let mut stuck = None;
+    let read = log.follow(topic, partition, *next, PAGE, &mut |record| {
+        if stuck.is_none() && is_request(&record) {
+            let offset = record.offset;
+            if take(record, desk) {
+                *taken += 1;
+                desk.planner.set_redriven(partition, offset + 1);
+            } else {
+                stuck = Some(offset);
+            }
+        }
+        Ok(())
+    })?;
+    if read.next < *next {
+        tracing::warn!(
+            %topic, partition, position = *next, end = read.end,
+            "the topic lost records or was created anew; requests to send again are taken from its end on"
+        );
+        desk.planner.set_redriven(partition, read.next);
+    }
+    // Where the registry is away it goes on from there the next time.
+    *next = stuck.unwrap_or(read.next);
+    Ok(stuck.is_none() && *next < read.end)
 }
 
 fn is_request(record: &Record) -> bool {
@@ -112,4 +142,92 @@ fn take(record: Record, desk: &mut Desk<'_>) -> bool {
         Err(error) => desk.unreadable.push((record, format!("it is no delivery: {error}"))),
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Loaded;
+    use bellwether_engine::embedded::{Embedded, Role};
+    use bellwether_engine::log::Append;
+    use bellwether_store::Shared;
+    use bellwether_store::log_store::Retention;
+    use std::sync::Arc;
+
+    /// What a notifier without a partition of alerts has.
+    struct Scene {
+        log: Embedded,
+        planner: Planner,
+        requests: Requests,
+        unreadable: Vec<(Record, String)>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let dir = tempfile::tempdir().expect("a directory");
+            let log = Embedded::open(dir.path(), &Shared::new(8 << 20), 1_000_000).expect("a log");
+            for topic in ["alerts", "parked"] {
+                log.create_topic(topic, 1, Retention::Forever).expect("a new topic");
+            }
+            let policy = Loaded::builtin();
+            let mut planner = Planner::new(Arc::clone(policy.texts()), policy.version());
+            planner.assign(0);
+            let requests = Requests::new("parked".into());
+            Scene { log, planner, requests, unreadable: Vec::new(), _dir: dir }
+        }
+
+        /// Appends records, requests or not. What they hold is no delivery, so that each request that is taken is unreadable.
+        fn append(&self, count: usize, are_requests: bool) {
+            let name = if are_requests { REQUEST } else { "bellwether.reason" };
+            let record = Append {
+                topic: "parked".into(),
+                partition: 0,
+                key: None,
+                payload: Some(b"?".to_vec()),
+                headers: vec![(name.to_owned(), b"0/0".to_vec())],
+                timestamp_ms: None,
+            };
+            self.log.append(&vec![record; count], Duration::from_secs(60)).expect("room");
+        }
+
+        /// One look. Returns how many were taken so far.
+        fn look(&mut self) -> usize {
+            let mut log = self.log.consume_as(Role::Notifier, &["alerts".into()]).expect("a log");
+            let mut decoder = Decoder::new(None, 1 << 20).expect("a decoder");
+            let mut desk = Desk {
+                planner: &mut self.planner,
+                decoder: &mut decoder,
+                unreadable: &mut self.unreadable,
+                now_ms: 0,
+            };
+            self.requests.follow(&mut log, &mut desk, Duration::ZERO).expect("a look");
+            self.unreadable.len()
+        }
+    }
+
+    #[test]
+    fn a_topic_that_was_created_anew_is_followed_from_its_end_and_the_row_says_so() {
+        let mut scene = Scene::new();
+        scene.planner.set_redriven(0, 50);
+        scene.requests.assign(0, scene.planner.redriven_to(0));
+        scene.append(1, true);
+        assert_eq!(scene.look(), 0);
+        assert_eq!(scene.planner.redriven_to(0), 1, "a start from here misses nothing");
+        scene.append(1, true);
+        assert_eq!(scene.look(), 1);
+        assert_eq!(scene.planner.redriven_to(0), 2);
+    }
+
+    #[test]
+    fn a_request_behind_pages_of_what_was_parked_is_found_at_once_and_few_enough_are_taken() {
+        let mut scene = Scene::new();
+        scene.requests.assign(0, 0);
+        scene.append(2 * PAGE + 50, false);
+        scene.append(1, true);
+        assert_eq!(scene.look(), 1);
+        scene.append(TAKEN_MAX + PAGE, true);
+        let taken = scene.look();
+        assert!(taken > PAGE && taken < TAKEN_MAX + PAGE, "{taken}");
+    }
 }

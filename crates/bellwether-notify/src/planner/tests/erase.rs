@@ -101,3 +101,21 @@ fn what_was_parked_of_a_deleted_account_is_not_sent_again() {
     }
     assert_eq!(tell(&mut planner, NOW), []);
 }
+
+#[test]
+fn a_pager_is_not_told_of_the_end_before_the_attempt_under_way_has_settled() {
+    let mut planner = planner(ROUTES);
+    planner.alert(0, &alert(1, "opened", "high"), NOW);
+    let attempted = ready(&planner, NOW);
+    planner.alert(0, &alert(1, "resolved", "high"), NOW);
+    planner.erase(0, "account-1", NOW);
+    let held = |partition: i32, delivery: &Delivery| {
+        let same = |of: &Delivery| of.sink == delivery.sink && of.lane == delivery.lane;
+        attempted.iter().any(|(of, attempt)| *of == partition && same(attempt))
+    };
+    assert_eq!(planner.ready(NOW, &held, &|_, _| true), []);
+    for (partition, delivery) in &attempted {
+        planner.settle(*partition, &delivery.key, Outcome::Delivered, NOW, &mut |n| n);
+    }
+    assert_eq!(pairs(&tell(&mut planner, NOW)), [("pager", "resolved")]);
+}

@@ -65,3 +65,26 @@ fn quiet_hours_longer_than_the_hours_of_giving_up_park_nothing() {
     planner.tick(monday + 48 * HOUR_MS + 1, &|key| key == first[0].1.key);
     assert_eq!(planner.take_parked().len(), 1);
 }
+
+#[test]
+fn a_holiday_of_a_country_is_quiet_in_its_parts_too() {
+    let entry = serde_json::json!({
+        "entry_id": "1", "scope": "region", "key": "DE", "from": "2026-11-26", "to": "2026-11-26", "kind": "holiday",
+    });
+    let mut decoder = bellwether_wire::decode::Decoder::new(None, 1 << 20).expect("a decoder");
+    let (id, entry) = decoder.calendar(None, Some(entry.to_string().as_bytes())).expect("an entry");
+    let told = |region: &str| {
+        let quiet = format!(
+            "quiet = {{ from = \"20:00\", to = \"07:00\", time_zone = \"UTC\", holidays = [\"{region}\"] }}\n"
+        );
+        let mut planner = planner(&urgent(&quiet));
+        planner.calendar(&id, entry.clone());
+        let profile = Profile { region: Some("DE-BY".to_owned()), ..Profile::default() };
+        planner.profile(0, "account-1", profile);
+        planner.alert(0, &alert(1, "opened", "high"), NOW);
+        tell(&mut planner, NOW).len()
+    };
+    assert_eq!(told("DE-BY"), 0, "named by the route");
+    assert_eq!(told("account"), 0, "of the profile");
+    assert_eq!(told("DEX"), 2);
+}
