@@ -78,6 +78,7 @@ const PACE_FIRST: usize = 5_000;
 const PACE_MIN: usize = 500;
 /// Changelog records of a first step of a restore. The next ones are as long as takes the time of a step.
 const RESTORE_FIRST: usize = 2_000;
+const RESTORE_MIN: usize = 100;
 /// How long a step of a restore should take, and the steps of a turn together at most.
 const RESTORE_TIME: Duration = Duration::from_millis(200);
 /// How often gauges are refreshed.
@@ -581,9 +582,11 @@ impl Worker {
         let Some((stream, topic, from)) = restoring.left.front().cloned() else { return Ok(true) };
         let mut failed = None;
         let mut records = 0;
-        let began = self.clock.elapsed();
+        // From the first record on: to go to another partition takes its time however few are read there.
+        let mut began = None;
         let step = restoring.step.min(self.settings.restore_records_max);
         let read = log.read(&topic, partition, from, step, &mut |record| {
+            began.get_or_insert_with(|| self.clock.elapsed());
             records += 1;
             let key = record.key.as_deref().unwrap_or_default();
             store.restore(stream, record.offset + 1, key, record.payload.as_deref()).map_err(
@@ -607,14 +610,8 @@ impl Worker {
         self.shared.metrics.restore(partition, records, remaining);
         self.shared.readiness.restoring(partition, remaining);
         store.finish_restore(&[(stream, read.next)]).map_err(of(partition))?;
-        let took = self.clock.elapsed().saturating_sub(began);
-        restoring.step = if took < RESTORE_TIME / 4 {
-            step * 4
-        } else if took > RESTORE_TIME {
-            step.div_ceil(2)
-        } else {
-            step
-        };
+        let took = began.map_or(Duration::ZERO, |at| self.clock.elapsed().saturating_sub(at));
+        restoring.step = next_step(step, took);
         if read.next < read.end {
             if let Some(front) = restoring.left.front_mut() {
                 front.2 = read.next;
@@ -1353,6 +1350,17 @@ impl TopicNames {
     }
 }
 
+/// Records of a step after one of so many that took so long.
+fn next_step(step: usize, took: Duration) -> usize {
+    if took < RESTORE_TIME / 4 {
+        step * 4
+    } else if took > RESTORE_TIME {
+        (step / 2).max(RESTORE_MIN)
+    } else {
+        step
+    }
+}
+
 fn stream_of(topics: &TopicNames, topic: &Topic) -> Option<Stream> {
     let topic: &str = topic;
     if topic == topics.state_changelog {
@@ -1370,6 +1378,14 @@ mod tests {
     use bellwether_store::{AccountMemory, Format};
 
     use super::*;
+
+    #[test]
+    fn steps_of_a_restore_follow_the_time_they_take_and_never_crawl() {
+        let fast = next_step(RESTORE_FIRST, Duration::from_millis(10));
+        assert_eq!((fast, next_step(fast, RESTORE_TIME / 2)), (8_000, 8_000));
+        let slow = (0..20).fold(fast, |step, _| next_step(step, Duration::from_secs(1)));
+        assert_eq!(slow, RESTORE_MIN);
+    }
 
     #[test]
     fn local_state_that_outlived_the_tombstones_is_read_back_as_a_whole() {
