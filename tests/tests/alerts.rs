@@ -99,7 +99,7 @@ fn an_alert_is_taken_on_quietened_and_ended_by_people_and_a_kill_changes_nothing
     assert!(answer["alert"]["snoozed_until"].is_string(), "{answer}");
     // What happened before the kill stands in the log.
     let shown = text(&alerts(&url, &["show", &id[..8]]).stdout);
-    for part in ["opened", "acknowledged by ann: calling them", "snoozed"] {
+    for part in ["opened", "acknowledged by ann", ": calling them", "snoozed"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert_eq!(alerts(&url, &["label", id, "confirmed"]).status.code(), Some(0));

@@ -78,8 +78,8 @@ fn the_budget_is_of_all_accounts_that_have_a_score() {
             }
         })
         .collect();
-    append(dir.path(), &scored);
-    publish(dir.path(), &(0..10).map(alert).collect::<Vec<_>>());
+    let told = records(&(0..10).map(alert).collect::<Vec<_>>());
+    append(dir.path(), &[scored, told].concat());
     let receiver = Receiver::start(|_, _| Reply::status(200));
     let policy = format!(
         "{}{}{}",

@@ -27,7 +27,7 @@ mod told;
 
 use told::{
     LIMIT, LIMITS, PARTITIONS, SIGNING_KEY, alert, append, embedded, now_ms, prepared, publish,
-    route, write,
+    records, route, write,
 };
 
 /// Alerts that are told.

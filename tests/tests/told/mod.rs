@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bellwether_engine::embedded::{Embedded, partition_of};
 use bellwether_engine::log::Append;
-use bellwether_tests::{Bellwether, bellwether};
+use bellwether_tests::{Bellwether, bellwether, wait_until};
 use serde_json::{Value, json};
 
 /// No step takes longer on a busy machine.
@@ -58,7 +58,12 @@ pub(crate) fn embedded(data_dir: &Path, delivery: Option<&Path>) -> Command {
 
 /// Puts alerts into the log of a process that has ended, as its engine would have.
 pub(crate) fn publish(data_dir: &Path, alerts: &[Value]) {
-    let records: Vec<Append> = alerts
+    append(data_dir, &records(alerts));
+}
+
+/// Alerts as records of their topic.
+pub(crate) fn records(alerts: &[Value]) -> Vec<Append> {
+    alerts
         .iter()
         .map(|alert| {
             let key = alert["account_id"].as_str().expect("an id").as_bytes().to_vec();
@@ -71,13 +76,16 @@ pub(crate) fn publish(data_dir: &Path, alerts: &[Value]) {
                 timestamp_ms: None,
             }
         })
-        .collect();
-    append(data_dir, &records);
+        .collect()
 }
 
+/// Appends to the log of a process that has ended. A process that another test starts meanwhile holds a copy of the lock until it has
+/// begun; so does what was opened here before.
 pub(crate) fn append(data_dir: &Path, records: &[Append]) {
     let shared = bellwether_store::Shared::new(16 << 20);
-    let log = Embedded::open(&data_dir.join("log"), &shared, u64::MAX).expect("no one has it");
+    let dir = data_dir.join("log");
+    let log =
+        wait_until("the lock of the log", LIMIT, || Embedded::open(&dir, &shared, u64::MAX).ok());
     log.append(records, Duration::ZERO).expect("there is room");
 }
 
