@@ -1,12 +1,16 @@
 //! Workers that write the older and the newer format of state, in turn over the same partitions, as in a rolling upgrade; and what a
-//! worker does with a format that is newer than itself.
+//! worker does with a format, or a kind of row, that is newer than itself.
 
 use std::collections::BTreeSet;
 
+use bellwether_core::event::Event;
+use bellwether_core::id::EventId;
+use bellwether_core::time::DAY_MS;
 use bellwether_tests::runs::{
     BRITTLE, Reference, SMALL, state_hashes, undisturbed, wait_for_partitions, wait_for_share,
 };
 use bellwether_tests::{App, Bellwether, LIMIT, Outgoing, consume_all, produce, stories};
+use serde_json::Value;
 
 /// A worker that writes a format; none: the newest.
 fn start(app: &App, instance: &str, format: Option<u8>) -> Bellwether {
@@ -134,4 +138,103 @@ fn a_newer_format_is_refused_and_nothing_is_wiped() {
         assert!(!said.contains("rebuilding"), "{instance}: {said}");
     }
     assert_eq!(state_hashes(&app, &app.data_dir("data")), hashes, "the local state is as it was");
+}
+
+/// A kind of row that is not known is of a newer version, too.
+#[test]
+fn a_newer_kind_of_row_is_refused_and_nothing_is_wiped() {
+    let app = undisturbed("newer-kind", 1);
+    let hashes = state_hashes(&app, &app.data_dir("data"));
+    let topic = app.topic("state_changelog");
+    let newer = Outgoing {
+        partition: Some(0),
+        key: Some(b"D\x70smb\x00".to_vec()),
+        payload: Some(vec![1, 2, 3]),
+        ..Outgoing::default()
+    };
+    produce(app.bootstrap(), &topic, &[newer]);
+    for instance in ["data", "fresh"] {
+        let mut running = start(&app, instance, None);
+        assert_eq!(running.wait(LIMIT).code(), Some(1), "{instance}");
+        let said = running.stderr();
+        for words in ["a row of a cohort, by its kind, has format 112", "upgrade bellwether"] {
+            assert!(said.contains(words), "{instance}: {said}");
+        }
+        assert!(!said.contains("rebuilding") && !said.contains("damaged"), "{instance}: {said}");
+    }
+    assert_eq!(state_hashes(&app, &app.data_dir("data")), hashes, "the local state is as it was");
+}
+
+/// The rows of the state changelog that came with format 3: of what plans use, and profiles with the end of a fiscal year. And how many
+/// profiles there are at all.
+fn newer_rows(app: &App) -> (usize, usize, usize) {
+    let records = consume_all(app.bootstrap(), &app.topic("state_changelog"));
+    let of = |wanted: &dyn Fn(&[u8], &[u8]) -> bool| {
+        let found = records.iter().filter(|record| {
+            let row = record.key.as_deref().zip(record.payload.as_deref());
+            row.is_some_and(|(key, value)| wanted(key, value))
+        });
+        found.count()
+    };
+    let is_profile = |key: &[u8]| key.starts_with(b"A") && key.ends_with(b"\x00\x03");
+    (
+        of(&|key, _| key.starts_with(b"D\x09")),
+        of(&|key, value| is_profile(key) && value.first() == Some(&2)),
+        of(&|key, _| is_profile(key)),
+    )
+}
+
+/// The profiles of the stories, whose plan a condition compares, with the end of a fiscal year.
+fn tell_profiles(app: &App) -> usize {
+    let profiles = stories::profiles();
+    let records: Vec<Outgoing> = profiles
+        .iter()
+        .map(|profile| {
+            let mut told: Value =
+                serde_json::from_slice(&stories::profile_json(profile)).expect("JSON");
+            told["fiscal_year_end"] = "03-31".into();
+            app.record(&profile.account, told.to_string().into_bytes())
+        })
+        .collect();
+    produce(app.bootstrap(), &app.topic("profiles"), &records);
+    profiles.len()
+}
+
+/// While workers write as the older ones do, no row goes out that those could not read, and what rests on such rows says that it waits.
+/// Once all are upgraded, they are written.
+#[test]
+fn rows_that_an_older_version_cannot_read_wait_for_the_end_of_the_upgrade() {
+    let app = App::prepare_with("older-rows", 2, BRITTLE, SMALL);
+    let mut running = start(&app, "data", Some(2));
+    let accounts = tell_profiles(&app);
+    running.wait_until("the profiles", LIMIT, |_| (newer_rows(&app).2 >= accounts).then_some(()));
+    let events = stories::events();
+    app.produce(&events);
+    app.wait_until_done(&mut running);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    let (plans, fiscal, _) = newer_rows(&app);
+    assert_eq!((plans, fiscal), (0, 0));
+    let said = running.stderr();
+    for words in ["state.format is 2", "higher_tier_usage", "fiscal_year_end of profiles"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+
+    let mut running = start(&app, "data", None);
+    tell_profiles(&app);
+    running.wait_until("the ends of fiscal years", LIMIT, |_| {
+        (newer_rows(&app).1 >= accounts).then_some(())
+    });
+    // Days that are closed from now on.
+    let later: Vec<Event> = stories::profiles()
+        .iter()
+        .filter_map(|profile| {
+            let last = events.iter().rfind(|event| event.account == profile.account)?;
+            let id = EventId::new(&format!("later-{}", profile.account)).expect("an id");
+            Some(Event { id, occurred_at: last.occurred_at.plus(3 * DAY_MS), ..last.clone() })
+        })
+        .collect();
+    app.produce_some(&later);
+    running.wait_until("rows of plans", LIMIT, |_| (newer_rows(&app).0 > 0).then_some(()));
+    assert!(!running.stderr().contains("state.format"), "{}", running.stderr());
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
 }

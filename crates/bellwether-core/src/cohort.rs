@@ -673,6 +673,8 @@ pub struct Cohorts {
     calendar: Calendar,
     promotions: Promotions,
     challengers: Promotions,
+    /// See [`Cohorts::is_for_older`].
+    for_older: bool,
 }
 
 /// Cohorts that a partition tells apart; accounts of further ones belong to the unnamed one.
@@ -691,6 +693,18 @@ impl Cohorts {
             }
         };
         &mut self.cohorts[at].1
+    }
+
+    /// Whether a version from before there were levels of plans and ends of fiscal years has to be able to read what is kept: then neither
+    /// is kept, and what rests on them says nothing.
+    #[must_use]
+    pub fn is_for_older(&self) -> bool {
+        self.for_older
+    }
+
+    /// See [`Cohorts::is_for_older`].
+    pub fn set_for_older(&mut self, is: bool) {
+        self.for_older = is;
     }
 
     /// The calendar, which is the same for all cohorts.
@@ -753,6 +767,9 @@ impl Cohorts {
 
     /// What is known of the plans as of a day.
     pub(crate) fn levels(&self, day: Day) -> Option<&PlansDay> {
+        if self.for_older {
+            return None;
+        }
         self.cohorts[self.find("").ok()?].1.plans.get(&day)
     }
 

@@ -912,9 +912,12 @@ impl Core {
     fn profile<S: State>(
         &self,
         state: &mut S,
-        profile: Profile,
+        mut profile: Profile,
         out: &mut Vec<Output>,
     ) -> Result<(), S::Error> {
+        if state.cohorts().is_for_older() {
+            profile.fiscal_year_end = None;
+        }
         let mut account = match state.take(&profile.account)? {
             Some(account) => account,
             None => Box::new(Account::new(profile.account.clone())),

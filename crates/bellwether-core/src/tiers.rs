@@ -78,6 +78,9 @@ impl PlansDay {
 
 /// Adds what an account did to its plan's day, where a condition asks for it.
 pub(crate) fn contribute(account: &Account, policy: &Compiled, cohorts: &mut Cohorts, day: Day) {
+    if cohorts.is_for_older() {
+        return;
+    }
     let plan = account.profile.as_ref().and_then(|profile| profile.plan.as_ref());
     let Some(plan) = plan.filter(|_| maturity(account) == Maturity::Established) else { return };
     let mut told = BTreeMap::new();

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use bellwether_core::cohort::CohortKey;
 use bellwether_core::condition::When;
 use bellwether_core::event::{Event, Input, Profile};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::{AlertEvent, Output, Resolution, Severity, Transition};
 use bellwether_core::policy::{Compiled, Policy};
-use bellwether_core::state::MemoryState;
+use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::Core;
-use bellwether_core::time::{DAY_MS, Day, Millis};
+use bellwether_core::time::{DAY_MS, Day, Millis, YearDay};
 
 const FIRST: Day = Day(20_400);
 const KIND: &str = "higher_tier_usage";
@@ -177,4 +178,25 @@ fn one_respect_another_plan_or_too_few_accounts_say_nothing() {
     let mut few = Run::new(40);
     few.fleet(85, &[("acme", "starter")], grows);
     assert_eq!(few.alerts("acme"), Vec::<&AlertEvent>::new());
+}
+
+/// A version from before there were levels of plans and ends of fiscal years could read neither.
+#[test]
+fn what_an_older_version_cannot_read_is_not_kept_and_what_rests_on_it_is_quiet() {
+    for is_for_older in [true, false] {
+        let mut run = Run::new(20);
+        run.state.cohorts().set_for_older(is_for_older);
+        run.fleet(85, &[("acme", "starter")], grows);
+        let profile = run.state.accounts()[&id("acme")].profile.clone().expect("it has one");
+        let fiscal_year_end = YearDay::parse("03-31");
+        run.apply(
+            Input::Profile(Profile { fiscal_year_end, ..profile }),
+            Millis(i64::from(FIRST.0) * DAY_MS),
+        );
+        let kept = run.state.accounts()[&id("acme")].profile.as_ref().expect("it has one");
+        let rows = run.state.known_cohorts().rows();
+        let plans = rows.filter(|(_, key, _)| matches!(key, CohortKey::Plans(_))).count();
+        assert_eq!(kept.fiscal_year_end.is_none(), is_for_older);
+        assert_eq!((plans == 0, run.alerts("acme").is_empty()), (is_for_older, is_for_older));
+    }
 }

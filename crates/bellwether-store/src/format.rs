@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 1 | postcard of the row |
 //! | 2 | [`packed`](crate::packed): numbers as short as they are, times as differences, closed days in bits. Profiles stay in 1 |
+//! | 3 | values as in 2; besides, rows of what plans use (`D` `09`), and profiles in their version 2 where they have the end of a fiscal year |
 //!
 //! # Invariants
 //! - A value of a format that is not known is refused ([`StoreError::UnknownVersion`]), which is no damage: wiping would not help.
@@ -23,15 +24,17 @@ pub enum Format {
     /// As the first version of Bellwether writes them.
     V1,
     /// About half of that.
-    #[default]
     V2,
+    /// The same, and rows that the versions before it cannot read.
+    #[default]
+    V3,
 }
 
 impl Format {
     /// All formats, oldest first.
-    pub const ALL: [Format; 2] = [Format::V1, Format::V2];
+    pub const ALL: [Format; 3] = [Format::V1, Format::V2, Format::V3];
     /// The newest one.
-    pub const NEWEST: Format = Format::V2;
+    pub const NEWEST: Format = Format::V3;
 
     /// The format of this number, if there is one.
     #[must_use]
@@ -39,12 +42,27 @@ impl Format {
         Format::ALL.into_iter().find(|format| format.number() == number)
     }
 
-    /// Its number, as it stands in front of values.
+    /// Its number.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
             Format::V1 => 1,
             Format::V2 => 2,
+            Format::V3 => 3,
+        }
+    }
+
+    /// Whether levels of plans and ends of fiscal years are written, which a version that knows only older formats cannot read.
+    #[must_use]
+    pub fn has_plans(self) -> bool {
+        self >= Format::V3
+    }
+
+    /// The number in front of values: that of the first format that writes them so.
+    pub(crate) fn value_version(self) -> u8 {
+        match self {
+            Format::V1 => 1,
+            Format::V2 | Format::V3 => 2,
         }
     }
 }
@@ -62,8 +80,8 @@ pub(crate) trait Row: Serialize + DeserializeOwned {
 pub(crate) fn encode<R: Row>(row: &R, format: Format) -> Vec<u8> {
     match format {
         Format::V1 => rows::encode(row),
-        Format::V2 => {
-            let mut out = Writer::new(format.number());
+        Format::V2 | Format::V3 => {
+            let mut out = Writer::new(format.value_version());
             row.pack(&mut out);
             out.into_bytes()
         }
@@ -74,7 +92,7 @@ pub(crate) fn encode<R: Row>(row: &R, format: Format) -> Vec<u8> {
 pub(crate) fn decode<R: Row>(what: &'static str, value: &[u8]) -> Result<R, StoreError> {
     match version(what, value)? {
         Format::V1 => rows::decode(what, value),
-        Format::V2 => {
+        Format::V2 | Format::V3 => {
             let mut input = Reader::new(value.get(1..).unwrap_or_default());
             let row = R::unpack(&mut input).filter(|_| input.is_empty());
             row.ok_or_else(|| StoreError::Corrupt(format!("{what} cannot be read")))
@@ -82,11 +100,12 @@ pub(crate) fn decode<R: Row>(what: &'static str, value: &[u8]) -> Result<R, Stor
     }
 }
 
-/// The format of a value.
+/// The format of a value: the first one that writes it so.
 pub(crate) fn version(what: &'static str, value: &[u8]) -> Result<Format, StoreError> {
     match value.first() {
         Some(&version) => {
-            Format::numbered(version).ok_or(StoreError::UnknownVersion { what, version })
+            let known = Format::ALL.into_iter().find(|format| format.value_version() == version);
+            known.ok_or(StoreError::UnknownVersion { what, version })
         }
         None => Err(StoreError::Corrupt(format!("{what} is empty"))),
     }

@@ -32,8 +32,8 @@
 //! | `D` `09` cohort `00` day (i64, sortable) | [`PlansDay`](bellwether_core::tiers::PlansDay) |
 //!
 //! Identifiers hold no control characters, so `00` ends one safely, and no account's rows lie between another's.
-//! **Key bytes never change meaning**; a new kind of row gets a new byte. A value is a version byte and postcard, or for some kinds a
-//! later [`format`](crate::format).
+//! **Key bytes never change meaning**; a new kind of row gets a new byte, and is written from a new [`format`](crate::format) on only. A value
+//! is a version byte and postcard, or for some kinds a later format. A kind that is not known is of a newer version, and no damage.
 
 use bellwether_core::account::{ActivityKey, SignalKey};
 use bellwether_core::cohort::{CohortKey, CohortRow};
@@ -44,6 +44,7 @@ use bellwether_core::time::{Day, YearDay};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
+use crate::format::Format;
 
 /// The version of values that are postcard: of every kind of row at first, and of most to this day.
 pub(crate) const VALUE_VERSION: u8 = 1;
@@ -184,13 +185,18 @@ pub(crate) fn cohort_key(name: &str, key: CohortKey) -> Vec<u8> {
     bytes
 }
 
+/// How many bytes follow the name of a cohort in the key of a kind of row.
+fn after_name(kind: u8) -> Option<usize> {
+    match kind {
+        COHORT_DAY | COHORT_HOUR | COHORT_TOTAL | COHORT_CHANCE | COHORT_PLANS => Some(8),
+        COHORT_PART => Some(13),
+        COHORT_FLEET | COHORT_HOLD | COHORT_RESULTS => Some(0),
+        _ => None,
+    }
+}
+
 fn read_cohort_key(kind: u8, rest: &[u8]) -> Option<(String, CohortKey)> {
-    let length = match kind {
-        COHORT_DAY | COHORT_HOUR | COHORT_TOTAL | COHORT_CHANCE | COHORT_PLANS => 8,
-        COHORT_PART => 13,
-        COHORT_FLEET | COHORT_HOLD | COHORT_RESULTS => 0,
-        _ => return None,
-    };
+    let length = after_name(kind)?;
     let (name, rest) = rest.split_at_checked(rest.len().checked_sub(length)?)?;
     let (&TERMINATOR, name) = name.split_last()? else { return None };
     let number = |bytes: &[u8]| Some(from_sortable(*bytes.first_chunk::<8>()?));
@@ -318,6 +324,28 @@ impl AccountRow {
         }
     }
 
+    /// Whether this version has rows of accounts of a kind.
+    fn is_known(kind: u8) -> bool {
+        matches!(
+            kind,
+            KIND_HOT
+                | KIND_HISTORY
+                | KIND_PROFILE
+                | KIND_ACTIVITY
+                | KIND_OLDER
+                | KIND_WATCHED
+                | KIND_FORECAST
+                | KIND_MASKED
+                | KIND_CHANGES
+                | KIND_OWN
+                | KIND_STANDING
+                | KIND_RAISED
+                | KIND_LIVES
+                | KIND_SHADOW
+                | KIND_ROLLING
+        )
+    }
+
     fn decode(suffix: &[u8]) -> Option<AccountRow> {
         match suffix {
             [KIND_HOT] => Some(AccountRow::Hot),
@@ -349,7 +377,35 @@ impl AccountRow {
     }
 }
 
+/// The kind of row of a key that this version does not have: a newer one wrote it.
+fn unknown_kind(key: &[u8]) -> Option<StoreError> {
+    let unknown = |what, kind| Some(StoreError::UnknownVersion { what, version: kind });
+    match key {
+        [TAG_CLOCK | TAG_CALENDAR | TAG_PROMOTION | TAG_CHALLENGER, ..] => None,
+        [TAG_COHORT, kind, ..] if after_name(*kind).is_none() => {
+            unknown("a row of a cohort, by its kind,", *kind)
+        }
+        [TAG_COHORT, ..] => None,
+        [TAG_ACCOUNT, rest @ ..] => {
+            let end = rest.iter().position(|&byte| byte == TERMINATOR).filter(|end| *end > 0)?;
+            let kind = *rest.get(end + 1)?;
+            if AccountRow::is_known(kind) {
+                return None;
+            }
+            unknown("a row of an account, by its kind,", kind)
+        }
+        // Tags are letters.
+        [tag @ b'A'..=b'Z', ..] => unknown("a row, by the first byte of its key,", *tag),
+        _ => None,
+    }
+}
+
 impl RowKey {
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownVersion`] of a kind of row that this version does not have (with the byte of the kind), else
+    /// [`StoreError::Corrupt`].
     pub(crate) fn decode(key: &[u8]) -> Result<RowKey, StoreError> {
         let read = || match key {
             [TAG_CLOCK] => Some(RowKey::Clock),
@@ -378,7 +434,8 @@ impl RowKey {
             }
             _ => None,
         };
-        read().ok_or_else(|| StoreError::Corrupt(format!("no row has the key {}", shown(key))))
+        let damaged = || StoreError::Corrupt(format!("no row has the key {}", shown(key)));
+        read().ok_or_else(|| unknown_kind(key).unwrap_or_else(damaged))
     }
 }
 
@@ -415,9 +472,9 @@ pub(crate) fn canonical<T: Serialize>(row: &T) -> Vec<u8> {
 /// The version of profiles with a fiscal year's end, which came later: postcard of the rest and of that.
 const PROFILE_VERSION: u8 = 2;
 
-/// A profile as it is stored: as the first version of Bellwether did, unless it has what that did not know.
-pub(crate) fn encode_profile(profile: &Profile) -> Vec<u8> {
-    match profile.fiscal_year_end {
+/// A profile as it is stored: as the first version of Bellwether did, unless it has what that did not know and the format has it.
+pub(crate) fn encode_profile(profile: &Profile, format: Format) -> Vec<u8> {
+    match profile.fiscal_year_end.filter(|_| format.has_plans()) {
         None => encode(profile),
         Some(end) => postcard::to_extend(&(profile, end), vec![PROFILE_VERSION])
             .expect("rows are plain values whose sequences know their length"),

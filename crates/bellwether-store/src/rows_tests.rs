@@ -73,8 +73,9 @@ fn plain_fixture(name: &str, written: &[u8]) -> Vec<u8> {
 fn fixture(name: &str, format: Format, written: &[u8]) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures")
-        .join(format!("{name}.v{}.bin", format.number()));
-    if format == Format::NEWEST && std::env::var_os("BELLWETHER_WRITE_FIXTURES").is_some() {
+        .join(format!("{name}.v{}.bin", format.value_version()));
+    let is_newest = format.value_version() == Format::NEWEST.value_version();
+    if is_newest && std::env::var_os("BELLWETHER_WRITE_FIXTURES").is_some() {
         std::fs::create_dir_all(path.parent().expect("a file lies in a directory"))
             .expect("the crate's directory is writable");
         std::fs::write(&path, written).expect("the fixture is writable");
@@ -290,16 +291,21 @@ fn a_profile_with_a_fiscal_year_reads_as_it_was_written() {
         entitlements: BTreeMap::new(),
         fiscal_year_end: None,
     };
-    assert_eq!(encode_profile(&plain), encode(&plain));
+    assert_eq!(encode_profile(&plain, Format::NEWEST), encode(&plain));
     assert_eq!(decode_profile("a profile", &encode(&plain)).expect("readable"), plain);
     let end = YearDay::parse("03-31");
     let profile = Profile { fiscal_year_end: end, ..plain };
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/profile.v2.bin");
     if !path.exists() && std::env::var_os("BELLWETHER_WRITE_FIXTURES").is_some() {
-        std::fs::write(&path, encode_profile(&profile)).expect("the fixture is writable");
+        std::fs::write(&path, encode_profile(&profile, Format::V3))
+            .expect("the fixture is writable");
     }
     let bytes = std::fs::read(&path).expect("the fixture is in the repository");
-    assert_eq!(encode_profile(&profile), bytes, "written");
+    assert_eq!(encode_profile(&profile, Format::V3), bytes, "written");
+    for older in [Format::V1, Format::V2] {
+        let plain = encode(&Profile { fiscal_year_end: None, ..profile.clone() });
+        assert_eq!(encode_profile(&profile, older), plain, "{older:?} has no such version");
+    }
     assert_eq!(decode_profile("a profile", &bytes).expect("readable"), profile);
     for cut in 1..bytes.len() {
         assert!(decode_profile("a profile", &bytes[..cut]).is_err(), "cut at {cut}");
@@ -448,7 +454,7 @@ fn keys_keep_their_bytes() {
 
 #[test]
 fn a_value_of_another_version_is_refused_by_name() {
-    let version = Format::NEWEST.number() + 1;
+    let version = Format::NEWEST.value_version() + 1;
     let mut value = format::encode(&Clock::default(), Format::NEWEST);
     value[0] = version;
     let expected = StoreError::UnknownVersion { what: "the clock row", version };
@@ -474,14 +480,38 @@ fn damaged_bytes_are_an_error_and_never_a_panic() {
         b"Aacme",
         b"Aacme\x00",
         b"A\x00\x01",
+        b"A\x00\x70",
         b"Aacme\x00\x04\x01",
-        b"X",
+        b"Aacme\x00\x01\x01",
+        b"x",
+        b"\x00",
         b"D",
-        b"Dsmb\0\0",
+        b"D\x01smb\0\0",
+        b"D\x09smb\0",
         b"E",
         b"E\xff",
     ] {
         assert!(matches!(RowKey::decode(key), Err(StoreError::Corrupt(_))), "{key:?}");
+    }
+}
+
+/// To rebuild the state would not help, and to upgrade does.
+#[test]
+fn a_kind_of_row_that_is_not_known_is_of_a_newer_version_and_no_damage() {
+    let cases: [(&[u8], u8); 6] = [
+        (b"Aacme\x00\x70", 0x70),
+        (b"Aacme\x00\x70\x00\x00more", 0x70),
+        (b"D\x0asmb\x00", 0x0a),
+        (b"D\x0a", 0x0a),
+        (b"X", b'X'),
+        (b"Zanything", b'Z'),
+    ];
+    for (key, kind) in cases {
+        let error = RowKey::decode(key).expect_err("it is not known");
+        let is_meant =
+            matches!(error, StoreError::UnknownVersion { version, .. } if version == kind);
+        assert!(is_meant && !error.is_rebuildable(), "{key:?}: {error:?}");
+        assert!(error.to_string().contains("upgrade bellwether"), "{error}");
     }
 }
 

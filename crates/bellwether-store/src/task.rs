@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bellwether_core::account::{Account, Changed};
-use bellwether_core::cohort::Cohorts;
+use bellwether_core::cohort::{CohortKey, Cohorts};
 use bellwether_core::id::AccountId;
 use bellwether_core::state::{Clock, State, seen_hour};
 use bellwether_core::time::Millis;
@@ -215,7 +215,8 @@ impl Touched {
         }
         if self.changed.profile {
             let profile = account.and_then(|account| account.profile.as_ref());
-            rows.push(AccountRow::Profile.key(id), profile.map(rows::encode_profile));
+            let profile = profile.map(|profile| rows::encode_profile(profile, format));
+            rows.push(AccountRow::Profile.key(id), profile);
         }
         if self.changed.own {
             let own = account.and_then(|account| account.own.as_ref());
@@ -328,8 +329,10 @@ impl Store {
             Some(value) => format::decode("the clock row", &value)?,
             None => Clock::default(),
         };
+        let mut cohorts = load_cohorts(&database)?;
+        cohorts.set_for_older(!options.format.has_plans());
         Ok(Store {
-            cohorts: load_cohorts(&database)?,
+            cohorts,
             database: Arc::new(database),
             cache: AccountCache::new(&options.accounts),
             touched: HashMap::new(),
@@ -526,6 +529,8 @@ impl Store {
             rows.push(rows::CLOCK_KEY.to_vec(), Some(format::encode(&self.clock, self.format)));
         }
         for (name, key, row) in self.cohorts.changed() {
+            // Nothing changes them where the format has them not.
+            debug_assert!(self.format.has_plans() || !matches!(key, CohortKey::Plans(_)));
             rows.push(rows::cohort_key(name, key), row.as_ref().map(rows::encode_cohort));
         }
         for (id, entry) in self.cohorts.calendar().changed() {

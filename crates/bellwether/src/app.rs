@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bellwether_core::condition::When;
 use bellwether_core::event::{Input, OutcomeKind};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::life::snoozed_until;
@@ -31,6 +32,7 @@ use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
 use bellwether_notify::policy::Loaded;
 use bellwether_notify::run::{NotifyError, Process};
 use bellwether_server::{AppState, Feed, Ingest, IngestError, IngestReceipt, Rejected};
+use bellwether_store::Format;
 use bellwether_store::log_store::Retention;
 use bellwether_store::task::StoreOptions;
 use bellwether_wire::decode::{DecodeError, Decoder, RECORD_BYTES_MAX};
@@ -220,6 +222,7 @@ pub(crate) fn run(args: &RunArgs, mut config: Config) -> Result<()> {
     }
     let policy = policies::load(config.policy.as_deref())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %policy, "starting");
+    say_what_waits(&config, &policy);
     let delivery = args.delivery.as_deref().map(notify::load).transpose()?;
     let mut app = if args.embedded {
         App::embedded(&config, &config.data_dir, policy)?
@@ -234,6 +237,23 @@ pub(crate) fn run(args: &RunArgs, mut config: Config) -> Result<()> {
         tracing::info!("open http://{address}/");
     });
     app.stop().and(served)
+}
+
+/// Says what is quiet while state is written so that older versions can read it.
+fn say_what_waits(config: &Config, policy: &Compiled) {
+    let format = config.state.format();
+    if format.has_plans() {
+        return;
+    }
+    let conditions = policy.conditions.iter();
+    let rest_on_plans = conditions.filter(|of| matches!(of.when, When::HigherTier { .. }));
+    let kinds: Vec<&str> = rest_on_plans.map(|condition| condition.kind.as_str()).collect();
+    tracing::warn!(
+        kinds = kinds.join(", "),
+        "state.format is {}: there are no alerts of these kinds, and fiscal_year_end of profiles is passed over, until it is {} or not set",
+        format.number(),
+        Format::NEWEST.number()
+    );
 }
 
 /// SIGTERM and SIGINT set the flag; a second one ends the process at once.
