@@ -1,10 +1,10 @@
 //! Plain Kafka clients that share no code with Bellwether: what they write and read is evidence from outside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -83,6 +83,20 @@ pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, settings: &[(&
         let metadata = client.inner().fetch_metadata(None, LIMIT).expect("the broker answers");
         metadata.topics().iter().any(|topic| topic.name() == name).then_some(())
     });
+}
+
+/// The settings of a topic.
+///
+/// # Panics
+/// If the broker does not tell them.
+#[must_use]
+pub fn topic_config(bootstrap: &str, topic: &str) -> BTreeMap<String, String> {
+    let client = admin(bootstrap);
+    let wanted = [ResourceSpecifier::Topic(topic)];
+    let described = futures_executor::block_on(client.describe_configs(&wanted, &admin_options()));
+    let described = described.expect("the broker answers").remove(0).expect("the topic exists");
+    let entries = described.entries.into_iter();
+    entries.filter_map(|entry| Some((entry.name, entry.value?))).collect()
 }
 
 /// Deletes the records of a partition before an offset, as retention would.

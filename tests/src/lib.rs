@@ -23,7 +23,7 @@ pub use app::{App, Content, LIMIT, Site, header, outputs};
 pub use browser::Browser;
 pub use client::{
     Consumed, Outgoing, consume_all, consume_uncommitted, coordinating_partition, create_topic,
-    delete_records_before, leader, produce,
+    delete_records_before, leader, produce, topic_config,
 };
 pub use embedded::embedded_records;
 pub use limits::MemoryLimit;

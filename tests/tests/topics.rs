@@ -2,11 +2,11 @@
 
 use bellwether_engine::kafka::KafkaOptions;
 use bellwether_engine::topics::{
-    TopicAction, TopicAdmin, TopicNames, TopicsError, apply, check, plan,
+    Kept, TopicAction, TopicAdmin, TopicNames, TopicsError, apply, check, plan,
 };
-use bellwether_tests::{create_topic, shared_kafka, unique};
+use bellwether_tests::{create_topic, shared_kafka, topic_config, unique};
 
-const WINDOW_MS: i64 = 172_800_000;
+const KEPT: Kept = Kept { seen_ms: 172_800_000, parked_ms: 3 * 86_400_000, parked_bytes: 7 << 20 };
 
 fn admin() -> TopicAdmin {
     let options = KafkaOptions {
@@ -47,20 +47,30 @@ fn a_fresh_cluster_is_set_up_once_and_then_found_right() {
     assert!(matches!(&error, TopicsError::Missing(missing) if missing.len() == 17), "{error:?}");
     assert!(error.to_string().ends_with("run `bellwether topics apply`"), "{error}");
 
-    let actions = plan(&admin, &names, 3, WINDOW_MS).expect("the broker answers");
+    let actions = plan(&admin, &names, 3, &KEPT).expect("the broker answers");
     assert_eq!(apply(&admin, &actions, 1).expect("topics can be created").len(), 17);
     assert_eq!(check(&admin, &names), Ok(3));
 
-    let actions = plan(&admin, &names, 3, WINDOW_MS).expect("the broker answers");
+    let actions = plan(&admin, &names, 3, &KEPT).expect("the broker answers");
     assert!(actions.iter().all(|action| matches!(action, TopicAction::Ok { .. })), "{actions:?}");
     assert_eq!(apply(&admin, &actions, 1), Ok(Vec::new()));
+
+    // What could not be told is bounded by time and by size.
+    let config = topic_config(shared_kafka().bootstrap(), &names.parked);
+    for (key, value) in [
+        ("retention.ms", "259200000"),
+        ("retention.bytes", "7340032"),
+        ("cleanup.policy", "delete"),
+    ] {
+        assert_eq!(config.get(key).map(String::as_str), Some(value), "{key}");
+    }
 }
 
 #[test]
 fn topics_follow_the_size_of_an_event_topic_that_exists() {
     let (admin, names) = (admin(), names());
     create_topic(shared_kafka().bootstrap(), &names.events[1], 5, &[]);
-    let actions = plan(&admin, &names, 3, WINDOW_MS).expect("the broker answers");
+    let actions = plan(&admin, &names, 3, &KEPT).expect("the broker answers");
     apply(&admin, &actions, 1).expect("topics can be created");
     assert_eq!(check(&admin, &names), Ok(5));
 }
@@ -72,7 +82,7 @@ fn wrong_topics_are_named_with_what_to_do_and_left_alone() {
     create_topic(bootstrap, &names.events[0], 2, &[("cleanup.policy", "compact")]);
     create_topic(bootstrap, &names.alerts, 4, &[]);
     create_topic(bootstrap, &names.state_changelog, 2, &[("cleanup.policy", "compact,delete")]);
-    let actions = plan(&admin, &names, 2, WINDOW_MS).expect("the broker answers");
+    let actions = plan(&admin, &names, 2, &KEPT).expect("the broker answers");
     apply(&admin, &actions, 1).expect("the others can be created");
     let error = check(&admin, &names).expect_err("three are wrong").to_string();
     for said in [
@@ -92,6 +102,6 @@ fn wrong_topics_are_named_with_what_to_do_and_left_alone() {
 fn names_must_differ() {
     let mut names = names();
     names.alerts.clone_from(&names.ticks);
-    let error = plan(&admin(), &names, 1, WINDOW_MS).expect_err("one name twice");
+    let error = plan(&admin(), &names, 1, &KEPT).expect_err("one name twice");
     assert!(error.to_string().contains(&names.ticks), "{error}");
 }

@@ -13,7 +13,7 @@ use bellwether_benches::report::{close_table, cpu, machine, placed};
 use bellwether_core::event::{Event, Input};
 use bellwether_core::policy::Compiled;
 use bellwether_core::step::Core;
-use bellwether_core::time::{DAY_MS, Day, HOUR_MS, MINUTE_MS, Millis};
+use bellwether_core::time::{Day, HOUR_MS, MINUTE_MS, Millis};
 use bellwether_detect::{Domain, Guarded};
 use bellwether_engine::clock::Clock;
 use bellwether_engine::embedded::Embedded;
@@ -22,7 +22,7 @@ use bellwether_engine::memory::Memory;
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{ReadModel, Readiness};
 use bellwether_engine::standby::Owned;
-use bellwether_engine::topics::TopicNames;
+use bellwether_engine::topics::{Kept, TopicNames};
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Ticks, Worker};
 use bellwether_store::log_store::Retention;
 use bellwether_store::task::{Store, StoreOptions};
@@ -284,7 +284,7 @@ fn latency(dir: &Path) -> Value {
     let topics = TopicNames::default();
     let log =
         Embedded::open(&dir.join("log"), &options.shared, 50_000).expect("an empty directory");
-    for topic in topics.specs(30 * DAY_MS) {
+    for topic in topics.specs(&Kept::default()) {
         log.create_topic(&topic.name, 1, Retention::Forever).expect("a new topic");
     }
     let first = FIRST_DAY.plus(before);

@@ -134,6 +134,9 @@ pub struct TopicSpec {
     pub cleanup: Cleanup,
     /// How long records are kept where they are deleted; none: as the brokers are set. Applied at creation, then the owner's choice.
     pub retention_ms: Option<i64>,
+    /// Bytes of a partition that are kept where records are deleted; none: as the brokers are set. Applied at creation, then the owner's
+    /// choice. The embedded log has no such bound.
+    pub retention_bytes: Option<i64>,
     /// How long a compacted topic keeps tombstones at least; none: as the brokers are set. Checked.
     pub tombstones_ms: Option<i64>,
     /// The largest record; none: as the brokers are set. Applied at creation.
@@ -149,6 +152,9 @@ impl TopicSpec {
         if let Some(retention_ms) = self.retention_ms {
             settings.insert("retention.ms", retention_ms.to_string());
         }
+        if let Some(retention_bytes) = self.retention_bytes {
+            settings.insert("retention.bytes", retention_bytes.to_string());
+        }
         if let Some(tombstones_ms) = self.tombstones_ms {
             settings.insert("delete.retention.ms", tombstones_ms.to_string());
         }
@@ -162,16 +168,35 @@ impl TopicSpec {
     }
 }
 
+/// How much is kept in the topics for which that is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Milliseconds for which event ids are kept (of the policy's window for duplicates).
+    pub seen_ms: i64,
+    /// Milliseconds for which alerts are kept that could not be told.
+    pub parked_ms: i64,
+    /// Bytes of them that are kept in a partition.
+    pub parked_bytes: i64,
+}
+
+impl Default for Kept {
+    /// 30 days of everything, and 512 MiB a partition of what could not be told.
+    fn default() -> Kept {
+        Kept { seen_ms: 30 * DAY_MS, parked_ms: 30 * DAY_MS, parked_bytes: 512 << 20 }
+    }
+}
+
 impl TopicNames {
-    /// All topics, inputs first. `seen_retention_ms`: how long event ids are remembered (the policy's window for duplicates).
+    /// All topics, inputs first.
     #[must_use]
-    pub fn specs(&self, seen_retention_ms: i64) -> Vec<TopicSpec> {
+    pub fn specs(&self, kept: &Kept) -> Vec<TopicSpec> {
         let spec = |name: &str, purpose, is_input, cleanup, retention_ms| TopicSpec {
             name: name.to_owned(),
             purpose,
             is_input,
             cleanup,
             retention_ms,
+            retention_bytes: None,
             tombstones_ms: None,
             record_bytes_max: None,
             stamped_by_broker: is_input,
@@ -203,7 +228,7 @@ impl TopicNames {
                 tombstones_ms: Some(STATE_TOMBSTONES_MS),
                 ..spec(&self.state_changelog, "state changelog", false, compact, None)
             },
-            spec(&self.seen_changelog, "recent event ids", false, delete, Some(seen_retention_ms)),
+            spec(&self.seen_changelog, "recent event ids", false, delete, Some(kept.seen_ms)),
             TopicSpec {
                 stamped_by_broker: true,
                 ..spec(&self.ticks, "recorded time", false, delete, None)
@@ -220,7 +245,8 @@ impl TopicNames {
             },
             TopicSpec {
                 record_bytes_max: Some(DELIVERY_BYTES_MAX),
-                ..spec(&self.parked, "alerts not told", false, delete, Some(30 * DAY_MS))
+                retention_bytes: Some(kept.parked_bytes),
+                ..spec(&self.parked, "alerts not told", false, delete, Some(kept.parked_ms))
             },
             TopicSpec {
                 record_bytes_max: Some(DELIVERY_BYTES_MAX),
@@ -357,7 +383,7 @@ fn brokers(doing: &str, reason: impl fmt::Display) -> TopicsError {
 }
 
 /// Compares the topics with how they must be. `partitions` counts where no event topic exists yet; else all others follow the first
-/// event topic that does. `seen_retention_ms`: see [`TopicNames::specs`].
+/// event topic that does.
 ///
 /// # Errors
 /// If names are used twice or the brokers cannot be asked.
@@ -365,9 +391,9 @@ pub fn plan(
     admin: &TopicAdmin,
     names: &TopicNames,
     partitions: i32,
-    seen_retention_ms: i64,
+    kept: &Kept,
 ) -> Result<Vec<TopicAction>, TopicsError> {
-    let specs = names.specs(seen_retention_ms);
+    let specs = names.specs(kept);
     if names.events.is_empty() {
         return Err(TopicsError::Names("`events` is empty; name at least one topic".to_owned()));
     }
@@ -471,8 +497,8 @@ pub fn apply(
 /// # Errors
 /// [`TopicsError::Missing`] or [`TopicsError::Mismatch`], which say what to run.
 pub fn check(admin: &TopicAdmin, names: &TopicNames) -> Result<i32, TopicsError> {
-    // Neither number matters where nothing is created.
-    let actions = plan(admin, names, 0, 0)?;
+    // No number matters where nothing is created.
+    let actions = plan(admin, names, 0, &Kept::default())?;
     let mut missing = Vec::new();
     let mut wrong = Vec::new();
     for action in actions {
@@ -488,7 +514,7 @@ pub fn check(admin: &TopicAdmin, names: &TopicNames) -> Result<i32, TopicsError>
     if !missing.is_empty() {
         return Err(TopicsError::Missing(missing));
     }
-    let existing = admin.existing(&names.specs(0))?;
+    let existing = admin.existing(&names.specs(&Kept::default()))?;
     let counts = existing.values().map(|topic| topic.partitions);
     counts.max().ok_or_else(|| TopicsError::Missing(names.events.clone()))
 }

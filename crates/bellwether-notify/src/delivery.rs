@@ -81,6 +81,15 @@ impl Delivery {
         self.created_ms.max(first_due_ms)
     }
 
+    /// What it tells of.
+    pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
+        let (alert, entries) = match &self.subject {
+            Subject::Alert { alert, .. } => (Some(alert.as_ref()), None),
+            Subject::Digest(digest) => (None, Some(&digest.entries)),
+        };
+        alert.into_iter().chain(entries.into_iter().flatten().map(|entry| &entry.alert))
+    }
+
     /// Failures that count towards `attempts_max`.
     #[must_use]
     pub fn counted(&self) -> u32 {

@@ -18,9 +18,12 @@ use crate::event::Profile;
 use crate::policy::Mode;
 
 mod accounts;
+mod untold;
 
 use self::accounts::Accounts;
 pub use self::accounts::Source;
+pub(crate) use self::untold::Fate;
+use self::untold::{Untold, untold_of};
 
 /// The version of rows that is written.
 const VERSION: u32 = 1;
@@ -99,18 +102,6 @@ impl Told {
     }
 }
 
-/// What was parked last of an alert and a sink.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Untold {
-    /// The idempotency key of what was parked.
-    pub(crate) key: String,
-    /// When.
-    pub(crate) at_ms: i64,
-    /// Whether the alert ended since, or the sink is told something newer of it.
-    #[serde(default)]
-    pub(crate) is_over: bool,
-}
-
 /// How many alerts an owner was told by a route, per hour since 1970.
 pub(crate) type Hours = BTreeMap<i64, u32>;
 
@@ -142,11 +133,6 @@ fn encode(row: Content) -> Option<Vec<u8>> {
         serde_json::to_vec(&Row { v: VERSION, row })
             .expect("rows hold texts, numbers and lists of them, all of which JSON can say"),
     )
-}
-
-/// Alert and sink of a row's name. No sink has a slash in its name.
-fn untold_of(name: &str) -> Option<(String, String)> {
-    name.rsplit_once('/').map(|(alert, sink)| (alert.to_owned(), sink.to_owned()))
 }
 
 impl Desk {
@@ -381,35 +367,6 @@ impl Desk {
         }
     }
 
-    /// Notes that something of an alert was parked instead of told.
-    pub(crate) fn set_untold(&mut self, alert_id: &str, sink: &str, key: &str, at_ms: i64) {
-        let untold = Untold { key: key.to_owned(), at_ms, is_over: false };
-        self.put_untold((alert_id.to_owned(), sink.to_owned()), untold);
-    }
-
-    fn put_untold(&mut self, of: (String, String), untold: Untold) {
-        let row = encode(Content::Untold(untold.clone()));
-        self.changes.insert(format!("u/{}/{}", of.0, of.1), row);
-        self.untold.insert(of, untold);
-    }
-
-    /// What was parked of an alert is overtaken: for one sink, or (none) because the alert is over.
-    pub(crate) fn outdate(&mut self, alert_id: &str, sink: Option<&str>) {
-        let from = (alert_id.to_owned(), sink.unwrap_or_default().to_owned());
-        let of_alert = self.untold.range(from..).take_while(|((alert, _), _)| alert == alert_id);
-        let overtaken = of_alert
-            .filter(|((_, of), untold)| !untold.is_over && sink.is_none_or(|sink| sink == of));
-        for (of, untold) in overtaken.map(|(of, u)| (of.clone(), u.clone())).collect::<Vec<_>>() {
-            self.put_untold(of, Untold { is_over: true, ..untold });
-        }
-    }
-
-    /// Whether what was parked under a key is still the latest that there is to tell a sink of an alert. Of what is not remembered it is.
-    pub(crate) fn is_current(&self, alert_id: &str, sink: &str, key: &str) -> bool {
-        let untold = self.untold.get(&(alert_id.to_owned(), sink.to_owned()));
-        untold.is_none_or(|untold| untold.key == key && !untold.is_over)
-    }
-
     pub(crate) fn redriven_to(&self) -> i64 {
         self.redriven
     }
@@ -417,15 +374,6 @@ impl Desk {
     pub(crate) fn set_redriven(&mut self, next: i64) {
         self.redriven = next;
         self.changes.insert("p/redriven".to_owned(), encode(Content::Redriven { next }));
-    }
-
-    /// Forgets what was parked before a time.
-    pub(crate) fn forget_untold(&mut self, before_ms: i64) {
-        let old = self.untold.iter().filter(|(_, untold)| untold.at_ms < before_ms);
-        for of in old.map(|(of, _)| of.clone()).collect::<Vec<_>>() {
-            self.changes.insert(format!("u/{}/{}", of.0, of.1), None);
-            self.untold.remove(&of);
-        }
     }
 
     /// Urgent alerts told since a day.

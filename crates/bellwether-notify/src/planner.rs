@@ -4,7 +4,8 @@
 //! # Invariants
 //! - For each sink the first route that matches decides. An event is told to a sink once, whatever is repeated.
 //! - No limit loses an alert: what is over a limit goes into the daily digest of the sink, and for a sink that takes no digests, and for
-//!   critical alerts, no limit holds. Each is counted. What there is no room for, and what is too old, is parked.
+//!   critical alerts, no limit holds. Each is counted. What there is no room for, and what is too old, is parked: each delivery once for a
+//!   reason, and of what no sink refused so many a day; the rest is counted.
 //! - An event is known as told once it stands in a digest that goes out, or was delivered by itself.
 //! - Deliveries of one alert reach a sink in the order of its events.
 //! - How an alert goes on (acknowledged, resolved) is told to sinks that keep alerts open, where they were told that it opened, whatever
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bellwether_core::calendar::Calendar;
-use bellwether_core::time::HOUR_MS;
+use bellwether_core::time::{DAY_MS, HOUR_MS};
 
 use crate::delivery::{Delivery, Parking, Subject, key};
 use crate::desk::{Desk, Queued, RowError, Source, Told};
@@ -48,7 +49,14 @@ pub struct Planner {
     calendar: Calendar,
     /// When old rows were last looked for.
     tidied_ms: i64,
+    /// For how long the parking topic keeps records.
+    parked_ms: i64,
+    /// The day on which something was last parked that never was to be told at once, and how many of them.
+    parked_unasked: (i64, u64),
 }
+
+/// For how long the parking topic keeps records where nothing else is said.
+const PARKED_DAYS: i64 = 30;
 
 impl Planner {
     /// A planner without partitions.
@@ -62,7 +70,15 @@ impl Planner {
             suppressed: BTreeMap::new(),
             calendar: Calendar::default(),
             tidied_ms: 0,
+            parked_ms: PARKED_DAYS * DAY_MS,
+            parked_unasked: (0, 0),
         }
+    }
+
+    /// The same where the parking topic keeps records for so long (else 30 days): what is parked there need not be parked again.
+    #[must_use]
+    pub fn parking_for(self, parked_ms: i64) -> Planner {
+        Planner { parked_ms, ..self }
     }
 
     fn policy(&self) -> &DeliveryPolicy {
@@ -321,10 +337,33 @@ impl Planner {
             Subject::Digest(_) => None,
         };
         if let Some(alert) = untold {
-            let (key, at_ms) = (&delivery.key, delivery.created_ms);
-            self.desk_mut(partition).set_untold(&alert.alert_id, &delivery.sink, key, at_ms);
+            let (of, at_ms) =
+                ((alert.alert_id.as_str(), delivery.sink.as_str()), delivery.created_ms);
+            let parked = (delivery.key.as_str(), reason);
+            let since_ms = at_ms.saturating_sub(self.parked_ms);
+            if self.desk(partition).is_parked(of, parked, since_ms) {
+                self.suppress(Suppressed::Duplicate);
+                return;
+            }
+            if reason.is_of_an_entry() && !self.may_park_unasked(at_ms) {
+                self.suppress(Suppressed::ParkingFull);
+                return;
+            }
+            let overtakes = matches!(alert.phase(), Phase::Raised | Phase::Ended);
+            self.desk_mut(partition).set_untold(of, parked, overtakes, at_ms);
         }
         self.parked.push(Parked { partition, reason, detail, delivery });
+    }
+
+    /// Whether one more may be parked today of what no sink refused: history that is filled in must not fill the topic. Counts it.
+    fn may_park_unasked(&mut self, now_ms: i64) -> bool {
+        let today = now_ms.div_euclid(DAY_MS);
+        if self.parked_unasked.0 != today {
+            self.parked_unasked = (today, 0);
+        }
+        let has_room = self.parked_unasked.1 < self.policy().delivery.parked_max_day;
+        self.parked_unasked.1 += u64::from(has_room);
+        has_room
     }
 
     fn queue(

@@ -80,6 +80,8 @@ pub struct Settings {
     pub state: Topic,
     /// What could not be told.
     pub parked: Topic,
+    /// For how many milliseconds that is kept.
+    pub parked_ms: i64,
 }
 
 /// What a notifier shares with its process.
@@ -142,6 +144,8 @@ pub struct Notifier {
     runtime: Runtime,
     ticked: Instant,
     reported: Instant,
+    /// Alerts that were not even parked, since it was last said.
+    unparked: u64,
 }
 
 impl std::fmt::Debug for Notifier {
@@ -188,7 +192,8 @@ impl Notifier {
         let quiet = policy.policy().routes.iter().filter_map(|route| route.quiet.as_ref());
         let heeds_holidays = quiet.into_iter().any(|quiet| !quiet.holidays.is_empty());
         Ok(Notifier {
-            planner: Planner::new(Arc::clone(&texts), policy.version()),
+            planner: Planner::new(Arc::clone(&texts), policy.version())
+                .parking_for(settings.parked_ms),
             profiles: profiles::Follower::new(settings.profiles.clone()),
             requests: requests::Requests::new(settings.parked.clone()),
             scored: accounts::Scored::new(settings.scores.clone()),
@@ -209,6 +214,7 @@ impl Notifier {
             runtime,
             ticked: Instant::now(),
             reported: Instant::now(),
+            unparked: 0,
         })
     }
 
@@ -267,7 +273,8 @@ impl Notifier {
 
     /// Forgets what is not in the log.
     fn drop_all(&mut self) {
-        self.planner = Planner::new(Arc::clone(&self.texts), &self.version);
+        self.planner = Planner::new(Arc::clone(&self.texts), &self.version)
+            .parking_for(self.settings.parked_ms);
         self.profiles.drop_all();
         self.requests.drop_all();
         self.scored.drop_all();
@@ -316,6 +323,13 @@ impl Notifier {
         if self.reported.elapsed() >= REPORT_EVERY {
             self.reported = Instant::now();
             self.report();
+            if self.unparked > 0 {
+                let count = std::mem::take(&mut self.unparked);
+                tracing::warn!(
+                    count,
+                    "alerts that are too old, or have no room in their digest, are dropped and not parked any more today (delivery.parked_max_day)"
+                );
+            }
         }
         Ok(())
     }

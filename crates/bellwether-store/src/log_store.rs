@@ -181,7 +181,7 @@ impl LogStore {
         Ok(LogStore { database, writer, topics, poisoned })
     }
 
-    /// Creates a topic; one that exists just so is fine.
+    /// Creates a topic; one that exists just so is fine. For how many milliseconds records are kept may change.
     pub fn create_topic(
         &self,
         topic: &str,
@@ -192,24 +192,32 @@ impl LogStore {
             return Err(LogStoreError::Partitions { topic: topic.to_owned(), partitions });
         }
         let _writer = self.writer()?;
-        let id = {
+        let (found, count) = {
             let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(Topic { row: found, .. }) = topics.get(topic) {
-                if (found.partitions, found.retention) == (partitions, retention) {
-                    return Ok(());
-                }
-                let shown = |partitions: i32, retention: Retention| {
-                    format!("{partitions} partitions, {retention:?}")
-                };
-                return Err(LogStoreError::Mismatch {
-                    topic: topic.to_owned(),
-                    found: shown(found.partitions, found.retention),
-                    wanted: shown(partitions, retention),
-                });
-            }
-            // Topics are never deleted, so their number names the next.
-            topics.len() as u32
+            (topics.get(topic).map(|topic| topic.row), topics.len())
         };
+        if let Some(found) = found {
+            let for_a_time = |of: Retention| matches!(of, Retention::Milliseconds(_));
+            if (found.partitions, found.retention) == (partitions, retention) {
+                return Ok(());
+            }
+            if found.partitions == partitions
+                && for_a_time(found.retention)
+                && for_a_time(retention)
+            {
+                return self.alter(topic, TopicRow { retention, ..found });
+            }
+            let shown = |partitions: i32, retention: Retention| {
+                format!("{partitions} partitions, {retention:?}")
+            };
+            return Err(LogStoreError::Mismatch {
+                topic: topic.to_owned(),
+                found: shown(found.partitions, found.retention),
+                wanted: shown(partitions, retention),
+            });
+        }
+        // Topics are never deleted, so their number names the next.
+        let id = count as u32;
         let row = TopicRow { id, partitions, retention };
         let mut batch = Batch::default();
         let key = [[TAG_TOPIC].as_slice(), topic.as_bytes()].concat();
@@ -218,6 +226,18 @@ impl LogStore {
         let partitions = (0..partitions).map(|_| Partition::default()).collect();
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         topics.insert(topic.to_owned(), Topic { row, partitions });
+        Ok(())
+    }
+
+    /// Changes how long a topic's records are kept.
+    fn alter(&self, topic: &str, row: TopicRow) -> Result<(), LogStoreError> {
+        let mut batch = Batch::default();
+        batch.put(META, [[TAG_TOPIC].as_slice(), topic.as_bytes()].concat(), encode(&row));
+        self.write(batch)?;
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = topics.get_mut(topic) {
+            known.row = row;
+        }
         Ok(())
     }
 

@@ -219,6 +219,21 @@ fn topics_keep_their_shape() {
         let error = log.create_topic("in", partitions, retention).expect_err("another shape");
         assert!(matches!(error, LogStoreError::Mismatch { .. }), "{error}");
     }
+    // But for how long records are kept.
+    let kept = |ms| Retention::Milliseconds(ms);
+    for ms in [100, 7] {
+        assert_eq!(log.create_topic("kept", 2, kept(ms)), Ok(()));
+    }
+    assert!(log.create_topic("kept", 2, Retention::Forever).is_err());
+    log.append(
+        &[NewRecord { partition: 1, timestamp_ms: 1, ..record("kept", "a", Some("1")) }],
+        &[],
+    )
+    .expect("a write");
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(log.trim(8), Ok(0));
+    assert_eq!(log.trim(9), Ok(1), "after 7 ms");
     for partitions in [0, -1, 5000] {
         let error = log.create_topic("new", partitions, Retention::Forever).expect_err("no number");
         assert!(matches!(error, LogStoreError::Partitions { .. }), "{error}");

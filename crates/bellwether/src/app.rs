@@ -27,7 +27,7 @@ use bellwether_engine::memory::Memory;
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{Limits, ReadModel, Readiness};
 use bellwether_engine::standby::{self, Follow, OpenFollow, Owned, Standby};
-use bellwether_engine::topics::{Cleanup, TopicNames, TopicSpec};
+use bellwether_engine::topics::{Cleanup, Kept, TopicNames, TopicSpec};
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
 use bellwether_notify::policy::Loaded;
 use bellwether_notify::run::{NotifyError, Process};
@@ -321,7 +321,8 @@ fn open_log(
     std::fs::create_dir_all(&dir).with_context(failed)?;
     let log = Embedded::open(&dir, &store.shared, BACKLOG_RECORDS_MAX).with_context(failed)?;
     // How long ids are kept does not matter to the layout: the log keeps what is needed for two grace periods at most.
-    for topic in config.topics.specs(EMBEDDED_SEEN_MS) {
+    let kept = Kept { seen_ms: EMBEDDED_SEEN_MS, ..config.notify.kept() };
+    for topic in config.topics.specs(&kept) {
         log.create_topic(&topic.name, partitions, retention(&topic)).with_context(failed)?;
     }
     Ok(log)

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use bellwether_core::time::DAY_MS;
 use bellwether_engine::kafka::{GroupProtocol, is_secret};
-use bellwether_engine::topics::TopicNames;
+use bellwether_engine::topics::{Kept, TopicNames};
 use bellwether_engine::worker::Ticks;
 use bellwether_store::Format;
 use figment::Figment;
@@ -57,12 +58,29 @@ pub(crate) struct Http {
     pub(crate) listen: String,
 }
 
-/// The notifier, as a process of its own (`bellwether notify`).
+/// The notifier.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Notify {
-    /// Address and port of its metrics and health, beside those of a worker on the same machine; port 0 takes a free one and prints it.
+    /// As a process of its own (`bellwether notify`): address and port of its metrics and health, beside those of a worker on the same
+    /// machine; port 0 takes a free one and prints it.
     pub(crate) listen: String,
+    /// Days for which what could not be told is kept (`topics.parked`), and for which it is remembered whether it is overtaken (1..=365). The
+    /// topic's `retention.ms`, set when `topics apply` creates it; later that is its owner's choice. Change both together.
+    pub(crate) parked_days: u16,
+    /// MiB of each partition of that topic: its `retention.bytes`, likewise (1..=1048576). The embedded log goes by days only.
+    pub(crate) parked_mib: u32,
+}
+
+impl Notify {
+    /// What is kept of what could not be told.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept {
+            parked_ms: i64::from(self.parked_days) * DAY_MS,
+            parked_bytes: i64::from(self.parked_mib) << 20,
+            ..Kept::default()
+        }
+    }
 }
 
 /// The Kafka cluster.
@@ -200,7 +218,11 @@ impl Default for Config {
             policy: None,
             model: None,
             http: Http { listen: "127.0.0.1:8391".to_owned() },
-            notify: Notify { listen: "127.0.0.1:8392".to_owned() },
+            notify: Notify {
+                listen: "127.0.0.1:8392".to_owned(),
+                parked_days: 30,
+                parked_mib: 512,
+            },
             kafka: Kafka {
                 bootstrap_servers: None,
                 instance_id: None,
@@ -275,6 +297,8 @@ impl Config {
         within("engine.tick_seconds", self.engine.tick_seconds, 1, 86_400)?;
         within("engine.memory_mib", self.engine.memory_mib as u64, 64, 1 << 20)?;
         within("engine.embedded_partitions", u64::from(self.engine.embedded_partitions), 1, 64)?;
+        within("notify.parked_days", self.notify.parked_days.into(), 1, 365)?;
+        within("notify.parked_mib", self.notify.parked_mib.into(), 1, 1 << 20)?;
         if let Some(format) = self.state.format {
             within("state.format", format.into(), 1, Format::NEWEST.number().into())?;
         }

@@ -154,6 +154,7 @@ pub(crate) fn spawn(
         calendar: config.topics.calendar.as_str().into(),
         state: config.topics.notify_state.as_str().into(),
         parked: config.topics.parked.as_str().into(),
+        parked_ms: config.notify.kept().parked_ms,
     };
     let registry = app::registry(config);
     let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use bellwether_engine::topics::{self, TopicAction, TopicAdmin, TopicSpec};
+use bellwether_engine::topics::{self, Kept, TopicAction, TopicAdmin, TopicSpec};
 
 use crate::cli::TopicsCommand;
 use crate::config::Config;
@@ -27,7 +27,8 @@ pub(crate) fn run(command: &TopicsCommand, config: &Config, json: bool) -> Resul
     let policy = policies::load(config.policy.as_deref())?;
     let admin = TopicAdmin::new(&app::kafka_options(&config)?)?;
     let seen_ms = (policy.grace_ms() + policy.lateness_ms()) * SEEN_RETENTION_GRACES + OUTAGE_MS;
-    let plan = topics::plan(&admin, &config.topics, args.partitions, seen_ms)?;
+    let kept = Kept { seen_ms, ..config.notify.kept() };
+    let plan = topics::plan(&admin, &config.topics, args.partitions, &kept)?;
     let created = if apply { topics::apply(&admin, &plan, args.replication)? } else { Vec::new() };
     let rows: Vec<(&TopicSpec, &str, String)> =
         plan.iter().map(|action| row(action, &created)).collect();
@@ -54,7 +55,9 @@ fn row<'p>(action: &'p TopicAction, created: &[String]) -> (&'p TopicSpec, &'sta
         TopicAction::Mismatch { spec, reason } => (spec, "mismatch", reason.clone()),
         TopicAction::Create { spec, partitions } => {
             let action = if created.contains(&spec.name) { "created" } else { "create" };
-            (spec, action, format!("{partitions} partitions, {}", spec.cleanup))
+            let bytes = spec.retention_bytes.map(|bytes| format!(", {} MiB each", bytes >> 20));
+            let bytes = bytes.unwrap_or_default();
+            (spec, action, format!("{partitions} partitions, {}{bytes}", spec.cleanup))
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use bellwether_engine::clock::now_ms;
 use bellwether_engine::kafka::{KafkaTransactions, OpenTransaction};
+use bellwether_engine::topics::Kept;
 use serde_json::{Value, json};
 
 use crate::cli::{TxnAbortArgs, TxnCommand};
@@ -45,7 +46,8 @@ fn look(config: &Config, servers: Option<&str>) -> Result<Seen> {
         config.kafka.bootstrap_servers = Some(servers.to_owned());
     }
     let kafka = KafkaTransactions::new(&app::kafka_options(&config)?)?;
-    let topics: Vec<String> = config.topics.specs(0).into_iter().map(|spec| spec.name).collect();
+    let specs = config.topics.specs(&Kept::default()).into_iter();
+    let topics: Vec<String> = specs.map(|spec| spec.name).collect();
     let prefix = format!("{}-", config.application_id);
     let open = kafka.open(&topics, &prefix)?;
     let (named, others) = kafka.members(&config.application_id)?;

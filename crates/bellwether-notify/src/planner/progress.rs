@@ -11,8 +11,8 @@ use crate::delivery::{Delivery, Outcome, Parking, Subject, pause_ms};
 use crate::digest::Digest;
 use crate::policy::Mode;
 
-/// For how long it is remembered whether what was parked is overtaken: longer than the parking topic is kept.
-const UNTOLD_DAYS: i64 = 32;
+/// How much longer than the parking topic keeps records it is remembered whether what was parked is overtaken.
+const UNTOLD_MORE_DAYS: i64 = 2;
 /// The longest window of a rate.
 const RATE_HOURS_MAX: i64 = 8_760;
 
@@ -48,9 +48,10 @@ impl Planner {
             let done_before = now_ms - i64::from(self.policy().delivery.remember_days) * DAY_MS;
             let (day, hour) = (now_ms.div_euclid(DAY_MS) - BUDGET_DAYS, now_ms.div_euclid(HOUR_MS));
             self.forget_deletions(now_ms);
+            let untold_before = now_ms - self.parked_ms - UNTOLD_MORE_DAYS * DAY_MS;
             for desk in self.desks.values_mut() {
                 desk.forget(done_before, day, hour - RATE_HOURS_MAX);
-                desk.forget_untold(now_ms - UNTOLD_DAYS * DAY_MS);
+                desk.forget_untold(untold_before);
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::delivery::{Delivery, Parking};
 pub enum Suppressed {
     /// No route matches it.
     NoRoute,
-    /// It was told before.
+    /// It was told before, or is parked for the same reason already.
     Duplicate,
     /// It ended, and nobody was told that it began.
     NotTold,
@@ -21,11 +21,13 @@ pub enum Suppressed {
     Rate,
     /// Its account was deleted since.
     Forgotten,
+    /// It is stale, or its digest is full, and so much was parked for that today that it is not even parked.
+    ParkingFull,
 }
 
 impl Suppressed {
     /// Every reason.
-    pub const ALL: [Suppressed; 8] = [
+    pub const ALL: [Suppressed; 9] = [
         Suppressed::NoRoute,
         Suppressed::Duplicate,
         Suppressed::NotTold,
@@ -34,6 +36,7 @@ impl Suppressed {
         Suppressed::Budget,
         Suppressed::Rate,
         Suppressed::Forgotten,
+        Suppressed::ParkingFull,
     ];
 
     /// The reason as it stands in metrics.
@@ -48,6 +51,7 @@ impl Suppressed {
             Suppressed::Budget => "budget",
             Suppressed::Rate => "rate",
             Suppressed::Forgotten => "forgotten",
+            Suppressed::ParkingFull => "parking_full",
         }
     }
 }

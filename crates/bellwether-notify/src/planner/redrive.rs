@@ -2,8 +2,9 @@
 
 use super::{Planner, Suppressed};
 use crate::delivery::{Delivery, Parking, Subject};
+use crate::desk::Fate;
 use crate::digest::Entry;
-use crate::event::Phase;
+use crate::event::{Alert, Phase};
 use crate::policy::Mode;
 
 impl Planner {
@@ -21,6 +22,10 @@ impl Planner {
     ) {
         if !self.desks.contains_key(&partition) {
             return;
+        }
+        let alerts: Vec<String> = parked.alerts().map(|alert| alert.alert_id.clone()).collect();
+        for alert_id in alerts {
+            self.desk_mut(partition).ask_for(&alert_id, &parked.sink, &parked.key);
         }
         if self.desk(partition).knows(&parked.key) {
             self.suppress(Suppressed::Duplicate);
@@ -67,8 +72,7 @@ impl Planner {
         now_ms: i64,
     ) {
         let (sink, alert) = (&parked.sink, &entry.alert);
-        if !self.desk(partition).is_current(&alert.alert_id, sink, &parked.key) {
-            self.suppress(Suppressed::Superseded);
+        if !self.is_to_be_told(partition, alert, sink, &parked.key) {
             return;
         }
         let what = (alert, &entry.profile);
@@ -77,8 +81,7 @@ impl Planner {
 
     fn redrive_alert(&mut self, partition: i32, mut parked: Delivery) {
         let Subject::Alert { alert, earlier, .. } = &mut parked.subject else { return };
-        if !self.desk(partition).is_current(&alert.alert_id, &parked.sink, &parked.key) {
-            self.suppress(Suppressed::Superseded);
+        if !self.is_to_be_told(partition, alert, &parked.sink, &parked.key) {
             return;
         }
         if alert.phase() == Phase::Raised {
@@ -90,6 +93,17 @@ impl Planner {
             self.desk_mut(partition).set_told(&alert_id, Some(told));
         }
         self.add(partition, parked);
+    }
+
+    /// Whether what was parked of an alert is still to be told; if not, it is counted why.
+    fn is_to_be_told(&mut self, partition: i32, alert: &Alert, sink: &str, key: &str) -> bool {
+        let why = match self.desk(partition).fate(&alert.alert_id, sink, key) {
+            Fate::Current | Fate::Unknown => return true,
+            Fate::Overtaken => Suppressed::Superseded,
+            Fate::Ended => Suppressed::Ended,
+        };
+        self.suppress(why);
+        false
     }
 
     /// Up to where requests to send again were taken.

@@ -64,6 +64,7 @@ fn limits(policy: &DeliveryPolicy) -> Result<(), String> {
     within("delivery.give_up_hours", effort.give_up_hours.into(), 1, 8_760)?;
     within("delivery.max_age_hours", effort.max_age_hours.into(), 1, 87_600)?;
     within("delivery.pending_max", effort.pending_max as u64, 1, 1_000_000)?;
+    within("delivery.parked_max_day", effort.parked_max_day, 0, 1_000_000)?;
     within("delivery.response_bytes_max", effort.response_bytes_max as u64, 0, 1 << 20)?;
     within("delivery.remember_days", effort.remember_days.into(), 1, 90)?;
     within("breaker.failures", policy.breaker.failures.into(), 1, 1_000)?;

@@ -4,6 +4,7 @@ use bellwether_engine::log::{Append, Log, LogError, Remedy, Topic, Transaction};
 
 use super::{Notifier, rows};
 use crate::delivery::Parking;
+use crate::planner::Suppressed;
 
 impl Notifier {
     /// Commits what changed. False where a rebalance came in between: everything was read back then.
@@ -52,6 +53,9 @@ impl Notifier {
         self.process.metrics.alerts_parked(Parking::Undecodable.as_str(), count);
         for (reason, count) in self.planner.take_suppressed() {
             self.process.metrics.alerts_suppressed(reason.as_str(), count);
+            if reason == Suppressed::ParkingFull {
+                self.unparked += count;
+            }
         }
         Ok(true)
     }

@@ -151,7 +151,7 @@ fn what_is_sent_again_is_told_its_end_and_what_has_ended_is_not_sent_again() {
     planner.alert(0, &alert(2, "resolved", "high"), NOW);
     redrive(&mut planner, &parked, NOW);
     assert_eq!(pairs(&tell(&mut planner, NOW)), [("pager", "opened"), ("slack", "opened")]);
-    assert_eq!(planner.take_suppressed()[&Suppressed::Superseded], 2);
+    assert_eq!(planner.take_suppressed()[&Suppressed::Ended], 2);
     planner.alert(0, &alert(1, "resolved", "high"), NOW + 1);
     assert_eq!(pairs(&tell(&mut planner, NOW + 1)), [("pager", "resolved")]);
 }
@@ -225,4 +225,61 @@ fn what_is_overtaken_is_remembered_across_a_restart_and_forgotten_in_time() {
     again.tick(NOW + 40 * DAY_MS, &|_| false);
     let rows = committed(&mut again, rows);
     assert_eq!(rows.keys().map(|(_, key)| key.as_str()).collect::<Vec<_>>(), ["p/redriven"]);
+}
+
+#[test]
+fn a_delivery_is_parked_once_for_a_reason_until_it_is_asked_for_also_across_a_restart() {
+    let policy = policy(&urgent(""));
+    let mut planner = planner_of(&policy);
+    let old = |transition: &str, hours: i64| Alert {
+        at: Millis(NOW - hours * HOUR_MS),
+        ..alert(1, transition, "high")
+    };
+    // A topic that is read from its beginning again, twice.
+    let events = [old("opened", 100), old("acknowledged", 90), old("escalated", 80)];
+    events.iter().for_each(|event| planner.alert(0, event, NOW));
+    let parked = planner.take_parked();
+    assert_eq!(parked.len(), 4, "two events and two sinks");
+    events.iter().for_each(|event| planner.alert(0, event, NOW));
+    assert_eq!(planner.take_parked(), []);
+    assert_eq!(planner.take_suppressed()[&Suppressed::Duplicate], 4);
+    let rows = committed(&mut planner, Rows::new());
+    let mut again = read_back(&policy, &rows);
+    events.iter().for_each(|event| again.alert(0, event, NOW));
+    assert_eq!(again.take_parked(), []);
+    // For another reason, and once it was asked for, it is another record.
+    redrive(&mut again, &parked, NOW);
+    assert_eq!(again.take_suppressed()[&Suppressed::Superseded], 2, "of opened");
+    refuse(&mut again, NOW);
+    let rejected = again.take_parked();
+    let reasons: Vec<Parking> = rejected.iter().map(|of| of.reason).collect();
+    assert_eq!(reasons, [Parking::Rejected; 2]);
+    redrive(&mut again, &rejected, NOW);
+    refuse(&mut again, NOW);
+    assert_eq!(again.take_parked().len(), 2);
+    // So is it once the topic keeps the first no more.
+    let mut later = read_back(&policy, &rows);
+    later.alert(0, &events[2], NOW + 29 * DAY_MS);
+    assert_eq!(later.take_parked(), []);
+    later.alert(0, &events[2], NOW + 31 * DAY_MS);
+    assert_eq!(later.take_parked().len(), 2);
+}
+
+#[test]
+fn history_that_is_filled_in_does_not_fill_the_parking_topic() {
+    let mut planner = planner(&format!("[delivery]\nparked_max_day = 5\n{}", urgent("")));
+    for number in 0..10 {
+        let old = Alert { at: Millis(NOW - 100 * HOUR_MS), ..alert(number, "opened", "high") };
+        planner.alert(0, &old, NOW);
+    }
+    assert_eq!(planner.take_parked().len(), 5);
+    assert_eq!(planner.take_suppressed(), [(Suppressed::ParkingFull, 15)].into());
+    // What a sink refuses has no such limit, and there is room the next day.
+    planner.alert(0, &alert(20, "opened", "high"), NOW);
+    refuse(&mut planner, NOW);
+    assert_eq!(planner.take_parked().len(), 2);
+    let tomorrow = NOW + DAY_MS;
+    let old = Alert { at: Millis(NOW - 100 * HOUR_MS), ..alert(9, "opened", "high") };
+    planner.alert(0, &old, tomorrow);
+    assert_eq!(planner.take_parked().len(), 2);
 }
