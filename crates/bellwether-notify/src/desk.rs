@@ -50,6 +50,7 @@ enum Content {
     Rate(Hours),
     Untold(Untold),
     Redriven { next: i64 },
+    Forgotten { before_ms: i64 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -170,6 +171,9 @@ impl Desk {
                 self.untold.insert(of, untold);
             }
             Content::Redriven { next } => self.redriven = next,
+            Content::Forgotten { before_ms } => {
+                self.accounts.restore_forgotten(name.to_owned(), before_ms);
+            }
         }
         Ok(())
     }
@@ -192,6 +196,7 @@ impl Desk {
                     self.untold.remove(&of);
                 }
             }
+            "f" => self.accounts.drop_forgotten(name),
             // A tombstone of what this version does not have.
             _ => {}
         }
@@ -262,15 +267,21 @@ impl Desk {
     }
 
     pub(crate) fn forget_account(&mut self, account: &str, before_ms: i64) {
-        self.accounts.forget(account, before_ms);
+        if let Some(mark) = self.accounts.forget(account, before_ms) {
+            self.changes.insert(format!("f/{mark}"), encode(Content::Forgotten { before_ms }));
+        }
     }
 
     pub(crate) fn forgotten_before(&self, account: &str) -> Option<i64> {
         self.accounts.forgotten_before(account)
     }
 
+    /// Deletions of before a time count no more.
     pub(crate) fn forget_deletions(&mut self, before_ms: i64) {
-        self.accounts.forget_deletions(before_ms);
+        for mark in self.accounts.forgotten_until(before_ms) {
+            self.accounts.drop_forgotten(&mark);
+            self.changes.insert(format!("f/{mark}"), None);
+        }
     }
 
     /// Adds a delivery at the end of the order.

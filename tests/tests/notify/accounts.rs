@@ -1,5 +1,7 @@
 //! The accounts behind the alerts: how many there are, and those that are deleted.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 const WEEKLY: &str = "[[route]]\nname = \"weekly\"\nsinks = [\"hook\"]\nmode = \"weekly\"\n";
@@ -99,4 +101,48 @@ fn the_budget_is_of_all_accounts_that_have_a_score() {
     wait_until_taken(&receiver, &mut running, 4);
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
     assert_eq!(taken(&receiver).len(), 4, "of 200 to 210 accounts");
+}
+
+#[test]
+fn a_deleted_account_is_not_told_from_the_parking_topic_after_a_restart() {
+    let dir = prepared();
+    publish(dir.path(), &(0..4).map(alert).collect::<Vec<_>>());
+    let mended = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&mended);
+    let receiver = Receiver::start(move |_, _| {
+        Reply::status(if flag.load(Ordering::Relaxed) { 200 } else { 422 })
+    });
+    let sinks = ["hook", "later"].map(|name| webhook(name, &receiver.url())).concat();
+    let routes = [route(&["hook"], "immediate"), route(&["later"], "weekly")].concat();
+    let delivery = write(dir.path(), &format!("{LIMITS}{sinks}{routes}"));
+    let mut running = Bellwether::spawn(embedded(dir.path(), Some(&delivery)));
+    running.wait_until("all is parked", LIMIT, |running| {
+        (running.metric("bellwether_alerts_parked_total") >= 4.0).then_some(())
+    });
+    let url = format!("{}/v1/accounts/account-1", running.url());
+    assert_eq!(ureq::delete(&url).call().expect("it is taken").status(), 202);
+    running.wait_until("the notifier has heard of it", LIMIT, |running| {
+        let line = "bellwether_digest_entries{sink=\"later\"} 3\n";
+        running.get("/metrics").contains(line).then_some(())
+    });
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    let marks = |dir: &Path| memory(dir).keys().filter(|(_, key)| key.starts_with("f/")).count();
+    assert_eq!(marks(dir.path()), 1);
+
+    let mut replay = bellwether(["notify", "parked", "replay", "--all", "--yes", "--embedded"]);
+    let replay = replay.arg("--data-dir").arg(dir.path()).output().expect("it runs");
+    assert_eq!(replay.status.code(), Some(0), "{}", String::from_utf8_lossy(&replay.stderr));
+    mended.store(true, Ordering::Relaxed);
+    // A topic in which no tombstone is left, as brokers compact them away.
+    let mut command = embedded(dir.path(), Some(&delivery));
+    command.env("BELLWETHER_TOPICS__PROFILES", "compacted.profiles");
+    let mut running = Bellwether::spawn(command);
+    wait_until_taken(&receiver, &mut running, 3);
+    running.wait_until("the fourth is not told", LIMIT, |running| {
+        let line = "bellwether_alerts_suppressed_total{reason=\"forgotten\"} 1\n";
+        running.get("/metrics").contains(line).then_some(())
+    });
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    assert!(!taken(&receiver).contains("event-1"), "{:?}", taken(&receiver));
+    assert_eq!(taken(&receiver).len(), 3);
 }

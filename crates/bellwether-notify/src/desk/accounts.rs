@@ -1,8 +1,11 @@
-//! The accounts of a partition: what is known of them, how many there are, and which were deleted. Nothing of it is written: it is read back
-//! from the topics that it comes from.
+//! The accounts of a partition: what is known of them, how many there are, and which were deleted. What is known of them is read back from the
+//! topics that it comes from. That they were deleted is written: the tombstones that said so go from their topics after a day or so, and
+//! what was parked stays for weeks. By a hash, so that no row names who was deleted.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bellwether_core::publish::content_id;
 
 use crate::event::Profile;
 
@@ -33,8 +36,13 @@ pub(super) struct Accounts {
     profiles: HashMap<String, Profile>,
     /// By hash of its id, where each is known from: there may be very many.
     known: HashMap<u64, u8>,
-    /// What happened before this to an account is deleted.
+    /// By the mark of an account: what happened to it before this is deleted.
     forgotten: HashMap<String, i64>,
+}
+
+/// What stands for a deleted account.
+fn mark(account: &str) -> String {
+    content_id(&["forgotten", account])
 }
 
 fn hash(account: &str) -> u64 {
@@ -73,20 +81,36 @@ impl Accounts {
         }
     }
 
-    /// It is deleted, with all that happened to it before a time.
-    pub(super) fn forget(&mut self, account: &str, before_ms: i64) {
+    /// It is deleted, with all that happened to it before a time. Returns its mark where that is news.
+    pub(super) fn forget(&mut self, account: &str, before_ms: i64) -> Option<String> {
         self.profiles.remove(account);
         self.known.remove(&hash(account));
-        let before = self.forgotten.entry(account.to_owned()).or_insert(before_ms);
-        *before = before_ms.max(*before);
+        let mark = mark(account);
+        let is_news = self.forgotten.get(&mark).is_none_or(|known| *known < before_ms);
+        is_news.then(|| {
+            self.restore_forgotten(mark.clone(), before_ms);
+            mark
+        })
+    }
+
+    /// Takes a deletion that was read back.
+    pub(super) fn restore_forgotten(&mut self, mark: String, before_ms: i64) {
+        self.forgotten.insert(mark, before_ms);
+    }
+
+    /// A deletion is remembered no more.
+    pub(super) fn drop_forgotten(&mut self, mark: &str) {
+        self.forgotten.remove(mark);
     }
 
     pub(super) fn forgotten_before(&self, account: &str) -> Option<i64> {
-        self.forgotten.get(account).copied()
+        // As a rule nobody was deleted.
+        if self.forgotten.is_empty() { None } else { self.forgotten.get(&mark(account)).copied() }
     }
 
-    /// Deletions of before a time count no more.
-    pub(super) fn forget_deletions(&mut self, before_ms: i64) {
-        self.forgotten.retain(|_, until| *until >= before_ms);
+    /// The marks of deletions of before a time.
+    pub(super) fn forgotten_until(&self, before_ms: i64) -> Vec<String> {
+        let old = self.forgotten.iter().filter(|(_, until)| **until < before_ms);
+        old.map(|(mark, _)| mark.clone()).collect()
     }
 }

@@ -119,3 +119,50 @@ fn a_pager_is_not_told_of_the_end_before_the_attempt_under_way_has_settled() {
     }
     assert_eq!(pairs(&tell(&mut planner, NOW)), [("pager", "resolved")]);
 }
+
+/// The tombstone that said so is gone from its topic by then.
+#[test]
+fn after_a_restart_a_deleted_account_is_told_neither_by_what_was_parked_nor_by_what_comes_late() {
+    let policy = policy(ROUTES);
+    let mut planner = planner_of(&policy);
+    planner.alert(0, &alert(1, "opened", "high"), NOW);
+    for (partition, delivery) in ready(&planner, NOW) {
+        let refused = Outcome::Refused { reason: Parking::Rejected, detail: "no".to_owned() };
+        planner.settle(partition, &delivery.key, refused, NOW, &mut |n| n);
+    }
+    let mut parked = planner.take_parked();
+    // One of before it was remembered what is parked.
+    parked[0].delivery.lane = "another".to_owned();
+    if let Subject::Alert { alert, .. } = &mut parked[0].delivery.subject {
+        alert.alert_id = "another".to_owned();
+    }
+    planner.erase(0, "account-1", NOW);
+    let rows = committed(&mut planner, Rows::new());
+    assert_eq!(naming(&rows, "account-1"), [""; 0]);
+    assert!(rows.keys().all(|(_, key)| !key.contains("account-1")), "{rows:?}");
+
+    let mut again = read_back(&policy, &rows);
+    for Parked { partition, reason, delivery, .. } in parked {
+        again.redrive(partition, Some(reason), delivery, NOW + HOUR_MS);
+    }
+    let late = Alert { id: "late".to_owned(), ..alert(1, "escalated", "high") };
+    again.alert(0, &late, NOW + HOUR_MS);
+    assert_eq!(tell(&mut again, NOW + HOUR_MS), []);
+    assert_eq!(again.take_suppressed()[&Suppressed::Forgotten], 3);
+    // The tombstone, read once more, is no news; what happens later is of a new account.
+    again.erase(0, "account-1", NOW);
+    let rows = committed(&mut again, rows);
+    let minute = NOW + 60_000;
+    let anew = Alert {
+        at: Millis(minute),
+        alert_id: "anew".to_owned(),
+        id: "anew".to_owned(),
+        ..alert(1, "opened", "high")
+    };
+    again.alert(0, &anew, minute);
+    assert_eq!(tell(&mut again, minute).len(), 2);
+    // It is forgotten in time.
+    again.tick(NOW + 402 * DAY_MS, &|_| false);
+    let rows = committed(&mut again, rows);
+    assert!(rows.keys().all(|(_, key)| !key.starts_with("f/")), "{rows:?}");
+}
