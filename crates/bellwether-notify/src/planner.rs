@@ -35,6 +35,8 @@ mod redrive;
 mod route;
 
 pub use self::reason::{Parked, Suppressed};
+pub(crate) use self::redrive::is_whole_digest;
+pub use self::redrive::{Aftermath, Since};
 pub use self::route::routes_of;
 
 /// Decides. Owns the desks of the partitions that a process has.

@@ -36,6 +36,7 @@ mod commit;
 mod profiles;
 mod requests;
 mod rows;
+mod since;
 
 pub use rows::ParkedRecord;
 
@@ -195,7 +196,7 @@ impl Notifier {
             planner: Planner::new(Arc::clone(&texts), policy.version())
                 .parking_for(settings.parked_ms),
             profiles: profiles::Follower::new(settings.profiles.clone()),
-            requests: requests::Requests::new(settings.parked.clone()),
+            requests: requests::Requests::new(settings.parked.clone(), settings.alerts.clone()),
             scored: accounts::Scored::new(settings.scores.clone()),
             holidays: calendar::Holidays::new(settings.calendar.clone(), heeds_holidays),
             settings,

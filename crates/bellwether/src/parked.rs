@@ -6,10 +6,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 use bellwether_core::time::Millis;
 use bellwether_engine::log::{Append, Topic};
+use bellwether_notify::delivery::Parking;
+use bellwether_notify::event::Alert;
 use bellwether_notify::run::ParkedRecord;
+use bellwether_wire::decode::{DecodeError, Decoder};
+use bellwether_wire::encode::OutputKind;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::app;
 use crate::cli::LogArgs;
 use crate::config::Config;
 use crate::show;
@@ -83,9 +88,9 @@ pub(crate) fn run(command: &ParkedCommand, config: &Config, json: bool) -> Resul
     match command {
         ParkedCommand::Ls { args, only, limit } => {
             let source = Source::open(args, config, "bellwether-parked")?;
-            let mut parked = read(&source, config)?;
-            parked.retain(|record| only.holds(record));
-            list(&parked, *limit, json)?;
+            let Parked { mut records, unreadable } = read(&source, config)?;
+            records.retain(|record| only.holds(record));
+            list(&records, &unreadable, *limit, json)?;
             Ok(ExitCode::SUCCESS)
         }
         ParkedCommand::Replay(args) => replay(args, config, json),
@@ -103,37 +108,57 @@ fn topic(config: &Config) -> Topic {
     config.topics.parked.as_str().into()
 }
 
-/// What is parked and was not asked for since, oldest first: of what was parked twice the last record.
-fn read(source: &Source, config: &Config) -> Result<Vec<ParkedRecord>> {
-    let topic = topic(config);
-    let mut parked = BTreeMap::new();
-    for partition in 0..source.partitions(&topic)? {
-        source.read(&topic, partition, &mut |record| {
-            let Some(record) = ParkedRecord::of(&record) else { return };
-            if record.is_request {
-                parked.remove(&record.id);
-            } else {
-                parked.insert(record.id.clone(), record);
-            }
-        })?;
-    }
-    let mut parked: Vec<ParkedRecord> = parked.into_values().collect();
-    parked.sort_by_key(|record| (record.at_ms, record.place));
-    Ok(parked)
+/// What is parked.
+struct Parked {
+    /// What was not asked for since, oldest first: of what was parked twice the last record.
+    records: Vec<ParkedRecord>,
+    /// Where those stand that came as no alert, and are none by this version either.
+    unreadable: Places,
 }
 
-fn as_json(record: &ParkedRecord) -> Value {
+/// Partitions and offsets.
+type Places = BTreeSet<(i32, i64)>;
+
+fn read(source: &Source, config: &Config) -> Result<Parked> {
+    let topic = topic(config);
+    let registry = app::registry(config);
+    let mut decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
+    let (mut parked, mut unreadable) = (BTreeMap::new(), Places::new());
+    for partition in 0..source.partitions(&topic)? {
+        source.read(&topic, partition, &mut |record| {
+            let Some(of) = ParkedRecord::of(&record) else { return };
+            if of.is_request {
+                parked.remove(&of.id);
+                return;
+            }
+            if Parking::named(&of.reason) == Some(Parking::Undecodable) {
+                let read = decoder.output_as::<Alert>(OutputKind::Alert, record.payload.as_deref());
+                // Where the registry is away the notifier says it.
+                if matches!(read, Err(DecodeError::Reject(_))) {
+                    unreadable.insert(of.place);
+                }
+            }
+            parked.insert(of.id.clone(), of);
+        })?;
+    }
+    let mut records: Vec<ParkedRecord> = parked.into_values().collect();
+    records.sort_by_key(|record| (record.at_ms, record.place));
+    Ok(Parked { records, unreadable })
+}
+
+fn as_json(record: &ParkedRecord, unreadable: &Places) -> Value {
+    let is_replayable = record.is_whole && !unreadable.contains(&record.place);
     json!({
         "id": record.id, "partition": record.place.0, "offset": record.place.1,
         "at": Millis(record.at_ms).iso(), "reason": record.reason, "detail": record.detail,
-        "sink": record.sink, "account_id": record.key, "what": record.what, "replayable": record.is_whole,
+        "sink": record.sink, "account_id": record.key, "what": record.what, "replayable": is_replayable,
     })
 }
 
-fn list(parked: &[ParkedRecord], limit: usize, json: bool) -> Result<()> {
+fn list(parked: &[ParkedRecord], unreadable: &Places, limit: usize, json: bool) -> Result<()> {
     let shown = parked.iter().rev().take(limit);
     if json {
-        let records: Vec<Value> = shown.map(as_json).collect();
+        let records: Vec<Value> = shown.map(|record| as_json(record, unreadable)).collect();
         let answer = json!({"total": parked.len(), "parked": records});
         println!("{}", serde_json::to_string_pretty(&answer)?);
         return Ok(());
@@ -205,7 +230,8 @@ fn replay(args: &ReplayArgs, config: &Config, json: bool) -> Result<ExitCode> {
         wrong!("say what is to be sent again: --id ID, --sink SINK, --reason REASON or --all");
     }
     let source = Source::open(&args.args, config, "bellwether-parked")?;
-    let found = match chosen(args, read(&source, config)?) {
+    let Parked { records, unreadable } = read(&source, config)?;
+    let found = match chosen(args, records) {
         Ok(found) => found,
         Err(wanting) => {
             if json {
@@ -215,8 +241,10 @@ fn replay(args: &ReplayArgs, config: &Config, json: bool) -> Result<ExitCode> {
             return Ok(ExitCode::from(crate::EXIT_WANTING));
         }
     };
-    let (mut whole, cut): (Vec<ParkedRecord>, Vec<ParkedRecord>) =
+    let (whole, cut): (Vec<ParkedRecord>, Vec<ParkedRecord>) =
         found.into_iter().partition(|record| record.is_whole);
+    let (unreadable, mut whole): (Vec<ParkedRecord>, Vec<ParkedRecord>) =
+        whole.into_iter().partition(|record| unreadable.contains(&record.place));
     let left = whole.len().saturating_sub(args.limit);
     whole.truncate(args.limit);
     if args.yes {
@@ -225,10 +253,25 @@ fn replay(args: &ReplayArgs, config: &Config, json: bool) -> Result<ExitCode> {
     if json {
         let ids: Vec<&str> = whole.iter().map(|record| record.id.as_str()).collect();
         let answer = json!({
-            "sent": args.yes, "asked": whole.len(), "ids": ids, "left_for_later": left, "cut": cut.len(),
+            "sent": args.yes && !whole.is_empty(), "asked": whole.len(), "ids": ids, "left_for_later": left,
+            "cut": cut.len(), "unreadable": unreadable.len(),
         });
         println!("{}", serde_json::to_string_pretty(&answer)?);
-        return Ok(ExitCode::SUCCESS);
+    }
+    if !unreadable.is_empty() {
+        eprintln!(
+            "{}: {} records are no alerts that this version can read, and are not sent again; a newer version may read them.",
+            if whole.is_empty() { "error" } else { "note" },
+            unreadable.len()
+        );
+    }
+    if json || whole.is_empty() && !unreadable.is_empty() {
+        let is_wanting = whole.is_empty() && !unreadable.is_empty();
+        return Ok(if is_wanting {
+            ExitCode::from(crate::EXIT_WANTING)
+        } else {
+            ExitCode::SUCCESS
+        });
     }
     let verb = if args.yes { "are asked for again" } else { "would be asked for again" };
     println!("{} parked deliveries {verb}, under the same idempotency keys.", whole.len());

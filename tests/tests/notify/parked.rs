@@ -99,16 +99,112 @@ fn what_was_parked_is_sent_again_by_the_next_start_across_a_kill_under_its_keys(
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
     assert_eq!(keys(&receiver), before, "no event under another key");
 
-    // Nobody is told again by one more start. What no version can read is parked again.
-    assert_eq!(answer(&parked(&["replay", "--all", "--yes"]))["asked"], 1);
+    // What this version cannot read is refused, and stays. Nobody is told again by one more start.
+    let refused = parked(&["replay", "--all", "--yes"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("1 records are no alerts that this version can read"), "{said}");
+    let refused = answer(&refused);
+    assert_eq!((&refused["asked"], &refused["unreadable"]), (&json!(0), &json!(1)));
     let mut running = Bellwether::spawn(embedded(dir.path(), Some(&delivery)));
-    running.wait_until("it is parked again", LIMIT, |running| {
-        (running.metric("bellwether_alerts_parked_total") > 0.0).then_some(())
-    });
+    running.wait_until_ready();
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
     assert_eq!(receiver.requests().len(), settled);
     let left = answer(&parked(&["ls"]));
-    assert_eq!((&left["total"], &left["parked"][0]["reason"]), (&json!(1), &json!("undecodable")));
+    assert_eq!((&left["total"], &left["parked"][0]["replayable"]), (&json!(1), &json!(false)));
+}
+
+/// As an older version parked them: it kept no account of what became of their alerts.
+fn of_an_older_version(alerts: &[&Value], reason: &str, number: usize) -> Append {
+    let entries: Vec<Value> = alerts
+        .iter()
+        .map(|alert| json!({"alert": alert, "profile": {}, "because": "daily"}))
+        .collect();
+    let subject = match (alerts, reason) {
+        ([alert], "stale") => json!({"alert": {"alert": alert, "profile": {}, "earlier": []}}),
+        _ => json!({"digest": {"mode": "daily", "entries": entries, "total": entries.len()}}),
+    };
+    let key = format!("{number:032x}");
+    let delivery = json!({
+        "key": key, "sink": "hook", "lane": alerts[0]["alert_id"], "subject": subject,
+        "created_ms": 1, "due_ms": 1, "attempts": 3, "sequence": 7, "policy_version": "older",
+    });
+    let header =
+        |name: &str, value: &str| (format!("bellwether.{name}"), value.as_bytes().to_vec());
+    Append {
+        topic: "health.alerts.parked.v1".into(),
+        // A digest is parked where its first alert was, whoever else stands in it.
+        partition: 0,
+        key: Some(b"account".to_vec()),
+        payload: Some(delivery.to_string().into_bytes()),
+        headers: vec![
+            header("reason", reason),
+            header("sink", "hook"),
+            header("idempotency_key", &key),
+        ],
+        timestamp_ms: None,
+    }
+}
+
+#[test]
+fn alerts_that_are_over_are_not_sent_again_whoever_parked_them_and_digests_go_without_them() {
+    let dir = prepared();
+    let ended = |number: usize| {
+        let mut event = alert(number);
+        event["id"] = json!(format!("end-{number}"));
+        event["transition"] = json!("resolved");
+        event
+    };
+    let alerts: Vec<Value> = (0..8).map(alert).collect();
+    let all: Vec<Value> = alerts.iter().cloned().chain((0..4).map(ended)).collect();
+    publish(dir.path(), &all);
+    let receiver = Receiver::start(|_, _| Reply::status(200));
+    // Nobody is told of these alerts but by what is parked.
+    let policy = format!(
+        "{LIMITS}{}[[route]]\nname = \"none\"\nseverity = [\"info\"]\nsinks = [\"hook\"]\nmode = \"immediate\"\n",
+        webhook("hook", &receiver.url())
+    );
+    let delivery = write(dir.path(), &policy);
+    let mut running = Bellwether::spawn(embedded(dir.path(), Some(&delivery)));
+    running.wait_until("all is read", LIMIT, |running| {
+        let line = "bellwether_alerts_suppressed_total{reason=\"no_route\"} 8\n";
+        running.get("/metrics").contains(line).then_some(())
+    });
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    let of = |wanted: &[usize]| wanted.iter().map(|at| &alerts[*at]).collect::<Vec<_>>();
+    let mut parked = vec![
+        of_an_older_version(&of(&[0, 1, 4, 5]), "rejected", 1),
+        of_an_older_version(&of(&[2, 3]), "rejected", 2),
+    ];
+    // One by itself, of each kind, where its events are.
+    for (number, at) in [(3, 3), (4, 6)] {
+        let key = format!("account-{at}");
+        let partition = partition_of(key.as_bytes(), PARTITIONS);
+        parked.push(Append { partition, ..of_an_older_version(&of(&[at]), "stale", number) });
+    }
+    append(dir.path(), &parked);
+    let mut replay = bellwether(["notify", "parked", "replay", "--all", "--yes", "--json"]);
+    let replay = replay.args(["--embedded", "--data-dir"]).arg(dir.path()).output();
+    assert_eq!(answer(&replay.expect("it runs"))["asked"], 4);
+    let mut running = Bellwether::spawn(embedded(dir.path(), Some(&delivery)));
+    running.wait_until("five are over", LIMIT, |running| {
+        let line = "bellwether_alerts_suppressed_total{reason=\"ended\"} 5\n";
+        running.get("/metrics").contains(line).then_some(())
+    });
+    running
+        .wait_until("the rest is told", LIMIT, |_| (receiver.requests().len() == 2).then_some(()));
+    running.wait_until("nothing waits", LIMIT, |running| {
+        let line = "bellwether_deliveries_waiting{sink=\"hook\"} 0\n";
+        running.get("/metrics").contains(line).then_some(())
+    });
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), 2);
+    let told: String = requests.iter().map(|(request, _)| request.json().to_string()).collect();
+    for (number, alert) in alerts.iter().enumerate() {
+        let is_told = told.contains(alert["account_name"].as_str().expect("a name"));
+        assert_eq!(is_told, [4, 5, 6].contains(&number), "{number}: {told}");
+    }
 }
 
 #[test]

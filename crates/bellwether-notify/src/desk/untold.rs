@@ -156,6 +156,14 @@ impl Desk {
         }
     }
 
+    /// Whether something newer of an alert is parked for a sink under this key.
+    pub(crate) fn is_untold_as(&self, alert_id: &str, sink: &str, key: &str) -> bool {
+        let untold = self.untold.get(&(alert_id.to_owned(), sink.to_owned()));
+        untold.is_some_and(|untold| {
+            untold.key == key || untold.parked.iter().any(|parked| parked.key == key)
+        })
+    }
+
     /// Forgets what was parked before a time.
     pub(crate) fn forget_untold(&mut self, before_ms: i64) {
         let old = self.untold.iter().filter(|(_, untold)| untold.at_ms < before_ms);

@@ -78,6 +78,11 @@ fn pairs(told: &[(String, String)]) -> Vec<(&str, &str)> {
     told.iter().map(|(sink, what)| (sink.as_str(), what.as_str())).collect()
 }
 
+/// Nothing happened since.
+fn nothing(_: &Alert) -> Since {
+    Since::default()
+}
+
 /// What a log holds after a commit.
 type Rows = BTreeMap<(i32, String), Vec<u8>>;
 

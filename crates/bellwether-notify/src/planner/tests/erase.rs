@@ -97,7 +97,7 @@ fn what_was_parked_of_a_deleted_account_is_not_sent_again() {
     let parked = planner.take_parked();
     planner.erase(0, "account-1", NOW);
     for Parked { partition, reason, delivery, .. } in parked {
-        planner.redrive(partition, Some(reason), delivery, NOW);
+        planner.redrive(partition, Some(reason), delivery, &nothing, NOW);
     }
     assert_eq!(tell(&mut planner, NOW), []);
 }
@@ -143,7 +143,7 @@ fn after_a_restart_a_deleted_account_is_told_neither_by_what_was_parked_nor_by_w
 
     let mut again = read_back(&policy, &rows);
     for Parked { partition, reason, delivery, .. } in parked {
-        again.redrive(partition, Some(reason), delivery, NOW + HOUR_MS);
+        again.redrive(partition, Some(reason), delivery, &nothing, NOW + HOUR_MS);
     }
     let late = Alert { id: "late".to_owned(), ..alert(1, "escalated", "high") };
     again.alert(0, &late, NOW + HOUR_MS);

@@ -106,7 +106,7 @@ fn what_waits_too_long_is_parked() {
 
 fn redrive(planner: &mut Planner, parked: &[Parked], now_ms: i64) {
     for Parked { partition, reason, delivery, .. } in parked {
-        planner.redrive(*partition, Some(*reason), delivery.clone(), now_ms);
+        planner.redrive(*partition, Some(*reason), delivery.clone(), &nothing, now_ms);
     }
 }
 
