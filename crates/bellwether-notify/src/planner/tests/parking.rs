@@ -266,6 +266,43 @@ fn a_delivery_is_parked_once_for_a_reason_until_it_is_asked_for_also_across_a_re
 }
 
 #[test]
+fn what_was_parked_is_not_overtaken_by_an_acknowledgement() {
+    let policy = policy(&urgent(""));
+    let mut planner = planner_of(&policy);
+    planner.alert(0, &alert(1, "opened", "high"), NOW);
+    refuse(&mut planner, NOW);
+    // The pager hears of it, too, and refuses that, too.
+    planner.alert(0, &alert(1, "acknowledged", "high"), NOW + 1);
+    refuse(&mut planner, NOW + 1);
+    let parked = planner.take_parked();
+    let rows = committed(&mut planner, Rows::new());
+    let transitions = |of: &[Parked]| -> Vec<(String, String)> {
+        let told = of.iter().map(|of| (&of.delivery.sink, &of.delivery.subject));
+        told.map(|(sink, subject)| match subject {
+            Subject::Alert { alert, .. } => (sink.clone(), alert.transition.clone()),
+            Subject::Digest(_) => panic!("no digest"),
+        })
+        .collect()
+    };
+    let expected = [("pager", "opened"), ("slack", "opened"), ("pager", "acknowledged")];
+    assert_eq!(pairs(&transitions(&parked)), expected);
+    let mut again = read_back(&policy, &rows);
+    redrive(&mut again, &parked, NOW + 2);
+    assert_eq!(again.take_suppressed(), BTreeMap::new());
+    let told: Vec<(String, String)> =
+        [tell(&mut again, NOW + 2), tell(&mut again, NOW + 2)].concat();
+    assert_eq!(pairs(&told), expected, "in their order");
+    // What asks for attention again does overtake both.
+    let mut again = read_back(&policy, &rows);
+    again.alert(0, &alert(1, "woken", "high"), NOW + 2);
+    tell(&mut again, NOW + 2);
+    tell(&mut again, NOW + 2);
+    redrive(&mut again, &parked, NOW + 3);
+    assert_eq!(again.take_suppressed(), [(Suppressed::Superseded, 3)].into());
+    assert_eq!(tell(&mut again, NOW + 3), []);
+}
+
+#[test]
 fn history_that_is_filled_in_does_not_fill_the_parking_topic() {
     let mut planner = planner(&format!("[delivery]\nparked_max_day = 5\n{}", urgent("")));
     for number in 0..10 {
