@@ -51,6 +51,7 @@ enum Content {
     Untold(Untold),
     Redriven { next: i64 },
     Forgotten { before_ms: i64 },
+    Accounts { count: usize },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -171,6 +172,7 @@ impl Desk {
                 self.untold.insert(of, untold);
             }
             Content::Redriven { next } => self.redriven = next,
+            Content::Accounts { count } => self.accounts.set_written(Some(count)),
             Content::Forgotten { before_ms } => {
                 self.accounts.restore_forgotten(name.to_owned(), before_ms);
             }
@@ -197,6 +199,7 @@ impl Desk {
                 }
             }
             "f" => self.accounts.drop_forgotten(name),
+            "a" => self.accounts.set_written(None),
             // A tombstone of what this version does not have.
             _ => {}
         }
@@ -243,10 +246,30 @@ impl Desk {
             || self.queued_keys.contains(key)
     }
 
-    /// How many accounts it knows: by a profile, a score or an alert.
+    /// How many accounts there are, by a profile, a score or an alert: as many as it knows, or, while their topics are being read after a
+    /// start, as many as there were when that was last written, if that is more.
     #[must_use]
     pub fn accounts(&self) -> usize {
         self.accounts.count()
+    }
+
+    /// Whether that is known, though not all of their topics were read yet.
+    pub(crate) fn knows_accounts(&self) -> bool {
+        self.accounts.is_counted()
+    }
+
+    /// All accounts were read that there are: from here on they are counted.
+    pub(crate) fn count_accounts(&mut self) {
+        self.accounts.set_read();
+        self.write_accounts();
+    }
+
+    /// Writes how many accounts there are, where that changed and is known.
+    pub(crate) fn write_accounts(&mut self) {
+        if let Some(count) = self.accounts.to_write() {
+            self.changes.insert("a/accounts".to_owned(), encode(Content::Accounts { count }));
+            self.accounts.set_written(Some(count));
+        }
     }
 
     pub(crate) fn profile(&self, account: &str) -> Profile {

@@ -125,6 +125,19 @@ impl Planner {
         }
     }
 
+    /// Whether it is known how many accounts a partition has: it was written, or all were read.
+    #[must_use]
+    pub fn knows_accounts(&self, partition: i32) -> bool {
+        self.desks.get(&partition).is_some_and(Desk::knows_accounts)
+    }
+
+    /// All accounts of a partition that have a score were read.
+    pub fn all_scored(&mut self, partition: i32) {
+        if let Some(desk) = self.desks.get_mut(&partition) {
+            desk.count_accounts();
+        }
+    }
+
     /// The desks, by partition.
     #[must_use]
     pub fn desks(&self) -> &BTreeMap<i32, Desk> {

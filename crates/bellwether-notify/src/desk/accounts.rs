@@ -1,6 +1,7 @@
 //! The accounts of a partition: what is known of them, how many there are, and which were deleted. What is known of them is read back from the
 //! topics that it comes from. That they were deleted is written: the tombstones that said so go from their topics after a day or so, and
-//! what was parked stays for weeks. By a hash, so that no row names who was deleted.
+//! what was parked stays for weeks. By a hash, so that no row names who was deleted. And how many there
+//! are is written, since it takes a while until they are all read after a start.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -36,6 +37,10 @@ pub(super) struct Accounts {
     profiles: HashMap<String, Profile>,
     /// By hash of its id, where each is known from: there may be very many.
     known: HashMap<u64, u8>,
+    /// Whether `known` holds all that there are, and not only those that were read since the start.
+    is_read: bool,
+    /// How many there were when that was last written.
+    written: Option<usize>,
     /// By the mark of an account: what happened to it before this is deleted.
     forgotten: HashMap<String, i64>,
 }
@@ -52,9 +57,28 @@ fn hash(account: &str) -> u64 {
 }
 
 impl Accounts {
-    /// How many are known.
+    /// How many there are: until all were read again, not fewer than there were before.
     pub(super) fn count(&self) -> usize {
-        self.known.len()
+        let before = self.written.filter(|_| !self.is_read).unwrap_or(0);
+        self.known.len().max(before)
+    }
+
+    pub(super) fn is_counted(&self) -> bool {
+        self.is_read || self.written.is_some()
+    }
+
+    pub(super) fn set_read(&mut self) {
+        self.is_read = true;
+    }
+
+    /// How many are to be written, where that is known and another number than was written last.
+    pub(super) fn to_write(&self) -> Option<usize> {
+        let count = self.known.len();
+        (self.is_read && self.written != Some(count)).then_some(count)
+    }
+
+    pub(super) fn set_written(&mut self, count: Option<usize>) {
+        self.written = count;
     }
 
     pub(super) fn profile(&self, account: &str) -> Profile {

@@ -52,6 +52,7 @@ impl Planner {
             for desk in self.desks.values_mut() {
                 desk.forget(done_before, day, hour - RATE_HOURS_MAX);
                 desk.forget_untold(untold_before);
+                desk.write_accounts();
             }
         }
     }

@@ -76,6 +76,38 @@ fn an_owner_is_told_so_many_and_the_rest_stands_in_the_digest() {
 }
 
 #[test]
+fn the_budget_after_a_restart_is_that_of_before_though_no_account_was_read_yet() {
+    let budget = "[budget]\nurgent_per_100_accounts_week = 2.0\nurgent_min_week = 0\n";
+    let policy = policy(&format!("{budget}{}", urgent("").replace(", \"pager\"", "")));
+    let mut planner = planner_of(&policy);
+    for number in 0..400 {
+        planner.scored(number % 2, &format!("account-{number}"), true);
+    }
+    (0..2).for_each(|partition| planner.all_scored(partition));
+    for number in 0..3 {
+        planner.alert(0, &alert(number, "opened", "high"), NOW);
+    }
+    assert_eq!(tell(&mut planner, NOW).len(), 3);
+    let rows = committed(&mut planner, Rows::new());
+    let mut again = read_back(&policy, &rows);
+    for number in (10..30).step_by(2) {
+        again.alert(0, &alert(number, "opened", "high"), NOW);
+    }
+    assert_eq!(tell(&mut again, NOW).len(), 5, "eight of 400 accounts");
+    // Once they are read, they count as they are; what changed is written within the hour.
+    for number in 0..100 {
+        again.scored(number % 2, &format!("account-{number}"), true);
+    }
+    (0..2).for_each(|partition| again.all_scored(partition));
+    assert_eq!(again.desks().values().map(Desk::accounts).sum::<usize>(), 100);
+    again.scored(0, "account-4000", true);
+    again.tick(NOW + DAY_MS, &|_| false);
+    let rows = committed(&mut again, rows);
+    let again = read_back(&policy, &rows);
+    assert_eq!(again.desks().values().map(Desk::accounts).sum::<usize>(), 101);
+}
+
+#[test]
 fn the_budget_counts_accounts_that_have_no_profile() {
     let budget = "[budget]\nurgent_per_100_accounts_week = 2.0\nurgent_min_week = 0\n";
     let mut planner = planner(&format!("{budget}{}", urgent("").replace(", \"pager\"", "")));
