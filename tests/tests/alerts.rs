@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use bellwether_tests::{Bellwether, bellwether, stories};
+use bellwether_engine::embedded::{Embedded, partition_of};
+use bellwether_engine::log::Append;
+use bellwether_tests::{Bellwether, bellwether, stories, wait_until};
 use serde_json::Value;
 
 /// No step takes longer on a busy machine.
@@ -234,4 +236,82 @@ fn without_a_server_commands_go_into_the_topic_by_the_whole_id() {
     assert_eq!(answer["alert"]["by"], "ann");
     assert_eq!(running.metric(r#"bellwether_outputs_total{kind="dead_letter"}"#), 0.0);
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
+}
+
+/// Partitions of the embedded log.
+const PARTITIONS: i32 = 4;
+
+/// Puts a record that nobody can decode, and that names an alert, into the log of a process that has ended.
+fn damage(data_dir: &Path, account: &str, alert: &str) {
+    let shared = bellwether_store::Shared::new(16 << 20);
+    let dir = data_dir.join("log");
+    // A process that another test starts meanwhile may hold a copy of its lock until it has begun.
+    let log = wait_until("the log", LIMIT, || Embedded::open(&dir, &shared, u64::MAX).ok());
+    let record = Append {
+        topic: "health.alerts.v1".into(),
+        partition: partition_of(account.as_bytes(), PARTITIONS),
+        key: Some(account.as_bytes().to_vec()),
+        // Avro of a schema that only a registry knows.
+        payload: Some([&[0, 0, 0, 0, 7], alert.as_bytes()].concat()),
+        headers: Vec::new(),
+        timestamp_ms: None,
+    };
+    log.append(&[record], Duration::ZERO).expect("there is room");
+}
+
+#[test]
+fn what_cannot_be_read_of_an_alert_is_no_absence_and_others_do_not_matter() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut running = Bellwether::spawn(command(dir.path()));
+    let urgent = told(&mut running, |account| account == SLIPPING);
+    let id = urgent["alert_id"].as_str().expect("an id").to_owned();
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    let get = |url: &str, path: &str| {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.get(format!("{url}/v1/alerts/{path}")).call().expect("an answer");
+        let body = answer.body_mut().read_to_string().expect("text");
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        let retry = answer.headers().get("retry-after").is_some();
+        (answer.status().as_u16(), retry, body)
+    };
+
+    // Of another account, elsewhere: the alert is open, so its account is known.
+    let elsewhere = (0..).map(|number| format!("other-{number}")).find(|other| {
+        let of = |account: &str| partition_of(account.as_bytes(), PARTITIONS);
+        of(other) != of(SLIPPING)
+    });
+    damage(dir.path(), &elsewhere.expect("there are four partitions"), &id);
+    let mut running = Bellwether::spawn(command(dir.path()));
+    running.wait_until_ready();
+    let (status, _, answer) = get(&running.url(), &format!("{id}?history=true"));
+    assert_eq!((status, &answer["whole"]), (200, &true.into()), "{answer}");
+    assert!(answer["events"].as_array().is_some_and(|all| !all.is_empty()), "{answer}");
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    // Of its own account: with no registry, and with one that is away.
+    damage(dir.path(), SLIPPING, &id);
+    for registry in [None, Some("http://localhost:1")] {
+        let mut command = command(dir.path());
+        if let Some(url) = registry {
+            let json = ("BELLWETHER_ENGINE__OUTPUT_FORMAT", "json");
+            command.envs([("BELLWETHER_REGISTRY__URL", url), json]);
+        }
+        let mut running = Bellwether::spawn(command);
+        running.wait_until_ready();
+        let url = running.url();
+        let (status, may_try_again, problem) = get(&url, &format!("{id}?history=true"));
+        assert_eq!((status, may_try_again), (503, true), "{problem}");
+        let detail = problem["detail"].as_str().expect("a detail");
+        assert!(detail.contains("the log cannot be read now"), "{detail}");
+        assert_eq!(get(&url, &id).0, 200, "what the process knows, it says");
+        let shown = alerts(&url, &["show", &id]);
+        assert_eq!(shown.status.code(), Some(1), "{}", text(&shown.stderr));
+        assert!(text(&shown.stderr).contains("503"), "{}", text(&shown.stderr));
+        assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    }
+    let mut logged = bellwether(["alerts", "show", &id, "--embedded", "--data-dir"]);
+    let logged = logged.arg(dir.path()).output().expect("the binary runs");
+    assert_eq!(logged.status.code(), Some(1));
+    assert!(text(&logged.stderr).contains("cannot be read"), "{}", text(&logged.stderr));
 }

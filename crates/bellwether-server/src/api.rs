@@ -72,11 +72,10 @@ pub(crate) async fn alert(
     let Path(id) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let wanted = id.clone();
     let known = read(&state, move |model| query::alert(model, &wanted)).await;
-    let events = match state.ingest.as_ref().filter(|_| history) {
+    let (events, whole) = match state.ingest.as_ref().filter(|_| history) {
         Some(ingest) => from_the_log(Arc::clone(ingest), id, known).await?,
-        None => known?,
+        None => (known?, false),
     };
-    let whole = history && state.ingest.is_some();
     Ok(Json(json!({
         "alert": json::alerts(&events[..1])[0],
         "events": json::alerts(&events),
@@ -84,12 +83,12 @@ pub(crate) async fn alert(
     })))
 }
 
-/// The events of an alert that the log has, and those that only this process knows; latest first, at least one.
+/// The events of an alert that the log has, and those that only this process knows; latest first, at least one. And whether these are all.
 async fn from_the_log(
     ingest: Arc<dyn Ingest>,
     id: String,
     known: Result<Vec<Arc<AlertEvent>>, Problem>,
-) -> Result<Vec<Arc<AlertEvent>>, Problem> {
+) -> Result<(Vec<Arc<AlertEvent>>, bool), Problem> {
     let known = match known {
         Err(problem) if problem.status != StatusCode::NOT_FOUND => return Err(problem),
         known => known,
@@ -97,14 +96,13 @@ async fn from_the_log(
     let account = known.as_ref().ok().and_then(|events| Some(events.first()?.account_id.clone()));
     // A beginning that is too short for the process is too short for the log.
     if account.is_none() && id.len() < query::ID_PREFIX_MIN {
-        return known;
+        return known.map(|known| (known, false));
     }
     let wanted = id.clone();
-    let mut logged = blocking(move || ingest.alert_events(account.as_ref(), &wanted)).await?;
-    logged.reverse();
-    let mut events: Vec<Arc<AlertEvent>> = logged.into_iter().map(Arc::new).collect();
+    let logged = blocking(move || ingest.alert_events(account.as_ref(), &wanted)).await?;
+    let mut events: Vec<Arc<AlertEvent>> = logged.events.into_iter().rev().map(Arc::new).collect();
     if events.is_empty() {
-        return known;
+        return known.map(|known| (known, logged.whole));
     }
     query::of_one(&events, &id)?;
     let missing = known.into_iter().flatten();
@@ -113,7 +111,9 @@ async fn from_the_log(
     // What the log keeps no more is older, what it has not yet is newer; times of an alert's events rise.
     events.extend(missing);
     events.sort_by_key(|event| std::cmp::Reverse(event.at));
-    Ok(events)
+    let whole = logged.whole && events.len() <= query::LIMIT_MAX;
+    events.truncate(query::LIMIT_MAX);
+    Ok((events, whole))
 }
 
 /// The events of the alert that a path names, latest first; at least one.

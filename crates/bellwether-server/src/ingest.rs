@@ -54,19 +54,31 @@ pub trait Ingest: Send + Sync {
     /// The entries of the calendar that are in force, each one JSON object (`schemas/calendar-entry.avsc`). May block.
     fn entries(&self) -> Result<Vec<Value>, IngestError>;
 
-    /// Everything that the log has of alerts whose id begins like this, in the order in which it was published; with an account, of its
-    /// alerts only. May block.
+    /// What the log has of alerts whose id begins like this; with an account, of its alerts only. How much of the log is looked through is
+    /// bounded: its newest records. May block.
+    ///
+    /// # Errors
+    /// The log cannot be read, or a record of such an alert cannot be decoded.
     fn alert_events(
         &self,
         account: Option<&AccountId>,
         id: &str,
-    ) -> Result<Vec<AlertEvent>, IngestError>;
+    ) -> Result<LoggedAlert, IngestError>;
 
     /// The promotions that were ever appended, each one JSON object, in the order in which they came. May block.
     fn promotions(&self) -> Result<Vec<Value>, IngestError>;
 
     /// The latest pair of scores that each challenger published of each account (`schemas/shadow-score.avsc`). May block.
     fn shadow(&self) -> Result<Vec<Value>, IngestError>;
+}
+
+/// What the log has of an alert.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LoggedAlert {
+    /// Its events, in the order in which they were published.
+    pub events: Vec<AlertEvent>,
+    /// Whether all was looked through that the log has.
+    pub whole: bool,
 }
 
 /// What became of the items of a request.
@@ -101,6 +113,14 @@ pub enum IngestError {
     /// The log does not take records now.
     #[error("events cannot be stored now: {detail}")]
     Unavailable {
+        /// What is wrong, and what to do.
+        detail: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// What the log has cannot be read now.
+    #[error("the log cannot be read now: {detail}")]
+    Unreadable {
         /// What is wrong, and what to do.
         detail: String,
         /// When to try again.
@@ -257,7 +277,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
             IngestError::Busy { retry_after } => {
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(retry_after)
             }
-            IngestError::Unavailable { retry_after, .. } => {
+            IngestError::Unavailable { retry_after, .. }
+            | IngestError::Unreadable { retry_after, .. } => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(retry_after)
             }
         }

@@ -29,7 +29,7 @@ use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{ReadModel, Readiness};
 
 pub use crate::ingest::{
-    BODY_BYTES_MAX, EVENTS_MAX, Feed, Ingest, IngestError, IngestReceipt, Rejected,
+    BODY_BYTES_MAX, EVENTS_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected,
 };
 use crate::problem::Problem;
 pub use crate::serve::serve;

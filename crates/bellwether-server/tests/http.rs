@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
 use bellwether_core::reject::{Reason, Reject};
-use bellwether_server::{BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, Rejected};
+use bellwether_server::{
+    BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected,
+};
 use serde_json::Value;
 use support::{HOSTILE, Server, alert, change, health};
 
@@ -37,7 +39,11 @@ impl Ingest for Collector {
         &self,
         account: Option<&AccountId>,
         id: &str,
-    ) -> Result<Vec<AlertEvent>, IngestError> {
+    ) -> Result<LoggedAlert, IngestError> {
+        if id.starts_with("unreadable") {
+            let (detail, retry_after) = ("the registry is away".to_owned(), Duration::from_secs(3));
+            return Err(IngestError::Unreadable { detail, retry_after });
+        }
         let logged = [
             alert("long-ago", 1, Transition::Opened, Severity::Low),
             alert("long-ago", 2, Transition::Resolved, Severity::Low),
@@ -53,7 +59,8 @@ impl Ingest for Collector {
         let meant = |event: &AlertEvent| {
             event.alert_id.starts_with(id) && account.is_none_or(|of| event.account_id == *of)
         };
-        Ok(events.filter(meant).collect())
+        let whole = !id.starts_with("alert-long-a");
+        Ok(LoggedAlert { events: events.filter(meant).collect(), whole })
     }
 
     fn promotions(&self) -> Result<Vec<Value>, IngestError> {
@@ -311,6 +318,13 @@ fn commands_go_to_an_alert_by_its_id() {
     );
     let ended = server.get("/v1/alerts/alert-long?history=true").json();
     assert_eq!(strings(&ended, "events", "id"), ["long-ago-2", "long-ago-1"]);
+    assert_eq!(ended["whole"], true);
+    // Where not all of the log was looked through, that is said; where it cannot be read, that is no answer.
+    let some = server.get("/v1/alerts/alert-long-ago?history=true").json();
+    assert_eq!((strings(&some, "events", "id").len(), &some["whole"]), (2, &false.into()));
+    let away = server.get("/v1/alerts/unreadable?history=true");
+    assert_eq!((away.status, away.header("retry-after")), (503, "3"));
+    assert!(away.json()["detail"].as_str().is_some_and(|it| it.contains("the registry is away")));
     for path in [
         "/v1/alerts/alert-y-and-more?history=true",
         "/v1/alerts/alert-long",

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bellwether_core::event::OutcomeKind;
 use bellwether_core::id::AccountId;
 use bellwether_core::life::snoozed_until;
@@ -10,7 +10,7 @@ use bellwether_core::output::{AlertEvent, Output};
 use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_engine::clock::now_ms;
 use bellwether_engine::log::Record;
-use bellwether_wire::decode::Decoder;
+use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::{Encoder, OutputKind};
 use serde_json::{Value, json};
 
@@ -99,7 +99,9 @@ fn show(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<ExitCode> 
     }
     print!("{}", show::alert_life(&events(&answer["events"])?));
     if answer["whole"] != true {
-        println!("  (since the server's start; all of it: --bootstrap-servers)");
+        println!(
+            "  (the latest; all of it stands in the topic: --bootstrap-servers, or --embedded while no process has the log)"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -113,10 +115,17 @@ fn show_logged(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<Exi
     let place = Place::Log(Source::open(&args.log, config, "bellwether-alerts")?);
     let registry = crate::app::registry(config);
     let mut decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
-    let mut events = Vec::new();
-    place.each(&config.topics.alerts, &mut |record| {
-        events.extend(event_of(&record, None, id, &mut decoder));
-    })?;
+    let (mut events, mut failed) = (Vec::new(), None);
+    place.each(
+        &config.topics.alerts,
+        &mut |record| match event_of(&record, None, id, &mut decoder) {
+            Ok(event) => events.extend(event),
+            Err(error) => failed = failed.take().or(Some((record.partition, record.offset, error))),
+        },
+    )?;
+    if let Some((partition, offset, error)) = failed {
+        bail!("partition {partition}, offset {offset} names the alert and cannot be read: {error}");
+    }
     // An account's records are in one partition, in their order.
     events.reverse();
     let Some(latest) = events.first() else {
@@ -141,20 +150,29 @@ fn show_logged(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<Exi
 }
 
 /// The event of a record of the alerts topic, where it is of an alert whose id begins like this (and of the account, where one is named).
+///
+/// # Errors
+/// It holds the id and cannot be decoded, or the registry is away.
 pub(crate) fn event_of(
     record: &Record,
     account: Option<&AccountId>,
     id: &str,
     decoder: &mut Decoder,
-) -> Option<AlertEvent> {
+) -> Result<Option<AlertEvent>, DecodeError> {
     if account.is_some_and(|account| record.key.as_deref() != Some(account.as_str().as_bytes())) {
-        return None;
+        return Ok(None);
     }
-    match decoder.output(OutputKind::Alert, record.payload.as_deref()) {
-        Ok(Output::Alert(event)) => Some(*event).filter(|event| event.alert_id.starts_with(id)),
-        // What is no alert is none of this one.
-        Ok(_) | Err(_) => None,
+    // Ids are hexadecimal digits and stand so in JSON and in Avro: what does not hold one is of another alert, whether it can be read or not.
+    let payload = record.payload.as_deref().unwrap_or_default();
+    if !payload.windows(id.len().max(1)).any(|part| part == id.as_bytes()) {
+        return Ok(None);
     }
+    Ok(match decoder.output(OutputKind::Alert, record.payload.as_deref())? {
+        Output::Alert(event) => Some(*event).filter(|event| event.alert_id.starts_with(id)),
+        Output::ScoreChanged(_) | Output::Health(_) | Output::Shadow(_) | Output::Forgotten(_) => {
+            None
+        }
+    })
 }
 
 /// Says something of an alert, through a server or into the topic.

@@ -13,7 +13,6 @@ use bellwether_core::condition::When;
 use bellwether_core::event::{Input, OutcomeKind};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::life::snoozed_until;
-use bellwether_core::output::AlertEvent;
 use bellwether_core::policy::Compiled;
 use bellwether_core::promotion::ModelReader;
 use bellwether_core::reject::{Reason, Reject};
@@ -31,7 +30,9 @@ use bellwether_engine::topics::{Cleanup, Kept, TopicNames, TopicSpec};
 use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
 use bellwether_notify::policy::Loaded;
 use bellwether_notify::run::{NotifyError, Process};
-use bellwether_server::{AppState, Feed, Ingest, IngestError, IngestReceipt, Rejected};
+use bellwether_server::{
+    AppState, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected,
+};
 use bellwether_store::Format;
 use bellwether_store::log_store::Retention;
 use bellwether_store::task::StoreOptions;
@@ -516,9 +517,13 @@ pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
 
 /// Records that are read at once.
 const PAGE: usize = 100;
+/// Records that are looked through for what happened to an alert, the newest: in its account's partition, where that is known, else over all.
+const HISTORY_RECORDS_MAX: i64 = 100_000;
+/// The cohort of a fleet alert stands behind it in place of an account.
+const FLEET_PREFIX: char = '*';
 
 fn unreadable(error: impl std::fmt::Display) -> IngestError {
-    IngestError::Unavailable { detail: error.to_string(), retry_after: Duration::from_secs(1) }
+    IngestError::Unreadable { detail: error.to_string(), retry_after: Duration::from_secs(1) }
 }
 
 /// Takes input over HTTP into the embedded log.
@@ -529,6 +534,8 @@ struct EmbeddedIngest {
     read_model: Arc<ModelReader>,
     partitions: i32,
     decoder: Mutex<Decoder>,
+    /// For outputs: input that comes in here needs none.
+    registry: Option<RegistryConfig>,
 }
 
 impl EmbeddedIngest {
@@ -539,7 +546,8 @@ impl EmbeddedIngest {
         let partitions = handle.partitions(events)?;
         let (topics, policy) = (config.topics.clone(), policy.clone());
         let read_model = crate::model::reader();
-        Ok(EmbeddedIngest { handle, topics, policy, read_model, partitions, decoder })
+        let registry = registry(config);
+        Ok(EmbeddedIngest { handle, topics, policy, read_model, partitions, decoder, registry })
     }
 
     fn append(&self, appends: &[Append]) -> Result<(), IngestError> {
@@ -561,17 +569,28 @@ impl EmbeddedIngest {
     ) -> Result<(), IngestError> {
         let topic: Topic = topic.into();
         for partition in 0..self.partitions {
-            let mut next = 0;
-            loop {
-                let read = self.handle.read(&topic, partition, next, PAGE, &mut *each);
-                let read = read.map_err(unreadable)?;
-                next = read.next;
-                if next >= read.end {
-                    break;
-                }
-            }
+            self.read_partition(&topic, partition, 0, each)?;
         }
         Ok(())
+    }
+
+    /// Reads a partition from an offset on.
+    fn read_partition(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        from: i64,
+        each: &mut dyn FnMut(Record) -> Result<(), LogError>,
+    ) -> Result<(), IngestError> {
+        let mut next = from;
+        loop {
+            let read = self.handle.read(topic, partition, next, PAGE, &mut *each);
+            let read = read.map_err(unreadable)?;
+            next = read.next;
+            if next >= read.end {
+                return Ok(());
+            }
+        }
     }
 
     /// Appends a record without a value.
@@ -718,14 +737,35 @@ impl Ingest for EmbeddedIngest {
         &self,
         account: Option<&AccountId>,
         id: &str,
-    ) -> Result<Vec<AlertEvent>, IngestError> {
-        let mut decoder = Decoder::new(None, RECORD_BYTES_MAX).map_err(unreadable)?;
-        let mut events = Vec::new();
-        self.read(&self.topics.alerts, &mut |record| {
-            events.extend(crate::alerts::event_of(&record, account, id, &mut decoder));
-            Ok(())
-        })?;
-        Ok(events)
+    ) -> Result<LoggedAlert, IngestError> {
+        let decoder = Decoder::new(self.registry.as_ref(), RECORD_BYTES_MAX);
+        let mut decoder = decoder.map_err(unreadable)?;
+        let topic: Topic = self.topics.alerts.as_str().into();
+        // A fleet alert is published by whoever adds its cohort up.
+        let account_of_one = account.filter(|of| !of.as_str().starts_with(FLEET_PREFIX));
+        let partitions = match account_of_one {
+            Some(account) => {
+                let own = partition_of(account.as_str().as_bytes(), self.partitions);
+                own..own + 1
+            }
+            None => 0..self.partitions,
+        };
+        let each_max = HISTORY_RECORDS_MAX / i64::from(partitions.end - partitions.start);
+        let mut found = LoggedAlert { events: Vec::new(), whole: true };
+        for partition in partitions {
+            let end = self.handle.end_offset(&topic, partition).map_err(unreadable)?;
+            let from = (end - each_max).max(0);
+            found.whole &= from == 0;
+            self.read_partition(&topic, partition, from, &mut |record| {
+                let event = crate::alerts::event_of(&record, account, id, &mut decoder);
+                found.events.extend(event.map_err(|error| {
+                    let at = format!("partition {partition}, offset {}", record.offset);
+                    LogError::new(Remedy::Stop, format!("{at} of {topic}: {error}"))
+                })?);
+                Ok(())
+            })?;
+        }
+        Ok(found)
     }
 
     fn promotions(&self) -> Result<Vec<Value>, IngestError> {
