@@ -56,10 +56,11 @@ pub struct MailSink {
 }
 
 impl MailSink {
-    /// A client of a server: `smtp://host[:587]` (STARTTLS) or `smtps://host[:465]`. Nothing is sent yet.
+    /// A client of a server: `smtp://host[:587]` (STARTTLS) or `smtps://host[:465]`. User and password may stand in the URL, where that comes
+    /// from a file or the environment. Nothing is sent yet.
     ///
     /// # Errors
-    /// The URL or an address cannot be used.
+    /// The URL or an address cannot be used; the message shows no password.
     pub fn open(
         sink: &Sink,
         url: &str,
@@ -85,13 +86,12 @@ impl MailSink {
             text.parse::<Mailbox>()
                 .map_err(|error| format!("sink `{name}`: `{text}` is no e-mail address: {error}"))
         };
-        let credentials = sink.username.clone().zip(secret);
+        let credentials = credentials(sink, &url, secret, security)?;
         Ok(MailSink {
             port: url.port().unwrap_or(port),
             host,
             security,
-            credentials: credentials
-                .map(|(user, password)| Credentials::new(user, password.to_owned())),
+            credentials,
             from: mailbox(sink.from.as_deref().unwrap_or_default())?,
             to: sink.to.iter().map(|to| mailbox(to)).collect::<Result<_, _>>()?,
             allow_private: sink.allow_private,
@@ -205,6 +205,58 @@ impl MailSink {
     }
 }
 
+/// Who logs in: as the URL has it, or `username` with the secret; none where neither is there.
+fn credentials(
+    sink: &Sink,
+    url: &Url,
+    secret: Option<&str>,
+    security: Security,
+) -> Result<Option<Credentials>, String> {
+    let name = &sink.name;
+    if url.username().is_empty() && url.password().is_none() {
+        if sink.username.is_some() && security == Security::Plain {
+            tracing::warn!(sink = name, "its password goes out without TLS, as allow_http says");
+        }
+        let named = sink.username.clone().zip(secret);
+        return Ok(named.map(|(user, password)| Credentials::new(user, password.to_owned())));
+    }
+    if security == Security::Plain {
+        return Err(format!(
+            "sink `{name}`: its URL holds a user or password, and credentials need TLS: use smtps://, or leave out allow_http, so that smtp:// means STARTTLS"
+        ));
+    }
+    if sink.username.is_some() || secret.is_some() {
+        return Err(format!(
+            "sink `{name}`: its URL holds a user or password, and so do username, secret_env or secret_file: give them in one place"
+        ));
+    }
+    let password = url.password().unwrap_or_default();
+    match (decoded(url.username()), decoded(password)) {
+        (Some(user), Some(password)) if !(user.is_empty() || password.is_empty()) => {
+            Ok(Some(Credentials::new(user, password)))
+        }
+        _ => Err(format!(
+            "sink `{name}`: its URL holds no user with a password: smtps://user:password@host, percent-encoded"
+        )),
+    }
+}
+
+/// A part of a URL without its percent-encoding; none where that is no text.
+fn decoded(part: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(part.len()), part.as_bytes());
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'%' {
+            let (digits, after) = after.split_first_chunk::<2>()?;
+            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+            rest = after;
+        } else {
+            bytes.push(byte);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 fn failed(error: &(dyn std::error::Error + 'static)) -> Outcome {
     Outcome::Failed { detail: shown(error), retry_after_ms: None }
 }
@@ -282,5 +334,37 @@ mod tests {
         let outcome = runtime.expect("a runtime").block_on(sink.send("key", "s", "t", "h"));
         let detail = "whether the message was taken was not said within 300 ms".to_owned();
         assert_eq!(outcome, Outcome::Failed { detail, retry_after_ms: None });
+    }
+    const SINK: &str = "[[sink]]\nname = \"s\"\ntype = \"email\"\nurl_env = \"U\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n";
+
+    fn opened(settings: &str, url: &str, secret: Option<&str>) -> Result<MailSink, String> {
+        let loaded = Loaded::parse(&format!("{SINK}{settings}"), "test").expect("sound");
+        let sink = loaded.policy().sink("s").expect("a sink");
+        MailSink::open(sink, url, secret, &loaded.policy().delivery)
+    }
+
+    #[test]
+    fn user_and_password_of_a_url_are_used_with_tls_and_refused_without() {
+        let expected = Credentials::new("a@b".to_owned(), "p:w%".to_owned());
+        for scheme in ["smtp", "smtps"] {
+            let url = format!("{scheme}://a%40b:p%3Aw%25@mail.example");
+            let sink = opened("", &url, None).expect("TLS");
+            assert_eq!(sink.credentials, Some(expected.clone()), "{scheme}");
+            assert_eq!(sink.host, "mail.example");
+        }
+        assert_eq!(opened("", "smtps://mail.example", None).expect("no login").credentials, None);
+        let named = "username = \"u\"\nsecret_env = \"S\"\n";
+        let sink = opened(named, "smtps://mail.example", Some("w")).expect("TLS");
+        assert_eq!(sink.credentials, Some(Credentials::new("u".to_owned(), "w".to_owned())));
+        for (settings, url, secret, words) in [
+            ("allow_http = true\n", "smtp://u:hush@h", None, "credentials need TLS"),
+            (named, "smtps://u:hush@h", Some("w"), "in one place"),
+            ("", "smtps://u@h", None, "no user with a password"),
+            ("", "smtps://:hush@h", None, "no user with a password"),
+            ("", "smtps://u%ff:hush@h", None, "percent-encoded"),
+        ] {
+            let error = opened(settings, url, secret).expect_err(url);
+            assert!(error.contains(words) && !error.contains("hush"), "{url}: {error}");
+        }
     }
 }

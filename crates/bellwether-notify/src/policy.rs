@@ -236,7 +236,7 @@ pub struct Sink {
     /// What it is.
     #[serde(rename = "type")]
     pub kind: SinkType,
-    /// Its URL, where that is no secret (`smtp://host:port` for e-mail). Those of Slack and Teams are.
+    /// Its URL, where that is no secret (`smtp://host:port` for e-mail). Those of Slack and Teams are, and one with a user and password is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The environment variable that holds its URL.

@@ -74,7 +74,12 @@ pub(crate) fn load(file: &Path) -> Result<Loaded> {
 /// Runs the command.
 pub(crate) fn run(args: &NotifyArgs, config: Config, json: bool) -> Result<ExitCode> {
     if let Some(NotifyCommand::Parked { command }) = &args.command {
-        return parked::run(command, &config, json);
+        return parked::run(command, &with_brokers(args, command, config)?, json);
+    }
+    if args.command.is_some() && (args.bootstrap_servers.is_some() || args.listen.is_some()) {
+        wrong!(
+            "--bootstrap-servers and --listen are of the notifier itself: `check` and `test` need neither"
+        );
     }
     let Some(file) = &args.delivery else {
         wrong!(
@@ -89,6 +94,23 @@ pub(crate) fn run(args: &NotifyArgs, config: Config, json: bool) -> Result<ExitC
             on_kafka(args, config, &policy).map(|()| ExitCode::SUCCESS)
         }
     }
+}
+
+/// The configuration with the brokers that stand before `parked`; behind it they may be named, too.
+fn with_brokers(args: &NotifyArgs, command: &ParkedCommand, mut config: Config) -> Result<Config> {
+    if args.listen.is_some() {
+        wrong!("--listen is of the notifier itself: `parked` serves nothing");
+    }
+    let Some(servers) = &args.bootstrap_servers else { return Ok(config) };
+    let own = command.log();
+    if own.embedded {
+        wrong!("--embedded and --bootstrap-servers exclude each other: name one of them");
+    }
+    if let Some(others) = own.bootstrap_servers.as_ref().filter(|others| *others != servers) {
+        wrong!("--bootstrap-servers is given twice: {servers} and {others}");
+    }
+    config.kafka.bootstrap_servers = Some(servers.clone());
+    Ok(config)
 }
 
 fn on_kafka(args: &NotifyArgs, mut config: Config, policy: &Loaded) -> Result<()> {

@@ -45,6 +45,15 @@ pub(crate) enum ParkedCommand {
     Replay(ReplayArgs),
 }
 
+impl ParkedCommand {
+    /// The log that it names.
+    pub(crate) fn log(&self) -> &LogArgs {
+        match self {
+            ParkedCommand::Ls { args, .. } | ParkedCommand::Replay(ReplayArgs { args, .. }) => args,
+        }
+    }
+}
+
 /// Which of what is parked.
 #[derive(Debug, Args)]
 pub(crate) struct Only {

@@ -233,6 +233,35 @@ fn a_running_notifier_on_kafka_sends_again_what_was_parked() {
     });
     let before = keys(&receiver);
     assert_eq!(app.run(&["notify", "parked", "ls"])["total"], COUNT);
+    // The brokers may be named before the command or behind it, and no flag is passed over.
+    let servers = app.bootstrap();
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["notify", "--bootstrap-servers", servers, "parked", "ls"], 0, ""),
+        (&["notify", "parked", "ls", "--bootstrap-servers", servers], 0, ""),
+        (
+            &["notify", "--bootstrap-servers", servers, "parked", "ls", "--embedded"],
+            2,
+            "exclude each other",
+        ),
+        (
+            &["notify", "--bootstrap-servers", "x:1", "parked", "ls", "--bootstrap-servers", "y:1"],
+            2,
+            "given twice: x:1 and y:1",
+        ),
+        (&["notify", "--listen", "127.0.0.1:0", "parked", "ls"], 2, "serves nothing"),
+        (&["notify", "--listen", "127.0.0.1:0", "check", "--delivery", file], 2, "need neither"),
+    ];
+    for (words, code, part) in cases {
+        let mut command = app.command_of(words);
+        let output = command.env("BELLWETHER_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1").output();
+        let output = output.expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+        assert!(said.contains(part), "{words:?}: {said}");
+        if code == 0 {
+            assert_eq!(answer(&output)["total"], COUNT);
+        }
+    }
     is_mended.store(true, Ordering::Relaxed);
     let asked = app.run(&["notify", "parked", "replay", "--all", "--yes"]);
     assert_eq!((&asked["sent"], &asked["asked"]), (&json!(true), &json!(COUNT)));

@@ -263,6 +263,11 @@ fn of_type(sink: &Sink, secret: bool) -> Result<(), String> {
             "sink `{name}`: username belongs to type email, with its password in secret_env or secret_file"
         ));
     }
+    if mail && secret && sink.username.is_none() {
+        return Err(format!(
+            "sink `{name}`: secret_env or secret_file of type email is the password of username, which is missing"
+        ));
+    }
     if matches!(sink.kind, SinkType::Slack | SinkType::Teams | SinkType::Alertmanager) && secret {
         return Err(format!("sink `{name}`: type {} has no secret", sink.kind.as_str()));
     }

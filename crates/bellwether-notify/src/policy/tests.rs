@@ -72,6 +72,16 @@ fn errors_name_file_key_value_and_what_is_allowed() {
                 .to_owned(),
             &["sink `m`: in_flight is 65", "1 to 64"],
         ),
+        (
+            "[[sink]]\nname = \"m\"\ntype = \"email\"\nurl = \"smtp://u:p@h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n"
+                .to_owned(),
+            &["sink `m`: url holds a user or password"],
+        ),
+        (
+            "[[sink]]\nname = \"m\"\ntype = \"email\"\nurl = \"smtp://h\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\nsecret_env = \"S\"\n"
+                .to_owned(),
+            &["sink `m`", "the password of username, which is missing"],
+        ),
         (template("https://h/call?code=x", ""), &["sink `t`: url has `code=…`"]),
         (route("severity = [\"urgent\"]\n"), &["route `r`", "urgent", "critical"]),
         (
