@@ -92,10 +92,32 @@ fn holidays_are_told_once_and_taken_back_when_they_are_none() {
     assert_eq!(done(&into(dir.path(), &tell)), (1, Vec::new()));
 }
 
+/// Accounts of a part are not quiet on days that only the country keeps.
+#[test]
+fn a_country_and_its_part_are_told_with_what_the_part_does_not_keep() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = bellwether(["run", "--embedded", "--listen", "127.0.0.1:0", "--data-dir"]);
+    command.arg(dir.path());
+    let mut running = Bellwether::spawn(command);
+    let url = running.url();
+    let tell = ["holidays", "--region", "AU,AU-NSW", "--year", "2030", "--json"];
+    let (told, gone) = done(&through(&url, &tell));
+    assert!(told > 20 && gone.is_empty(), "{told}");
+    assert_eq!(done(&through(&url, &tell)), (0, Vec::new()), "said again, nothing changes");
+    let of = |region: &str| ids(&through(&url, &["ls", "--region", region, "--json"]));
+    // 26 January 2030 is a Saturday, and New South Wales keeps the Monday after it instead.
+    assert!(of("AU").contains(&"holiday:AU:2030-01-26".to_owned()), "{:?}", of("AU"));
+    let part = of("AU-NSW");
+    assert!(part.contains(&"working_day:AU-NSW:2030-01-26".to_owned()), "{part:?}");
+    assert!(!part.contains(&"holiday:AU-NSW:2030-01-26".to_owned()), "{part:?}");
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+}
+
 #[test]
 fn what_is_wrong_is_said_before_anything_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
+        (&["add", "working-day", "--all", "--from", "2027-05-02"], "nothing is wider than --all"),
         (&["holidays", "--region", "de-by", "--year", "2027"], "did you mean DE-BY"),
         (&["holidays", "--region", "DE,Germany", "--year", "2027"], "did you mean DE (Germany)"),
         (&["holidays", "--region", "DE", "--year", "2099"], "2021 to 2032"),

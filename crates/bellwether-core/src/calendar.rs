@@ -5,6 +5,9 @@
 //! year's end, would judge an account by one side of its days.) Where a figure of a whole week is needed, a masked day counts as the
 //! same weekday of the week before.
 //!
+//! One kind of entry takes back: a working day ([`WORKING_DAY`]) is none of the holidays of wider entries. So a part of a country need not
+//! keep what the country keeps.
+//!
 //! Most of it is told by entries. The ends of fiscal years stand in the profiles of accounts, and come back every year.
 //!
 //! Every partition knows every entry. What of it concerns an account stands with the account ([`Account::masked`]), as of its last day
@@ -26,6 +29,10 @@ pub const ENTRIES_MAX: usize = 100_000;
 pub const SCOPE_ENTRIES_MAX: usize = 1_000;
 /// The longest entry, in days.
 pub const ENTRY_DAYS_MAX: i32 = 366;
+/// The kind of public holidays.
+pub const HOLIDAY: &str = "holiday";
+/// The kind of days that are no holidays for whom they concern, though entries of wider regions, or for all, say so. They mask nothing.
+pub const WORKING_DAY: &str = "working_day";
 /// The kind of what is masked about the end of a fiscal year.
 const FISCAL_YEAR_END: &str = "fiscal_year_end";
 /// Days of a week that may be masked before the week says nothing.
@@ -61,7 +68,7 @@ pub struct Span {
     pub from: Day,
     /// Last day, inclusive; at most [`ENTRY_DAYS_MAX`] days in all.
     pub to: Day,
-    /// `holiday`, `fiscal_year_end`, `planned_initiative`, `incident`, or a word that is new.
+    /// `holiday`, `working_day`, `fiscal_year_end`, `planned_initiative`, `incident`, or a word that is new.
     pub kind: String,
     /// A remark for people.
     pub note: Option<String>,
@@ -72,6 +79,14 @@ impl Span {
     #[must_use]
     pub fn holds(&self, day: Day) -> bool {
         self.from <= day && day <= self.to
+    }
+
+    /// What is left of it without the days of another.
+    fn without(self, other: &Span) -> impl Iterator<Item = Span> {
+        let before = Span { to: self.to.min(other.from.plus(-1)), ..self.clone() };
+        let after = Span { from: self.from.max(other.to.plus(1)), ..self };
+        // Where nothing is taken out of it, one of the two is all of it, and the other nothing.
+        [before, after].into_iter().filter(|span| span.from <= span.to)
     }
 
     /// Its days, its kind and its remark, for people.
@@ -195,14 +210,41 @@ impl Calendar {
         }
     }
 
-    /// What is masked for a scope within these days.
+    /// A scope's own entries within these days.
     fn of<'a>(&'a self, scope: &Scope, days: &'a (Day, Day)) -> impl Iterator<Item = &'a Span> {
         self.spans(scope).filter(|span| span.from <= days.1 && span.to >= days.0)
     }
 
     /// What is masked for all accounts within these days.
     pub(crate) fn for_all(&self, days: (Day, Day)) -> Vec<Span> {
-        self.of(&Scope::All, &days).cloned().collect()
+        self.concerning(None, None, days)
+    }
+
+    /// What is masked within these days for accounts of a region, or for an account: by entries for all, by those of the region and of the
+    /// ones that it is a part of, and by the account's own. A working day takes its days out of the holidays of wider ones.
+    #[must_use]
+    pub fn concerning(
+        &self,
+        region: Option<&str>,
+        account: Option<&AccountId>,
+        days: (Day, Day),
+    ) -> Vec<Span> {
+        let regions = region.into_iter().flat_map(with_wider);
+        let regions = regions.map(|region| Scope::Region(region.to_owned()));
+        let account = account.map(|account| Scope::Account(account.clone()));
+        let mut masked: Vec<Span> = Vec::new();
+        // The widest first.
+        for scope in std::iter::once(Scope::All).chain(regions).chain(account) {
+            let is_working = |span: &&Span| span.kind == WORKING_DAY;
+            for working in self.of(&scope, &days).filter(is_working) {
+                let (holidays, others): (Vec<Span>, Vec<Span>) =
+                    masked.into_iter().partition(|span| span.kind == HOLIDAY);
+                masked = others;
+                masked.extend(holidays.into_iter().flat_map(|span| span.without(working)));
+            }
+            masked.extend(self.of(&scope, &days).filter(|span| !is_working(span)).cloned());
+        }
+        masked
     }
 
     /// Brings what an account knows of the calendar up to date, as of its newest closed day.
@@ -212,12 +254,8 @@ impl Calendar {
             return;
         }
         let days = (day.plus(-REACH_DAYS.0), day.plus(REACH_DAYS.1));
-        let mut masked: Vec<Span> = self.of(&Scope::All, &days).cloned().collect();
-        masked.extend(self.of(&Scope::Account(account.id.clone()), &days).cloned());
-        let region = account.profile.as_ref().and_then(|profile| profile.region.clone());
-        for region in region.iter().flat_map(|region| with_wider(region)) {
-            masked.extend(self.of(&Scope::Region(region.to_owned()), &days).cloned());
-        }
+        let region = account.profile.as_ref().and_then(|profile| profile.region.as_deref());
+        let mut masked = self.concerning(region, Some(&account.id), days);
         if let Some(year_end) = year_end {
             masked.extend(year_ends(year_end, i32::from(rules.fiscal_year_end_days), days));
         }
@@ -362,6 +400,50 @@ mod tests {
         assert_eq!(told("DE", &["DE", "DE-BY"]), ["DE"]);
         assert_eq!(told("DEX", &["DE", ""]), Vec::<String>::new());
         assert_eq!(told("-BY", &["", "BY"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_working_day_is_no_holiday_of_wider_entries_and_masks_nothing() {
+        let mut calendar = Calendar::default();
+        let region = |name: &str| Scope::Region(name.to_owned());
+        let acme = AccountId::new("acme").expect("an identifier");
+        let mut tell = |name: &str, scope: Scope, (from, to): (i32, i32), kind: &str| {
+            let span = Span { kind: kind.to_owned(), ..span(from, to) };
+            calendar.set(&id(name), Some(Entry { scope, span }));
+        };
+        tell("country", region("US"), (100, 109), HOLIDAY);
+        tell("outage", region("US"), (103, 104), "incident");
+        tell("part", region("US-CA"), (103, 105), WORKING_DAY);
+        tell("own", region("US-CA"), (105, 105), HOLIDAY);
+        tell("alone", region("US-CA"), (200, 200), WORKING_DAY);
+        tell("account", Scope::Account(acme.clone()), (109, 109), WORKING_DAY);
+        let masked = |region: &str, account: Option<&AccountId>| {
+            let mut spans = calendar.concerning(Some(region), account, (Day(90), Day(250)));
+            spans.sort();
+            let days = spans.iter().map(|span| (span.from.0, span.to.0, span.kind.clone()));
+            days.collect::<Vec<_>>()
+        };
+        let of = |from: i32, to: i32, kind: &str| (from, to, kind.to_owned());
+        let outage = of(103, 104, "incident");
+        assert_eq!(masked("US", None), [of(100, 109, HOLIDAY), outage.clone()]);
+        assert_eq!(masked("US-NY", None), [of(100, 109, HOLIDAY), outage.clone()]);
+        let part = [of(100, 102, HOLIDAY), outage.clone(), of(105, 105, HOLIDAY)];
+        assert_eq!(masked("US-CA", None), [&part[..], &[of(106, 109, HOLIDAY)]].concat());
+        assert_eq!(masked("US-CA-LA", None), masked("US-CA", None));
+        assert_eq!(masked("US-CA", Some(&acme)), [&part[..], &[of(106, 108, HOLIDAY)]].concat());
+        assert_eq!(calendar.for_all((Day(90), Day(250))), []);
+    }
+
+    proptest! {
+        #[test]
+        fn a_span_without_days_is_all_its_others(a in 0..40_i32, b in 0..40_i32, c in 0..40_i32, d in 0..40_i32) {
+            let (whole, other) = (span(a.min(b), a.max(b)), span(c.min(d), c.max(d)));
+            let left: Vec<Span> = whole.clone().without(&other).collect();
+            for day in (0..40).map(Day) {
+                let expected = usize::from(whole.holds(day) && !other.holds(day));
+                prop_assert_eq!(left.iter().filter(|span| span.holds(day)).count(), expected, "{:?}", day);
+            }
+        }
     }
 
     #[test]

@@ -153,6 +153,17 @@ fn an_announced_holiday_is_no_news() {
     }
 }
 
+/// A fall in them is the account's own.
+#[test]
+fn holidays_of_a_country_that_its_part_does_not_keep_mask_nothing_there() {
+    let country = entry(Scope::Region("DE".to_owned()), AWAY, "holiday");
+    let kept = |region: &str| entry(Scope::Region(region.to_owned()), AWAY, "working_day");
+    let run = with(&[("xmas", country.clone()), ("not-here", kept("DE-BY"))], away);
+    assert!(run.alerts("acme").iter().any(|alert| alert.severity >= Severity::High));
+    let run = with(&[("xmas", country), ("not-there", kept("DE-BE"))], away);
+    assert_eq!(run.alerts("acme"), Vec::<&AlertEvent>::new());
+}
+
 #[test]
 fn the_days_about_the_end_of_a_fiscal_year_are_no_news() {
     let told = |end: Option<&str>, about: u16| {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bellwether_core::calendar::{Entry, Scope, Span};
+use bellwether_core::calendar::{Entry, HOLIDAY, Scope, Span, WORKING_DAY};
 use bellwether_core::id::EventId;
 use bellwether_core::publish::content_id;
 use bellwether_core::time::{Day, Millis, Zone};
@@ -25,8 +25,6 @@ use crate::show;
 use crate::usage::wrong;
 
 const PATH: &str = "/v1/calendar";
-/// The kind of what `calendar holidays` tells.
-const HOLIDAY: &str = "holiday";
 
 type Entries = BTreeMap<EventId, Entry>;
 
@@ -151,6 +149,11 @@ fn entry_id(scope: &str, key: Option<&String>, (from, to): (&str, &str), kind: &
 
 fn add(args: &CalendarAddArgs, config: &Config, json: bool) -> Result<ExitCode> {
     let to = args.to.as_ref().unwrap_or(&args.from);
+    if args.all && spelled(&args.kind) == WORKING_DAY {
+        wrong!(
+            "a working day takes its days out of the holidays of wider entries, and nothing is wider than --all: name a --region or an --account"
+        );
+    }
     let (scope, key) = match (&args.account, &args.region) {
         (Some(account), _) => ("account", Some(account)),
         (None, Some(region)) => ("region", Some(region)),
@@ -185,18 +188,31 @@ struct Changes {
     gone: Vec<EventId>,
 }
 
-/// The entry ids of a region's holidays in a year begin like this; each goes on with its day.
-fn prefix(region: &str, year: i32) -> String {
-    format!("holiday:{region}:{year}-")
+/// The ids of what is told of a region and a year begin like this: of its holidays, and of those days of a country that its parts do not
+/// keep. Each goes on with its day.
+fn prefixes(region: &str, year: i32) -> Vec<String> {
+    let not_kept = holidays::parts(region).into_iter().map(|part| (WORKING_DAY, part));
+    let all = std::iter::once((HOLIDAY, region)).chain(not_kept);
+    all.map(|(kind, region)| format!("{kind}:{region}:{year}-")).collect()
 }
 
-/// The holidays of a region in a year, as entries.
+/// A day of a region, as an entry.
+fn day_of(region: &str, day: Day, kind: &str, note: String) -> Result<(EventId, Entry)> {
+    let id = EventId::new(&format!("{kind}:{region}:{}", day.iso()))?;
+    let span = Span { from: day, to: day, kind: kind.to_owned(), note: Some(note) };
+    Ok((id, Entry { scope: Scope::Region(region.to_owned()), span }))
+}
+
+/// The holidays of a region in a year, as entries; of a country with the days on which they are none in its parts.
 fn entries_of(region: &str, year: i32) -> Result<Entries> {
     let mut entries = Entries::new();
     for (day, name) in holidays::of(region, year)? {
-        let id = format!("holiday:{region}:{}", day.iso());
-        let span = Span { from: day, to: day, kind: HOLIDAY.to_owned(), note: Some(name) };
-        entries.insert(EventId::new(&id)?, Entry { scope: Scope::Region(region.to_owned()), span });
+        entries.extend([day_of(region, day, HOLIDAY, name)?]);
+    }
+    for (part, days) in holidays::lacking(region, year)? {
+        for (day, name) in days {
+            entries.extend([day_of(&part, day, WORKING_DAY, format!("not {name}"))?]);
+        }
     }
     Ok(entries)
 }
@@ -219,18 +235,18 @@ fn tell_holidays(args: &CalendarHolidaysArgs, config: &Config, json: bool) -> Re
         }
         years => years.to_vec(),
     };
-    let (mut wanted, mut prefixes) = (Entries::new(), Vec::new());
+    let (mut wanted, mut of_table) = (Entries::new(), Vec::new());
     for region in &args.regions {
         for &year in &years {
             wanted.extend(entries_of(region, year)?);
-            prefixes.push(prefix(region, year));
+            of_table.extend(prefixes(region, year));
         }
     }
     if args.dry_run {
         return printed(&wanted, json);
     }
     let place = Place::open(&args.place, config)?;
-    let changes = changes(&wanted, &prefixes, &known(&place, config)?);
+    let changes = changes(&wanted, &of_table, &known(&place, config)?);
     for (id, entry) in &changes.told {
         append(&place, id, entry, config)?;
     }
@@ -260,11 +276,11 @@ fn printed(wanted: &Entries, json: bool) -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&json!({ "entries": records }))?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = show::table(&["day", "region", "holiday"]);
+    let mut table = show::table(&["day", "region", "kind", "holiday"]);
     for entry in wanted.values() {
         let Scope::Region(region) = &entry.scope else { continue };
         let name = entry.span.note.as_deref().unwrap_or_default();
-        table.add_row([&entry.span.from.iso(), region.as_str(), name]);
+        table.add_row([&entry.span.from.iso(), region.as_str(), &entry.span.kind, name]);
     }
     println!("{table}\n{} days, from {}.", wanted.len(), holidays::SOURCE);
     Ok(ExitCode::SUCCESS)
@@ -306,7 +322,7 @@ mod tests {
     #[test]
     fn holidays_that_are_known_are_not_told_again_and_those_that_are_none_go() {
         let wanted = entries_of("DE", 2027).expect("holidays");
-        let prefixes = [prefix("DE", 2027)];
+        let prefixes = prefixes("DE", 2027);
         let first = changes(&wanted, &prefixes, &Entries::new());
         assert_eq!((first.told.len(), first.gone.len()), (wanted.len(), 0));
         assert_eq!(changes(&wanted, &prefixes, &wanted), Changes::default());
@@ -327,5 +343,29 @@ mod tests {
         let found = changes(&wanted, &prefixes, &known);
         assert_eq!(found.gone, [gone]);
         assert_eq!(found.told.len(), 1, "{:?}", found.told);
+    }
+
+    #[test]
+    fn a_country_is_told_with_the_days_that_its_parts_do_not_keep() {
+        let wanted = entries_of("US", 2027).expect("holidays");
+        let find = |id: &str| wanted.get(&EventId::new(id).expect("an id"));
+        let columbus = find("holiday:US:2027-10-11").expect("of the country");
+        assert_eq!(columbus.span.kind, HOLIDAY);
+        let not_here = find("working_day:US-CA:2027-10-11").expect("not of California");
+        assert_eq!(not_here.scope, Scope::Region("US-CA".to_owned()));
+        assert_eq!(
+            (not_here.span.kind.as_str(), not_here.span.from),
+            (WORKING_DAY, columbus.span.from)
+        );
+        assert_eq!(not_here.span.note.as_deref(), Some("not Columbus Day"));
+        assert!(find("working_day:US-NY:2027-10-11").is_none(), "New York keeps it");
+        // What the table no longer lacks goes, whatever part it is of; what a part was told itself does not.
+        let mut known = wanted.clone();
+        let (gone, entry) =
+            day_of("US-NY", columbus.span.from, WORKING_DAY, String::new()).expect("an entry");
+        known.insert(gone.clone(), entry);
+        known.extend(entries_of("US-NY", 2027).expect("holidays"));
+        let found = changes(&wanted, &prefixes("US", 2027), &known);
+        assert_eq!((found.told.len(), found.gone), (0, vec![gone]));
     }
 }

@@ -80,6 +80,31 @@ pub(crate) fn of(region: &str, year: i32) -> Result<BTreeMap<Day, String>> {
     Ok(days.into_iter().map(|(day, names)| (day, names.join("; "))).collect())
 }
 
+/// The holidays of a country in a year that parts of it do not keep, by part.
+///
+/// # Errors
+/// As [`of`].
+pub(crate) fn lacking(country: &str, year: i32) -> Result<BTreeMap<String, BTreeMap<Day, String>>> {
+    let (whole, of_country) = (of(country, year)?, format!("{country}-"));
+    let mut lacking = BTreeMap::new();
+    for part in regions(TABLE).filter(|known| known.code.starts_with(&of_country)) {
+        let own = of(part.code, year)?;
+        let mut days = whole.clone();
+        days.retain(|day, _| !own.contains_key(day));
+        if !days.is_empty() {
+            lacking.insert(part.code.to_owned(), days);
+        }
+    }
+    Ok(lacking)
+}
+
+/// The parts of a country.
+pub(crate) fn parts(country: &str) -> Vec<&'static str> {
+    let of_country = format!("{country}-");
+    let parts = regions(TABLE).filter(|known| known.code.starts_with(&of_country));
+    parts.map(|part| part.code).collect()
+}
+
 /// The day of a date of the table (`MM-DD` of every year, or `YYYY-MM-DD`), where it is in the year.
 fn day_in(date: &str, year: i32) -> Option<Day> {
     let date = match date.len() {
@@ -162,6 +187,26 @@ mod tests {
         let country = region.split('-').next().expect("a country");
         assert!(names(country, year)[date].contains(name));
         assert!(names(region, year).get(date).is_none_or(|names| names != name), "{region}");
+    }
+
+    #[test]
+    fn what_parts_of_a_country_do_not_keep_is_known_by_part() {
+        let lacking = lacking("US", 2027).expect("a country");
+        let days = |part: &str| {
+            let days = lacking.get(part).into_iter().flatten();
+            days.map(|(day, name)| (day.iso(), name.as_str())).collect::<Vec<_>>()
+        };
+        assert!(days("US-CA").contains(&("2027-10-11".to_owned(), "Columbus Day")), "{lacking:?}");
+        // Kept under another name it is kept all the same.
+        assert!(days("US-CA").iter().all(|(_, name)| !name.contains("Martin Luther King")));
+        assert_eq!(days("US-NY"), []);
+        for (part, days) in &lacking {
+            let own = of(part, 2027).expect("a part");
+            assert!(days.keys().all(|day| !own.contains_key(day)), "{part}");
+        }
+        assert_eq!(super::lacking("DE", 2027).expect("a country"), BTreeMap::new());
+        assert_eq!(super::lacking("US-CA", 2027).expect("a part"), BTreeMap::new());
+        assert!(parts("AU").contains(&"AU-NSW") && parts("AU-NSW").is_empty());
     }
 
     #[test]

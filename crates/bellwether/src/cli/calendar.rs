@@ -47,7 +47,7 @@ pub(crate) struct CalendarLsArgs {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("whom").required(true))]
 pub(crate) struct CalendarAddArgs {
-    /// holiday, fiscal_year_end, planned_initiative or incident, or a word of your own
+    /// holiday, fiscal_year_end, planned_initiative or incident, or a word of your own; working_day: no holiday, whatever wider entries say
     #[arg(value_name = "KIND")]
     pub(crate) kind: String,
 
@@ -86,7 +86,8 @@ pub(crate) struct CalendarAddArgs {
 /// `calendar holidays`
 #[derive(Debug, Args)]
 pub(crate) struct CalendarHolidaysArgs {
-    /// Countries (ISO 3166-1, e.g. DE), or parts of them (ISO 3166-2, e.g. DE-BY: with the holidays of the country)
+    /// Countries (ISO 3166-1, e.g. DE: with the days that are none in parts of it), or parts of them (ISO 3166-2, e.g. DE-BY: with the holidays
+    /// of the country)
     #[arg(long = "region", required = true, value_name = "CODE,…", value_delimiter = ',')]
     pub(crate) regions: Vec<String>,
 

@@ -88,3 +88,29 @@ fn a_holiday_of_a_country_is_quiet_in_its_parts_too() {
     assert_eq!(told("account"), 0, "of the profile");
     assert_eq!(told("DEX"), 2);
 }
+
+#[test]
+fn a_holiday_of_a_country_that_a_part_does_not_keep_is_not_quiet_there() {
+    let mut decoder = bellwether_wire::decode::Decoder::new(None, 1 << 20).expect("a decoder");
+    let entries = [("US", "holiday"), ("US-CA", "working_day")].map(|(region, kind)| {
+        let entry = serde_json::json!({
+            "entry_id": region, "scope": "region", "key": region, "from": "2026-11-26", "to": "2026-11-26", "kind": kind,
+        });
+        decoder.calendar(None, Some(entry.to_string().as_bytes())).expect("an entry")
+    });
+    let told = |holidays: &str, region: &str| {
+        let quiet = format!(
+            "quiet = {{ from = \"20:00\", to = \"07:00\", time_zone = \"UTC\", holidays = [\"{holidays}\"] }}\n"
+        );
+        let mut planner = planner(&urgent(&quiet));
+        for (id, entry) in &entries {
+            planner.calendar(id, entry.clone());
+        }
+        let profile = Profile { region: Some(region.to_owned()), ..Profile::default() };
+        planner.profile(0, "account-1", profile);
+        planner.alert(0, &alert(1, "opened", "high"), NOW);
+        tell(&mut planner, NOW).len()
+    };
+    assert_eq!([told("account", "US-CA"), told("US-CA", "DE")], [2, 2]);
+    assert_eq!([told("account", "US-NY"), told("US", "US-CA"), told("US-NY", "DE")], [0, 0, 0]);
+}
