@@ -166,48 +166,135 @@ pub struct Watched {
     pub watch: Watch,
 }
 
-/// Which rows of an account a store has to write.
+/// The rows of which an account has one each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Row {
+    /// Its score and what it was made from.
+    Hot,
+    /// The days that are kept.
+    History,
+    /// What is known of the customer.
+    Profile,
+    /// Its own findings.
+    Own,
+    /// How it stands.
+    Standing,
+    /// Its latest alerts.
+    Raised,
+    /// What people said to its alerts, and how those ended.
+    Lives,
+    /// The rolling detector.
+    Rolling,
+    /// What was published beside its score.
+    Shadow,
+    /// What the calendar masks.
+    Masked,
+    /// Changes of level.
+    Changes,
+    /// Forecasts of limits.
+    Forecast,
+}
+
+impl Row {
+    /// All of them.
+    pub const ALL: [Row; 12] = [
+        Row::Hot,
+        Row::History,
+        Row::Profile,
+        Row::Own,
+        Row::Standing,
+        Row::Raised,
+        Row::Lives,
+        Row::Rolling,
+        Row::Shadow,
+        Row::Masked,
+        Row::Changes,
+        Row::Forecast,
+    ];
+}
+
+/// A set of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rows(u16);
+
+impl Rows {
+    /// Every row.
+    #[must_use]
+    pub fn all() -> Rows {
+        Row::ALL.into_iter().fold(Rows::default(), Rows::with)
+    }
+
+    /// These and one more.
+    #[must_use]
+    pub fn with(self, row: Row) -> Rows {
+        Rows(self.0 | 1 << row as u16)
+    }
+
+    /// These but one.
+    #[must_use]
+    pub fn without(self, row: Row) -> Rows {
+        Rows(self.0 & !(1 << row as u16))
+    }
+
+    /// Those of either set.
+    #[must_use]
+    pub fn union(self, others: Rows) -> Rows {
+        Rows(self.0 | others.0)
+    }
+
+    /// Whether a row is among them.
+    #[must_use]
+    pub fn has(self, row: Row) -> bool {
+        self.0 & 1 << row as u16 != 0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// One after the other.
+    pub fn iter(self) -> impl Iterator<Item = Row> {
+        Row::ALL.into_iter().filter(move |row| self.has(*row))
+    }
+}
+
+/// Which rows of an account a store has to write; those that the account no longer has are to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changed {
-    /// The hot row.
-    pub hot: bool,
-    /// The history row.
-    pub history: bool,
-    /// The profile row.
-    pub profile: bool,
-    /// The row of changes of level.
-    pub changes: bool,
-    /// The row of what the calendar masks.
-    pub masked: bool,
-    /// The forecast row; without limits it is to be deleted.
-    pub forecast: bool,
-    /// These activity rows; one that is no longer in the account is to be deleted.
+    /// Those of which it has one each.
+    pub rows: Rows,
+    /// These activity rows.
     pub activity: BTreeSet<ActivityKey>,
-    /// The row of its own findings.
-    pub own: bool,
-    /// The row of how it stands.
-    pub standing: bool,
-    /// The row of its latest alerts.
-    pub raised: bool,
-    /// The row of what people said to its alerts, and how those ended.
-    pub lives: bool,
-    /// The row of the rolling detector.
-    pub rolling: bool,
-    /// The row of what was published beside its score.
-    pub shadow: bool,
-    /// These watched signals; one that is no longer in the account is to be deleted.
+    /// These watched signals.
     pub watched: BTreeSet<SignalKey>,
 }
 
 impl Changed {
+    /// A row has changed.
+    pub fn note(&mut self, row: Row) {
+        self.rows = self.rows.with(row);
+    }
+
+    /// A row has changed, if it has.
+    pub fn note_if(&mut self, row: Row, changed: bool) {
+        if changed {
+            self.note(row);
+        }
+    }
+
     /// Whether there is anything to write.
     #[must_use]
     pub fn any(&self) -> bool {
-        let rows = !self.activity.is_empty() || !self.watched.is_empty();
-        let derived = self.masked || self.changes || self.own || self.forecast;
-        let derived = derived || self.standing || self.raised || self.lives;
-        let derived = derived || self.shadow || self.rolling;
-        self.hot || self.history || self.profile || derived || rows
+        !self.rows.is_empty() || !self.activity.is_empty() || !self.watched.is_empty()
+    }
+
+    /// Adds what has changed since.
+    pub fn extend(&mut self, later: Changed) {
+        self.rows = self.rows.union(later.rows);
+        self.activity.extend(later.activity);
+        self.watched.extend(later.watched);
     }
 }
 
@@ -259,6 +346,13 @@ pub(crate) fn segment<'a>(
 }
 
 impl Account {
+    /// Whether nothing is known of it and nothing is to be written, as after something was said of an account that is not known: such a
+    /// one is not kept.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        !self.changed.any() && *self == Account::new(self.id.clone())
+    }
+
     /// An account of which nothing is known yet.
     #[must_use]
     pub fn new(id: AccountId) -> Account {

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::Account;
+use crate::account::{Account, Row};
 use crate::history::RING_DAYS;
 use crate::id::{AccountId, EventId};
 use crate::policy::CalendarPolicy;
@@ -263,7 +263,7 @@ impl Calendar {
         masked.dedup();
         if account.masked != masked {
             account.masked = masked;
-            account.changed.masked = true;
+            account.changed.note(Row::Masked);
         }
     }
 }
@@ -333,6 +333,7 @@ pub(crate) fn without(bits: u128, masked: u128) -> (u128, u128) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Rows;
     use proptest::prelude::*;
 
     fn span(from: i32, to: i32) -> Span {
@@ -371,10 +372,10 @@ mod tests {
         let rules = CalendarPolicy::default();
         calendar.tell(&mut account, &rules, Day(110));
         assert_eq!(account.masked, [span(100, 101), span(103, 103)]);
-        assert!(account.changed.masked);
-        account.changed.masked = false;
+        assert!(account.changed.rows.has(Row::Masked));
+        account.changed.rows = Rows::default();
         calendar.tell(&mut account, &rules, Day(111));
-        assert!(!account.changed.masked, "nothing is new");
+        assert!(account.changed.rows.is_empty(), "nothing is new");
         calendar.set(&id("1"), None);
         calendar.tell(&mut account, &rules, Day(111));
         assert_eq!(account.masked, [span(103, 103)]);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::absence::{Absence, judge_absence, quiet_evidence};
-use crate::account::{Account, ActivityKey, SignalKey, SignalState, segment};
+use crate::account::{Account, ActivityKey, Row, SignalKey, SignalState, segment};
 use crate::alert::Restraint;
 use crate::calendar::{WEEK_MASKED_MAX, carried, carried_values, without};
 use crate::chance::Own;
@@ -58,8 +58,8 @@ pub(crate) fn roll_day(core: &Core, account: &mut Account, cohorts: &mut Cohorts
     }
     account.hot.today = day.plus(1);
     account.hot.today_ends_at = judged_at(account, &core.policy);
-    account.changed.hot = true;
-    account.changed.history = true;
+    account.changed.note(Row::Hot);
+    account.changed.note(Row::History);
 }
 
 /// Whether the newest closed day waits for its judgement.
@@ -100,7 +100,7 @@ pub(crate) fn judge_day(
     // Before the scan lends signals its evidence: both sides see the same readings.
     shadow::follow(core, account, cohorts, (day, at), out);
     account.hot.today_ends_at = account.zone().day_start(day.plus(2));
-    account.changed.hot = true;
+    account.changed.note(Row::Hot);
     let established = maturity(account) == Maturity::Established;
     let found = if established {
         let expected = expect::expect(account, &core.policy, cohorts, day);
@@ -126,7 +126,7 @@ pub(crate) fn judge_day(
         let cohort = cohorts.named(account.segment());
         let mut own = account.own.unwrap_or_else(|| Own::since(day));
         cohort.pass(&core.policy, &mut own, found.passed, day);
-        account.changed.own |= account.own.replace(own) != Some(own);
+        account.changed.note_if(Row::Own, account.own.replace(own) != Some(own));
     }
     let mut alerts = Vec::new();
     if let Some(urgent) = found.held

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::Account;
+use crate::account::{Account, Row};
 use crate::alert::OpenAlert;
 use crate::cohort::{Cohort, CohortKey, CohortRow, Cohorts};
 use crate::event::{Outcome, OutcomeKind};
@@ -415,13 +415,13 @@ pub(crate) fn opened(account: &mut Account, alert: &OpenAlert, at: Millis, rules
         if std::mem::take(&mut raised.over) {
             (raised.opened_at, raised.verdict) = (at, None);
             (raised.urgent_at, raised.acted_at) = (None, None);
-            account.changed.raised = true;
+            account.changed.note(Row::Raised);
         }
         return;
     }
     let withheld = is_control(&account.id, rules);
     account.raised.push(Raised { withheld, ..Raised::of(alert) });
-    account.changed.raised = true;
+    account.changed.note(Row::Raised);
     let open = &account.hot.alerts;
     let is_open = |raised: &Raised| open.iter().any(|known| known.id == raised.alert);
     let is_new = |raised: &Raised| raised.alert == alert.id;
@@ -439,7 +439,7 @@ pub(crate) fn became(account: &mut Account, alert: &str, severity: Severity, at:
     if severity.is_urgent() {
         raised.urgent_at = Some(at);
         account.facts.push(Fact::Urgent { kind: raised.kind.clone(), withheld: raised.withheld });
-        account.changed.raised = true;
+        account.changed.note(Row::Raised);
     }
 }
 
@@ -455,7 +455,7 @@ pub(crate) fn follow(account: &mut Account, rules: &FeedbackPolicy, at: Millis) 
             let active = active_at.is_some_and(|active| active > end.plus(-ACTIVE_DAYS * DAY_MS));
             let lost_at = if active { None } else { active_at.or(Some(end)) };
             account.facts.extend(raised.end(lost_at, rules));
-            account.changed.raised = true;
+            account.changed.note(Row::Raised);
         }
     }
 }
@@ -473,7 +473,7 @@ pub(crate) fn lost(account: &mut Account, rules: &FeedbackPolicy, at: Millis) {
     for raised in account.raised.iter_mut().filter(|raised| !raised.over) {
         if is_warning(raised).is_some() {
             account.facts.extend(raised.end(Some(at), rules));
-            account.changed.raised = true;
+            account.changed.note(Row::Raised);
         }
     }
 }
@@ -523,7 +523,7 @@ pub(crate) fn told(account: &mut Account, outcome: &Outcome) -> Result<(), Rejec
         Some(Fact::Judged { kind, right, at, before })
     };
     account.facts.extend(fact);
-    account.changed.raised = true;
+    account.changed.note(Row::Raised);
     Ok(())
 }
 

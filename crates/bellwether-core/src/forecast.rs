@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use bellwether_detect::Domain;
 use serde::{Deserialize, Serialize};
 
-use crate::account::{Account, SignalKey};
+use crate::account::{Account, Row, SignalKey};
 use crate::calendar::carried_values;
 use crate::close::maturity;
 use crate::cohort::{Cohort, Cohorts};
@@ -90,7 +90,7 @@ pub(crate) fn renew(
     }
     let forecast =
         if limits.is_empty() { Forecast::default() } else { Forecast { day: day.plus(1), limits } };
-    account.changed.forecast |= account.forecast != forecast;
+    account.changed.note_if(Row::Forecast, account.forecast != forecast);
     account.forecast = forecast;
 }
 
@@ -156,7 +156,7 @@ pub(crate) fn exceeded(
             beyond = true;
         }
     }
-    account.changed.forecast |= beyond;
+    account.changed.note_if(Row::Forecast, beyond);
     beyond
 }
 

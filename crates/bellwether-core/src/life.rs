@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::Account;
+use crate::account::{Account, Row};
 use crate::alert::{Desk, OpenAlert, Remark, Restraint};
 use crate::event::{Outcome, OutcomeKind};
 use crate::feedback;
@@ -130,7 +130,7 @@ pub(crate) fn standing(account: &Account, alert: &str) -> Standing {
 
 /// The life of an open alert, to be changed. It takes the place of an earlier one of the kind.
 fn change<'a>(account: &'a mut Account, alert: &OpenAlert) -> &'a mut Life {
-    account.changed.lives = true;
+    account.changed.note(Row::Lives);
     let lives = &mut account.lives;
     let at = lives.iter().position(|life| life.alert == alert.id).unwrap_or_else(|| {
         lives.retain(|life| life.kind != alert.kind);
@@ -235,7 +235,7 @@ pub(crate) fn passed(account: &mut Account, kind: &str) {
     let life = account.lives.iter_mut().find(|life| life.kind == kind);
     if let Some(Standing::Ended(ended)) = life.map(|life| &mut life.standing) {
         ended.resolution = Resolution::Recovered;
-        account.changed.lives = true;
+        account.changed.note(Row::Lives);
     }
 }
 

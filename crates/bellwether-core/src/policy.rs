@@ -588,15 +588,11 @@ impl Signal {
     /// Whether an event feeds this signal.
     #[must_use]
     pub fn takes(&self, event: &Event) -> bool {
-        one_of(&self.matches.types, Some(&event.kind)) && self.takes_of_type(event)
-    }
-
-    /// The same of an event whose type is known to match.
-    fn takes_of_type(&self, event: &Event) -> bool {
         let wanted = &self.matches;
         let needs_value = wanted.has_value
             || matches!(self.aggregate, Aggregate::Sum | Aggregate::Mean | Aggregate::Last);
-        one_of(&wanted.roles, event.role.as_deref())
+        one_of(&wanted.types, Some(&event.kind))
+            && one_of(&wanted.roles, event.role.as_deref())
             && one_of(&wanted.features, event.feature.as_deref())
             && (!needs_value || event.value.is_some())
             && self.distinct_value(event).is_none_or(|value| value.is_some())
@@ -790,14 +786,8 @@ impl Compiled {
     /// The signals that an event feeds, by their places, rising.
     pub fn fed_by<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = usize> + 'a {
         let Candidates { named, others } = &self.candidates;
-        let named = named.get(&event.kind);
-        // Of those that are found by its whole type the type is known to match; the others may want the beginning of another one.
-        let of_type = named.is_some();
-        let candidates = named.unwrap_or(others).iter().copied();
-        candidates.filter(move |&index| {
-            let signal = &self.policy.signals[index];
-            if of_type { signal.takes_of_type(event) } else { signal.takes(event) }
-        })
+        let candidates = named.get(&event.kind).unwrap_or(others).iter().copied();
+        candidates.filter(|&index| self.policy.signals[index].takes(event))
     }
 
     /// The persisted keys of the signals, in policy order.

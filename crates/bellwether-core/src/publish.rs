@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::account::Account;
+use crate::account::{Account, Row};
 use crate::output::{
     Category, Contribution, HealthRecord, Movement, Output, ScoreChanged, SubScore,
 };
@@ -65,7 +65,7 @@ pub(crate) fn publish(
         account.hot.published_band = Some(band_now);
         out.push(Output::ScoreChanged(Box::new(change)));
     }
-    account.changed.hot = true;
+    account.changed.note(Row::Hot);
     out.push(Output::Health(Box::new(health_record(account, policy, model_version, at))));
 }
 

@@ -18,7 +18,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::{Account, SignalKey};
+use crate::account::{Account, Row, SignalKey};
 use crate::alert::{self, OpenAlert};
 use crate::expect::is_shared;
 use crate::history::{Older, RING_DAYS, mask};
@@ -136,11 +136,11 @@ pub(crate) fn settle(account: &mut Account, policy: &Compiled, day: Day) -> bool
         for (key, older) in &mut account.history.older {
             if together(policy, *signal, *key) {
                 *older = Older::default();
-                account.changed.history = true;
+                account.changed.note(Row::History);
             }
         }
     }
-    account.changed.changes |= !settled.is_empty();
+    account.changed.note_if(Row::Changes, !settled.is_empty());
     !settled.is_empty()
 }
 
@@ -181,7 +181,7 @@ pub(crate) fn follow(account: &mut Account, policy: &Compiled, day: Day) {
             });
         }
     }
-    account.changed.changes |= account.changes != before;
+    account.changed.note_if(Row::Changes, account.changes != before);
 }
 
 /// Whether an open alert rests on evidence of risk. What is good news is not alerted, and must be as sure as what is.

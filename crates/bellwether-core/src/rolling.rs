@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::Account;
+use crate::account::{Account, Row};
 use crate::event::Event;
 use crate::forget;
 use crate::history::{MICROS, RING_DAYS};
@@ -248,7 +248,7 @@ impl Core {
         }
         rolling.first_at = rolling.first_at.min(event.occurred_at);
         rolling.last_at = rolling.last_at.max(event.occurred_at);
-        account.changed.rolling = true;
+        account.changed.note(Row::Rolling);
         let score = rolling.score(policy);
         let before = rolling.published.unwrap_or(policy.score.base_points);
         if (score - before).abs() >= policy.score.publish_min_points {

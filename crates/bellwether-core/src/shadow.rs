@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::Account;
+use crate::account::{Account, Row};
 use crate::close;
 use crate::cohort::Cohorts;
 use crate::fleet::Message;
@@ -110,7 +110,7 @@ pub(crate) fn follow(
     out: &mut Vec<Output>,
 ) {
     let Some((of, challenger)) = core.challenger(cohorts.challengers_mut()) else {
-        account.changed.shadow |= account.shadow.take().is_some();
+        account.changed.note_if(Row::Shadow, account.shadow.take().is_some());
         return;
     };
     let lines = Lines::of(&challenger, account, day);
@@ -148,7 +148,7 @@ pub(crate) fn follow(
         challenger_version: challenger.model_version().to_owned(),
     })));
     account.shadow = Some(Shadow { of, sequence, champion, challenger: beside });
-    account.changed.shadow = true;
+    account.changed.note(Row::Shadow);
 }
 
 impl Core {

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::{Account, SignalKey};
+use crate::account::{Account, Row, SignalKey};
 use crate::calendar::without;
 use crate::close::{rows, tenure_days};
 use crate::expect::is_count;
@@ -182,7 +182,7 @@ fn active_members(account: &Account, key: SignalKey, day: Day) -> f64 {
 
 /// Lets the lines move back to nothing: those that were published are told of with the next record.
 pub(crate) fn clear(account: &mut Account) {
-    account.changed.standing |= !account.standing.is_empty();
+    account.changed.note_if(Row::Standing, !account.standing.is_empty());
     account.standing.retain_mut(|line| {
         (line.points, line.observed) = (Points::ZERO, None);
         line.published != Points::ZERO
@@ -227,17 +227,17 @@ pub(crate) fn renew(core: &Core, account: &mut Account, day: Day) {
     let lines: Vec<Line> = lines.collect();
     if account.standing != lines {
         account.standing = lines;
-        account.changed.standing = true;
+        account.changed.note(Row::Standing);
     }
 }
 
 /// After a record was published.
 pub(crate) fn remember_published(account: &mut Account) {
     for line in &mut account.standing {
-        account.changed.standing |= line.published != line.points;
+        account.changed.note_if(Row::Standing, line.published != line.points);
         line.published = line.points;
     }
     let before = account.standing.len();
     account.standing.retain(|line| line.observed.is_some() || line.points != Points::ZERO);
-    account.changed.standing |= account.standing.len() != before;
+    account.changed.note_if(Row::Standing, account.standing.len() != before);
 }

@@ -99,8 +99,7 @@ impl State for MemoryState {
     }
 
     fn put(&mut self, mut account: Box<Account>) -> Result<(), Infallible> {
-        // As in a store: what has no rows and changes none is not there, e.g. after something was said of an account that is not known.
-        if !account.changed.any() && *account == Account::new(account.id.clone()) {
+        if account.is_blank() {
             return Ok(());
         }
         account.changed = crate::account::Changed::default();

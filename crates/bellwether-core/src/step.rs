@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bellwether_detect::Guarded;
 
-use crate::account::{Account, ActivityKey, Backfill, SignalState, segment};
+use crate::account::{Account, ActivityKey, Backfill, Row, SignalState, segment};
 use crate::alert::Restraint;
 use crate::calendar::Entry;
 use crate::close::{
@@ -697,7 +697,7 @@ impl Core {
             return;
         }
         let before = std::mem::replace(&mut account.hot.policy_version, (*self.setting).to_owned());
-        account.changed.hot = true;
+        account.changed.note(Row::Hot);
         if before.split(SETTING_PARTS).next() == Some(self.policy.version()) {
             close::rescore(self, account);
             return;
@@ -743,7 +743,7 @@ impl Core {
             }
             dropped += u32::from(!self.count_signal(account, event, index, day));
         }
-        account.changed.hot = true;
+        account.changed.note(Row::Hot);
         dropped
     }
 
@@ -929,11 +929,11 @@ impl Core {
         if is_news {
             let unjudged = is_unjudged(&account);
             account.profile = Some(profile);
-            account.changed.profile = true;
+            account.changed.note(Row::Profile);
             if account.hot.scheduled && !unjudged {
                 // The zone may have changed: the open day ends when it ends there.
                 account.hot.today_ends_at = account.zone().day_start(account.hot.today.plus(1));
-                account.changed.hot = true;
+                account.changed.note(Row::Hot);
             }
             if account.hot.published_score.is_some() {
                 // Whoever reads the health record sees the name and the segment that it has now.
@@ -1006,7 +1006,7 @@ impl Core {
             return Ok(Err(reject));
         }
         account.hot.outcome = Some((outcome.kind, outcome.occurred_at));
-        account.changed.hot = true;
+        account.changed.note(Row::Hot);
         if ends {
             feedback::lost(&mut account, &self.policy.feedback, outcome.occurred_at);
         }
@@ -1128,13 +1128,13 @@ fn begin(account: &mut Account, day: Day, at: Millis) {
         account.changed.watched.extend(account.watched.keys());
         account.watched.clear();
         account.own = None;
-        account.changed.own = true;
+        account.changed.note(Row::Own);
         standing::clear(account);
-        account.changed.forecast |= account.forecast != forecast::Forecast::default();
+        account.changed.note_if(Row::Forecast, account.forecast != forecast::Forecast::default());
         account.forecast = forecast::Forecast::default();
-        account.changed.changes |= !account.changes.is_empty();
+        account.changed.note_if(Row::Changes, !account.changes.is_empty());
         account.changes.clear();
-        account.changed.history = true;
+        account.changed.note(Row::History);
     }
     account.hot.today = day;
     account.hot.today_ends_at = account.zone().day_start(day.plus(1));

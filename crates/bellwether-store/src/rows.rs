@@ -35,7 +35,7 @@
 //! **Key bytes never change meaning**; a new kind of row gets a new byte, and is written from a new [`format`](crate::format) on only. A value
 //! is a version byte and postcard, or for some kinds a later format. A kind that is not known is of a newer version, and no damage.
 
-use bellwether_core::account::{ActivityKey, SignalKey};
+use bellwether_core::account::{ActivityKey, Row, SignalKey};
 use bellwether_core::cohort::{CohortKey, CohortRow};
 use bellwether_core::event::Profile;
 use bellwether_core::fleet::Period;
@@ -128,6 +128,25 @@ pub(crate) enum AccountRow {
     Masked,
     Changes,
     Forecast,
+}
+
+impl From<Row> for AccountRow {
+    fn from(row: Row) -> AccountRow {
+        match row {
+            Row::Hot => AccountRow::Hot,
+            Row::History => AccountRow::History,
+            Row::Profile => AccountRow::Profile,
+            Row::Own => AccountRow::Own,
+            Row::Standing => AccountRow::Standing,
+            Row::Raised => AccountRow::Raised,
+            Row::Lives => AccountRow::Lives,
+            Row::Rolling => AccountRow::Rolling,
+            Row::Shadow => AccountRow::Shadow,
+            Row::Masked => AccountRow::Masked,
+            Row::Changes => AccountRow::Changes,
+            Row::Forecast => AccountRow::Forecast,
+        }
+    }
 }
 
 /// A key, read.

@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use bellwether_core::account::{Account, Changed};
+use bellwether_core::account::{self, Account, Changed, Row};
 use bellwether_core::cohort::{CohortKey, Cohorts};
 use bellwether_core::id::AccountId;
 use bellwether_core::state::{Clock, State, seen_hour};
@@ -149,8 +149,8 @@ struct Touched {
     due: Option<Millis>,
     /// Rows to write; after a removal every row that was there is among them.
     changed: Changed,
-    /// Set once the account was removed: which of its fixed rows were written anew since then.
-    removed: Option<Rewritten>,
+    /// Set once the account was removed: which rows were written since then, for an account that begins anew.
+    removed: Option<account::Rows>,
 }
 
 /// Rows of the batch, each once, in no order.
@@ -161,14 +161,6 @@ impl Rows {
     fn push(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
         self.0.push(Change { stream: Stream::State, key, value });
     }
-}
-
-/// Rows of an account that begins anew in the batch in which it was removed.
-#[derive(Debug, Clone, Copy, Default)]
-struct Rewritten {
-    hot: bool,
-    history: bool,
-    rolling: bool,
 }
 
 impl Touched {
@@ -182,10 +174,9 @@ impl Touched {
 
     /// Whether the database has the row of its events once the batch is written.
     fn will_count(&self) -> bool {
-        match self.removed {
-            Some(rewritten) => rewritten.hot || rewritten.rolling,
-            None => self.counted || self.changed.hot || self.changed.rolling,
-        }
+        let written = self.removed.unwrap_or(self.changed.rows);
+        let counts = written.has(Row::Hot) || written.has(Row::Rolling);
+        counts || self.removed.is_none() && self.counted
     }
 
     /// Adds the changed rows; those of a removed account that were not written anew are deleted.
@@ -194,70 +185,19 @@ impl Touched {
             Place::Here(account) => Some(account.as_ref()),
             Place::Nowhere | Place::Out => None,
         };
-        let written = self.removed.unwrap_or(Rewritten { hot: true, history: true, rolling: true });
-        if self.changed.hot {
-            let hot =
-                account.filter(|_| written.hot).map(|account| format::encode(&account.hot, format));
-            rows.push(AccountRow::Hot.key(id), hot);
-        }
-        if self.changed.history {
-            let history = account
-                .filter(|_| written.history)
-                .map(|account| format::encode(&account.history, format));
-            rows.push(AccountRow::History.key(id), history);
-            let older = account.filter(|_| written.history).map(|account| &account.history.older);
-            match older.filter(|older| !older.is_empty()) {
-                Some(older) => rows.push(AccountRow::Older.key(id), Some(rows::encode(older))),
+        for row in self.changed.rows.iter() {
+            let account =
+                account.filter(|_| self.removed.is_none_or(|written| written.has(row)));
+            let value = account.and_then(|account| encode_row(account, row, format));
+            rows.push(AccountRow::from(row).key(id), value);
+            if row == Row::History {
+                let older = account.map(|account| &account.history.older);
+                let older = older.filter(|older| !older.is_empty()).map(rows::encode);
                 // Older history never becomes none, unless the account is removed.
-                None if self.removed.is_some() => rows.push(AccountRow::Older.key(id), None),
-                None => {}
+                if older.is_some() || self.removed.is_some() {
+                    rows.push(AccountRow::Older.key(id), older);
+                }
             }
-        }
-        if self.changed.profile {
-            let profile = account.and_then(|account| account.profile.as_ref());
-            let profile = profile.map(|profile| rows::encode_profile(profile, format));
-            rows.push(AccountRow::Profile.key(id), profile);
-        }
-        if self.changed.own {
-            let own = account.and_then(|account| account.own.as_ref());
-            rows.push(AccountRow::Own.key(id), own.map(rows::encode));
-        }
-        if self.changed.standing {
-            let lines = account.map(|account| &account.standing).filter(|all| !all.is_empty());
-            rows.push(AccountRow::Standing.key(id), lines.map(rows::encode));
-        }
-        if self.changed.raised {
-            let raised = account.map(|account| &account.raised).filter(|all| !all.is_empty());
-            rows.push(AccountRow::Raised.key(id), raised.map(rows::encode));
-        }
-        if self.changed.lives {
-            let lives = account.map(|account| &account.lives).filter(|all| !all.is_empty());
-            rows.push(AccountRow::Lives.key(id), lives.map(rows::encode));
-        }
-        if self.changed.rolling {
-            let rolling = account.filter(|_| written.rolling);
-            let rolling = rolling.and_then(|account| account.rolling.as_deref());
-            rows.push(
-                AccountRow::Rolling.key(id),
-                rolling.map(|rolling| format::encode(rolling, format)),
-            );
-        }
-        if self.changed.shadow {
-            let shadow = account.and_then(|account| account.shadow.as_ref());
-            rows.push(AccountRow::Shadow.key(id), shadow.map(rows::encode));
-        }
-        if self.changed.masked {
-            let masked = account.map(|account| &account.masked).filter(|spans| !spans.is_empty());
-            rows.push(AccountRow::Masked.key(id), masked.map(rows::encode));
-        }
-        if self.changed.changes {
-            let changes = account.map(|account| &account.changes).filter(|all| !all.is_empty());
-            rows.push(AccountRow::Changes.key(id), changes.map(rows::encode));
-        }
-        if self.changed.forecast {
-            let forecast = account.map(|account| &account.forecast);
-            let forecast = forecast.filter(|forecast| !forecast.limits.is_empty());
-            rows.push(AccountRow::Forecast.key(id), forecast.map(rows::encode));
         }
         for key in &self.changed.watched {
             let row = account.and_then(|account| account.watched.get(key));
@@ -269,6 +209,30 @@ impl Touched {
                 AccountRow::Activity(key.clone()).key(id),
                 row.map(|row| format::encode(row, format)),
             );
+        }
+    }
+}
+
+/// A row as it is stored; none where there is nothing in it.
+fn encode_row(account: &Account, row: Row, format: Format) -> Option<Vec<u8>> {
+    fn unless_empty<T: Serialize>(all: &[T]) -> Option<Vec<u8>> {
+        (!all.is_empty()).then(|| rows::encode(&all))
+    }
+    match row {
+        Row::Hot => Some(format::encode(&account.hot, format)),
+        Row::History => Some(format::encode(&account.history, format)),
+        Row::Profile => account.profile.as_ref().map(|of| rows::encode_profile(of, format)),
+        Row::Own => account.own.as_ref().map(rows::encode),
+        Row::Standing => unless_empty(&account.standing),
+        Row::Raised => unless_empty(&account.raised),
+        Row::Lives => unless_empty(&account.lives),
+        Row::Rolling => account.rolling.as_deref().map(|row| format::encode(row, format)),
+        Row::Shadow => account.shadow.as_ref().map(rows::encode),
+        Row::Masked => unless_empty(&account.masked),
+        Row::Changes => unless_empty(&account.changes),
+        Row::Forecast => {
+            let forecast = Some(&account.forecast);
+            forecast.filter(|forecast| !forecast.limits.is_empty()).map(rows::encode)
         }
     }
 }
@@ -622,34 +586,19 @@ impl State for Store {
         self.check()?;
         self.staged = None;
         let id = account.id.clone();
+        let is_blank = account.is_blank();
         let changed = std::mem::take(&mut account.changed);
         let touched = self.touch(&id)?;
-        touched.changed.hot |= changed.hot;
-        touched.changed.history |= changed.history;
-        touched.changed.profile |= changed.profile;
-        touched.changed.own |= changed.own;
-        touched.changed.standing |= changed.standing;
-        touched.changed.raised |= changed.raised;
-        touched.changed.lives |= changed.lives;
-        touched.changed.shadow |= changed.shadow;
-        touched.changed.masked |= changed.masked;
-        touched.changed.changes |= changed.changes;
-        touched.changed.forecast |= changed.forecast;
-        touched.changed.rolling |= changed.rolling;
-        if let Some(rewritten) = &mut touched.removed {
-            rewritten.hot |= changed.hot;
-            rewritten.history |= changed.history;
-            rewritten.rolling |= changed.rolling;
+        if let Some(written) = &mut touched.removed {
+            *written = written.union(changed.rows);
         }
-        let is_empty = !changed.any() && *account == Account::new(id.clone());
-        touched.changed.activity.extend(changed.activity);
-        touched.changed.watched.extend(changed.watched);
-        if !touched.exists && !touched.changed.any() || touched.removed.is_some() && is_empty {
+        touched.changed.extend(changed);
+        if !touched.exists && !touched.changed.any() || touched.removed.is_some() && is_blank {
             touched.place = Place::Nowhere;
             return Ok(());
         }
         // The timer follows the hot row as it is stored.
-        let due = if touched.changed.hot { account.due() } else { touched.due_committed };
+        let due = if touched.changed.rows.has(Row::Hot) { account.due() } else { touched.due_committed };
         let before = std::mem::replace(&mut touched.due, due);
         touched.place = Place::Here(account);
         self.timers.change(&id, before, due);
@@ -663,18 +612,14 @@ impl State for Store {
         touched.place = Place::Nowhere;
         let before = touched.due.take();
         if touched.exists {
-            touched.removed = Some(Rewritten::default());
-            let all = account.activity.into_keys().chain(account.changed.activity);
-            touched.changed.activity.extend(all);
-            let all = account.watched.into_keys().chain(account.changed.watched);
-            touched.changed.watched.extend(all);
-            (touched.changed.hot, touched.changed.history) = (true, true);
-            (touched.changed.profile, touched.changed.own) = (true, true);
-            (touched.changed.masked, touched.changed.changes) = (true, true);
-            (touched.changed.forecast, touched.changed.standing) = (true, true);
-            (touched.changed.raised, touched.changed.lives) = (true, true);
-            touched.changed.shadow = true;
-            touched.changed.rolling |= account.rolling.is_some();
+            touched.removed = Some(account::Rows::default());
+            touched.changed.extend(account.changed);
+            touched.changed.activity.extend(account.activity.into_keys());
+            touched.changed.watched.extend(account.watched.into_keys());
+            // Few accounts have a row of the rolling detector, and a deletion of what is not there is a record, too.
+            let rolling = touched.changed.rows.has(Row::Rolling) || account.rolling.is_some();
+            let all = account::Rows::all();
+            touched.changed.rows = if rolling { all } else { all.without(Row::Rolling) };
         } else {
             touched.changed = Changed::default();
         }

@@ -2,7 +2,7 @@
 
 use super::record::{described, evidence_of, strongest_first, title};
 use super::{OpenAlert, Restraint};
-use crate::account::Account;
+use crate::account::{Account, Row};
 use crate::corroborate::{Alarm, Assessment, Witnesses, assess};
 use crate::feedback;
 use crate::life::{self, Standing};
@@ -268,7 +268,7 @@ impl Desk<'_> {
         };
         if quiet_days != alert.quiet_days {
             self.account.hot.alerts[index].quiet_days = quiet_days;
-            self.account.changed.hot = true;
+            self.account.changed.note(Row::Hot);
         }
         let until = life::standing(self.account, &alert.id).until();
         if quiet_days >= life::quiet_days(self.account, &alert.id, at, rules) {
@@ -327,7 +327,7 @@ impl Desk<'_> {
         let alert = self.account.hot.alerts.remove(index);
         self.account.hot.resolved.retain(|(resolved, _)| *resolved != alert.kind);
         self.account.hot.resolved.push((alert.kind, self.at));
-        self.account.changed.hot = true;
+        self.account.changed.note(Row::Hot);
     }
 
     /// Names what an alert rests on, with the baselines of now.
@@ -338,7 +338,7 @@ impl Desk<'_> {
                 alert.signals.push((item.signal.clone(), item.baseline));
             }
         }
-        self.account.changed.hot = true;
+        self.account.changed.note(Row::Hot);
     }
 
     fn announce(
@@ -389,7 +389,7 @@ impl Desk<'_> {
             family: assessment.family,
             ..described(self.account, &alert, evidence, self.policy, self.model_version)
         };
-        self.account.changed.hot = true;
+        self.account.changed.note(Row::Hot);
         if !feedback::is_withheld(self.account, &event.alert_id) {
             self.out.push(Output::Alert(Box::new(event)));
         }

@@ -121,7 +121,7 @@ impl Committer {
             Ok(receipt)
         });
         let limit = if delivered.is_ok() { timeout } else { ABORT_TIMEOUT };
-        let added = asked.and_then(|asked| if asked { self.answer(limit) } else { Ok(()) });
+        let added = asked.and_then(|asked| self.answer(asked, limit));
         match (delivered, added) {
             (Ok(receipt), Ok(())) => Ok(receipt),
             (Ok(_), Err(error)) => Err(error),
@@ -130,8 +130,7 @@ impl Committer {
             // adds something to the transaction does not matter: it is aborted.
             (Err(error), Ok(()) | Err(_)) if is_purged(&producer) => {
                 let asked = self.ask_for_offsets(consumer, offsets, ABORT_TIMEOUT);
-                let reason =
-                    asked.and_then(|asked| if asked { self.answer(ABORT_TIMEOUT) } else { Ok(()) });
+                let reason = asked.and_then(|asked| self.answer(asked, ABORT_TIMEOUT));
                 Err(reason.err().unwrap_or(error))
             }
             (Err(error), Ok(()) | Err(_)) => Err(error),
@@ -170,7 +169,11 @@ impl Committer {
         if matches!(asked, Some(Ok(()))) { Ok(true) } else { Err(unanswered()) }
     }
 
-    fn answer(&mut self, timeout: Duration) -> Result<(), LogError> {
+    /// Waits for the answer, where there is one to wait for.
+    fn answer(&mut self, asked: bool, timeout: Duration) -> Result<(), LogError> {
+        if !asked {
+            return Ok(());
+        }
         match self.answers.recv_timeout(timeout + GRACE) {
             Ok(sent) => sent.map_err(|error| classify::offsets(ADDING, &error)),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {

@@ -18,7 +18,7 @@ fn a_failed_commit_poisons_the_store() {
     std::fs::remove_dir_all(&path).expect("removable");
     let failed = store.database.flush().expect_err("no directory to write to");
     assert!(matches!(failed, StoreError::Io(_)), "{failed}");
-    account.changed.hot = true;
+    account.changed.note(Row::Hot);
     store.put(account).expect("stageable");
     let failed = store.commit(&[(Stream::State, 2)]).expect_err("the database has stopped");
     assert!(matches!(failed, StoreError::Io(_)), "{failed}");

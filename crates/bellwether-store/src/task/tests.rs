@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::account::{ActivityKey, SignalKey};
+use bellwether_core::account::{ActivityKey, Row, SignalKey};
 use bellwether_core::calendar::{Entry, Scope, Span};
 use bellwether_core::chance::Own;
 use bellwether_core::cohort::{CohortKey, CohortRow, Cohorts, DaySum, Told};
@@ -127,14 +127,14 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
     account.hot.sequence += 1;
     account.hot.scheduled = due.is_some();
     account.hot.today_ends_at = Millis(due.unwrap_or_default());
-    account.changed.hot = true;
+    account.changed.note(Row::Hot);
     if number.is_multiple_of(3) {
         account.history.newest = Some(Day(i32::from(number)));
         if number.is_multiple_of(2) {
             let older = Older { sum: f32::from(number), exposure: 1.0 };
             account.history.older = vec![(SignalKey(1), older)];
         }
-        account.changed.history = true;
+        account.changed.note(Row::History);
     }
     if number.is_multiple_of(7) {
         account.forecast = Forecast::default();
@@ -144,7 +144,7 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
             let (day, limits) = (Day(i32::from(number)), vec![(SignalKey(1), limits)]);
             account.forecast = Forecast { day, limits };
         }
-        account.changed.forecast = true;
+        account.changed.note(Row::Forecast);
     }
     let key = ActivityKey { signal: SignalKey(u32::from(number % 2)), value: "kim".to_owned() };
     if number.is_multiple_of(5) {
@@ -168,28 +168,28 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
     }
     if number.is_multiple_of(6) {
         account.own = (!number.is_multiple_of(12)).then(|| Own::since(Day(i32::from(number))));
-        account.changed.own = true;
+        account.changed.note(Row::Own);
         account.standing = (0..number / 30).map(line).collect();
-        account.changed.standing = true;
+        account.changed.note(Row::Standing);
         account.raised = (0..number / 40).map(raised).collect();
-        account.changed.raised = true;
+        account.changed.note(Row::Raised);
         account.lives = (0..number / 50).map(life).collect();
-        account.changed.lives = true;
+        account.changed.note(Row::Lives);
     }
     if number.is_multiple_of(13) {
         account.shadow = (!number.is_multiple_of(26)).then(|| shadow(number));
-        account.changed.shadow = true;
+        account.changed.note(Row::Shadow);
     }
     if number.is_multiple_of(11) {
         let days = i32::from(number / 20);
         account.masked = (0..days).map(span).collect();
-        account.changed.masked = true;
+        account.changed.note(Row::Masked);
         account.changes = (0..days).map(change).collect();
-        account.changed.changes = true;
+        account.changed.note(Row::Changes);
     }
     if number.is_multiple_of(7) {
         account.profile = Some(profile(&account.id, number));
-        account.changed.profile = true;
+        account.changed.note(Row::Profile);
     }
 }
 
@@ -739,7 +739,7 @@ fn a_removed_account_leaves_no_row() {
         if reborn {
             bench.change(&gone, |account| {
                 account.profile = Some(profile(&account.id, 1));
-                account.changed.profile = true;
+                account.changed.note(Row::Profile);
             });
         }
         bench.commit();
