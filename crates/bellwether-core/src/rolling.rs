@@ -3,7 +3,8 @@
 //! that stands on the bad side, in proportion to z (a hinge). Selected by `rolling.enabled`; days are not closed then, nothing is
 //! corroborated and no alerts are raised.
 //!
-//! State is one sparse row of an account ([`Rolling`]): the sums of the days on which something happened.
+//! State is one sparse row of an account ([`Rolling`]): the sums of the days on which something happened. Beside it a store may keep what
+//! changed since that row was written ([`Rolling::recent`]), so that an event need not write the whole history of its account.
 //!
 //! # Invariants
 //! - A signal's z is that of its last event; other signals keep theirs. It is a function of the row, so it is not stored.
@@ -56,6 +57,51 @@ pub struct Rolling {
     /// Whether what is not stored was made, in the order of the policy's signals.
     #[serde(skip)]
     pub aligned: bool,
+    /// What a store has of it.
+    #[serde(skip)]
+    pub kept: Kept,
+}
+
+/// What a store has of an account's sums. It says nothing of the account: any two are equal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Kept {
+    /// The row, as it was before what changed since ([`RollingSignal::since`]).
+    pub whole: bool,
+    /// A row of what changed since.
+    pub recent: bool,
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Kept) -> bool {
+        true
+    }
+}
+
+/// The oldest day of a signal that changed since a store wrote the whole row. It says nothing of the account: any two are equal.
+#[derive(Debug, Clone, Copy)]
+pub struct Since(Option<Day>);
+
+impl Since {
+    /// Nothing changed.
+    const NEVER: Since = Since(None);
+    /// Everything did.
+    const EVER: Since = Since(Some(Day(i32::MIN)));
+
+    fn include(&mut self, day: Day) {
+        self.0 = Some(self.0.map_or(day, |oldest| oldest.min(day)));
+    }
+}
+
+impl Default for Since {
+    fn default() -> Since {
+        Since::NEVER
+    }
+}
+
+impl PartialEq for Since {
+    fn eq(&self, _: &Since) -> bool {
+        true
+    }
 }
 
 /// One signal of an account.
@@ -75,6 +121,9 @@ pub struct RollingSignal {
     /// Its z at its last event.
     #[serde(skip)]
     pub z: f64,
+    /// Its days that are not in the whole row yet.
+    #[serde(skip)]
+    pub since: Since,
 }
 
 impl Rolling {
@@ -92,7 +141,7 @@ impl Rolling {
             return;
         }
         self.aligned = true;
-        let keys = policy.keys();
+        let (keys, before) = (policy.keys(), self.signals.len());
         self.signals.retain_mut(|signal| {
             let Some(index) = keys.iter().position(|key| short(key.0) == signal.key) else {
                 return false;
@@ -102,6 +151,65 @@ impl Rolling {
             true
         });
         self.signals.sort_by_key(|signal| signal.index);
+        // What was dropped has to leave the whole row.
+        self.kept.whole &= self.signals.len() == before;
+    }
+
+    /// Whether what changed since the whole row was written is to be written alone. With n of N entries that is 1 + n/2 + N/n entries an
+    /// event as a mean, least where n is the root of 2N.
+    #[must_use]
+    pub fn is_recent(&self) -> bool {
+        let mut all = 0;
+        let mut recent = 0;
+        for signal in &self.signals {
+            all += 1 + signal.days.len();
+            recent += signal.recent_days().map_or(0, |days| 1 + days.len());
+        }
+        self.kept.whole && recent * recent <= 2 * all
+    }
+
+    /// What changed since the whole row was written, in the shape of one: signals with the days that changed, as they are now.
+    #[must_use]
+    pub fn recent(&self) -> Rolling {
+        let changed = |signal: &RollingSignal| {
+            let days = signal.recent_days()?.to_vec();
+            let RollingSignal { key, as_of, published, .. } = *signal;
+            Some(RollingSignal { key, as_of, published, days, ..RollingSignal::default() })
+        };
+        let signals = self.signals.iter().filter_map(changed).collect();
+        let Rolling { first_at, day, last_at, sequence, published, .. } = *self;
+        Rolling { first_at, day, last_at, sequence, published, signals, ..Rolling::default() }
+    }
+
+    /// Puts over a whole row what changed since it was written.
+    pub fn renew(&mut self, recent: Rolling) {
+        let Rolling { first_at, day, last_at, sequence, published, signals, .. } = recent;
+        (self.first_at, self.day, self.last_at) = (first_at, day, last_at);
+        (self.sequence, self.published) = (sequence, published);
+        for RollingSignal { key, as_of, published, days, .. } in signals {
+            let known = self.signals.iter().position(|signal| signal.key == key);
+            let at = known.unwrap_or_else(|| {
+                self.signals.push(RollingSignal::new(key));
+                self.signals.len() - 1
+            });
+            let signal = &mut self.signals[at];
+            (signal.as_of, signal.published) = (as_of, published);
+            // Also where no day changed, as after a record was published.
+            signal.since.include(as_of);
+            for (day, micros) in days {
+                signal.set(day, |_| micros);
+            }
+            signal.expire();
+        }
+        self.kept.recent = true;
+    }
+
+    /// A store has written what changed: alone, or with all the rest.
+    pub fn written(&mut self, recent: bool) {
+        self.kept = Kept { whole: true, recent };
+        if !recent {
+            self.signals.iter_mut().for_each(|signal| signal.since = Since::NEVER);
+        }
     }
 
     /// The signal at this place in the policy.
@@ -109,9 +217,8 @@ impl Rolling {
         let wanted = index as u16;
         let found = self.signals.binary_search_by_key(&wanted, |signal| signal.index);
         let at = found.unwrap_or_else(|at| {
-            let key = short(policy.keys()[index].0);
-            let new = RollingSignal { key, index: wanted, ..RollingSignal::default() };
-            self.signals.insert(at, new);
+            let new = RollingSignal::new(short(policy.keys()[index].0));
+            self.signals.insert(at, RollingSignal { index: wanted, ..new });
             at
         });
         &mut self.signals[at]
@@ -134,19 +241,47 @@ impl Rolling {
 }
 
 impl RollingSignal {
-    /// Adds a value to its day, and lets the days fall out that are no longer kept.
-    fn add(&mut self, day: Day, value: f64, newest: Day) {
+    /// A signal that had no event yet. `key` is the low half of its key in the policy.
+    #[must_use]
+    pub fn new(key: u16) -> RollingSignal {
+        RollingSignal { key, since: Since::EVER, ..RollingSignal::default() }
+    }
+
+    /// Adds a value to its day, and lets the days fall out that are no longer kept. `newest` is the account's newest day.
+    pub fn add(&mut self, day: Day, value: f64, newest: Day) {
         // In range by admission (`VALUE_ABS_MAX`).
         let micros = (value * MICROS).round() as i64;
         let within = |sum: i64| sum.clamp(-SUM_MICROS_MAX, SUM_MICROS_MAX);
-        match self.days.binary_search_by_key(&day, |(day, _)| *day) {
-            Ok(at) => self.days[at].1 = within(self.days[at].1.saturating_add(micros)),
-            Err(at) => self.days.insert(at, (day, micros)),
-        }
-        let oldest = newest.plus(1 - RING_DAYS as i32);
-        let expired = self.days.iter().take_while(|(day, _)| *day < oldest).count();
-        self.days.drain(..expired);
+        self.set(day, |sum| within(sum.saturating_add(micros)));
         self.as_of = newest;
+        self.expire();
+    }
+
+    /// Changes the sum of a day.
+    fn set(&mut self, day: Day, sum: impl FnOnce(i64) -> i64) {
+        self.since.include(day);
+        // The newest day as a rule.
+        let at = match self.days.last() {
+            Some((last, _)) if *last == day => Ok(self.days.len() - 1),
+            _ => self.days.binary_search_by_key(&day, |(day, _)| *day),
+        };
+        match at {
+            Ok(at) => self.days[at].1 = sum(self.days[at].1),
+            Err(at) => self.days.insert(at, (day, sum(0))),
+        }
+    }
+
+    /// Lets the days fall out that are no longer kept.
+    fn expire(&mut self) {
+        let oldest = self.as_of.plus(1 - RING_DAYS as i32);
+        let expired = self.days.partition_point(|(day, _)| *day < oldest);
+        self.days.drain(..expired);
+    }
+
+    /// The days that changed since a store wrote the whole row, and those after; none where nothing did.
+    fn recent_days(&self) -> Option<&[(Day, i64)]> {
+        let since = self.since.0?;
+        Some(&self.days[self.days.partition_point(|(day, _)| *day < since)..])
     }
 }
 
@@ -346,7 +481,11 @@ impl Core {
         );
         rolling.published = Some(score);
         for signal in &mut rolling.signals {
-            signal.published = points(signal, policy);
+            let now = points(signal, policy);
+            if signal.published != now {
+                signal.published = now;
+                signal.since.include(signal.as_of);
+            }
         }
         out.push(Output::ScoreChanged(Box::new(change)));
         if policy.rolling.publish_current

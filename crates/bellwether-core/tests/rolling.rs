@@ -9,7 +9,8 @@ use bellwether_core::output::Output;
 use bellwether_core::points::Points;
 use bellwether_core::policy::Compiled;
 use bellwether_core::reject::Reason;
-use bellwether_core::state::MemoryState;
+use bellwether_core::rolling::Rolling;
+use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, Millis};
 use proptest::prelude::*;
@@ -153,6 +154,50 @@ proptest! {
             prop_assert_eq!(record.score, change.score);
             published = score;
         }
+    }
+}
+
+proptest! {
+    /// As a store keeps it, which writes the whole row now and then and otherwise what changed since.
+    #[test]
+    fn what_changed_since_the_whole_row_was_written_makes_it_whole(
+        events in prop::collection::vec((0..2_usize, 0..20_i64, 0..6_u32), 1..300),
+        days in 1..200_i64,
+    ) {
+        let (core, mut state) = (core(POLICY), MemoryState::default());
+        let acme = AccountId::new("acme").expect("letters");
+        let mut whole: Option<Rolling> = None;
+        let mut entries = 0;
+        let count = events.len() as i64;
+        for (number, (signal, late, value)) in events.into_iter().enumerate() {
+            let day = START_DAY + days * number as i64 / count - late * i64::from(late < 5);
+            let kind = ["login", "error"][signal];
+            apply(&core, &mut state, event(number, kind, day * DAY_MS, f64::from(value))).0.ok();
+            let Ok(account) = state.take(&acme);
+            let Some(mut account) = account else { continue };
+            let rolling = account.rolling.as_deref_mut().expect("sums");
+            let (alone, size) = (rolling.is_recent(), |of: &Rolling| -> usize {
+                of.signals.iter().map(|signal| 1 + signal.days.len()).sum()
+            });
+            if alone {
+                let mut read = whole.clone().expect("the whole row was written first");
+                entries += size(&rolling.recent());
+                read.renew(rolling.recent());
+                let row = |of: &Rolling| {
+                    let mut of = of.clone();
+                    of.signals.sort_by_key(|signal| signal.key);
+                    serde_json::to_value(of).expect("a row")
+                };
+                prop_assert_eq!(row(&read), row(rolling));
+            } else {
+                entries += size(rolling);
+                whole = Some(rolling.clone());
+            }
+            rolling.written(alone);
+            let Ok(()) = state.put(account);
+        }
+        // At most 2 signals of 128 days: the root of 2N is 22 entries, and a row is written whole after half as many changes at the earliest.
+        prop_assert!(entries as i64 <= 60 * count, "{} entries for {} events", entries, count);
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 1 | postcard of the row |
 //! | 2 | [`packed`](crate::packed): numbers as short as they are, times as differences, closed days in bits. Profiles stay in 1 |
-//! | 3 | values as in 2; besides, rows of what plans use (`D` `09`), and profiles in their version 2 where they have the end of a fiscal year |
+//! | 3 | values as in 2; besides, rows of what plans use (`D` `09`), profiles in their version 2 where they have the end of a fiscal year, and of rolling sums what changed alone (`A` `22`) |
 //!
 //! # Invariants
 //! - A value of a format that is not known is refused ([`StoreError::UnknownVersion`]), which is no damage: wiping would not help.
@@ -55,6 +55,12 @@ impl Format {
     /// Whether levels of plans and ends of fiscal years are written, which a version that knows only older formats cannot read.
     #[must_use]
     pub fn has_plans(self) -> bool {
+        self >= Format::V3
+    }
+
+    /// Whether what changed of rolling sums is written alone, without the sums that did not.
+    #[must_use]
+    pub fn has_recent(self) -> bool {
         self >= Format::V3
     }
 

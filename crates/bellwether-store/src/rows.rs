@@ -16,6 +16,7 @@
 //! | `A` account `00` `13` | latest alerts: [`Raised`](bellwether_core::feedback::Raised) |
 //! | `A` account `00` `14` | what alerts went through: [`Life`](bellwether_core::life::Life) |
 //! | `A` account `00` `21` | [`Rolling`](bellwether_core::rolling::Rolling) |
+//! | `A` account `00` `22` | what changed of that since it was written ([`Rolling::recent`](bellwether_core::rolling::Rolling::recent)) |
 //! | `A` account `00` `20` | what a challenger was last published to say: [`Shadow`](bellwether_core::shadow::Shadow) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `M` promotion id | [`Promotion`](bellwether_core::promotion::Promotion) of a model |
@@ -67,6 +68,8 @@ const KIND_STANDING: u8 = 0x12;
 const KIND_RAISED: u8 = 0x13;
 const KIND_LIVES: u8 = 0x14;
 const KIND_ROLLING: u8 = 0x21;
+/// Behind the row that it is put over.
+const KIND_RECENT: u8 = 0x22;
 const KIND_SHADOW: u8 = 0x20;
 const KIND_MASKED: u8 = 8;
 const KIND_CHANGES: u8 = 9;
@@ -124,6 +127,8 @@ pub(crate) enum AccountRow {
     Raised,
     Lives,
     Rolling,
+    /// What changed of rolling sums since their row was written.
+    Recent,
     Shadow,
     Masked,
     Changes,
@@ -272,6 +277,11 @@ pub(crate) fn decode_cohort(key: CohortKey, value: &[u8]) -> Result<CohortRow, S
     })
 }
 
+/// The row of recent sums comes after the one that it is put over.
+pub(crate) fn recent_of_nothing() -> StoreError {
+    StoreError::Corrupt("recent sums without those that they were added to".to_owned())
+}
+
 impl AccountRow {
     pub(crate) fn key(&self, id: &AccountId) -> Vec<u8> {
         let mut key = account_prefix(id);
@@ -285,6 +295,7 @@ impl AccountRow {
             AccountRow::Raised => key.push(KIND_RAISED),
             AccountRow::Lives => key.push(KIND_LIVES),
             AccountRow::Rolling => key.push(KIND_ROLLING),
+            AccountRow::Recent => key.push(KIND_RECENT),
             AccountRow::Shadow => key.push(KIND_SHADOW),
             AccountRow::Masked => key.push(KIND_MASKED),
             AccountRow::Changes => key.push(KIND_CHANGES),
@@ -316,6 +327,7 @@ impl AccountRow {
             AccountRow::Raised => "a row of latest alerts",
             AccountRow::Lives => "a row of alerts' lives",
             AccountRow::Rolling => "a row of rolling sums",
+            AccountRow::Recent => "a row of recent sums",
             AccountRow::Shadow => "a row of a challenger's score",
             AccountRow::Masked => "a row of masked days",
             AccountRow::Changes => "a row of changes of level",
@@ -326,7 +338,7 @@ impl AccountRow {
     /// Its place in lists of the kinds.
     pub(crate) fn place(&self) -> usize {
         match self {
-            AccountRow::Hot | AccountRow::Rolling => 0,
+            AccountRow::Hot | AccountRow::Rolling | AccountRow::Recent => 0,
             // Older history is history, and a forecast is made of it.
             AccountRow::History
             | AccountRow::Older
@@ -362,6 +374,7 @@ impl AccountRow {
                 | KIND_LIVES
                 | KIND_SHADOW
                 | KIND_ROLLING
+                | KIND_RECENT
         )
     }
 
@@ -376,6 +389,7 @@ impl AccountRow {
             [KIND_RAISED] => Some(AccountRow::Raised),
             [KIND_LIVES] => Some(AccountRow::Lives),
             [KIND_ROLLING] => Some(AccountRow::Rolling),
+            [KIND_RECENT] => Some(AccountRow::Recent),
             [KIND_SHADOW] => Some(AccountRow::Shadow),
             [KIND_MASKED] => Some(AccountRow::Masked),
             [KIND_CHANGES] => Some(AccountRow::Changes),

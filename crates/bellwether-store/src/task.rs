@@ -19,6 +19,7 @@ use std::sync::Arc;
 use bellwether_core::account::{self, Account, Changed, Row};
 use bellwether_core::cohort::{CohortKey, Cohorts};
 use bellwether_core::id::AccountId;
+use bellwether_core::rolling::Rolling;
 use bellwether_core::state::{Clock, State, seen_hour};
 use bellwether_core::time::Millis;
 use hashbrown::HashMap;
@@ -143,6 +144,8 @@ struct Touched {
     counted: bool,
     /// Whether any row is in the database.
     exists: bool,
+    /// Whether the row of recent sums is.
+    recent: bool,
     /// When its timer is due by the database.
     due_committed: Option<Millis>,
     /// When its timer is due in the batch.
@@ -167,9 +170,12 @@ impl Touched {
     fn new(loaded: Option<Loaded>) -> Touched {
         let due = loaded.as_ref().and_then(|loaded| loaded.account.due());
         let (exists, counted) = (loaded.is_some(), loaded.as_ref().is_some_and(|l| l.counted));
+        let rolling = loaded.as_ref().and_then(|loaded| loaded.account.rolling.as_deref());
+        let recent = rolling.is_some_and(|rolling| rolling.kept.recent);
         let place = loaded.map_or(Place::Nowhere, |loaded| Place::Here(loaded.account));
         let changed = Changed::default();
-        Touched { place, counted, exists, due_committed: due, due, changed, removed: None }
+        let due_committed = due;
+        Touched { place, counted, exists, recent, due_committed, due, changed, removed: None }
     }
 
     /// Whether the database has the row of its events once the batch is written.
@@ -186,10 +192,17 @@ impl Touched {
             Place::Nowhere | Place::Out => None,
         };
         for row in self.changed.rows.iter() {
-            let account =
-                account.filter(|_| self.removed.is_none_or(|written| written.has(row)));
+            let account = account.filter(|_| self.removed.is_none_or(|written| written.has(row)));
+            if let Some(recent) = recent_sums(account, row, format) {
+                let value = format::encode(&recent.recent(), format);
+                rows.push(AccountRow::Recent.key(id), Some(value));
+                continue;
+            }
             let value = account.and_then(|account| encode_row(account, row, format));
             rows.push(AccountRow::from(row).key(id), value);
+            if row == Row::Rolling && self.recent {
+                rows.push(AccountRow::Recent.key(id), None);
+            }
             if row == Row::History {
                 let older = account.map(|account| &account.history.older);
                 let older = older.filter(|older| !older.is_empty()).map(rows::encode);
@@ -211,6 +224,12 @@ impl Touched {
             );
         }
     }
+}
+
+/// The sums of which only what changed is to be written.
+fn recent_sums(account: Option<&Account>, row: Row, format: Format) -> Option<&Rolling> {
+    let sums = account.filter(|_| row == Row::Rolling && format.has_recent())?;
+    sums.rolling.as_deref().filter(|rolling| rolling.is_recent())
 }
 
 /// A row as it is stored; none where there is nothing in it.
@@ -556,7 +575,11 @@ impl Store {
         self.touched_bytes = 0;
         for (_, touched) in self.touched.drain() {
             let counted = touched.will_count();
-            if let Place::Here(account) = touched.place {
+            if let Place::Here(mut account) = touched.place {
+                if touched.changed.rows.has(Row::Rolling) {
+                    let recent = recent_sums(Some(&account), Row::Rolling, self.format).is_some();
+                    account.rolling.iter_mut().for_each(|rolling| rolling.written(recent));
+                }
                 self.cache.insert(Loaded { account, counted, bytes: 0 });
             }
         }
@@ -598,7 +621,8 @@ impl State for Store {
             return Ok(());
         }
         // The timer follows the hot row as it is stored.
-        let due = if touched.changed.rows.has(Row::Hot) { account.due() } else { touched.due_committed };
+        let due =
+            if touched.changed.rows.has(Row::Hot) { account.due() } else { touched.due_committed };
         let before = std::mem::replace(&mut touched.due, due);
         touched.place = Place::Here(account);
         self.timers.change(&id, before, due);

@@ -58,7 +58,7 @@ impl Row for Rolling {
             days.reverse();
             signals.push(RollingSignal { key, as_of, published, days, ..RollingSignal::default() });
         }
-        Some(Rolling { first_at, day, last_at, sequence, published, signals, aligned: false })
+        Some(Rolling { first_at, day, last_at, sequence, published, signals, ..Rolling::default() })
     }
 }
 

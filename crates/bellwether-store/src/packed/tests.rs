@@ -209,7 +209,7 @@ fn rolling() -> impl Strategy<Value = Rolling> {
             sequence: published.map_or(0, |(sequence, _)| sequence),
             published: published.map(|(_, score)| score),
             signals,
-            aligned: false,
+            ..Rolling::default()
         },
     )
 }

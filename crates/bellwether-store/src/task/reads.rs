@@ -7,6 +7,7 @@ use bellwether_core::account::Account;
 use bellwether_core::cohort::Cohorts;
 use bellwether_core::history::History;
 use bellwether_core::id::AccountId;
+use bellwether_core::rolling::Rolling;
 
 use super::ROWS;
 use crate::cache::Loaded;
@@ -106,8 +107,14 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
                 *counted = true;
             }
             AccountRow::Rolling => {
-                account.rolling = Some(Box::new(decode(row.name(), &value)?));
+                let mut rolling: Rolling = decode(row.name(), &value)?;
+                rolling.written(false);
+                account.rolling = Some(Box::new(rolling));
                 *counted = true;
+            }
+            AccountRow::Recent => {
+                let recent = decode(row.name(), &value)?;
+                account.rolling.as_deref_mut().ok_or_else(rows::recent_of_nothing)?.renew(recent);
             }
             AccountRow::History => {
                 let older = std::mem::take(&mut account.history.older);

@@ -254,9 +254,11 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
         | AccountRow::Lives
         | AccountRow::Shadow
         | AccountRow::Changes => body(row.name(), value).map(drop),
-        AccountRow::Hot | AccountRow::History | AccountRow::Activity(_) | AccountRow::Rolling => {
-            version(row.name(), value).map(drop)
-        }
+        AccountRow::Hot
+        | AccountRow::History
+        | AccountRow::Activity(_)
+        | AccountRow::Rolling
+        | AccountRow::Recent => version(row.name(), value).map(drop),
     }
 }
 

@@ -17,6 +17,7 @@ use bellwether_core::output::Band;
 use bellwether_core::points::Points;
 use bellwether_core::promotion::Promotion;
 use bellwether_core::rebaseline::{Change as LevelChange, Stage};
+use bellwether_core::rolling::RollingSignal;
 use bellwether_core::shadow::Shadow;
 use bellwether_core::standing::{Line, Trait};
 use bellwether_core::state::MemoryState;
@@ -187,10 +188,28 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
         account.changes = (0..days).map(change).collect();
         account.changed.note(Row::Changes);
     }
+    if number % 2 == 1 {
+        roll(account, u16::from(number % 3), i32::from(number / 8));
+    }
     if number.is_multiple_of(7) {
         account.profile = Some(profile(&account.id, number));
         account.changed.note(Row::Profile);
     }
+}
+
+/// A published event of the rolling detector.
+fn roll(account: &mut Account, key: u16, day: i32) {
+    let rolling = account.rolling.get_or_insert_default();
+    rolling.day = rolling.day.max(Day(day));
+    rolling.sequence += 1;
+    rolling.published = Some(f64::from(day));
+    let known = rolling.signals.iter().position(|signal| signal.key == key);
+    let at = known.unwrap_or_else(|| {
+        rolling.signals.push(RollingSignal::new(key));
+        rolling.signals.len() - 1
+    });
+    rolling.signals[at].add(Day(day), 1.0, rolling.day);
+    account.changed.note(Row::Rolling);
 }
 
 fn span(day: i32) -> Span {
@@ -704,6 +723,109 @@ fn a_restore_that_is_cut_short_goes_on() {
     assert_eq!(contents(&mut whole, Millis(0)), contents(bench.store(), Millis(0)));
 }
 
+/// The account and the kind of a row; none of rows that are of no account.
+fn account_row(key: &[u8]) -> Option<(AccountId, AccountRow)> {
+    match RowKey::decode(key).expect("a key") {
+        RowKey::Account(id, row) => Some((id, row)),
+        RowKey::Clock
+        | RowKey::Cohort(..)
+        | RowKey::Calendar(_)
+        | RowKey::Promotion(_)
+        | RowKey::Challenger(_) => None,
+    }
+}
+
+/// Kinds of an account's rows and bytes of their values, as a batch writes them; none: deleted.
+fn written(store: &mut Store, account: &AccountId) -> Vec<(AccountRow, Option<usize>)> {
+    let staged = store.staged().expect("stageable").iter();
+    let rows = staged.filter_map(|change| {
+        let (_, row) = account_row(&change.key).filter(|(id, _)| id == account)?;
+        Some((row, change.value.as_ref().map(Vec::len)))
+    });
+    rows.collect()
+}
+
+#[test]
+fn an_event_does_not_write_the_sums_of_all_days() {
+    let mut bench = Bench::new();
+    let id = account_id(0);
+    bench.change(&id, |account| (0..240).for_each(|day| roll(account, (day % 4) as u16, day / 4)));
+    let whole = match written(bench.store(), &id)[..] {
+        [(AccountRow::Rolling, Some(bytes))] => bytes,
+        ref other => panic!("one row: {other:?}"),
+    };
+    bench.commit();
+    // The same day again and again, then one day after the other.
+    let (mut small, mut wholes) = (0, 0);
+    for number in 0..120 {
+        let day = 60 + i32::max(number - 20, 0);
+        bench.change(&id, |account| roll(account, 1, day));
+        match written(bench.store(), &id)[..] {
+            [(AccountRow::Recent, Some(bytes))] => {
+                assert!(bytes < whole / 3, "{bytes} of {whole}");
+                small += 1;
+            }
+            [(AccountRow::Rolling, Some(_)), (AccountRow::Recent, None)] => wholes += 1,
+            ref other => panic!("what changed, or all: {other:?}"),
+        }
+        bench.run(if number % 7 == 3 { &Step::Crash { logged: true } } else { &Step::Commit });
+    }
+    assert!(small > 100 && (2..=12).contains(&wholes), "{small} and {wholes}");
+}
+
+/// Workers that know it and workers that do not take turns.
+#[test]
+fn older_formats_write_all_sums_and_nothing_beside_them() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let id = account_id(0);
+    let open = |format| {
+        let options = StoreOptions { format, ..options() };
+        Store::open(dir.path(), "bellwether", 3, &options).expect("an own store opens")
+    };
+    let mut hashes = Vec::new();
+    for (format, expected) in [
+        (Format::V2, [true, false]),
+        (Format::V3, [false, true]),
+        (Format::V3, [false, true]),
+        (Format::V2, [true, true]),
+        (Format::V2, [true, false]),
+    ] {
+        let mut store = open(format);
+        let account = store.take(&id).expect("readable");
+        let mut account = account.unwrap_or_else(|| Box::new(Account::new(id.clone())));
+        roll(&mut account, 1, 5);
+        store.put(account).expect("stageable");
+        let rows: Vec<AccountRow> = written(&mut store, &id).into_iter().map(|row| row.0).collect();
+        let found = [AccountRow::Rolling, AccountRow::Recent].map(|row| rows.contains(&row));
+        assert_eq!(found, expected, "{format:?}: {rows:?}");
+        store.commit(&[]).expect("a write");
+        hashes.push(store.verify().expect("whole").hash);
+        let sums = store.get(&id).expect("readable").and_then(|account| account.rolling);
+        assert_eq!(sums.map(|sums| sums.sequence), Some(hashes.len() as u64));
+        store.close().expect("a clean close");
+    }
+    // The same is known, in one row or in two.
+    let one = open_at(Format::V2, 3);
+    let two = open_at(Format::V3, 3);
+    assert_eq!(one.1.verify().expect("whole").hash, two.1.verify().expect("whole").hash);
+    assert_eq!(one.1.verify().expect("whole").hash, hashes[2]);
+}
+
+/// A new store in a format after some events.
+fn open_at(format: Format, events: usize) -> (TempDir, Store) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = StoreOptions { format, ..options() };
+    let mut store = Store::open(dir.path(), "bellwether", 3, &options).expect("an own store opens");
+    for _ in 0..events {
+        let account = store.take(&account_id(0)).expect("readable");
+        let mut account = account.unwrap_or_else(|| Box::new(Account::new(account_id(0))));
+        roll(&mut account, 1, 5);
+        store.put(account).expect("stageable");
+        store.commit(&[]).expect("a write");
+    }
+    (dir, store)
+}
+
 /// What no longer counts leaves the disk by itself.
 #[test]
 fn compaction_drops_ids_that_no_longer_count() {
@@ -746,18 +868,8 @@ fn a_removed_account_leaves_no_row() {
         let left = |store: &Store| -> Vec<AccountRow> {
             let (from, to) = (rows::account_prefix(&gone), rows::account_end(&gone));
             let rows = store.database.scan(ROWS, &from, Some(to));
-            let keys = rows.map(|row| RowKey::decode(&row.expect("readable").0).expect("a key"));
-            keys.map(|key| match key {
-                RowKey::Account(_, row) => row,
-                RowKey::Clock
-                | RowKey::Cohort(..)
-                | RowKey::Calendar(_)
-                | RowKey::Promotion(_)
-                | RowKey::Challenger(_) => {
-                    panic!("among an account's rows")
-                }
-            })
-            .collect()
+            let kinds = rows.map(|row| account_row(&row.expect("readable").0));
+            kinds.map(|row| row.expect("among an account's rows").1).collect()
         };
         let expected = if reborn { vec![AccountRow::Profile] } else { Vec::new() };
         assert_eq!(left(bench.store()), expected);

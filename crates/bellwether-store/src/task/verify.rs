@@ -62,6 +62,14 @@ impl Digest {
         }
     }
 
+    /// Rolling sums, whether they lie in one row or in two.
+    fn sums(&mut self, sums: Option<(Vec<u8>, Rolling)>) {
+        if let Some((key, mut rolling)) = sums {
+            rolling.signals.sort_by_key(|signal| signal.key);
+            self.row(&key, &rolling);
+        }
+    }
+
     /// A row that is of no account.
     fn partition_row(&mut self, of: &RowKey, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         match of {
@@ -94,6 +102,18 @@ impl Digest {
     }
 }
 
+/// Puts recent sums over those of the row before.
+fn renew(
+    sums: &mut Option<(Vec<u8>, Rolling)>,
+    id: &AccountId,
+    recent: Rolling,
+) -> Result<(), StoreError> {
+    let of_account = sums.as_mut().filter(|(key, _)| *key == AccountRow::Rolling.key(id));
+    let (_, whole) = of_account.ok_or_else(rows::recent_of_nothing)?;
+    whole.renew(recent);
+    Ok(())
+}
+
 impl Store {
     /// Reads every row: each has to be readable, the timers have to be those of the accounts, and the count of accounts right.
     ///
@@ -106,9 +126,14 @@ impl Store {
         let horizon = self.clock_committed.horizon.map_or(i64::MIN, seen_hour);
         let mut due: BTreeMap<AccountId, Millis> = BTreeMap::new();
         let mut counted: Option<AccountId> = None;
+        // Rolling sums, until it is known whether what changed since follows.
+        let mut sums: Option<(Vec<u8>, Rolling)> = None;
         for row in self.database.scan(ROWS, &[], None) {
             let (key, value) = row?;
             let of = RowKey::decode(&key)?;
+            if !matches!(of, RowKey::Account(_, AccountRow::Recent)) {
+                digest.sums(sums.take());
+            }
             let RowKey::Account(id, kind) = of else {
                 digest.partition_row(&of, &key, &value)?;
                 continue;
@@ -128,8 +153,9 @@ impl Store {
                 AccountRow::Rolling => {
                     // Behind the account's other rows, in the order of keys.
                     contents.accounts += u64::from(counted.as_ref() != Some(&id));
-                    digest.row(&key, &decode::<Rolling>(kind.name(), &value)?);
+                    sums = Some((key.to_vec(), decode(kind.name(), &value)?));
                 }
+                AccountRow::Recent => renew(&mut sums, &id, decode(kind.name(), &value)?)?,
                 AccountRow::History => digest.row(&key, &decode::<History>(kind.name(), &value)?),
                 AccountRow::Older => {
                     let older: Vec<(SignalKey, Older)> = rows::decode(kind.name(), &value)?;
@@ -172,18 +198,8 @@ impl Store {
                 }
             }
         }
-        let expected: BTreeSet<(Millis, AccountId)> =
-            due.into_iter().map(|(id, at)| (at, id)).collect();
-        let mut found = BTreeSet::new();
-        for row in self.database.scan(timers::FAMILY, &[], None) {
-            found.insert(timers::decode(&row?.0)?);
-        }
-        contents.timers = found.len() as u64;
-        if let Some((at, id)) = found.symmetric_difference(&expected).next() {
-            return Err(StoreError::Corrupt(format!(
-                "the timer of account {id} at {at} is not that of its row"
-            )));
-        }
+        digest.sums(sums);
+        contents.timers = self.verify_timers(due)?;
         for row in self.database.scan(seen::FAMILY, &[], None) {
             let row = row?;
             let hour = seen::check(&row)?;
@@ -200,5 +216,21 @@ impl Store {
         }
         contents.hash = digest.0.digest128();
         Ok(contents)
+    }
+
+    /// Holds the timers against those that follow from the accounts; how many there are.
+    fn verify_timers(&self, due: BTreeMap<AccountId, Millis>) -> Result<u64, StoreError> {
+        let expected: BTreeSet<(Millis, AccountId)> =
+            due.into_iter().map(|(id, at)| (at, id)).collect();
+        let mut found = BTreeSet::new();
+        for row in self.database.scan(timers::FAMILY, &[], None) {
+            found.insert(timers::decode(&row?.0)?);
+        }
+        match found.symmetric_difference(&expected).next() {
+            None => Ok(found.len() as u64),
+            Some((at, id)) => Err(StoreError::Corrupt(format!(
+                "the timer of account {id} at {at} is not that of its row"
+            ))),
+        }
     }
 }
