@@ -16,6 +16,8 @@ const CHUNK_BYTES: usize = 16 * 1024;
 const FRAME_BYTES_MAX: usize = 64 << 20;
 /// Kafka's number of the request that ends a transaction.
 const END_TXN: i16 = 26;
+/// The error of a broker that still ends a transaction.
+const CONCURRENT_TRANSACTIONS: i16 = 51;
 
 /// How the link is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,7 @@ pub enum Link {
 /// What befalls the commit of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The broker never hears of it.
+    /// The broker never hears of it, nor of its repetitions.
     RequestLost,
     /// The broker carries it out, and its answer never arrives.
     AnswerLost,
@@ -80,6 +82,8 @@ struct State {
     /// What befalls the next commits, one each; none: nothing.
     plan: VecDeque<Option<Fault>>,
     commits: usize,
+    /// Requests that were lost, from their transactional id on.
+    lost: Vec<Vec<u8>>,
     complaints: Vec<String>,
 }
 
@@ -92,6 +96,7 @@ impl Default for State {
             connections: BTreeMap::new(),
             plan: VecDeque::new(),
             commits: 0,
+            lost: Vec::new(),
             complaints: Vec::new(),
         }
     }
@@ -383,9 +388,17 @@ impl Pump {
             return Err(invalid(format!("EndTxn of version {version} is not understood")));
         }
         let id = i32_at(&piece, 8)?;
+        // Who lost a request begins anew, with another epoch: the same words of a client are a repetition.
+        let words = piece[12..].to_vec();
+        if self.shared.state().lost.contains(&words) {
+            return Ok(());
+        }
         let treatment = match self.shared.next_fault() {
             None => None,
-            Some(Fault::RequestLost) => return Ok(()),
+            Some(Fault::RequestLost) => {
+                self.shared.state().lost.push(words);
+                return Ok(());
+            }
             Some(Fault::Refused(error)) => {
                 return locked(&self.back).write_all(&end_txn_answer(id, error));
             }
@@ -414,6 +427,12 @@ impl Pump {
             }
             Some(Treatment::Replace { error, version }) => {
                 let answer = end_txn_answer(id, error);
+                if piece == end_txn_answer(id, CONCURRENT_TRANSACTIONS) {
+                    // A repetition that came while the broker still carries out the first: there is no success yet to replace.
+                    let fault = Some(Fault::AnswerReplaced(error));
+                    self.shared.state().plan.push_front(fault);
+                    return locked(&self.to).write_all(&piece);
+                }
                 if answer.len() != piece.len() || i16_at(&piece, 12)? != 0 {
                     let what = format!("the broker's answer to EndTxn v{version}: {piece:?}");
                     return Err(invalid(what));

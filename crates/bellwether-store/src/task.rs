@@ -53,6 +53,8 @@ const WRITTEN_KEY: &[u8] = b"written";
 /// What an account of the batch takes beside its rows, and how much of its memory its rows come to: they are packed, but there more
 /// than once, as changes, as records on their way and as writes.
 const TOUCHED_BYTES: usize = 512;
+/// Accounts for which a batch always has room.
+const TOUCHED_MIN: usize = 64;
 const ROWS_SHARE: usize = 4;
 
 /// The changelog that a record belongs to.
@@ -573,6 +575,7 @@ impl Store {
         self.timers.committed();
         self.seen.discard();
         self.touched_bytes = 0;
+        let room = self.touched.len().max(TOUCHED_MIN);
         for (_, touched) in self.touched.drain() {
             let counted = touched.will_count();
             if let Place::Here(mut account) = touched.place {
@@ -583,6 +586,8 @@ impl Store {
                 self.cache.insert(Loaded { account, counted, bytes: 0 });
             }
         }
+        // A small batch after a large one would go through all of its room.
+        self.touched.shrink_to(room);
         Ok(())
     }
 }

@@ -41,6 +41,14 @@ pub enum GroupProtocol {
 /// a mean, and who has nothing to read asks that often. With a batch of bytes there it does not wait (and so many fit into any queue).
 const FETCHES: [(&str, &str); 2] = [("fetch.min.bytes", "16384"), ("fetch.wait.max.ms", "10")];
 
+/// How soon a worker's producer asks again where the coordinator still ends the transaction before (milliseconds): at 100, which is the
+/// client's default, one commit in ten waited for that long. From there on it doubles.
+const RETRIES: [(&str, &str); 2] = [("retry.backoff.ms", "3"), ("retry.backoff.max.ms", "1000")];
+
+/// How long a fetch of a changelog waits for more, how long a full queue keeps the fetcher waiting, and how long a partition that was
+/// resumed may wait for the fetch that is under way. The defaults (500, 1000 and 500) show as stalls.
+const READS: [(&str, &str); 2] = [("fetch.queue.backoff.ms", "20"), ("fetch.wait.max.ms", "100")];
+
 /// How to reach Kafka, and the bounds on what its client may take.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -191,16 +199,18 @@ impl KafkaOptions {
             .set("max.poll.interval.ms", self.poll_interval_ms_max.to_string())
             // The lag is computed from these.
             .set("statistics.interval.ms", "1000");
-        for (key, value) in FETCHES {
-            // Up to the operator: what latency is worth.
-            if !self.extra.contains_key(key) {
-                config.set(key, value);
-            }
-        }
+        self.prefer(&mut config, &FETCHES);
         if self.static_membership {
             config.set("group.instance.id", worker.transactional_id());
         }
         Ok(config)
+    }
+
+    /// Settings that are the operator's to change: what latency is worth.
+    fn prefer(&self, config: &mut ClientConfig, settings: &[(&str, &str)]) {
+        for (key, value) in settings.iter().filter(|(key, _)| !self.extra.contains_key(*key)) {
+            config.set(*key, *value);
+        }
     }
 
     /// A consumer that is assigned partitions by hand and never joins the group that it names.
@@ -214,11 +224,8 @@ impl KafkaOptions {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
             // Of each partition: together a large batch and more.
-            .set("queued.min.messages", "15000")
-            // How long a full queue keeps the fetcher waiting, and how long a partition that was resumed may wait for the
-            // fetch that is under way. The defaults (1000 and 500) show as stalls.
-            .set("fetch.queue.backoff.ms", "20")
-            .set("fetch.wait.max.ms", "100");
+            .set("queued.min.messages", "15000");
+        self.prefer(&mut config, &READS);
         bound_queue(&mut config, self.reader_queue_kib_max);
         Ok(config)
     }
@@ -240,6 +247,7 @@ impl KafkaOptions {
                 "queue.buffering.max.kbytes",
                 self.producer_queue_kib_max.max(self.record_bytes_max / 1024 + 1024).to_string(),
             );
+        self.prefer(&mut config, &RETRIES);
         Ok(config)
     }
 }
@@ -305,6 +313,33 @@ mod tests {
                 client.unwrap_or_else(|error| panic!("{kib} KiB: {error}"));
             }
         }
+    }
+
+    #[test]
+    fn what_latency_is_worth_is_up_to_the_operator() {
+        let worker = || {
+            let (application, instance) = ("test".to_owned(), "here".to_owned());
+            WorkerId { application, instance, thread: 0 }
+        };
+        let mut options = KafkaOptions::default();
+        let fetch = |options: &KafkaOptions| {
+            let config = options.group_consumer(&worker()).expect("settings");
+            config.get("fetch.wait.max.ms").map(str::to_owned)
+        };
+        let retry = |options: &KafkaOptions| {
+            let config = options.producer(&worker()).expect("settings");
+            config.get("retry.backoff.ms").map(str::to_owned)
+        };
+        assert_eq!(
+            (fetch(&options).as_deref(), retry(&options).as_deref()),
+            (Some("10"), Some("3"))
+        );
+        options.extra.insert("fetch.wait.max.ms".to_owned(), "30".to_owned());
+        options.extra.insert("retry.backoff.ms".to_owned(), "50".to_owned());
+        assert_eq!(
+            (fetch(&options).as_deref(), retry(&options).as_deref()),
+            (Some("30"), Some("50"))
+        );
     }
 
     #[test]
