@@ -258,9 +258,9 @@ impl Desk {
         self.accounts.is_counted()
     }
 
-    /// All accounts were read that there are: from here on they are counted.
-    pub(crate) fn count_accounts(&mut self) {
-        self.accounts.set_read();
+    /// All of a topic was read; once both were, accounts are counted.
+    pub(crate) fn set_read(&mut self, from: Source) {
+        self.accounts.set_read(from);
         self.write_accounts();
     }
 

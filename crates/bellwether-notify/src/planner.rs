@@ -131,10 +131,10 @@ impl Planner {
         self.desks.get(&partition).is_some_and(Desk::knows_accounts)
     }
 
-    /// All accounts of a partition that have a score were read.
-    pub fn all_scored(&mut self, partition: i32) {
+    /// All accounts of a partition were read that have a profile, or that have a score.
+    pub fn all_read(&mut self, partition: i32, from: Source) {
         if let Some(desk) = self.desks.get_mut(&partition) {
-            desk.count_accounts();
+            desk.set_read(from);
         }
     }
 
@@ -301,7 +301,8 @@ impl Planner {
         (alert, profile, earlier): (&Alert, &Profile, BTreeSet<String>),
         (now_ms, due_ms): (i64, i64),
     ) {
-        if matches!(alert.phase(), Phase::Raised | Phase::Ended) {
+        let is_newer = matches!(alert.phase(), Phase::Raised | Phase::Ended);
+        if is_newer && !self.is_parked_already(partition, alert, sink) {
             self.desk_mut(partition).outdate(&alert.alert_id, Some(sink));
         }
         let what = (alert.alert_id.clone(), alert_subject(alert, profile, earlier));
@@ -309,6 +310,12 @@ impl Planner {
         delivery.due_ms = due_ms;
         delivery.first_due_ms = due_ms;
         self.add(partition, delivery);
+    }
+
+    /// Whether an event that is read again was parked for a sink when it was read first: then it overtakes nothing once more, least of all
+    /// itself.
+    fn is_parked_already(&self, partition: i32, alert: &Alert, sink: &str) -> bool {
+        self.desk(partition).is_untold_as(&alert.alert_id, sink, &key(&alert.id, sink))
     }
 
     /// A delivery that is due at once.
@@ -360,7 +367,7 @@ impl Planner {
                 self.suppress(Suppressed::Duplicate);
                 return;
             }
-            if reason.is_of_an_entry() && !self.may_park_unasked(at_ms) {
+            if reason == Parking::Stale && !self.may_park_unasked(at_ms) {
                 self.suppress(Suppressed::ParkingFull);
                 return;
             }
@@ -370,7 +377,7 @@ impl Planner {
         self.parked.push(Parked { partition, reason, detail, delivery });
     }
 
-    /// Whether one more may be parked today of what no sink refused: history that is filled in must not fill the topic. Counts it.
+    /// Whether one more may be parked today of what is too old to be told: history that is filled in must not fill the topic. Counts it.
     fn may_park_unasked(&mut self, now_ms: i64) -> bool {
         let today = now_ms.div_euclid(DAY_MS);
         if self.parked_unasked.0 != today {

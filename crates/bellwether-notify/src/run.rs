@@ -328,7 +328,7 @@ impl Notifier {
                 let count = std::mem::take(&mut self.unparked);
                 tracing::warn!(
                     count,
-                    "alerts that are too old, or have no room in their digest, are dropped and not parked any more today (delivery.parked_max_day)"
+                    "alerts that are too old are dropped and not parked any more today (delivery.parked_max_day)"
                 );
             }
         }

@@ -37,8 +37,8 @@ pub(super) struct Accounts {
     profiles: HashMap<String, Profile>,
     /// By hash of its id, where each is known from: there may be very many.
     known: HashMap<u64, u8>,
-    /// Whether `known` holds all that there are, and not only those that were read since the start.
-    is_read: bool,
+    /// The topics of which all was read since the start ([`Source::bit`]). Once those of profiles and scores are, `known` holds all.
+    read: u8,
     /// How many there were when that was last written.
     written: Option<usize>,
     /// By the mark of an account: what happened to it before this is deleted.
@@ -59,22 +59,27 @@ fn hash(account: &str) -> u64 {
 impl Accounts {
     /// How many there are: until all were read again, not fewer than there were before.
     pub(super) fn count(&self) -> usize {
-        let before = self.written.filter(|_| !self.is_read).unwrap_or(0);
+        let before = self.written.filter(|_| !self.is_read()).unwrap_or(0);
         self.known.len().max(before)
     }
 
     pub(super) fn is_counted(&self) -> bool {
-        self.is_read || self.written.is_some()
+        self.is_read() || self.written.is_some()
     }
 
-    pub(super) fn set_read(&mut self) {
-        self.is_read = true;
+    pub(super) fn set_read(&mut self, from: Source) {
+        self.read |= from.bit();
+    }
+
+    fn is_read(&self) -> bool {
+        let both = Source::Profile.bit() | Source::Score.bit();
+        self.read & both == both
     }
 
     /// How many are to be written, where that is known and another number than was written last.
     pub(super) fn to_write(&self) -> Option<usize> {
         let count = self.known.len();
-        (self.is_read && self.written != Some(count)).then_some(count)
+        (self.is_read() && self.written != Some(count)).then_some(count)
     }
 
     pub(super) fn set_written(&mut self, count: Option<usize>) {

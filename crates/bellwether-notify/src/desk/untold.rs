@@ -164,6 +164,13 @@ impl Desk {
         })
     }
 
+    /// The sinks for which something of an alert is parked.
+    pub(crate) fn untold_sinks(&self, alert_id: &str) -> Vec<String> {
+        let of_alert = self.untold.range((alert_id.to_owned(), String::new())..);
+        let of_alert = of_alert.take_while(|((alert, _), _)| alert == alert_id);
+        of_alert.map(|((_, sink), _)| sink.clone()).collect()
+    }
+
     /// Forgets what was parked before a time.
     pub(crate) fn forget_untold(&mut self, before_ms: i64) {
         let old = self.untold.iter().filter(|(_, untold)| untold.at_ms < before_ms);

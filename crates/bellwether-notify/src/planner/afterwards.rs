@@ -38,7 +38,10 @@ impl Planner {
 
     /// An alert that is over.
     pub(super) fn end(&mut self, partition: i32, alert: &Alert, profile: &Profile, now_ms: i64) {
-        self.desk_mut(partition).outdate(&alert.alert_id, None);
+        let sinks = self.desk(partition).untold_sinks(&alert.alert_id);
+        if !sinks.iter().any(|sink| self.is_parked_already(partition, alert, sink)) {
+            self.desk_mut(partition).outdate(&alert.alert_id, None);
+        }
         for (name, _) in self.queued_of(partition, &alert.alert_id) {
             self.desk_mut(partition).unqueue(&name, now_ms);
             self.suppress(Suppressed::Ended);

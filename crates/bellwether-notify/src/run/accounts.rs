@@ -9,10 +9,15 @@ use std::time::{Duration, Instant};
 
 use bellwether_engine::log::{Log, LogError, Record, Topic};
 
+use crate::desk::Source;
 use crate::planner::Planner;
 
 /// Records read at once.
 const PAGE: usize = 2_000;
+
+/// How long the start waits for one partition whose accounts were never counted: meanwhile nothing else is heard. What is left is read at the
+/// measured pace, and until then the budget is one of fewer accounts.
+const START_MAX: Duration = Duration::from_secs(10);
 
 /// Follows the topic.
 #[derive(Debug)]
@@ -51,8 +56,12 @@ impl Scored {
     ) -> Result<(), LogError> {
         self.next.insert(partition, 0);
         self.read_once.remove(&partition);
+        let began = Instant::now();
         self.read(log, partition, planner)?;
-        while !planner.knows_accounts(partition) && !self.read_once.contains(&partition) {
+        while !planner.knows_accounts(partition)
+            && !self.read_once.contains(&partition)
+            && began.elapsed() < START_MAX
+        {
             self.read(log, partition, planner)?;
         }
         Ok(())
@@ -89,7 +98,7 @@ impl Scored {
         // A topic that was created anew, or lost records, is read from its beginning.
         self.next.insert(partition, if read.next < from { 0 } else { read.next });
         if read.next >= read.end && self.read_once.insert(partition) {
-            planner.all_scored(partition);
+            planner.all_read(partition, Source::Score);
         }
         Ok(())
     }
@@ -144,6 +153,7 @@ mod tests {
             for (key, value) in rows {
                 planner.restore(0, key, value.as_deref()).expect("readable");
             }
+            planner.all_read(0, Source::Profile);
             planner
         };
         let mut rows = BTreeMap::new();

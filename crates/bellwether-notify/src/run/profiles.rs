@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bellwether_engine::log::{Log, LogError, Record, Topic};
 use bellwether_wire::decode::{DecodeError, Decoder};
 
+use crate::desk::Source;
 use crate::event::Profile;
 use crate::planner::Planner;
 
@@ -86,7 +87,11 @@ impl Follower {
             }
             // Where the registry is away it goes on from there the next time.
             next = stuck.unwrap_or(read.next);
-            if stuck.is_some() || next >= read.end {
+            if stuck.is_none() && next >= read.end {
+                planner.all_read(partition, Source::Profile);
+                break;
+            }
+            if stuck.is_some() {
                 break;
             }
         }

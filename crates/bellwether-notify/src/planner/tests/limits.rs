@@ -83,7 +83,9 @@ fn the_budget_after_a_restart_is_that_of_before_though_no_account_was_read_yet()
     for number in 0..400 {
         planner.scored(number % 2, &format!("account-{number}"), true);
     }
-    (0..2).for_each(|partition| planner.all_scored(partition));
+    for source in [Source::Profile, Source::Score] {
+        (0..2).for_each(|partition| planner.all_read(partition, source));
+    }
     for number in 0..3 {
         planner.alert(0, &alert(number, "opened", "high"), NOW);
     }
@@ -98,7 +100,9 @@ fn the_budget_after_a_restart_is_that_of_before_though_no_account_was_read_yet()
     for number in 0..100 {
         again.scored(number % 2, &format!("account-{number}"), true);
     }
-    (0..2).for_each(|partition| again.all_scored(partition));
+    for source in [Source::Profile, Source::Score] {
+        (0..2).for_each(|partition| again.all_read(partition, source));
+    }
     assert_eq!(again.desks().values().map(Desk::accounts).sum::<usize>(), 100);
     again.scored(0, "account-4000", true);
     again.tick(NOW + DAY_MS, &|_| false);

@@ -302,6 +302,46 @@ fn what_was_parked_is_not_overtaken_by_an_acknowledgement() {
     assert_eq!(tell(&mut again, NOW + 3), []);
 }
 
+/// The alerts topic is read anew, e.g. because the group's positions expired.
+#[test]
+fn what_is_refused_again_when_it_is_read_again_can_still_be_asked_for() {
+    for end in [false, true] {
+        let mut planner = planner(&urgent(""));
+        if end {
+            planner.alert(0, &alert(1, "opened", "high"), NOW);
+            tell(&mut planner, NOW);
+        }
+        let refused = alert(1, if end { "resolved" } else { "opened" }, "high");
+        planner.alert(0, &refused, NOW);
+        refuse(&mut planner, NOW);
+        let parked = planner.take_parked();
+        assert_eq!(parked.len(), if end { 1 } else { 2 });
+        planner.alert(0, &refused, NOW + 1);
+        refuse(&mut planner, NOW + 1);
+        assert_eq!(planner.take_parked(), [], "it is parked already");
+        redrive(&mut planner, &parked, NOW + 2);
+        let told = tell(&mut planner, NOW + 2);
+        assert_eq!(told.len(), parked.len(), "end: {end}");
+    }
+}
+
+/// A parked alert that was asked for and finds its digest full is parked again, whatever else was parked that day.
+#[test]
+fn what_was_asked_for_is_not_dropped() {
+    let route = "[[route]]\nname = \"daily\"\nsinks = [\"slack\"]\nmode = \"daily\"\n[delivery]\npending_max = 1\nparked_max_day = 1\n";
+    let mut planner = planner(route);
+    for number in 0..3 {
+        planner.alert(0, &alert(number, "opened", "high"), NOW);
+    }
+    let parked = planner.take_parked();
+    assert_eq!(parked.len(), 2, "what is alive has no such limit");
+    let old = Alert { at: Millis(NOW - 100 * HOUR_MS), ..alert(9, "opened", "high") };
+    planner.alert(0, &old, NOW);
+    assert_eq!(planner.take_parked().len(), 1);
+    redrive(&mut planner, &parked, NOW);
+    assert_eq!(planner.take_parked().len(), 2);
+}
+
 #[test]
 fn history_that_is_filled_in_does_not_fill_the_parking_topic() {
     let mut planner = planner(&format!("[delivery]\nparked_max_day = 5\n{}", urgent("")));
