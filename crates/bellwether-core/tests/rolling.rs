@@ -201,6 +201,33 @@ proptest! {
     }
 }
 
+/// A signal that the policy dropped has to leave the whole row, or it would come back with the signal.
+#[test]
+fn a_signal_that_was_dropped_is_no_recent_change() {
+    let (both, mut state) = (core(POLICY), MemoryState::default());
+    let acme = AccountId::new("acme").expect("letters");
+    let day = |days: i64| (START_DAY + days) * DAY_MS;
+    for number in 0..40 {
+        let kind = ["login", "error"][number % 2];
+        apply(&both, &mut state, event(number, kind, day(number as i64), 1.0)).0.expect("good");
+    }
+    let reloaded = |state: &mut MemoryState, recent: bool| {
+        let Ok(account) = state.take(&acme);
+        let mut account = account.expect("known");
+        let rolling = account.rolling.as_deref_mut().expect("sums");
+        assert_eq!(rolling.is_recent(), recent);
+        rolling.written(recent);
+        rolling.aligned = false;
+        let Ok(()) = state.put(account);
+    };
+    reloaded(&mut state, false);
+    apply(&both, &mut state, event(40, "login", day(40), 1.0)).0.expect("good");
+    reloaded(&mut state, true);
+    let (kept, _) = POLICY.rsplit_once("[[signal]]").expect("two signals");
+    apply(&core(kept), &mut state, event(41, "login", day(41), 1.0)).0.expect("good");
+    reloaded(&mut state, false);
+}
+
 #[test]
 fn a_repeated_event_counts_once_where_ids_are_remembered() {
     let text = POLICY.replace("remember_ids = false", "remember_ids = true");

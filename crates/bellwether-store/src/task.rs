@@ -53,9 +53,9 @@ const WRITTEN_KEY: &[u8] = b"written";
 /// What an account of the batch takes beside its rows, and how much of its memory its rows come to: they are packed, but there more
 /// than once, as changes, as records on their way and as writes.
 const TOUCHED_BYTES: usize = 512;
+const ROWS_SHARE: usize = 4;
 /// Accounts for which a batch always has room.
 const TOUCHED_MIN: usize = 64;
-const ROWS_SHARE: usize = 4;
 
 /// The changelog that a record belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

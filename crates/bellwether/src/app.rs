@@ -246,6 +246,14 @@ fn say_what_waits(config: &Config, policy: &Compiled) {
     if format.has_plans() {
         return;
     }
+    if policy.rolling.enabled {
+        tracing::warn!(
+            "state.format is {}: every event writes all days of its account, until it is {} or not set",
+            format.number(),
+            Format::NEWEST.number()
+        );
+        return;
+    }
     let conditions = policy.conditions.iter();
     let rest_on_plans = conditions.filter(|of| matches!(of.when, When::HigherTier { .. }));
     let kinds: Vec<&str> = rest_on_plans.map(|condition| condition.kind.as_str()).collect();

@@ -42,12 +42,12 @@ pub enum GroupProtocol {
 const FETCHES: [(&str, &str); 2] = [("fetch.min.bytes", "16384"), ("fetch.wait.max.ms", "10")];
 
 /// How soon a worker's producer asks again where the coordinator still ends the transaction before (milliseconds): at 100, which is the
-/// client's default, one commit in ten waited for that long. From there on it doubles.
-const RETRIES: [(&str, &str); 2] = [("retry.backoff.ms", "3"), ("retry.backoff.max.ms", "1000")];
-
-/// How long a fetch of a changelog waits for more, how long a full queue keeps the fetcher waiting, and how long a partition that was
-/// resumed may wait for the fetch that is under way. The defaults (500, 1000 and 500) show as stalls.
-const READS: [(&str, &str); 2] = [("fetch.queue.backoff.ms", "20"), ("fetch.wait.max.ms", "100")];
+/// client's default, one commit in ten waited for that long. From there on it doubles. A partition that moves is not looked for as often.
+const RETRIES: [(&str, &str); 3] = [
+    ("retry.backoff.ms", "3"),
+    ("retry.backoff.max.ms", "1000"),
+    ("topic.metadata.refresh.fast.interval.ms", "100"),
+];
 
 /// How to reach Kafka, and the bounds on what its client may take.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,8 +208,8 @@ impl KafkaOptions {
 
     /// Settings that are the operator's to change: what latency is worth.
     fn prefer(&self, config: &mut ClientConfig, settings: &[(&str, &str)]) {
-        for (key, value) in settings.iter().filter(|(key, _)| !self.extra.contains_key(*key)) {
-            config.set(*key, *value);
+        for (key, ours) in settings {
+            config.set(*key, self.extra.get(*key).map_or(*ours, String::as_str));
         }
     }
 
@@ -224,8 +224,11 @@ impl KafkaOptions {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
             // Of each partition: together a large batch and more.
-            .set("queued.min.messages", "15000");
-        self.prefer(&mut config, &READS);
+            .set("queued.min.messages", "15000")
+            // How long a full queue keeps the fetcher waiting, and how long a partition that was resumed may wait for the
+            // fetch that is under way. The defaults (1000 and 500) show as stalls.
+            .set("fetch.queue.backoff.ms", "20")
+            .set("fetch.wait.max.ms", "100");
         bound_queue(&mut config, self.reader_queue_kib_max);
         Ok(config)
     }
@@ -334,12 +337,17 @@ mod tests {
             (fetch(&options).as_deref(), retry(&options).as_deref()),
             (Some("10"), Some("3"))
         );
+        let read = |options: &KafkaOptions| {
+            let config = options.reader("reader", "read_committed").expect("settings");
+            config.get("fetch.wait.max.ms").map(str::to_owned)
+        };
         options.extra.insert("fetch.wait.max.ms".to_owned(), "30".to_owned());
         options.extra.insert("retry.backoff.ms".to_owned(), "50".to_owned());
         assert_eq!(
             (fetch(&options).as_deref(), retry(&options).as_deref()),
             (Some("30"), Some("50"))
         );
+        assert_eq!(read(&options).as_deref(), Some("100"), "restores do not wait for it");
     }
 
     #[test]

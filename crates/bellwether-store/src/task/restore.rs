@@ -155,6 +155,8 @@ impl Store {
                 if row == AccountRow::Hot {
                     self.apply_hot(restoring, id, key, value)?;
                 } else if row == AccountRow::Rolling {
+                    // What was put over the row before goes with it, wherever the changelog is cut.
+                    restoring.keep(&AccountRow::Recent.key(&id), None);
                     self.apply_rolling(restoring, id, value.is_some())?;
                 }
             }

@@ -777,12 +777,12 @@ fn an_event_does_not_write_the_sums_of_all_days() {
 #[test]
 fn older_formats_write_all_sums_and_nothing_beside_them() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let id = account_id(0);
+    let (id, open_newest) = (account_id(0), open);
     let open = |format| {
         let options = StoreOptions { format, ..options() };
         Store::open(dir.path(), "bellwether", 3, &options).expect("an own store opens")
     };
-    let mut hashes = Vec::new();
+    let (mut hashes, mut log) = (Vec::new(), Changelog::default());
     for (format, expected) in [
         (Format::V2, [true, false]),
         (Format::V3, [false, true]),
@@ -798,8 +798,14 @@ fn older_formats_write_all_sums_and_nothing_beside_them() {
         let rows: Vec<AccountRow> = written(&mut store, &id).into_iter().map(|row| row.0).collect();
         let found = [AccountRow::Rolling, AccountRow::Recent].map(|row| rows.contains(&row));
         assert_eq!(found, expected, "{format:?}: {rows:?}");
-        store.commit(&[]).expect("a write");
+        let ends = log.append(store.staged().expect("stageable"));
+        store.commit(&ends).expect("a write");
         hashes.push(store.verify().expect("whole").hash);
+        let elsewhere = tempfile::tempdir().expect("a temporary directory");
+        let mut restored = open_newest(elsewhere.path());
+        log.restore(&mut restored);
+        assert_eq!(restored.verify().expect("whole").hash, hashes[hashes.len() - 1]);
+        restored.close().expect("a clean close");
         let sums = store.get(&id).expect("readable").and_then(|account| account.rolling);
         assert_eq!(sums.map(|sums| sums.sequence), Some(hashes.len() as u64));
         store.close().expect("a clean close");
@@ -824,6 +830,36 @@ fn open_at(format: Format, events: usize) -> (TempDir, Store) {
         store.commit(&[]).expect("a write");
     }
     (dir, store)
+}
+
+/// Wherever a restore is cut, what is there can be read: the whole row and what changed since are two records.
+#[test]
+fn every_beginning_of_a_changelog_can_be_read() {
+    let mut bench = Bench::new();
+    let id = account_id(0);
+    for turn in 0..3 {
+        bench.change(&id, |account| (0..40).for_each(|day| roll(account, 1, day)));
+        bench.commit();
+        for day in 40..60 {
+            bench.change(&id, |account| roll(account, 1, day + turn));
+            bench.commit();
+        }
+        if turn > 0 {
+            bench.remove(&id);
+            bench.commit();
+        }
+    }
+    let log = std::mem::take(&mut bench.log.state);
+    for cut in 1..=log.len() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut store = open(dir.path());
+        for (next, (key, value)) in (1..).zip(&log[..cut]) {
+            store.restore(Stream::State, next, key, value.as_deref()).expect("a good record");
+        }
+        store.finish_restore(&[(Stream::State, cut as i64)]).expect("a write");
+        store.verify().expect("readable");
+        store.get(&id).expect("readable");
+    }
 }
 
 /// What no longer counts leaves the disk by itself.
