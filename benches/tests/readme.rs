@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use bellwether_benches::beside::bench_table;
 use bellwether_benches::report::{close_table, placed, replay_table};
 use serde_json::Value;
 
@@ -13,7 +14,8 @@ type Table = fn(&Value) -> String;
 fn the_tables_of_the_readme_are_those_of_the_committed_results() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let readme = fs::read_to_string(root.join("README.md")).expect("the README");
-    let tables: [(&str, Table); 2] = [("close", close_table), ("replay", replay_table)];
+    let tables: [(&str, Table); 3] =
+        [("bench", bench_table), ("close", close_table), ("replay", replay_table)];
     for (name, table) in tables {
         let results = fs::read(root.join(format!("benches/results/{name}.json"))).expect("results");
         let results = serde_json::from_slice(&results).expect("JSON");
