@@ -73,6 +73,11 @@ bench: ## Measure the peer's job on a real Kafka, beside the peer (PEER=DIR, ARG
 	cargo build --release -p bellwether -p bellwether-benches --locked
 	"$(CARGO_TARGET_DIR)/release/bench" $(if $(PEER),--peer "$(PEER)") $(ARGS)
 
+.PHONY: micro
+micro: ## Time the parts of the event path one by one, with criterion (ARGS=… for one, e.g. ARGS=decode)
+	@deploy/setup.sh --for build
+	cargo bench -p bellwether-benches --locked $(if $(ARGS),-- $(ARGS))
+
 .PHONY: lint
 lint: ## Check format, lints and dependencies
 	@deploy/setup.sh --for lint

@@ -1,7 +1,11 @@
 //! Inputs that the benchmarks share.
 
 pub mod beside;
+pub mod feed;
 pub mod fleet;
+pub mod job;
+pub mod observe;
+pub mod peer;
 pub mod report;
 
 use bellwether_core::event::{Event, Profile};
@@ -138,7 +142,17 @@ impl Random {
         Random(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    /// One for the thing of this number, which has nothing in common with that of the next (splitmix64; Steele, Lea, Flood 2014).
+    #[must_use]
+    pub fn scattered(number: u64) -> Random {
+        let mut bits = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        Random((bits ^ (bits >> 31)) | 1)
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -148,7 +162,18 @@ impl Random {
     /// A number below `end`.
     pub fn below(&mut self, end: u32) -> u32 {
         // Below 2^32 by the shift, and below `end` by the remainder.
-        ((self.next() >> 32) % u64::from(end.max(1))) as u32
+        ((self.bits() >> 32) % u64::from(end.max(1))) as u32
+    }
+
+    /// The same without a bound of 32 bits.
+    pub fn below_u64(&mut self, end: u64) -> u64 {
+        // The high half of a product: the bias is below one in 2^64 / end.
+        ((u128::from(self.bits()) * u128::from(end)) >> 64) as u64
+    }
+
+    /// A share: at least 0, below 1.
+    pub fn share(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// A number of events with this mean (Knuth 1969, 3.4.1).

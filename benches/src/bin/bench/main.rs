@@ -17,11 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether_benches::beside::bench_table;
+use bellwether_benches::observe::{bytes_below, cpu_seconds, memory_mib};
 use bellwether_benches::report::placed;
 use compare::Changes;
 use kafka::{PARTITIONS, Progress};
 use load::Load;
-use process::{Guarded, bytes_below, cpu_seconds, memory_mib, now_ms, wait};
+use process::{Guarded, now_ms, wait};
 use serde_json::{Value, json};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
