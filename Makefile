@@ -78,6 +78,12 @@ micro: ## Time the parts of the event path one by one, with criterion (ARGS=… 
 	@deploy/setup.sh --for build
 	cargo bench -p bellwether-benches --locked $(if $(ARGS),-- $(ARGS))
 
+.PHONY: instructions
+instructions: ## Count the instructions of the event path anew, for what later builds are held to
+	@deploy/setup.sh --for test
+	cargo build --workspace --bin instructions --locked
+	"$(CARGO_TARGET_DIR)/debug/instructions"
+
 .PHONY: lint
 lint: ## Check format, lints and dependencies
 	@deploy/setup.sh --for lint

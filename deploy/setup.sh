@@ -6,7 +6,7 @@
 #   --for    what the machine is to be ready for (default: build)
 #              build   compile the workspace: C and C++ compilers, OpenSSL, zlib, libclang, Rust
 #              demo    the same: the demo needs nothing but the binary
-#              test    build, and a real Kafka, registry, browser and Prometheus to test against
+#              test    build, and a real Kafka, registry, browser and Prometheus to test against, and Valgrind
 #              lint    build, and rustfmt and clippy
 #   --check  report only, change nothing
 #
@@ -101,6 +101,8 @@ has_pkg_config() { have pkg-config; }
 has_mvn() { have mvn; }
 has_kcat() { have kcat; }
 has_curl() { have curl; }
+# Not for macOS, where the test that counts instructions does not run.
+has_valgrind() { have valgrind || [ "$system" = macos ]; }
 # Not for macOS, which has no network namespaces: there the test that needs one fails and says so.
 has_ip() { have ip || [ "$system" = macos ]; }
 
@@ -120,6 +122,7 @@ if [ "$purpose" = test ]; then
   need has_mvn "Maven (fetches Kafka and the registry)" maven maven maven
   need has_curl "curl (asks them whether they are ready)" curl curl ""
   need has_ip "ip (makes the network namespace whose link a test cuts)" iproute2 iproute ""
+  need has_valgrind "Valgrind (counts the instructions that the event path takes)" valgrind valgrind ""
   need has_kcat "kcat (a Kafka client that is not ours, for the end-to-end tests)" kcat "" kcat
   need has_browser "Chromium (opens the pages as a visitor does)" "chromium|chromium-browser" chromium "--cask chromium"
   need has_driver "chromedriver (operates Chromium in the tests)" "chromium-driver|chromium-chromedriver" chromedriver "--cask chromedriver"

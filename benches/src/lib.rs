@@ -3,10 +3,12 @@
 pub mod beside;
 pub mod feed;
 pub mod fleet;
+pub mod instructions;
 pub mod job;
 pub mod observe;
 pub mod peer;
 pub mod report;
+pub mod rig;
 
 use bellwether_core::event::{Event, Profile};
 use bellwether_core::id::{AccountId, EventId, MemberId};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bellwether_benches::fleet::{FIRST_DAY, POLICY_TOML, SIGNALS, day, event, profiles, start};
 use bellwether_benches::report::{close_table, cpu, machine, placed};
+use bellwether_benches::rig::Budget;
 use bellwether_core::event::{Event, Input};
 use bellwether_core::policy::Compiled;
 use bellwether_core::step::Core;
@@ -252,22 +253,12 @@ fn payload(event: &Event) -> Vec<u8> {
 
 fn settings(dir: &Path, topics: &TopicNames, store: &StoreOptions) -> Settings {
     Settings {
-        application: "bench".to_owned(),
-        worker: 0,
-        topics: topics.clone(),
-        state_dir: dir.join("state"),
         store: store.clone(),
         batch_records_max: 1_000,
         batch_bytes_max: 16 << 20,
-        batch_time_max: Duration::from_millis(500),
-        close_timers_max: CLOSE_TIMERS,
-        close_time_max: CLOSE_TIME,
-        dead_letter_bytes_max: 1 << 20,
         restore_records_max: 5_000,
-        poll_timeout: Duration::from_millis(100),
         ticks: Ticks::Live,
-        tick_every: Duration::from_secs(60),
-        registry_retry: Duration::from_secs(1),
+        ..Budget::mib(1_024).settings(dir, topics)
     }
 }
 
