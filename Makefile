@@ -78,6 +78,16 @@ micro: ## Time the parts of the event path one by one, with criterion (ARGS=… 
 	@deploy/setup.sh --for build
 	cargo bench -p bellwether-benches --locked $(if $(ARGS),-- $(ARGS))
 
+.PHONY: scale
+scale: ## Measure how cost grows with accounts, signals, history, partitions and processes, and renew the README's tables (ARGS=--quick: look only)
+	@deploy/setup.sh --for test
+	cargo build --release -p bellwether -p bellwether-benches --locked
+	"$(CARGO_TARGET_DIR)/release/scale" $(ARGS)
+ifeq ($(ARGS),)
+	"$(CARGO_TARGET_DIR)/release/bench" --processes 1,2,4,8 --accounts 20000 --work "$(CARGO_TARGET_DIR)/processes"
+	"$(CARGO_TARGET_DIR)/release/scale" --render
+endif
+
 .PHONY: instructions
 instructions: ## Count the instructions of the event path anew, for what later builds are held to
 	@deploy/setup.sh --for test

@@ -1,6 +1,7 @@
 //! Inputs that the benchmarks share.
 
 pub mod beside;
+pub mod capacity;
 pub mod feed;
 pub mod fleet;
 pub mod instructions;
@@ -9,6 +10,7 @@ pub mod observe;
 pub mod peer;
 pub mod report;
 pub mod rig;
+pub mod scale;
 
 use bellwether_core::event::{Event, Profile};
 use bellwether_core::id::{AccountId, EventId, MemberId};

@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many partitions every topic has.
+/// How many partitions every topic has beside the peer.
 pub(crate) const PARTITIONS: i32 = 4;
 
 fn consumer(bootstrap: &str, group: &str) -> BaseConsumer {
@@ -26,10 +26,18 @@ fn consumer(bootstrap: &str, group: &str) -> BaseConsumer {
     config.create().expect("a consumer")
 }
 
+/// How many partitions a topic has.
+fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).expect("a broker that answers");
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let count = found.map_or(0, |found| found.partitions().len());
+    i32::try_from(count).expect("few")
+}
+
 /// The ends of a topic's partitions.
 pub(crate) fn ends(bootstrap: &str, topic: &str) -> Vec<i64> {
     let consumer = consumer(bootstrap, "bench-ends");
-    (0..PARTITIONS)
+    (0..partitions(&consumer, topic))
         .map(|partition| {
             let marks = consumer.fetch_watermarks(topic, partition, TIMEOUT);
             marks.expect("a topic that is there").1
@@ -45,11 +53,12 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn of(bootstrap: &str, group: &str, topic: &str) -> Progress {
+        let consumer = consumer(bootstrap, group);
         let mut list = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
+        for partition in 0..partitions(&consumer, topic) {
             list.add_partition(topic, partition);
         }
-        Progress { consumer: consumer(bootstrap, group), list }
+        Progress { consumer, list }
     }
 
     /// Records committed, over all partitions.
@@ -142,7 +151,7 @@ pub(crate) fn floor(bootstrap: &str, topic: &str, group: &str, batch: usize) -> 
     let producer: BaseProducer = config.create().expect("a producer");
     producer.init_transactions(TIMEOUT).expect("a coordinator");
     let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
+    for partition in 0..partitions(&consumer, topic) {
         list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
     }
     consumer.assign(&list).expect("partitions that are there");

@@ -10,6 +10,7 @@ mod compare;
 mod kafka;
 mod load;
 mod process;
+mod processes;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,6 +53,10 @@ struct Options {
     seconds: u64,
     seed: u64,
     zipf: f64,
+    /// Of our own broker.
+    port: u16,
+    /// Instead of all else: how many processes work on the input together.
+    processes: Vec<usize>,
 }
 
 impl Options {
@@ -69,6 +74,8 @@ impl Options {
             seconds: 40,
             seed: 42,
             zipf: 0.9,
+            port: PORT,
+            processes: Vec::new(),
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
@@ -90,17 +97,26 @@ impl Options {
                 "--seconds" => options.seconds = number(&value) as u64,
                 "--seed" => options.seed = number(&value) as u64,
                 "--zipf" => options.zipf = number(&value),
+                "--port" => options.port = number(&value) as u16,
+                "--processes" => {
+                    options.processes = list().map(|text| number(text) as usize).collect();
+                }
                 _ => usage(&name),
             }
         }
         options
+    }
+
+    /// How many partitions every topic has.
+    fn partitions(&self) -> i32 {
+        if self.processes.is_empty() { PARTITIONS } else { processes::PARTITIONS }
     }
 }
 
 fn usage(name: &str) -> ! {
     eprintln!(
         "bench: {name} is not known, or its value is not; known are --peer DIR, --bellwether FILE, --work DIR, --json FILE, \
-         --accounts N,N, --events N, --repeats N, --rates N,N, --seconds N, --seed N, --zipf S"
+         --accounts N,N, --events N, --repeats N, --rates N,N, --seconds N, --seed N, --zipf S, --port N, --processes N,N"
     );
     std::process::exit(2);
 }
@@ -139,7 +155,7 @@ fn build_peer(options: &Options) -> Option<PathBuf> {
 }
 
 fn start_broker(options: &Options, peer: Option<&Path>) -> Broker {
-    let bootstrap = format!("127.0.0.1:{PORT}");
+    let bootstrap = format!("127.0.0.1:{}", if peer.is_some() { PORT } else { options.port });
     let work = options.work.join("kafka");
     std::fs::create_dir_all(&work).expect("a scratch directory");
     let at = work.display().to_string();
@@ -151,7 +167,7 @@ fn start_broker(options: &Options, peer: Option<&Path>) -> Broker {
         }
         None => {
             let script = format!("'{ROOT}/tests/harness/kafka-local.sh'");
-            let up = format!("{script} fetch; {script} up --port {PORT} --dir '{at}'");
+            let up = format!("{script} fetch; {script} up --port {} --dir '{at}'", options.port);
             (up, format!("{script} down --dir '{at}'"), "data-1")
         }
     };
@@ -174,7 +190,7 @@ fn make_input(
     let topic = topic.to_owned();
     let known = work.join(format!("broker/{topic}.json"));
     std::fs::create_dir_all(work.join("broker")).expect("a scratch directory");
-    create_topics(&broker.bootstrap, &[&topic]);
+    create_topics(&broker.bootstrap, &[&topic], options.partitions());
     let started = Instant::now();
     let distinct = load::load(&Load {
         bootstrap: broker.bootstrap.clone(),
@@ -194,7 +210,7 @@ fn make_input(
     (topic, distinct)
 }
 
-fn create_topics(bootstrap: &str, topics: &[&str]) {
+fn create_topics(bootstrap: &str, topics: &[&str], partitions: i32) {
     use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     let mut config = rdkafka::ClientConfig::new();
     config.set("bootstrap.servers", bootstrap);
@@ -202,7 +218,7 @@ fn create_topics(bootstrap: &str, topics: &[&str]) {
     let new: Vec<NewTopic<'_>> = topics
         .iter()
         .map(|topic| {
-            NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)).set("retention.ms", "-1")
+            NewTopic::new(topic, partitions, TopicReplication::Fixed(1)).set("retention.ms", "-1")
         })
         .collect();
     let made = futures_executor::block_on(admin.create_topics(&new, &AdminOptions::new()));
@@ -281,7 +297,8 @@ cohort_stats = "{prefix}.cohorts"
         );
         std::fs::write(self.dir.join("bellwether.toml"), config).expect("a scratch directory");
         let mut apply = self.command(&["topics", "apply"]);
-        apply.args(["--partitions", &PARTITIONS.to_string(), "--replication", "1"]);
+        let partitions = self.options.partitions();
+        apply.args(["--partitions", &partitions.to_string(), "--replication", "1"]);
         let made = apply.output().expect("the binary");
         let said = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "bellwether topics apply failed:\n{said}");
@@ -540,7 +557,7 @@ fn measure(options: &Options) -> Value {
             let mut theirs = None;
             if let Some(peer) = &peer {
                 if repeat == 0 && accounts == options.accounts[0] {
-                    create_topics(&broker.bootstrap, &["score-changes"]);
+                    create_topics(&broker.bootstrap, &["score-changes"], PARTITIONS);
                 }
                 let from = kafka::ends(&broker.bootstrap, "score-changes");
                 run["peer"] = run_peer(options, peer, accounts, &[], true);
@@ -599,6 +616,9 @@ fn main() {
         return render();
     }
     let options = Options::read();
+    if !options.processes.is_empty() {
+        return processes::measure(&options);
+    }
     let results = measure(&options);
     std::fs::write(&options.json, format!("{results:#}\n")).expect("a place for results");
     println!("{}", bench_table(&results));
