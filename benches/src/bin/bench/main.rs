@@ -3,7 +3,7 @@
 //! committed place are shown in the README, too; `--render` only does that.
 //!
 //! CPU time and memory are those of the process as Linux counts them. Bellwether's include its start; the peer's begin with its first record,
-//! after its virtual machine was warmed. The floor is a consumer and a transactional producer of the same client library that do
+//! after its virtual machine was warmed. Before each the machine comes to rest, the broker's housekeeping included. The floor is a consumer and a transactional producer of the same client library that do
 //! nothing else.
 
 mod compare;
@@ -553,6 +553,7 @@ fn measure(options: &Options) -> Value {
             let number = format!("{accounts}-{repeat}");
             let paced = accounts == options.accounts[0];
             let mut run = json!({ "accounts": accounts, "distinct_accounts": distinct });
+            process::at_rest();
             run["floor"] = floor(options, &broker, &input, &number);
             let mut theirs = None;
             if let Some(peer) = &peer {
@@ -560,6 +561,7 @@ fn measure(options: &Options) -> Value {
                     create_topics(&broker.bootstrap, &["score-changes"], PARTITIONS);
                 }
                 let from = kafka::ends(&broker.bootstrap, "score-changes");
+                process::at_rest();
                 run["peer"] = run_peer(options, peer, accounts, &[], true);
                 let per_event = run["peer"]["changelog_log_bytes"].as_f64().unwrap_or_default();
                 run["peer"]["changelog_bytes_per_event"] =
@@ -567,6 +569,7 @@ fn measure(options: &Options) -> Value {
                 theirs = Some(changes(&broker, "score-changes", &from, compare::add_peer));
                 if paced && !options.rates.is_empty() {
                     let rates = &options.rates;
+                    process::at_rest();
                     let mut paced =
                         run_peer(options, peer, accounts, rates, false)["latency"].take();
                     for rate in rates {
@@ -578,6 +581,7 @@ fn measure(options: &Options) -> Value {
                     run["peer_paced"] = paced;
                 }
             }
+            process::at_rest();
             run["ours"] = run_ours(options, &broker, &input, &number);
             let state = run["ours"]["state_bytes"].as_f64().unwrap_or_default();
             run["ours"]["state_bytes_per_account"] = (state / distinct as f64).into();
@@ -592,6 +596,7 @@ fn measure(options: &Options) -> Value {
             if paced && !options.rates.is_empty() {
                 let name = format!("paced-events-{number}");
                 let (input, _) = make_input(options, &broker, accounts, &work, &name);
+                process::at_rest();
                 run["ours_paced"] = run_ours_paced(options, &broker, &input, &number);
             }
             eprintln!("{run:#}");
