@@ -260,8 +260,9 @@ impl Desk {
 
     /// All of a topic was read; once both were, accounts are counted.
     pub(crate) fn set_read(&mut self, from: Source) {
-        self.accounts.set_read(from);
-        self.write_accounts();
+        if self.accounts.set_read(from) {
+            self.write_accounts();
+        }
     }
 
     /// Writes how many accounts there are, where that changed and is known.

@@ -67,8 +67,11 @@ impl Accounts {
         self.is_read() || self.written.is_some()
     }
 
-    pub(super) fn set_read(&mut self, from: Source) {
+    /// All of a topic was read. Whether with that all accounts are known for the first time.
+    pub(super) fn set_read(&mut self, from: Source) -> bool {
+        let before = self.is_read();
         self.read |= from.bit();
+        self.is_read() && !before
     }
 
     fn is_read(&self) -> bool {

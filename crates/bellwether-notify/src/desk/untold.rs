@@ -130,9 +130,8 @@ impl Desk {
 
     /// What was parked of an alert is overtaken: for one sink, or (none) because the alert is over.
     pub(crate) fn outdate(&mut self, alert_id: &str, sink: Option<&str>) {
-        let from = (alert_id.to_owned(), sink.unwrap_or_default().to_owned());
-        let of_alert = self.untold.range(from..).take_while(|((alert, _), _)| alert == alert_id);
-        let overtaken = of_alert
+        let overtaken = self
+            .untold_of_alert(alert_id)
             .filter(|((_, of), untold)| !untold.is_over && sink.is_none_or(|sink| sink == of));
         for (of, untold) in overtaken.map(|(of, u)| (of.clone(), u.clone())).collect::<Vec<_>>() {
             let mut untold = Untold { is_over: true, has_ended: sink.is_none(), ..untold };
@@ -164,11 +163,18 @@ impl Desk {
         })
     }
 
+    /// What is parked of an alert, by sink.
+    fn untold_of_alert<'a>(
+        &'a self,
+        alert_id: &'a str,
+    ) -> impl Iterator<Item = (&'a (String, String), &'a Untold)> {
+        let from = (alert_id.to_owned(), String::new());
+        self.untold.range(from..).take_while(move |((alert, _), _)| alert == alert_id)
+    }
+
     /// The sinks for which something of an alert is parked.
-    pub(crate) fn untold_sinks(&self, alert_id: &str) -> Vec<String> {
-        let of_alert = self.untold.range((alert_id.to_owned(), String::new())..);
-        let of_alert = of_alert.take_while(|((alert, _), _)| alert == alert_id);
-        of_alert.map(|((_, sink), _)| sink.clone()).collect()
+    pub(crate) fn untold_sinks<'a>(&'a self, alert_id: &'a str) -> impl Iterator<Item = &'a str> {
+        self.untold_of_alert(alert_id).map(|((_, sink), _)| sink.as_str())
     }
 
     /// Forgets what was parked before a time.

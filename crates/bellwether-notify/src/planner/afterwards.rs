@@ -38,8 +38,11 @@ impl Planner {
 
     /// An alert that is over.
     pub(super) fn end(&mut self, partition: i32, alert: &Alert, profile: &Profile, now_ms: i64) {
-        let sinks = self.desk(partition).untold_sinks(&alert.alert_id);
-        if !sinks.iter().any(|sink| self.is_parked_already(partition, alert, sink)) {
+        let is_again = self
+            .desk(partition)
+            .untold_sinks(&alert.alert_id)
+            .any(|sink| self.is_parked_already(partition, alert, sink));
+        if !is_again {
             self.desk_mut(partition).outdate(&alert.alert_id, None);
         }
         for (name, _) in self.queued_of(partition, &alert.alert_id) {

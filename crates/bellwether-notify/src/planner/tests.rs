@@ -59,6 +59,14 @@ fn ready(planner: &Planner, now_ms: i64) -> Vec<(i32, Delivery)> {
     planner.ready(now_ms, &|_, _| false, &|_, _| true)
 }
 
+/// What is ready is refused for good by its sinks.
+fn refuse(planner: &mut Planner, now_ms: i64) {
+    for (partition, delivery) in ready(planner, now_ms) {
+        let refused = Outcome::Refused { reason: Parking::Rejected, detail: "no".to_owned() };
+        planner.settle(partition, &delivery.key, refused, now_ms, &mut |n| n);
+    }
+}
+
 /// Sink and transition of what is ready, and settles it as delivered.
 fn tell(planner: &mut Planner, now_ms: i64) -> Vec<(String, String)> {
     let ready = ready(planner, now_ms);

@@ -87,11 +87,11 @@ impl Follower {
             }
             // Where the registry is away it goes on from there the next time.
             next = stuck.unwrap_or(read.next);
-            if stuck.is_none() && next >= read.end {
-                planner.all_read(partition, Source::Profile);
+            if stuck.is_some() {
                 break;
             }
-            if stuck.is_some() {
+            if next >= read.end {
+                planner.all_read(partition, Source::Profile);
                 break;
             }
         }

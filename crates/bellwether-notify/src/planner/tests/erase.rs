@@ -65,6 +65,12 @@ fn a_digest_that_waits_for_its_sink_loses_the_entries_of_a_deleted_account_in_an
     assert_eq!(pairs(&tell(&mut planner, week)), [("slack", "3 of 3")]);
 }
 
+/// Another alert of the account, as of a time.
+fn opened_anew(at_ms: i64) -> Alert {
+    let id = "another".to_owned();
+    Alert { at: Millis(at_ms), alert_id: id.clone(), id, ..alert(1, "opened", "high") }
+}
+
 #[test]
 fn a_pager_that_rang_for_a_deleted_account_is_told_of_the_end_and_a_new_account_is_told() {
     let mut planner = planner(ROUTES);
@@ -75,13 +81,7 @@ fn a_pager_that_rang_for_a_deleted_account_is_told_of_the_end_and_a_new_account_
     assert_eq!(pairs(&tell(&mut planner, NOW)), [("pager", "resolved")]);
     // It comes back under its old id.
     let minute = NOW + 60_000;
-    let later = Alert {
-        at: Millis(minute),
-        alert_id: "another".to_owned(),
-        id: "another".to_owned(),
-        ..alert(1, "opened", "high")
-    };
-    planner.alert(0, &later, minute);
+    planner.alert(0, &opened_anew(minute), minute);
     planner.erase(0, "account-1", NOW);
     assert_eq!(tell(&mut planner, minute).len(), 2);
 }
@@ -90,10 +90,7 @@ fn a_pager_that_rang_for_a_deleted_account_is_told_of_the_end_and_a_new_account_
 fn what_was_parked_of_a_deleted_account_is_not_sent_again() {
     let mut planner = planner(ROUTES);
     planner.alert(0, &alert(1, "opened", "high"), NOW);
-    for (partition, delivery) in ready(&planner, NOW) {
-        let refused = Outcome::Refused { reason: Parking::Rejected, detail: "no".to_owned() };
-        planner.settle(partition, &delivery.key, refused, NOW, &mut |n| n);
-    }
+    refuse(&mut planner, NOW);
     let parked = planner.take_parked();
     planner.erase(0, "account-1", NOW);
     for Parked { partition, reason, delivery, .. } in parked {
@@ -126,10 +123,7 @@ fn after_a_restart_a_deleted_account_is_told_neither_by_what_was_parked_nor_by_w
     let policy = policy(ROUTES);
     let mut planner = planner_of(&policy);
     planner.alert(0, &alert(1, "opened", "high"), NOW);
-    for (partition, delivery) in ready(&planner, NOW) {
-        let refused = Outcome::Refused { reason: Parking::Rejected, detail: "no".to_owned() };
-        planner.settle(partition, &delivery.key, refused, NOW, &mut |n| n);
-    }
+    refuse(&mut planner, NOW);
     let mut parked = planner.take_parked();
     // One of before it was remembered what is parked.
     parked[0].delivery.lane = "another".to_owned();
@@ -153,13 +147,7 @@ fn after_a_restart_a_deleted_account_is_told_neither_by_what_was_parked_nor_by_w
     again.erase(0, "account-1", NOW);
     let rows = committed(&mut again, rows);
     let minute = NOW + 60_000;
-    let anew = Alert {
-        at: Millis(minute),
-        alert_id: "anew".to_owned(),
-        id: "anew".to_owned(),
-        ..alert(1, "opened", "high")
-    };
-    again.alert(0, &anew, minute);
+    again.alert(0, &opened_anew(minute), minute);
     assert_eq!(tell(&mut again, minute).len(), 2);
     // It is forgotten in time.
     again.tick(NOW + 402 * DAY_MS, &|_| false);

@@ -110,13 +110,6 @@ fn redrive(planner: &mut Planner, parked: &[Parked], now_ms: i64) {
     }
 }
 
-fn refuse(planner: &mut Planner, now_ms: i64) {
-    for (partition, delivery) in ready(planner, now_ms) {
-        let refused = Outcome::Refused { reason: Parking::Rejected, detail: "no".to_owned() };
-        planner.settle(partition, &delivery.key, refused, now_ms, &mut |n| n);
-    }
-}
-
 #[test]
 fn what_was_parked_is_sent_again_under_its_key_once_with_all_its_attempts_before_it() {
     let mut planner = planner(&urgent(""));
