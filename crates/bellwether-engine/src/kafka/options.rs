@@ -49,6 +49,10 @@ const RETRIES: [(&str, &str); 3] = [
     ("topic.metadata.refresh.fast.interval.ms", "100"),
 ];
 
+/// How often a member of a group of the classic protocol tells its coordinator that it is there, in milliseconds. The answer to that is
+/// where it learns of a rebalance: at 3000, the client's default, who joins waits that long for what others hand over.
+const HEARTBEATS: [(&str, &str); 1] = [("heartbeat.interval.ms", "300")];
+
 /// How to reach Kafka, and the bounds on what its client may take.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -184,14 +188,17 @@ impl KafkaOptions {
         let mut config = self.reader(&worker.application, "read_committed")?;
         bound_queue(&mut config, self.consumer_queue_kib_max);
         match self.group_protocol {
-            GroupProtocol::Classic => config
-                .set("group.protocol", "classic")
-                .set("partition.assignment.strategy", "cooperative-sticky")
-                .set("session.timeout.ms", self.session_timeout_ms.to_string()),
-            GroupProtocol::Consumer => {
-                config.set("group.protocol", "consumer").set("group.remote.assignor", "uniform")
+            GroupProtocol::Classic => {
+                config
+                    .set("group.protocol", "classic")
+                    .set("partition.assignment.strategy", "cooperative-sticky")
+                    .set("session.timeout.ms", self.session_timeout_ms.to_string());
+                self.prefer(&mut config, &HEARTBEATS);
             }
-        };
+            GroupProtocol::Consumer => {
+                config.set("group.protocol", "consumer").set("group.remote.assignor", "uniform");
+            }
+        }
         config
             // A committed offset that is gone must not be skipped silently; where none is committed we start explicitly.
             .set("auto.offset.reset", "error")
