@@ -29,10 +29,17 @@ fn check(text: &str) -> Result<(), IdError> {
     if text.len() > ID_BYTES_MAX {
         return Err(IdError::TooLong(text.len()));
     }
-    if text.chars().any(char::is_control) {
+    if has_control(text) {
         return Err(IdError::Control);
     }
     Ok(())
+}
+
+/// Whether there is a control character in a text. Most texts are of printable ASCII, of which that is seen at a glance.
+#[must_use]
+pub fn has_control(text: &str) -> bool {
+    let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    !plain && text.chars().any(char::is_control)
 }
 
 macro_rules! identifier {
@@ -110,7 +117,10 @@ mod tests {
     #[test]
     fn identifiers_are_checked_where_they_enter() {
         assert_eq!(AccountId::new(""), Err(IdError::Empty));
-        assert_eq!(AccountId::new("a\nb"), Err(IdError::Control));
+        for control in ["a\nb", "a\u{7f}", "\u{85}a", "Zoë\t"] {
+            assert_eq!(AccountId::new(control), Err(IdError::Control), "{control:?}");
+        }
+        assert!(AccountId::new("Zoë ~ 東京").is_ok());
         assert_eq!(AccountId::new(&"x".repeat(257)), Err(IdError::TooLong(257)));
         assert_eq!(AccountId::new("acme").map(String::from), Ok("acme".to_owned()));
         assert!(serde_json::from_str::<AccountId>("\"\"").is_err());

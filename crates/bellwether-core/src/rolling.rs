@@ -79,16 +79,16 @@ impl PartialEq for Kept {
 
 /// The oldest day of a signal that changed since a store wrote the whole row. It says nothing of the account: any two are equal.
 #[derive(Debug, Clone, Copy)]
-pub struct Since(Option<Day>);
+pub struct Since(Day);
 
 impl Since {
     /// Nothing changed.
-    const NEVER: Since = Since(None);
+    const NEVER: Since = Since(Day(i32::MAX));
     /// Everything did.
-    const EVER: Since = Since(Some(Day(i32::MIN)));
+    const EVER: Since = Since(Day(i32::MIN));
 
     fn include(&mut self, day: Day) {
-        self.0 = Some(self.0.map_or(day, |oldest| oldest.min(day)));
+        self.0 = self.0.min(day);
     }
 }
 
@@ -113,8 +113,8 @@ pub struct RollingSignal {
     pub as_of: Day,
     /// Points in the last published record.
     pub published: Points,
-    /// Days with an event and the sums of their values in millionths, rising; none is older than the days that are kept.
-    pub days: Vec<(Day, i64)>,
+    /// Days with an event, rising; none is older than the days that are kept.
+    pub days: Vec<DaySum>,
     /// The signal's place in the policy.
     #[serde(skip)]
     pub index: u16,
@@ -126,13 +126,23 @@ pub struct RollingSignal {
     pub since: Since,
 }
 
+/// The sum of a signal's values on a day. In twelve bytes and not in sixteen: most of what is known of an account are these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C, packed(4))]
+pub struct DaySum {
+    /// The day.
+    pub day: Day,
+    /// The sum in millionths.
+    pub micros: i64,
+}
+
 impl Rolling {
     /// Bytes on the heap, about.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let days = self.signals.iter().map(|signal| signal.days.capacity());
         self.signals.capacity() * size_of::<RollingSignal>()
-            + days.sum::<usize>() * size_of::<(Day, i64)>()
+            + days.sum::<usize>() * size_of::<DaySum>()
     }
 
     /// Makes what is not stored. Signals that the policy no longer has are dropped.
@@ -196,7 +206,7 @@ impl Rolling {
             (signal.as_of, signal.published) = (as_of, published);
             // Also where no day changed, as after a record was published.
             signal.since.include(as_of);
-            for (day, micros) in days {
+            for DaySum { day, micros } in days {
                 signal.set(day, |_| micros);
             }
             signal.expire();
@@ -218,6 +228,7 @@ impl Rolling {
         let found = self.signals.binary_search_by_key(&wanted, |signal| signal.index);
         let at = found.unwrap_or_else(|at| {
             let new = RollingSignal::new(short(policy.keys()[index].0));
+            make_room(&mut self.signals);
             self.signals.insert(at, RollingSignal { index: wanted, ..new });
             at
         });
@@ -262,26 +273,38 @@ impl RollingSignal {
         self.since.include(day);
         // The newest day as a rule.
         let at = match self.days.last() {
-            Some((last, _)) if *last == day => Ok(self.days.len() - 1),
-            _ => self.days.binary_search_by_key(&day, |(day, _)| *day),
+            Some(last) if last.day == day => Ok(self.days.len() - 1),
+            _ => self.days.binary_search_by_key(&day, |of| of.day),
         };
         match at {
-            Ok(at) => self.days[at].1 = sum(self.days[at].1),
-            Err(at) => self.days.insert(at, (day, sum(0))),
+            Ok(at) => self.days[at].micros = sum(self.days[at].micros),
+            Err(at) => {
+                make_room(&mut self.days);
+                self.days.insert(at, DaySum { day, micros: sum(0) });
+            }
         }
     }
 
     /// Lets the days fall out that are no longer kept.
     fn expire(&mut self) {
         let oldest = self.as_of.plus(1 - RING_DAYS as i32);
-        let expired = self.days.partition_point(|(day, _)| *day < oldest);
+        let expired = self.days.partition_point(|of| of.day < oldest);
         self.days.drain(..expired);
     }
 
     /// The days that changed since a store wrote the whole row, and those after; none where nothing did.
-    fn recent_days(&self) -> Option<&[(Day, i64)]> {
-        let since = self.since.0?;
-        Some(&self.days[self.days.partition_point(|(day, _)| *day < since)..])
+    fn recent_days(&self) -> Option<&[DaySum]> {
+        let Since(since) = self.since;
+        let recent = || &self.days[self.days.partition_point(|of| of.day < since)..];
+        (since != Since::NEVER.0).then(recent)
+    }
+}
+
+/// Room for one more, and a few: lists that are kept for every account grow by steps, not to twice their size.
+fn make_room<T>(list: &mut Vec<T>) {
+    const STEP: usize = 4;
+    if list.len() == list.capacity() {
+        list.reserve_exact(STEP);
     }
 }
 
@@ -291,11 +314,11 @@ pub(crate) fn short(key: u32) -> u16 {
 }
 
 /// The week that ends on `day` against the weeks before it, in robust standard deviations.
-fn z(days: &[(Day, i64)], day: Day, policy: &Compiled) -> f64 {
+fn z(days: &[DaySum], day: Day, policy: &Compiled) -> f64 {
     let rules = &policy.rolling;
     let weeks = usize::from(rules.history_weeks);
     let mut sums = [0i64; HISTORY_WEEKS_MAX as usize + 1];
-    for &(at, micros) in days.iter().rev() {
+    for &DaySum { day: at, micros } in days.iter().rev() {
         let week = usize::try_from(day.since(at)).unwrap_or(0) / 7;
         if week > weeks {
             break;

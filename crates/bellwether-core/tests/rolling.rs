@@ -240,7 +240,7 @@ fn a_repeated_event_counts_once_where_ids_are_remembered() {
     assert_eq!(apply(&core, &mut state, event(1, "login", day(0), 1.0)).0, Err(Reason::TooLate));
     let account = state.accounts().values().next().expect("one account");
     let rolling = account.rolling.as_ref().expect("its sums");
-    let total: i64 = rolling.signals.iter().flat_map(|of| &of.days).map(|(_, sum)| sum).sum();
+    let total: i64 = rolling.signals.iter().flat_map(|of| &of.days).map(|of| of.micros).sum();
     assert_eq!(total, 2_000_000, "two logins");
 }
 

@@ -1,4 +1,4 @@
-//! A cache of whole accounts, all equal to their committed rows, within a budget in bytes that all stores of the process share.
+//! A cache of accounts, all equal to their committed rows, within a budget in bytes that all stores of the process share.
 //! Second-chance eviction: an account that was used since the hand last passed stays for another round.
 
 use std::collections::VecDeque;
@@ -6,8 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellwether_core::account::Account;
+use bellwether_core::event::Profile;
 use bellwether_core::id::AccountId;
+use bellwether_core::rolling::Rolling;
 use hashbrown::HashMap;
+
+/// What an account takes here beside what is in it: its slot and its id.
+const SLOT_BYTES: usize = 160;
+/// What a profile takes, about.
+const PROFILE_BYTES: usize = size_of::<Profile>() + 256;
 
 /// An account with what the store has to know about its committed rows.
 #[derive(Debug, Clone)]
@@ -18,6 +25,8 @@ pub(crate) struct Loaded {
     pub(crate) counted: bool,
     /// Bytes that it took when it was last weighed; none of one that was just read.
     pub(crate) bytes: usize,
+    /// Bytes that it takes now beside those.
+    pub(crate) beside: usize,
 }
 
 /// Memory for decoded accounts, shared evenly by the stores that are open. Cheap to clone.
@@ -59,10 +68,52 @@ impl AccountMemory {
     }
 }
 
+/// An account as it is kept.
+#[derive(Debug)]
+enum Kept {
+    /// All of it.
+    Whole(Box<Account>),
+    /// What there is of one that only the rolling detector knows: an account has a kilobyte of fields, and such a one none of them.
+    Sums(Box<Rolling>, Option<Box<Profile>>),
+}
+
+impl Kept {
+    /// What to keep, and the bytes that it takes, about.
+    fn of(mut account: Box<Account>) -> (Kept, usize) {
+        let Some(rolling) = account.rolling.take() else { return Kept::whole(account) };
+        let profile = account.profile.take();
+        if account.is_blank() {
+            let of_profile = profile.as_ref().map_or(0, |_| PROFILE_BYTES);
+            let bytes = SLOT_BYTES + size_of::<Rolling>() + rolling.memory_bytes() + of_profile;
+            return (Kept::Sums(rolling, profile.map(Box::new)), bytes);
+        }
+        (account.rolling, account.profile) = (Some(rolling), profile);
+        Kept::whole(account)
+    }
+
+    fn whole(account: Box<Account>) -> (Kept, usize) {
+        let bytes = account.memory_bytes();
+        (Kept::Whole(account), bytes)
+    }
+
+    /// The account, and the bytes that it takes beside those that were counted.
+    fn account(self, id: &AccountId) -> (Box<Account>, usize) {
+        match self {
+            Kept::Whole(account) => (account, 0),
+            Kept::Sums(rolling, profile) => {
+                let mut account = Box::new(Account::new(id.clone()));
+                (account.rolling, account.profile) = (Some(rolling), profile.map(|of| *of));
+                (account, size_of::<Account>())
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     /// None while the account is out.
-    loaded: Option<Loaded>,
+    kept: Option<Kept>,
+    counted: bool,
     bytes: usize,
     used: bool,
 }
@@ -91,24 +142,25 @@ impl AccountCache {
     pub(crate) fn take(&mut self, id: &AccountId) -> Option<Loaded> {
         let slot = self.slots.get_mut(id)?;
         slot.used = true;
-        let bytes = slot.bytes;
-        slot.loaded.take().map(|loaded| Loaded { bytes, ..loaded })
+        let Slot { counted, bytes, .. } = *slot;
+        let (account, beside) = slot.kept.take()?.account(id);
+        Some(Loaded { account, counted, bytes, beside })
     }
 
     /// Puts an account in, or back.
-    pub(crate) fn insert(&mut self, loaded: Loaded) {
-        let bytes = loaded.account.memory_bytes();
+    pub(crate) fn insert(&mut self, id: AccountId, account: Box<Account>, counted: bool) {
         let share = self.memory.share();
-        let id = loaded.account.id.clone();
+        let (kept, bytes) = Kept::of(account);
+        let kept = Some(kept);
         let before = match self.slots.get_mut(&id) {
             Some(slot) => {
-                slot.loaded = Some(loaded);
+                (slot.kept, slot.counted) = (kept, counted);
                 std::mem::replace(&mut slot.bytes, bytes)
             }
             None if bytes > share => return,
             None => {
                 self.hand.push_back(id.clone());
-                self.slots.insert(id, Slot { loaded: Some(loaded), bytes, used: false });
+                self.slots.insert(id, Slot { kept, counted, bytes, used: false });
                 0
             }
         };
@@ -142,7 +194,7 @@ impl AccountCache {
     /// Drops one account.
     pub(crate) fn forget(&mut self, id: &AccountId) {
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.loaded = None;
+            slot.kept = None;
         }
     }
 }
@@ -156,24 +208,34 @@ impl Drop for AccountCache {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use bellwether_core::rolling::RollingSignal;
+    use bellwether_core::time::Millis;
+
     use super::*;
 
-    fn loaded(name: &str) -> Loaded {
-        let id = AccountId::new(name).expect("an identifier");
-        Loaded { account: Box::new(Account::new(id)), counted: true, bytes: 0 }
+    fn account(name: &str) -> Box<Account> {
+        Box::new(Account::new(AccountId::new(name).expect("an identifier")))
+    }
+
+    impl AccountCache {
+        fn keep(&mut self, account: Box<Account>) {
+            self.insert(account.id.clone(), account, true);
+        }
     }
 
     #[test]
     fn the_cache_keeps_its_bound_and_what_is_used() {
-        let one = loaded("busy").account.memory_bytes();
+        let one = account("busy").memory_bytes();
         let memory = AccountMemory::new(3 * one + 100);
         let mut cache = AccountCache::new(&memory);
         let busy = AccountId::new("busy").expect("an identifier");
-        cache.insert(loaded("busy"));
+        cache.keep(account("busy"));
         for round in 0..100 {
             let taken = cache.take(&busy).expect("an account in use is not evicted");
-            cache.insert(taken);
-            cache.insert(loaded(&format!("passing-{round}")));
+            cache.keep(taken.account);
+            cache.keep(account(&format!("passing-{round}")));
             assert!(cache.slots.len() <= 3 && memory.usage_bytes() <= 3 * one + 100);
             assert_eq!(cache.hand.len(), cache.slots.len());
         }
@@ -185,25 +247,64 @@ mod tests {
 
     #[test]
     fn stores_share_the_budget_and_shrink_with_it() {
-        let one = loaded("a").account.memory_bytes();
+        let one = account("a").memory_bytes();
         let memory = AccountMemory::new(8 * one);
         let mut first = AccountCache::new(&memory);
-        (0..8).for_each(|number| first.insert(loaded(&number.to_string())));
+        (0..8).for_each(|number| first.keep(account(&number.to_string())));
         assert_eq!(first.slots.len(), 8);
         let mut second = AccountCache::new(&memory);
-        (0..8).for_each(|number| second.insert(loaded(&number.to_string())));
+        (0..8).for_each(|number| second.keep(account(&number.to_string())));
         assert_eq!(second.slots.len(), 4, "half of it");
-        first.insert(loaded("x"));
+        first.keep(account("x"));
         assert_eq!(first.slots.len(), 4, "and the first gives up the other half");
         memory.set_max(2 * one);
-        first.insert(loaded("y"));
+        first.keep(account("y"));
         assert_eq!(first.slots.len(), 1);
+    }
+
+    #[test]
+    fn an_account_of_sums_comes_back_as_it_was_and_takes_little() {
+        let mut sums = account("sums");
+        sums.rolling.get_or_insert_default().signals.push(RollingSignal::new(7));
+        let mut profiled = sums.clone();
+        profiled.id = AccountId::new("profiled").expect("an identifier");
+        profiled.profile = Some(profile(profiled.id.clone()));
+        let mut hot = sums.clone();
+        hot.id = AccountId::new("hot").expect("an identifier");
+        hot.hot.sequence = 1;
+        let mut cache = AccountCache::new(&AccountMemory::new(1 << 20));
+        for account in [sums, profiled, hot] {
+            let before = cache.bytes;
+            cache.keep(account.clone());
+            let little = account.hot.sequence == 0;
+            assert_eq!(cache.bytes - before < size_of::<Account>(), little, "{:?}", account.id);
+            let taken = cache.take(&account.id).expect("it is there");
+            assert!(taken.account == account && taken.counted);
+        }
+    }
+
+    fn profile(account: AccountId) -> Profile {
+        Profile {
+            account,
+            as_of: Millis(5),
+            name: Some("Acme".to_owned()),
+            segment: None,
+            plan: None,
+            time_zone: Some("Europe/Berlin".to_owned()),
+            region: None,
+            started_on: None,
+            renews_on: None,
+            owner: None,
+            annual_value_usd: None,
+            entitlements: BTreeMap::new(),
+            fiscal_year_end: None,
+        }
     }
 
     #[test]
     fn a_cache_of_none_holds_none() {
         let mut cache = AccountCache::new(&AccountMemory::new(0));
-        cache.insert(loaded("a"));
+        cache.keep(account("a"));
         assert!(cache.take(&AccountId::new("a").expect("an identifier")).is_none());
     }
 }

@@ -148,6 +148,8 @@ struct Touched {
     exists: bool,
     /// Whether the row of recent sums is.
     recent: bool,
+    /// Whether only recent sums are written, as was decided when the batch was staged.
+    alone: bool,
     /// When its timer is due by the database.
     due_committed: Option<Millis>,
     /// When its timer is due in the batch.
@@ -177,7 +179,8 @@ impl Touched {
         let place = loaded.map_or(Place::Nowhere, |loaded| Place::Here(loaded.account));
         let changed = Changed::default();
         let due_committed = due;
-        Touched { place, counted, exists, recent, due_committed, due, changed, removed: None }
+        let (alone, removed) = (false, None);
+        Touched { place, counted, exists, recent, alone, due_committed, due, changed, removed }
     }
 
     /// Whether the database has the row of its events once the batch is written.
@@ -188,7 +191,8 @@ impl Touched {
     }
 
     /// Adds the changed rows; those of a removed account that were not written anew are deleted.
-    fn stage(&self, id: &AccountId, format: Format, rows: &mut Rows) {
+    fn stage(&mut self, id: &AccountId, format: Format, rows: &mut Rows) {
+        self.alone = false;
         let account = match &self.place {
             Place::Here(account) => Some(account.as_ref()),
             Place::Nowhere | Place::Out => None,
@@ -196,6 +200,7 @@ impl Touched {
         for row in self.changed.rows.iter() {
             let account = account.filter(|_| self.removed.is_none_or(|written| written.has(row)));
             if let Some(recent) = recent_sums(account, row, format) {
+                self.alone = true;
                 let value = format::encode(&recent.recent(), format);
                 rows.push(AccountRow::Recent.key(id), Some(value));
                 continue;
@@ -482,7 +487,10 @@ impl Store {
                 let cached = self.cache.take(id);
                 // An account of the cache is weighed there; one that was read, or is new, is not.
                 let (loaded, own) = match cached {
-                    Some(loaded) => (Some(loaded), 0),
+                    Some(loaded) => {
+                        let beside = loaded.beside;
+                        (Some(loaded), beside)
+                    }
                     None => {
                         let loaded = load(&self.database, id)?;
                         let own = loaded.as_ref().map(|loaded| loaded.account.memory_bytes());
@@ -502,9 +510,9 @@ impl Store {
         &self.cohorts
     }
 
-    fn stage(&self) -> Result<Vec<Change>, StoreError> {
+    fn stage(&mut self) -> Result<Vec<Change>, StoreError> {
         let mut rows = Rows::default();
-        for (id, touched) in &self.touched {
+        for (id, touched) in &mut self.touched {
             if matches!(touched.place, Place::Out) {
                 return Err(StoreError::Taken(id.clone()));
             }
@@ -576,14 +584,13 @@ impl Store {
         self.seen.discard();
         self.touched_bytes = 0;
         let room = self.touched.len().max(TOUCHED_MIN);
-        for (_, touched) in self.touched.drain() {
+        for (id, touched) in self.touched.drain() {
             let counted = touched.will_count();
             if let Place::Here(mut account) = touched.place {
                 if touched.changed.rows.has(Row::Rolling) {
-                    let recent = recent_sums(Some(&account), Row::Rolling, self.format).is_some();
-                    account.rolling.iter_mut().for_each(|rolling| rolling.written(recent));
+                    account.rolling.iter_mut().for_each(|rolling| rolling.written(touched.alone));
                 }
-                self.cache.insert(Loaded { account, counted, bytes: 0 });
+                self.cache.insert(id, account, counted);
             }
         }
         // A small batch after a large one would go through all of its room.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bellwether_core::calendar::{ENTRY_DAYS_MAX, Entry, Scope, Span};
 use bellwether_core::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
-use bellwether_core::id::{AccountId, EventId, ID_BYTES_MAX, IdError, MemberId};
+use bellwether_core::id::{AccountId, EventId, ID_BYTES_MAX, IdError, MemberId, has_control};
 use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::{DAY_MS, Day, Millis, YearDay};
@@ -309,7 +309,7 @@ fn required(field: &str, text: String) -> Result<String, Reject> {
             "{field} has {length} bytes, at most {ID_BYTES_MAX} are allowed"
         )));
     }
-    if text.chars().any(char::is_control) {
+    if has_control(&text) {
         return Err(invalid(format!("{field} must not hold control characters")));
     }
     Ok(text)

@@ -1,7 +1,7 @@
 //! The row of the rolling detector. A day with an event takes two bytes as a rule: how long after the one before, and its sum.
 
 use bellwether_core::points::Points;
-use bellwether_core::rolling::{Rolling, RollingSignal};
+use bellwether_core::rolling::{DaySum, Rolling, RollingSignal};
 use bellwether_core::time::{DAY_MS, Day, Millis};
 
 use super::{Reader, Writer, unzigzag, zigzag};
@@ -9,6 +9,8 @@ use crate::format::Row;
 
 /// Millionths in one unit.
 const UNIT: i64 = 1_000_000;
+/// Days for which there is room at once, whatever a row says.
+const ROOM_MAX: u64 = 256;
 /// How a sum is written, in its lowest bit.
 const MILLIONTHS: u64 = 1;
 
@@ -27,10 +29,10 @@ impl Row for Rolling {
             out.int(signal.published.0.into());
             out.uint(signal.days.len() as u64);
             let mut before = signal.as_of;
-            for (day, micros) in signal.days.iter().rev() {
-                back(out, before, *day);
-                before = *day;
-                sum(out, *micros);
+            for &DaySum { day, micros } in signal.days.iter().rev() {
+                back(out, before, day);
+                before = day;
+                sum(out, micros);
             }
         }
     }
@@ -49,11 +51,12 @@ impl Row for Rolling {
             let key = u16::from_le_bytes(input.chunk()?);
             let as_of = read_back(input, day)?;
             let published = Points(i32::try_from(input.int()?).ok()?);
-            let mut days = Vec::new();
+            let count = input.uint()?;
+            let mut days = Vec::with_capacity(count.min(ROOM_MAX) as usize);
             let mut before = as_of;
-            for _ in 0..input.uint()? {
+            for _ in 0..count {
                 before = read_back(input, before)?;
-                days.push((before, read_sum(input)?));
+                days.push(DaySum { day: before, micros: read_sum(input)? });
             }
             days.reverse();
             signals.push(RollingSignal { key, as_of, published, days, ..RollingSignal::default() });

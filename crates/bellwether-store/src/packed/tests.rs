@@ -3,7 +3,7 @@
 use bellwether_core::account::{Backfill, Hot, SignalKey, SignalState, StoredBaseline};
 use bellwether_core::history::{Activity, DayTotals, History, RING_DAYS, Ring};
 use bellwether_core::points::Points;
-use bellwether_core::rolling::{Rolling, RollingSignal, SUM_MICROS_MAX};
+use bellwether_core::rolling::{DaySum, Rolling, RollingSignal, SUM_MICROS_MAX};
 use bellwether_core::state::Clock;
 use bellwether_core::time::{Day, Millis};
 use proptest::prelude::*;
@@ -188,7 +188,8 @@ fn rolling() -> impl Strategy<Value = Rolling> {
         (0..100_i64).prop_map(|whole| whole * 1_000_000),
         -SUM_MICROS_MAX..=SUM_MICROS_MAX
     ];
-    let days = prop::collection::vec((day(), sum), 0..6);
+    let of_day = (day(), sum).prop_map(|(day, micros)| DaySum { day, micros });
+    let days = prop::collection::vec(of_day, 0..6);
     let signal =
         (any::<u16>(), day(), any::<i32>(), days).prop_map(|(key, as_of, points, days)| {
             RollingSignal {

@@ -100,6 +100,7 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             account: Box::new(Account::new(id.clone())),
             counted: false,
             bytes: 0,
+            beside: 0,
         });
         match &row {
             AccountRow::Hot => {
