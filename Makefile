@@ -88,6 +88,12 @@ ifeq ($(ARGS),)
 	"$(CARGO_TARGET_DIR)/release/scale" --render
 endif
 
+.PHONY: profile
+profile: ## Show where the time of the process goes, with perf beside the benchmark's job, in benches/results/profile.txt
+	@deploy/setup.sh --for test
+	cargo build --release -p bellwether -p bellwether-benches --locked
+	benches/profile.sh "$(CARGO_TARGET_DIR)/release"
+
 .PHONY: instructions
 instructions: ## Count the instructions of the event path anew, for what later builds are held to
 	@deploy/setup.sh --for test

@@ -6,7 +6,7 @@
 //!
 //! What runs is the worker with its stores on disk, on a log that costs nothing: what Kafka's client takes comes on top (`make bench`). Times are
 //! CPU times of the process, RocksDB's own threads included, less what making the input takes. The worker's clock stands still, so that batches do not
-//! depend on how busy the machine is. The allocator is the system's.
+//! depend on how busy the machine is. The allocator is the binary's.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,6 +22,9 @@ use bellwether_benches::scale::scale_table;
 use bellwether_core::time::HOUR_MS;
 use bellwether_engine::topics::TopicNames;
 use serde_json::{Value, json};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results/scale.json");
 const PROCESSES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results/processes.json");

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Where the time of the process goes, as text: runs the benchmark's job (20,000 accounts, a catch-up and 2,000 events a second) with perf at
+# its side and writes benches/results/profile.txt. To be read beside a run of `make bench`: under perf everything is a little slower.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+bin=${1:?"usage: profile.sh DIRECTORY-OF-RELEASE-BINARIES"}
+command -v perf > /dev/null || { echo "profile: perf is missing; install it (Debian: apt-get install linux-perf)" >&2; exit 1; }
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# The benchmark starts this in place of the binary: perf watches the process that it becomes.
+cat > "$scratch/bellwether" << EOF
+#!/usr/bin/env bash
+if [ "\$1" = run ]; then
+  perf record --quiet --freq 499 --call-graph dwarf,16384 --pid \$\$ --output "$scratch/\$(date +%s%N).data" 2> "$scratch/perf.log" &
+  sleep 0.5
+fi
+exec "$bin/bellwether" "\$@"
+EOF
+chmod +x "$scratch/bellwether"
+"$bin/bench" --bellwether "$scratch/bellwether" --accounts 20000 --repeats 1 --rates 2000 --seconds 20 \
+  --work "$scratch/work" --json "$scratch/bench.json" > "$scratch/bench.log" 2>&1 || { cat "$scratch/bench.log" >&2; exit 1; }
+
+mapfile -t data < <(find "$scratch" -maxdepth 1 -name '*.data' | sort)
+# As the benchmark starts the process: for the catch-up, for the restore, at a fixed rate, and after a SIGKILL.
+report() {
+  printf '\n## %s\n\n' "$1"
+  printf '%%, with what it calls | %%, alone | function\n'
+  perf report --input "$2" --no-inline --children --call-graph none --sort symbol 2> /dev/null \
+    | sed -n 's/^ *\([0-9.]*\)% *\([0-9.]*\)% *\[\(.\)\] /\1 | \2 | \3 /p' \
+    | sed -E 's/ +(- +-)? *$//; s/(.{150}).*/\1…/' | head -n "$3"
+}
+{
+  echo "# Where the time of the process goes: $(nproc) cores, perf at 499 Hz, call stacks from DWARF (. is user space, k the kernel)"
+  report "Catch-up of 2,000,000 events of 20,000 accounts" "${data[0]}" 70
+  report "2,000 events a second" "${data[2]}" 60
+} > "$here/results/profile.txt"
+echo "profile: $here/results/profile.txt"
