@@ -102,6 +102,11 @@ fn with_brokers(args: &NotifyArgs, command: &ParkedCommand, mut config: Config) 
     if args.listen.is_some() {
         wrong!("--listen is of the notifier itself: `parked` serves nothing");
     }
+    if args.delivery.is_some() {
+        wrong!(
+            "--delivery is of the notifier itself: what is asked for again it sends by the policy that it runs with, and `parked` by none"
+        );
+    }
     let Some(servers) = &args.bootstrap_servers else { return Ok(config) };
     let own = command.log();
     if own.embedded {
