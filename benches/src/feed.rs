@@ -324,7 +324,7 @@ impl Log for Feed {
             let pair = (Some(fed.key), Some(fed.payload));
             each(Feed::record(topic, partition, offset, pair, fed.at_ms))?;
         }
-        Ok(Read { next, end })
+        Ok(Read::of_this_call(next, end))
     }
 
     fn pause(&mut self, partitions: &[i32]) -> Result<(), LogError> {

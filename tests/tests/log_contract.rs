@@ -135,6 +135,7 @@ contract!(
     a_failed_transaction_leaves_nothing,
     a_receipt_lets_reading_go_on_exactly,
     reading_ends_at_the_end,
+    a_reading_says_whether_it_is_level_with_the_log,
     a_reader_can_stop_a_read,
     paused_partitions_keep_their_place,
     resuming_can_move_back,
@@ -275,6 +276,32 @@ fn reading_ends_at_the_end(fixture: &dyn Fixture) {
     let appends = vec![append(&output, 0, "b")];
     log.commit(&Transaction { appends, offsets: Vec::new() }).expect("it is right");
     assert_eq!(read_values(log.as_mut(), &output, 0, end).0, ["b"]);
+}
+
+/// A reading that goes on may keep the end that it began with. Then it does not say that there is no more.
+fn a_reading_says_whether_it_is_level_with_the_log(fixture: &dyn Fixture) {
+    let output = fixture.output();
+    let mut log = open_started(fixture);
+    let commit = |log: &mut dyn Log, values: &[&str]| {
+        let appends = values.iter().map(|value| append(&output, 0, value)).collect();
+        log.commit(&Transaction { appends, offsets: Vec::new() }).expect("it is right");
+    };
+    commit(log.as_mut(), &["a", "b", "c"]);
+    let mut values = Vec::new();
+    let mut read = |log: &mut dyn Log, from| {
+        let mut each = |record: Record| {
+            values.push(text(record.payload.as_deref()));
+            Ok(())
+        };
+        log.read(&output, 0, from, 2, &mut each).expect("the log works")
+    };
+    let mut at = read(log.as_mut(), 0);
+    assert!(!at.is_level(), "{at:?}");
+    commit(log.as_mut(), &["d"]);
+    while !at.is_level() {
+        at = read(log.as_mut(), at.next);
+    }
+    assert_eq!(values, ["a", "b", "c", "d"]);
 }
 
 fn a_reader_can_stop_a_read(fixture: &dyn Fixture) {

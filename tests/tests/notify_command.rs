@@ -100,3 +100,29 @@ fn a_policy_with_a_word_that_nothing_has_is_refused_by_check_and_at_start() {
     assert!(stdout.contains("no route leads to sink other"), "{stdout}");
     assert!(!stdout.contains("sink s\n"), "{stdout}");
 }
+
+/// A flag that would change nothing is an error, and so is a filter that nothing can match.
+#[test]
+fn parked_passes_no_flag_over_in_silence() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let policy = policy("webhook", "http://127.0.0.1:1", "secret_env = \"KEY\"");
+    for arguments in [&["parked", "ls"][..], &["parked", "replay", "--all", "--yes"]] {
+        let (code, stdout, stderr) = notify(dir.path(), &policy, arguments);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("--delivery is of the notifier itself"), "{stderr}");
+    }
+    for (before, behind, words) in [
+        (&["--listen", "127.0.0.1:0"][..], &[][..], "--listen is of the notifier itself"),
+        (&["--bootstrap-servers", "127.0.0.1:1"], &["--embedded"], "exclude each other"),
+        (&["--bootstrap-servers", "127.0.0.1:1"], &["--bootstrap-servers", "127.0.0.1:2"], "twice"),
+        (&[], &["--embedded", "--reason", "reject"], "rejected, forbidden_address"),
+        (&[], &["--embedded", "--limit", "0"], "at least 1"),
+    ] {
+        let mut command = bellwether(["notify"]);
+        command.args(before).args(["parked", "ls"]).args(behind);
+        let output = command.arg("--data-dir").arg(dir.path()).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{before:?} {behind:?}: {said}");
+        assert!(said.contains(words), "{said}");
+    }
+}

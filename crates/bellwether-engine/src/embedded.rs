@@ -203,14 +203,14 @@ impl Embedded {
             for stored in page.records {
                 // The log may have grown since the call.
                 if stored.offset >= end {
-                    return Ok(Read { next: end, end });
+                    return Ok(Read::of_this_call(end, end));
                 }
                 left = left.saturating_sub(1);
                 each(record(topic, partition, stored))?;
             }
             next = page.next;
         }
-        Ok(Read { next: next.min(end), end })
+        Ok(Read::of_this_call(next.min(end), end))
     }
 
     /// The offset after a partition's last record.

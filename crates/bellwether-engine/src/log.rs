@@ -146,6 +146,32 @@ pub struct Read {
     pub next: i64,
     /// The end; there is more to read while `next` is below it.
     pub end: i64,
+    /// When that was the end.
+    pub as_of: AsOf,
+}
+
+/// When the end of a log was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// By the call that says so.
+    ThisCall,
+    /// By an earlier call, whose reading this one went on with: more may have come since.
+    EarlierCall,
+}
+
+impl Read {
+    /// A read that looked the end up itself.
+    #[must_use]
+    pub fn of_this_call(next: i64, end: i64) -> Read {
+        Read { next, end, as_of: AsOf::ThisCall }
+    }
+
+    /// Whether nothing is left that was there when the call was made. A reading that an earlier call began may have come to its own end
+    /// without that: reading on from there says.
+    #[must_use]
+    pub fn is_level(&self) -> bool {
+        self.next >= self.end && self.as_of == AsOf::ThisCall
+    }
 }
 
 /// A durable, partitioned, transactional log, as one worker sees it.
@@ -166,8 +192,8 @@ pub trait Log: Send {
     fn rewind(&mut self, partitions: &[i32]) -> Result<(), LogError>;
 
     /// Reads committed records of a partition, of any topic: from offset `from` (or the oldest one kept), at most about
-    /// `records_max` of them, and no further than the end as it was when the reading began. Waits for transactions that are still
-    /// open below that end.
+    /// `records_max` of them, and no further than the end as it was when the reading began: a call that goes on where the last one stopped may
+    /// keep that one's end, and says so ([`Read::as_of`]). Waits for transactions that are still open below that end.
     fn read(
         &mut self,
         topic: &Topic,

@@ -1,7 +1,6 @@
 //! What a partition remembers of its deliveries: what waits, what was delivered, what stands in the next digests, what people were told.
 //!
-//! Everything is a row of a compacted topic, written in the same transaction as the position in the alerts. A row is JSON with a version
-//! (`v`); older versions stay readable.
+//! Everything is a row of a compacted topic, written in the same transaction as the position in the alerts ([`rows`]).
 //!
 //! # Invariants
 //! - No row is larger than `ROW_BYTES_MAX`: alerts are cut before they come here, and digests show what fits.
@@ -18,47 +17,15 @@ use crate::event::Profile;
 use crate::policy::Mode;
 
 mod accounts;
+mod rows;
 mod untold;
 
 use self::accounts::Accounts;
 pub use self::accounts::Source;
+use self::rows::{Content, day_of, decode, encode};
+pub use self::rows::{Format, RowError};
 pub(crate) use self::untold::Fate;
 use self::untold::{Untold, untold_of};
-
-/// The version of rows that is written.
-const VERSION: u32 = 1;
-
-/// A row that cannot be read: it is of a newer version, or damaged.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "row {key} of the delivery state cannot be read: {detail}; was it written by a newer version?"
-)]
-pub struct RowError {
-    key: String,
-    detail: String,
-}
-
-/// Content of a row.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Content {
-    Delivery(Box<Delivery>),
-    Done { at_ms: i64 },
-    Queued(Box<Queued>),
-    Told(Told),
-    Urgent { told: u32 },
-    Rate(Hours),
-    Untold(Untold),
-    Redriven { next: i64 },
-    Forgotten { before_ms: i64 },
-    Accounts { count: usize },
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Row {
-    v: u32,
-    row: Content,
-}
 
 /// An entry of a digest to come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -119,6 +86,8 @@ pub struct Desk {
     queued_keys: HashSet<String>,
     told: BTreeMap<String, Told>,
     urgent: BTreeMap<i64, u32>,
+    /// How many were parked because they lie too far back, by day since 1970.
+    stale: BTreeMap<i64, u64>,
     rates: BTreeMap<String, Hours>,
     /// By alert and sink.
     untold: BTreeMap<(String, String), Untold>,
@@ -130,32 +99,21 @@ pub struct Desk {
     changes: BTreeMap<String, Option<Vec<u8>>>,
 }
 
-fn encode(row: Content) -> Option<Vec<u8>> {
-    Some(
-        serde_json::to_vec(&Row { v: VERSION, row })
-            .expect("rows hold texts, numbers and lists of them, all of which JSON can say"),
-    )
-}
-
 impl Desk {
     /// Takes a row that was read back.
     ///
     /// # Errors
-    /// It is of a newer version, or damaged.
+    /// It is of a newer format, or damaged.
     pub fn restore(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), RowError> {
-        let wrong = |detail: String| RowError { key: key.to_owned(), detail };
+        let wrong = |detail: &str| RowError::unreadable(key, detail);
         let Some((tag, name)) = key.split_once('/') else {
-            return Err(wrong("its key has no kind".to_owned()));
+            return Err(wrong("its key has no kind"));
         };
         let Some(value) = value else {
             self.drop_row(tag, name);
             return Ok(());
         };
-        let row: Row = serde_json::from_slice(value).map_err(|error| wrong(error.to_string()))?;
-        if row.v > VERSION {
-            return Err(wrong(format!("its version is {}", row.v)));
-        }
-        match row.row {
+        match decode(key, value)? {
             Content::Delivery(delivery) => self.insert(*delivery),
             Content::Done { at_ms } => {
                 self.done.insert(name.to_owned(), at_ms);
@@ -163,12 +121,12 @@ impl Desk {
             Content::Queued(queued) => self.set_queued(name.to_owned(), *queued),
             Content::Told(told) => drop(self.told.insert(name.to_owned(), told)),
             Content::Urgent { told } => {
-                let day = name.parse().map_err(|_| wrong("its day is no number".to_owned()))?;
-                self.urgent.insert(day, told);
+                self.urgent.insert(day_of(key, name)?, told);
             }
+            Content::Stale { parked } => drop(self.stale.insert(day_of(key, name)?, parked)),
             Content::Rate(hours) => drop(self.rates.insert(name.to_owned(), hours)),
             Content::Untold(untold) => {
-                let of = untold_of(name).ok_or_else(|| wrong("it names no sink".to_owned()))?;
+                let of = untold_of(name).ok_or_else(|| wrong("it names no sink"))?;
                 self.untold.insert(of, untold);
             }
             Content::Redriven { next } => self.redriven = next,
@@ -191,6 +149,11 @@ impl Desk {
             "b" => {
                 if let Ok(day) = name.parse::<i64>() {
                     self.urgent.remove(&day);
+                }
+            }
+            "s" => {
+                if let Ok(day) = name.parse::<i64>() {
+                    self.stale.remove(&day);
                 }
             }
             "u" => {
@@ -422,6 +385,20 @@ impl Desk {
         self.changes.insert(format!("b/{day}"), encode(Content::Urgent { told: *told }));
     }
 
+    /// How many were parked on a day because they lie too far back.
+    pub(crate) fn stale_on(&self, day: i64) -> u64 {
+        self.stale.get(&day).copied().unwrap_or(0)
+    }
+
+    /// Counts one of them. A format that has no such rows forgets it with the process.
+    pub(crate) fn count_stale(&mut self, day: i64, format: Format) {
+        let parked = self.stale.entry(day).or_default();
+        *parked = parked.saturating_add(1);
+        if format.has_stale() {
+            self.changes.insert(format!("s/{day}"), encode(Content::Stale { parked: *parked }));
+        }
+    }
+
     /// Alerts that an owner was told since an hour, by one route.
     pub(crate) fn rate_since(&self, name: &str, hour: i64) -> u64 {
         let hours = self.rates.get(name).into_iter();
@@ -437,7 +414,7 @@ impl Desk {
         self.changes.insert(format!("r/{name}"), encode(Content::Rate(hours.clone())));
     }
 
-    /// Forgets what was delivered before one time, urgent alerts of days before another, and owners who were told nothing since an hour.
+    /// Forgets what was delivered before one time, what is counted of days before another, and owners who were told nothing since an hour.
     pub(crate) fn forget(&mut self, done_before_ms: i64, day: i64, hour: i64) {
         let old = self.done.iter().filter(|(_, at)| **at < done_before_ms);
         for key in old.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
@@ -447,6 +424,10 @@ impl Desk {
         let kept = self.urgent.split_off(&day);
         for (day, _) in std::mem::replace(&mut self.urgent, kept) {
             self.changes.insert(format!("b/{day}"), None);
+        }
+        let kept = self.stale.split_off(&day);
+        for (day, _) in std::mem::replace(&mut self.stale, kept) {
+            self.changes.insert(format!("s/{day}"), None);
         }
         let idle = self.rates.iter().filter(|(_, hours)| hours.range(hour..).next().is_none());
         for name in idle.map(|(name, _)| name.clone()).collect::<Vec<_>>() {

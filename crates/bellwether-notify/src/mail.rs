@@ -241,13 +241,15 @@ fn credentials(
     }
 }
 
-/// A part of a URL without its percent-encoding; none where that is no text.
+/// A part of a URL without its percent-encoding (RFC 3986, 2.1: two hexadecimal digits); none where that is no text.
 fn decoded(part: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::with_capacity(part.len()), part.as_bytes());
     while let Some((&byte, after)) = rest.split_first() {
         if byte == b'%' {
             let (digits, after) = after.split_first_chunk::<2>()?;
-            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+            // A number may have a sign, a digit has none.
+            let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+            bytes.push(u8::try_from(high? * 16 + low?).ok()?);
             rest = after;
         } else {
             bytes.push(byte);
@@ -344,6 +346,19 @@ mod tests {
     }
 
     #[test]
+    fn percent_encoding_is_two_hexadecimal_digits() {
+        for (part, text) in
+            [("", ""), ("a%2Fb", "a/b"), ("%2f%25", "/%"), ("%C3%bc", "ü"), ("+", "+")]
+        {
+            assert_eq!(decoded(part).as_deref(), Some(text), "{part}");
+        }
+        for part in ["%", "%4", "a%", "%+f", "%-1", "% f", "%f ", "%0x", "%gg", "%é", "%%41", "%ff"]
+        {
+            assert_eq!(decoded(part), None, "{part}");
+        }
+    }
+
+    #[test]
     fn user_and_password_of_a_url_are_used_with_tls_and_refused_without() {
         let expected = Credentials::new("a@b".to_owned(), "p:w%".to_owned());
         for scheme in ["smtp", "smtps"] {
@@ -362,6 +377,8 @@ mod tests {
             ("", "smtps://u@h", None, "no user with a password"),
             ("", "smtps://:hush@h", None, "no user with a password"),
             ("", "smtps://u%ff:hush@h", None, "percent-encoded"),
+            ("", "smtps://u:hush%+f@h", None, "percent-encoded"),
+            ("", "smtps://u:hush%-1@h", None, "percent-encoded"),
         ] {
             let error = opened(settings, url, secret).expect_err(url);
             assert!(error.contains(words) && !error.contains("hush"), "{url}: {error}");

@@ -18,8 +18,8 @@ use bellwether_core::calendar::Calendar;
 use bellwether_core::time::{DAY_MS, HOUR_MS};
 
 use crate::delivery::{Delivery, Parking, Subject, key};
-use crate::desk::{Desk, Queued, RowError, Source, Told};
-use crate::digest::{Digest, Entry};
+use crate::desk::{Desk, Format, Queued, RowError, Source, Told};
+use crate::digest::Entry;
 use crate::event::{Alert, Phase, Profile};
 use crate::policy::{DeliveryPolicy, Mode, Route, SinkType};
 use crate::render::Texts;
@@ -29,11 +29,13 @@ mod afterwards;
 mod erase;
 mod holidays;
 mod limits;
+mod park;
 mod progress;
 mod reason;
 mod redrive;
 mod route;
 
+use self::park::entry_alone;
 pub use self::reason::{Parked, Suppressed};
 pub(crate) use self::redrive::is_whole_digest;
 pub use self::redrive::{Aftermath, Since};
@@ -53,8 +55,8 @@ pub struct Planner {
     tidied_ms: i64,
     /// For how long the parking topic keeps records.
     parked_ms: i64,
-    /// The day on which something was last parked that never was to be told at once, and how many of them.
-    parked_unasked: (i64, u64),
+    /// The format in which rows are written.
+    format: Format,
 }
 
 /// For how long the parking topic keeps records where nothing else is said.
@@ -73,7 +75,7 @@ impl Planner {
             calendar: Calendar::default(),
             tidied_ms: 0,
             parked_ms: PARKED_DAYS * DAY_MS,
-            parked_unasked: (0, 0),
+            format: Format::NEWEST,
         }
     }
 
@@ -81,6 +83,12 @@ impl Planner {
     #[must_use]
     pub fn parking_for(self, parked_ms: i64) -> Planner {
         Planner { parked_ms, ..self }
+    }
+
+    /// The same where rows are written in an older format, so that older notifiers can read them.
+    #[must_use]
+    pub fn writing(self, format: Format) -> Planner {
+        Planner { format, ..self }
     }
 
     fn policy(&self) -> &DeliveryPolicy {
@@ -350,44 +358,6 @@ impl Planner {
         }
     }
 
-    fn park(&mut self, partition: i32, delivery: Delivery, reason: Parking, detail: String) {
-        let untold: Option<&Alert> = match &delivery.subject {
-            Subject::Alert { alert, .. } => Some(alert),
-            Subject::Digest(of) if reason.is_of_an_entry() => {
-                of.entries.first().map(|entry| &entry.alert)
-            }
-            Subject::Digest(_) => None,
-        };
-        if let Some(alert) = untold {
-            let (of, at_ms) =
-                ((alert.alert_id.as_str(), delivery.sink.as_str()), delivery.created_ms);
-            let parked = (delivery.key.as_str(), reason);
-            let since_ms = at_ms.saturating_sub(self.parked_ms);
-            if self.desk(partition).is_parked(of, parked, since_ms) {
-                self.suppress(Suppressed::Duplicate);
-                return;
-            }
-            if reason == Parking::Stale && !self.may_park_unasked(at_ms) {
-                self.suppress(Suppressed::ParkingFull);
-                return;
-            }
-            let overtakes = matches!(alert.phase(), Phase::Raised | Phase::Ended);
-            self.desk_mut(partition).set_untold(of, parked, overtakes, at_ms);
-        }
-        self.parked.push(Parked { partition, reason, detail, delivery });
-    }
-
-    /// Whether one more may be parked today of what is too old to be told: history that is filled in must not fill the topic. Counts it.
-    fn may_park_unasked(&mut self, now_ms: i64) -> bool {
-        let today = now_ms.div_euclid(DAY_MS);
-        if self.parked_unasked.0 != today {
-            self.parked_unasked = (today, 0);
-        }
-        let has_room = self.parked_unasked.1 < self.policy().delivery.parked_max_day;
-        self.parked_unasked.1 += u64::from(has_room);
-        has_room
-    }
-
     fn queue(
         &mut self,
         partition: i32,
@@ -417,36 +387,6 @@ impl Planner {
         self.desk_mut(partition)
             .queue(name, Queued { sink: sink.to_owned(), mode, flush_ms, entry, keys });
         self.desk_mut(partition).outdate(&alert.alert_id, Some(sink));
-    }
-
-    /// Parks what lies too far back: nobody is told of history that is filled in, unless someone asks for it.
-    fn park_stale(&mut self, partition: i32, alert: &Alert, profile: &Profile, now_ms: i64) {
-        let routes = self.routes(alert, profile);
-        if routes.is_empty() {
-            self.suppress(Suppressed::NoRoute);
-            return;
-        }
-        let hours = self.policy().delivery.max_age_hours;
-        for (sink, route) in routes {
-            let key = key(&alert.id, &sink);
-            if self.desk(partition).knows(&key) {
-                self.suppress(Suppressed::Duplicate);
-                continue;
-            }
-            let what = match route.mode {
-                Mode::Immediate => {
-                    (alert.alert_id.clone(), alert_subject(alert, profile, BTreeSet::new()))
-                }
-                mode @ (Mode::Daily | Mode::Weekly | Mode::Checkin) => {
-                    let because = mode.as_str().to_owned();
-                    let (alert, profile) = (alert.clone(), profile.clone());
-                    entry_alone(mode, Entry { alert, profile, because })
-                }
-            };
-            let delivery = self.delivery(key, &sink, what, now_ms);
-            let detail = format!("it lies back by more than {hours} hours (max_age_hours)");
-            self.park(partition, delivery, Parking::Stale, detail);
-        }
     }
 
     /// What stands in a digest to come is the latest of an alert.
@@ -481,12 +421,6 @@ impl Planner {
     fn desk_mut(&mut self, partition: i32) -> &mut Desk {
         self.desks.entry(partition).or_default()
     }
-}
-
-/// Lane and subject of an entry that stands in no digest: a digest of its own, for the parking topic.
-fn entry_alone(mode: Mode, entry: Entry) -> (String, Subject) {
-    let subject = Subject::Digest(Digest { mode, entries: vec![entry], total: 1 });
-    (format!("digest/{}", mode.as_str()), subject)
 }
 
 fn alert_subject(alert: &Alert, profile: &Profile, earlier: BTreeSet<String>) -> Subject {

@@ -95,8 +95,8 @@ pub struct Effort {
     /// Deliveries of one sink and partition that may wait, and entries of a partition for digests to come; the next ones are parked
     /// (1..=1000000).
     pub pending_max: usize,
-    /// Alerts that a process parks in a day (UTC) because they are too old; what is beyond is not even parked, but counted and said in the
-    /// log (0..=1000000).
+    /// Alerts that a notifier parks in a day (UTC) because they are too old, over the partitions that it has; what is beyond is not even
+    /// parked, but counted and said in the log (0..=1000000). The count is kept with each partition, across rebalances and restarts.
     pub parked_max_day: u64,
     /// Bytes of an answer that are read (0..=1048576).
     pub response_bytes_max: usize,

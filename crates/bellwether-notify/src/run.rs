@@ -23,7 +23,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use crate::breaker::Gate;
 use crate::channel::{Channel, Environment};
 use crate::delivery::Parking;
-use crate::desk::RowError;
+use crate::desk::{Format, RowError};
 use crate::event::Alert;
 use crate::planner::{Planner, Suppressed};
 use crate::policy::{Loaded, PolicyError};
@@ -83,6 +83,14 @@ pub struct Settings {
     pub parked: Topic,
     /// For how many milliseconds that is kept.
     pub parked_ms: i64,
+    /// The format in which its memory is written; every one is read.
+    pub format: Format,
+}
+
+impl Settings {
+    fn planner(&self, texts: &Arc<Texts>, version: &str) -> Planner {
+        Planner::new(Arc::clone(texts), version).parking_for(self.parked_ms).writing(self.format)
+    }
 }
 
 /// What a notifier shares with its process.
@@ -193,8 +201,7 @@ impl Notifier {
         let quiet = policy.policy().routes.iter().filter_map(|route| route.quiet.as_ref());
         let heeds_holidays = quiet.into_iter().any(|quiet| !quiet.holidays.is_empty());
         Ok(Notifier {
-            planner: Planner::new(Arc::clone(&texts), policy.version())
-                .parking_for(settings.parked_ms),
+            planner: settings.planner(&texts, policy.version()),
             profiles: profiles::Follower::new(settings.profiles.clone()),
             requests: requests::Requests::new(settings.parked.clone(), settings.alerts.clone()),
             scored: accounts::Scored::new(settings.scores.clone()),
@@ -274,8 +281,7 @@ impl Notifier {
 
     /// Forgets what is not in the log.
     fn drop_all(&mut self) {
-        self.planner = Planner::new(Arc::clone(&self.texts), &self.version)
-            .parking_for(self.settings.parked_ms);
+        self.planner = self.settings.planner(&self.texts, &self.version);
         self.profiles.drop_all();
         self.requests.drop_all();
         self.scored.drop_all();

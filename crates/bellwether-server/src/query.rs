@@ -213,7 +213,12 @@ fn cursor_position(text: &str) -> Result<Position, Problem> {
         let bytes: Option<Vec<u8>> = id
             .as_bytes()
             .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .map(|pair| {
+                // A number may have a sign, a digit has none.
+                let [high, low] =
+                    <[u8; 2]>::try_from(pair).ok()?.map(|digit| char::from(digit).to_digit(16));
+                u8::try_from(high? * 16 + low?).ok()
+            })
             .collect();
         let id = String::from_utf8(bytes?).ok()?;
         Some((Points(score.parse().ok()?), AccountId::new(&id).ok()?))
@@ -235,7 +240,7 @@ mod tests {
             let position = (Points(-5), AccountId::new(id).expect("a valid id"));
             assert_eq!(cursor_position(&cursor_text(&position)), Ok(position));
         }
-        for broken in ["", ".", "5", "5.6", "5.zz", "x.61", "5.ff", "5."] {
+        for broken in ["", ".", "5", "5.6", "5.616", "5.zz", "x.61", "5.ff", "5.+1", "5."] {
             assert!(cursor_position(broken).is_err(), "{broken:?}");
         }
     }

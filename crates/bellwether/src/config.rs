@@ -8,6 +8,7 @@ use bellwether_core::time::DAY_MS;
 use bellwether_engine::kafka::{GroupProtocol, is_secret};
 use bellwether_engine::topics::{Kept, TopicNames};
 use bellwether_engine::worker::Ticks;
+use bellwether_notify::desk::Format as RowFormat;
 use bellwether_store::Format;
 use figment::Figment;
 use figment::error::Kind;
@@ -70,9 +71,19 @@ pub(crate) struct Notify {
     pub(crate) parked_days: u16,
     /// MiB of each partition of that topic: its `retention.bytes`, likewise (1..=1048576). The embedded log goes by days only.
     pub(crate) parked_mib: u32,
+    /// The format in which it writes its memory (`topics.notify_state`); every format is read. None: the newest (2). Set it to that of the
+    /// older version (1) for a rolling upgrade, on every notifier that is upgraded, and remove it when all of them are: an older version
+    /// refuses what it does not know. Below 2 it is forgotten with every rebalance and restart how much was parked that day because it was
+    /// too old (`delivery.parked_max_day`).
+    pub(crate) format: Option<u8>,
 }
 
 impl Notify {
+    /// The format, which was checked.
+    pub(crate) fn format(&self) -> RowFormat {
+        self.format.and_then(RowFormat::numbered).unwrap_or_default()
+    }
+
     /// What is kept of what could not be told.
     pub(crate) fn kept(&self) -> Kept {
         Kept {
@@ -223,6 +234,7 @@ impl Default for Config {
                 listen: "127.0.0.1:8392".to_owned(),
                 parked_days: 30,
                 parked_mib: 512,
+                format: None,
             },
             kafka: Kafka {
                 bootstrap_servers: None,
@@ -300,6 +312,9 @@ impl Config {
         within("engine.embedded_partitions", u64::from(self.engine.embedded_partitions), 1, 64)?;
         within("notify.parked_days", self.notify.parked_days.into(), 1, 365)?;
         within("notify.parked_mib", self.notify.parked_mib.into(), 1, 1 << 20)?;
+        if let Some(format) = self.notify.format {
+            within("notify.format", format.into(), 1, RowFormat::NEWEST.number().into())?;
+        }
         if let Some(format) = self.state.format {
             within("state.format", format.into(), 1, Format::NEWEST.number().into())?;
         }

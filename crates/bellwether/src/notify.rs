@@ -16,6 +16,7 @@ use bellwether_engine::read_model::{Limits, ReadModel, Readiness};
 use bellwether_engine::worker::OpenLog;
 use bellwether_notify::channel::Channel;
 use bellwether_notify::delivery::Outcome;
+use bellwether_notify::desk::Format as RowFormat;
 use bellwether_notify::policy::Loaded;
 use bellwether_notify::rehearsal::{Ending, rehearse};
 use bellwether_notify::run::{Notifier, NotifyError, Process, Settings};
@@ -101,6 +102,11 @@ fn with_brokers(args: &NotifyArgs, command: &ParkedCommand, mut config: Config) 
     if args.listen.is_some() {
         wrong!("--listen is of the notifier itself: `parked` serves nothing");
     }
+    if args.delivery.is_some() {
+        wrong!(
+            "--delivery is of the notifier itself: what is asked for again it sends by the policy that it runs with, and `parked` by none"
+        );
+    }
     let Some(servers) = &args.bootstrap_servers else { return Ok(config) };
     let own = command.log();
     if own.embedded {
@@ -177,7 +183,15 @@ pub(crate) fn spawn(
         state: config.topics.notify_state.as_str().into(),
         parked: config.topics.parked.as_str().into(),
         parked_ms: config.notify.kept().parked_ms,
+        format: config.notify.format(),
     };
+    if !settings.format.has_stale() {
+        tracing::warn!(
+            "notify.format is {}: how much was parked today because it is too old is forgotten with every rebalance, until it is {} or not set",
+            settings.format.number(),
+            RowFormat::NEWEST.number()
+        );
+    }
     let registry = app::registry(config);
     let decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
     let flag = Arc::clone(&process.stop);

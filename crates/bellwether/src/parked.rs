@@ -38,7 +38,7 @@ pub(crate) enum ParkedCommand {
         #[command(flatten)]
         only: Only,
         /// At most so many
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value_t = 50, value_parser = at_least_one)]
         limit: usize,
     },
     /// Ask the notifier to send what is parked again, under the same idempotency keys; without --yes, say what would be sent
@@ -62,8 +62,8 @@ pub(crate) struct Only {
     sink: Option<String>,
 
     /// Only for this reason, e.g. rejected
-    #[arg(long)]
-    reason: Option<String>,
+    #[arg(long, value_parser = reason)]
+    reason: Option<Parking>,
 }
 
 /// `notify parked replay`
@@ -84,7 +84,7 @@ pub(crate) struct ReplayArgs {
     all: bool,
 
     /// At most so many, the oldest first
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = at_least_one)]
     limit: usize,
 
     /// Do it
@@ -98,7 +98,12 @@ pub(crate) fn run(command: &ParkedCommand, config: &Config, json: bool) -> Resul
         ParkedCommand::Ls { args, only, limit } => {
             let source = Source::open(args, config, "bellwether-parked")?;
             let Parked { mut records, unreadable } = read(&source, config)?;
+            let is_any = !records.is_empty();
             records.retain(|record| only.holds(record));
+            if !json && is_any && records.is_empty() {
+                println!("Nothing of that is parked.");
+                return Ok(ExitCode::SUCCESS);
+            }
             list(&records, &unreadable, *limit, json)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -109,8 +114,21 @@ pub(crate) fn run(command: &ParkedCommand, config: &Config, json: bool) -> Resul
 impl Only {
     fn holds(&self, record: &ParkedRecord) -> bool {
         self.sink.as_ref().is_none_or(|sink| *sink == record.sink)
-            && self.reason.as_ref().is_none_or(|reason| *reason == record.reason)
+            && self.reason.is_none_or(|reason| reason.as_str() == record.reason)
     }
+}
+
+/// A reason by its word.
+fn reason(word: &str) -> Result<Parking, String> {
+    Parking::named(word).ok_or_else(|| {
+        format!("a reason is one of {}", Parking::ALL.map(Parking::as_str).join(", "))
+    })
+}
+
+/// How many of something.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let count = text.parse().map_err(|_| "it is no number".to_owned())?;
+    if count == 0 { Err("at least 1 is needed".to_owned()) } else { Ok(count) }
 }
 
 fn topic(config: &Config) -> Topic {

@@ -36,6 +36,6 @@ impl Follow for ModelFollow {
             }
             next += 1;
         }
-        Ok(Read { next: next.min(end), end })
+        Ok(Read::of_this_call(next.min(end), end))
     }
 }

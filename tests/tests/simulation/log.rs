@@ -362,7 +362,7 @@ impl Log for ModelLog {
             }
             next += 1;
         }
-        Ok(Read { next: next.min(end), end })
+        Ok(Read::of_this_call(next.min(end), end))
     }
 
     fn pause(&mut self, partitions: &[i32]) -> Result<(), LogError> {

@@ -189,7 +189,7 @@ fn records_come_back_whole_after_a_restart() {
         found.push(record);
         Ok::<(), LogError>(())
     });
-    assert_eq!(next.expect("readable"), Read { next: 2, end: 2 });
+    assert_eq!(next.expect("readable"), Read::of_this_call(2, 2));
     assert!((before..=now_ms()).contains(&found[0].timestamp_ms), "stamped by the log");
     assert_eq!(found[0].payload, sent.payload);
     assert_eq!(found[0].headers, sent.headers);

@@ -10,7 +10,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::context::ReaderContext;
 use super::{classify, record};
 use crate::kafka::KafkaOptions;
-use crate::log::{LogError, Read, Record, Remedy, Topic};
+use crate::log::{AsOf, LogError, Read, Record, Remedy, Topic};
 
 /// One request for a partition's ends.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -134,15 +134,15 @@ impl Reader {
         let under_way = self.under_way.take().filter(|reading| {
             reading.topic == *topic && reading.partition == partition && reading.next == from
         });
-        let mut reading = match under_way {
-            Some(reading) => reading,
+        let (mut reading, as_of) = match under_way {
+            Some(reading) => (reading, AsOf::EarlierCall),
             None => match self.begin(end, topic, partition, from)? {
-                Begun::AtEnd(end) => return Ok(Read { next: end, end }),
-                Begun::Reading(reading) => reading,
+                Begun::AtEnd(end) => return Ok(Read::of_this_call(end, end)),
+                Begun::Reading(reading) => (reading, AsOf::ThisCall),
             },
         };
         let outcome = self.deliver(&mut reading, records_max, each);
-        let read = Read { next: reading.next, end: reading.end };
+        let read = Read { next: reading.next, end: reading.end, as_of };
         if outcome.is_ok() && read.next < read.end {
             self.under_way = Some(reading);
             return Ok(read);

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Desk, encode};
+use super::Desk;
+use super::rows::{Content, encode};
 use crate::delivery::Parking;
 
 /// Deliveries of an alert and a sink of which it is remembered that they are parked; of more the oldest are forgotten.

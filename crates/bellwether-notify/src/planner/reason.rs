@@ -21,7 +21,7 @@ pub enum Suppressed {
     Rate,
     /// Its account was deleted since.
     Forgotten,
-    /// It is stale, or its digest is full, and so much was parked for that today that it is not even parked.
+    /// It is stale, and so much was parked for that today that it is not even parked.
     ParkingFull,
 }
 

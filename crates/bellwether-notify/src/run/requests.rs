@@ -6,17 +6,18 @@
 //! - A look takes no more than so many requests and not much longer than so long; what is too much for a sink is parked again.
 //! - A topic that was created anew, or lost records, is followed from its end: nothing is taken twice, and nothing stops.
 //! - What memory does not know of an alert is looked up in the alerts ([`super::since`]) before a request of it is taken: what is over is told
-//!   nobody. Sending goes on meanwhile.
+//!   nobody. All requests that wait are read ahead for that, so that one pass over the alerts answers them all (of very many, as many as a
+//!   look-up takes), and it is kept until they are taken. Sending goes on meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bellwether_engine::log::{Log, LogError, Record, Topic};
+use bellwether_engine::log::{Log, LogError, Read, Record, Topic};
 use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::OutputKind;
 
 use super::rows::{self, REQUEST};
-use super::since::{Lookup, Wanted};
+use super::since::{Level, Lookup, Wanted};
 use crate::delivery::{Delivery, Parking, ROW_BYTES_MAX};
 use crate::event::Alert;
 use crate::planner::{Planner, Since, is_whole_digest};
@@ -37,8 +38,19 @@ pub(super) struct Requests {
     alerts: Topic,
     next: BTreeMap<i32, i64>,
     looked: Instant,
-    /// What has to be looked up before the next requests of a partition can be taken.
-    lookup: Option<(i32, Lookup)>,
+    /// What has to be known before the next requests can be taken.
+    inquiry: Option<Inquiry>,
+}
+
+/// How far it is with what has to be known of alerts.
+#[derive(Debug)]
+enum Inquiry {
+    /// Requests are read ahead: up to where, by partition, and what they ask for.
+    Gathering(BTreeMap<i32, i64>, Wanted),
+    /// The alerts are read.
+    LookingUp(Lookup),
+    /// It is known, and the requests are taken as if nothing had been to be looked up.
+    Known(Lookup),
 }
 
 /// What a request needs.
@@ -50,13 +62,14 @@ pub(super) struct Desk<'a> {
 }
 
 /// What a page came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Page {
     /// There is more.
     More,
     /// There is no more for now.
     Done,
-    /// First these have to be looked up.
-    Doubtful(Wanted),
+    /// What comes next has to be looked up first.
+    Doubtful,
 }
 
 /// What is asked for.
@@ -74,21 +87,21 @@ enum Asked {
 impl Requests {
     /// `alerts`: where alerts are looked up.
     pub(super) fn new(topic: Topic, alerts: Topic) -> Requests {
-        Requests { topic, alerts, next: BTreeMap::new(), looked: Instant::now(), lookup: None }
+        Requests { topic, alerts, next: BTreeMap::new(), looked: Instant::now(), inquiry: None }
     }
 
     pub(super) fn drop_all(&mut self) {
         self.next.clear();
-        self.lookup = None;
+        self.inquiry = None;
     }
 
     pub(super) fn assign(&mut self, partition: i32, next: i64) {
         self.next.insert(partition, next);
     }
 
+    /// What was read ahead of the partition's requests stays: it is of no harm, and of use where it comes back.
     pub(super) fn revoke(&mut self, partition: i32) {
         self.next.remove(&partition);
-        self.lookup.take_if(|(of, _)| *of == partition);
     }
 
     /// Takes what is new, where it is time, or goes on with what is looked up.
@@ -98,55 +111,122 @@ impl Requests {
         desk: &mut Desk<'_>,
         every: Duration,
     ) -> Result<(), LogError> {
-        let waits = self.lookup.as_ref().is_none_or(|(_, lookup)| lookup.is_stalled());
-        if waits && self.looked.elapsed() < every {
+        let goes_on = match &self.inquiry {
+            None | Some(Inquiry::Known(_)) => false,
+            Some(Inquiry::Gathering(..)) => true,
+            Some(Inquiry::LookingUp(lookup)) => !lookup.is_stalled(),
+        };
+        if !goes_on && self.looked.elapsed() < every {
             return Ok(());
         }
         self.looked = Instant::now();
-        let mut known = self.lookup.take();
-        if let Some((_, lookup)) = &mut known
-            && !lookup.read(log, desk.decoder, LOOK)?
-        {
-            self.lookup = known;
-            return Ok(());
-        }
-        // What was looked up is taken before anything else happens.
-        let first = known.as_ref().map(|(partition, _)| *partition);
-        let others = self.next.keys().copied().filter(|partition| Some(*partition) != first);
-        let partitions: Vec<i32> = first.into_iter().chain(others).collect();
-        let mut taken = 0;
-        for partition in partitions {
-            let lookup = known.as_ref().filter(|(of, _)| *of == partition).map(|(_, of)| of);
-            while let Some(next) = self.next.get_mut(&partition) {
-                match page(log, &self.topic, (partition, next), desk, (lookup, &mut taken))? {
-                    Page::More => {}
-                    Page::Done => break,
-                    Page::Doubtful(wanted) => {
-                        let lookup =
-                            Lookup::new(self.alerts.clone(), partition, log.partitions(), wanted);
-                        self.lookup = Some((partition, lookup));
-                        return Ok(());
-                    }
+        match self.inquiry.take() {
+            None => {
+                if self.take(log, desk, None)? == Page::Doubtful {
+                    let from = self.next.clone();
+                    self.inquiry = Some(Inquiry::Gathering(from, Wanted::default()));
                 }
-                if taken >= TAKEN_MAX || self.looked.elapsed() >= LOOK {
-                    return Ok(());
-                }
+            }
+            Some(Inquiry::Gathering(mut ahead, mut wanted)) => {
+                let is_all = self.gather(log, desk, &mut ahead, &mut wanted)?;
+                self.inquiry = Some(if is_all || wanted.is_full() {
+                    tracing::info!(
+                        events = wanted.len(),
+                        "what became of alerts that are to be told again is looked up"
+                    );
+                    Inquiry::LookingUp(Lookup::new(self.alerts.clone(), wanted))
+                } else {
+                    Inquiry::Gathering(ahead, wanted)
+                });
+            }
+            Some(Inquiry::LookingUp(mut lookup) | Inquiry::Known(mut lookup)) => {
+                self.inquiry = match lookup.catch_up(log, desk.decoder, LOOK)? {
+                    None => Some(Inquiry::LookingUp(lookup)),
+                    // What is known now is used before anything else happens.
+                    Some(level) => match self.take(log, desk, Some(level))? {
+                        Page::More => Some(Inquiry::Known(lookup)),
+                        // What is still doubtful is looked up anew.
+                        Page::Done | Page::Doubtful => None,
+                    },
+                };
             }
         }
         Ok(())
     }
+
+    /// Takes requests of all partitions, as far as it is known what became of their alerts. Whether there is more; if not, whether some are
+    /// left that are doubtful.
+    fn take(
+        &mut self,
+        log: &mut dyn Log,
+        desk: &mut Desk<'_>,
+        level: Option<Level<'_>>,
+    ) -> Result<Page, LogError> {
+        let (mut taken, mut came_to) = (0, Page::Done);
+        for (partition, next) in &mut self.next {
+            loop {
+                match page(log, &self.topic, (*partition, next), desk, (level, &mut taken))? {
+                    Page::More => {}
+                    Page::Done => break,
+                    Page::Doubtful => {
+                        came_to = Page::Doubtful;
+                        break;
+                    }
+                }
+                if taken >= TAKEN_MAX || self.looked.elapsed() >= LOOK {
+                    return Ok(Page::More);
+                }
+            }
+        }
+        Ok(came_to)
+    }
+
+    /// Reads requests ahead, and gathers what has to be looked up for them. Whether these are all.
+    fn gather(
+        &self,
+        log: &mut dyn Log,
+        desk: &mut Desk<'_>,
+        ahead: &mut BTreeMap<i32, i64>,
+        wanted: &mut Wanted,
+    ) -> Result<bool, LogError> {
+        let all = log.partitions();
+        // Partitions that were lost meanwhile are not read on.
+        for (partition, next) in ahead.iter_mut().filter(|(of, _)| self.next.contains_key(of)) {
+            loop {
+                let (requests, read, to) = requests(log, &self.topic, *partition, *next)?;
+                for record in requests {
+                    let asked = asked(&record, desk.decoder);
+                    for (alert, is_anywhere) in doubts(&asked, *partition, desk.planner, None) {
+                        let partitions =
+                            if is_anywhere { 0..all } else { *partition..*partition + 1 };
+                        wanted.add(alert, partitions);
+                    }
+                }
+                *next = to;
+                if wanted.is_full() {
+                    return Ok(false);
+                }
+                if to >= read.end {
+                    break;
+                }
+                if self.looked.elapsed() >= LOOK {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
 }
 
-/// Takes a page of a partition, as far as it is known what became of its alerts.
-fn page(
+/// A page of requests, how far the reading came, and up to where these are all.
+fn requests(
     log: &mut dyn Log,
     topic: &Topic,
-    (partition, next): (i32, &mut i64),
-    desk: &mut Desk<'_>,
-    (lookup, taken): (Option<&Lookup>, &mut usize),
-) -> Result<Page, LogError> {
+    partition: i32,
+    from: i64,
+) -> Result<(Vec<Record>, Read, i64), LogError> {
     let (mut requests, mut bytes, mut rest) = (Vec::new(), 0, None);
-    let read = log.follow(topic, partition, *next, PAGE, &mut |record| {
+    let read = log.follow(topic, partition, from, PAGE, &mut |record| {
         if is_request(&record) && rest.is_none() {
             bytes += record.bytes();
             if bytes > PAGE_BYTES_MAX && !requests.is_empty() {
@@ -157,6 +237,18 @@ fn page(
         }
         Ok(())
     })?;
+    Ok((requests, read, rest.unwrap_or(read.next)))
+}
+
+/// Takes a page of a partition, as far as it is known what became of its alerts.
+fn page(
+    log: &mut dyn Log,
+    topic: &Topic,
+    (partition, next): (i32, &mut i64),
+    desk: &mut Desk<'_>,
+    (level, taken): (Option<Level<'_>>, &mut usize),
+) -> Result<Page, LogError> {
+    let (requests, read, to) = requests(log, topic, partition, *next)?;
     if read.next < *next {
         tracing::warn!(
             %topic, partition, position = *next, end = read.end,
@@ -164,31 +256,20 @@ fn page(
         );
         desk.planner.set_redriven(partition, read.next);
     }
-    let (mut stuck, mut wanted) = (None, Wanted::default());
     for record in requests {
         let (offset, asked) = (record.offset, asked(&record, desk.decoder));
-        let doubts = doubts(&asked, partition, desk.planner, lookup);
-        doubts.iter().for_each(|(alert, is_anywhere)| wanted.add(alert, *is_anywhere));
-        if matches!(asked, Asked::NotNow) || !doubts.is_empty() {
-            stuck = stuck.or(Some(offset));
+        let is_doubtful = !doubts(&asked, partition, desk.planner, level).is_empty();
+        if is_doubtful || matches!(asked, Asked::NotNow) {
+            *next = offset;
+            // Where the registry is away it goes on from there the next time.
+            return Ok(if is_doubtful { Page::Doubtful } else { Page::Done });
         }
-        if stuck.is_none() {
-            take(record, asked, desk, lookup);
-            *taken += 1;
-            desk.planner.set_redriven(partition, offset + 1);
-        } else if wanted.is_empty() || wanted.is_full() {
-            break;
-        }
+        take(record, asked, desk, level);
+        *taken += 1;
+        desk.planner.set_redriven(partition, offset + 1);
     }
-    *next = stuck.or(rest).unwrap_or(read.next);
-    Ok(if !wanted.is_empty() {
-        Page::Doubtful(wanted)
-    } else if stuck.is_none() && *next < read.end {
-        Page::More
-    } else {
-        // Where the registry is away it goes on from there the next time.
-        Page::Done
-    })
+    *next = to;
+    Ok(if to < read.end { Page::More } else { Page::Done })
 }
 
 fn is_request(record: &Record) -> bool {
@@ -224,7 +305,7 @@ fn doubts<'a>(
     asked: &'a Asked,
     partition: i32,
     planner: &Planner,
-    lookup: Option<&Lookup>,
+    level: Option<Level<'_>>,
 ) -> Vec<(&'a Alert, bool)> {
     let (alerts, is_anywhere) = match asked {
         Asked::Event(alert) => (vec![alert.as_ref()], false),
@@ -234,13 +315,13 @@ fn doubts<'a>(
         }
         Asked::Unreadable(_) | Asked::NotNow => (Vec::new(), false),
     };
-    let unknown = |alert: &&Alert| lookup.is_none_or(|lookup| !lookup.holds(alert));
+    let unknown = |alert: &&Alert| level.is_none_or(|level| !level.holds(alert));
     alerts.into_iter().filter(unknown).map(|alert| (alert, is_anywhere)).collect()
 }
 
 /// Takes a request of which is known what became of its alerts. What nobody can send is parked again.
-fn take(record: Record, asked: Asked, desk: &mut Desk<'_>, lookup: Option<&Lookup>) {
-    let since = |alert: &Alert| lookup.map_or_else(Since::default, |lookup| lookup.since(alert));
+fn take(record: Record, asked: Asked, desk: &mut Desk<'_>, level: Option<Level<'_>>) {
+    let since = |alert: &Alert| level.map_or_else(Since::default, |level| level.since(alert));
     match asked {
         Asked::Event(alert) => {
             desk.planner.redrive_event(record.partition, &alert, &since, desk.now_ms);
@@ -262,134 +343,4 @@ fn take(record: Record, asked: Asked, desk: &mut Desk<'_>, lookup: Option<&Looku
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::planner::Suppressed;
-    use crate::policy::Loaded;
-    use bellwether_engine::embedded::{Embedded, Role};
-    use bellwether_engine::log::Append;
-    use bellwether_store::Shared;
-    use bellwether_store::log_store::Retention;
-    use std::sync::Arc;
-
-    /// What a notifier without a partition of alerts has.
-    struct Scene {
-        log: Embedded,
-        planner: Planner,
-        requests: Requests,
-        unreadable: Vec<(Record, String)>,
-        _dir: tempfile::TempDir,
-    }
-
-    impl Scene {
-        fn new() -> Scene {
-            let dir = tempfile::tempdir().expect("a directory");
-            let log = Embedded::open(dir.path(), &Shared::new(8 << 20), 1_000_000).expect("a log");
-            for topic in ["alerts", "parked"] {
-                log.create_topic(topic, 1, Retention::Forever).expect("a new topic");
-            }
-            let policy = Loaded::builtin();
-            let mut planner = Planner::new(Arc::clone(policy.texts()), policy.version());
-            planner.assign(0);
-            let requests = Requests::new("parked".into(), "alerts".into());
-            Scene { log, planner, requests, unreadable: Vec::new(), _dir: dir }
-        }
-
-        /// Appends records, requests or not. What they hold is no delivery, so that each request that is taken is unreadable.
-        fn append(&self, count: usize, are_requests: bool) {
-            let name = if are_requests { REQUEST } else { "bellwether.reason" };
-            let record = Append {
-                topic: "parked".into(),
-                partition: 0,
-                key: None,
-                payload: Some(b"?".to_vec()),
-                headers: vec![(name.to_owned(), b"0/0".to_vec())],
-                timestamp_ms: None,
-            };
-            self.log.append(&vec![record; count], Duration::from_secs(60)).expect("room");
-        }
-
-        /// One look. Returns how many were taken so far.
-        fn look(&mut self) -> usize {
-            let mut log = self.log.consume_as(Role::Notifier, &["alerts".into()]).expect("a log");
-            let mut decoder = Decoder::new(None, 1 << 20).expect("a decoder");
-            let mut desk = Desk {
-                planner: &mut self.planner,
-                decoder: &mut decoder,
-                unreadable: &mut self.unreadable,
-                now_ms: 0,
-            };
-            self.requests.follow(&mut log, &mut desk, Duration::ZERO).expect("a look");
-            self.unreadable.len()
-        }
-    }
-
-    #[test]
-    fn a_topic_that_was_created_anew_is_followed_from_its_end_and_the_row_says_so() {
-        let mut scene = Scene::new();
-        scene.planner.set_redriven(0, 50);
-        scene.requests.assign(0, scene.planner.redriven_to(0));
-        scene.append(1, true);
-        assert_eq!(scene.look(), 0);
-        assert_eq!(scene.planner.redriven_to(0), 1, "a start from here misses nothing");
-        scene.append(1, true);
-        assert_eq!(scene.look(), 1);
-        assert_eq!(scene.planner.redriven_to(0), 2);
-    }
-
-    #[test]
-    fn a_request_behind_pages_of_what_was_parked_is_found_at_once_and_few_enough_are_taken() {
-        let mut scene = Scene::new();
-        scene.requests.assign(0, 0);
-        scene.append(2 * PAGE + 50, false);
-        scene.append(1, true);
-        assert_eq!(scene.look(), 1);
-        scene.append(TAKEN_MAX + PAGE, true);
-        let taken = scene.look();
-        assert!(taken > PAGE && taken < TAKEN_MAX + PAGE, "{taken}");
-    }
-    /// An event of an alert, into a topic.
-    fn event(scene: &Scene, topic: &str, alert: &Alert, headers: &[(&str, &str)]) {
-        let headers = headers.iter();
-        let headers = headers.map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
-        let record = Append {
-            topic: topic.into(),
-            partition: 0,
-            key: Some(alert.account_id.as_bytes().to_vec()),
-            payload: serde_json::to_vec(alert).ok(),
-            headers: headers.collect(),
-            timestamp_ms: None,
-        };
-        scene.log.append(&[record], Duration::from_secs(60)).expect("room");
-    }
-
-    #[test]
-    fn an_event_that_can_be_read_by_now_is_told_nobody_where_its_alert_is_over() {
-        let mut scene = Scene::new();
-        scene.requests.assign(0, 0);
-        let (sample, _) = crate::event::sample(bellwether_core::time::Millis(0));
-        let of = |alert: &str, transition: &str| Alert {
-            id: format!("{alert}-{transition}"),
-            alert_id: alert.to_owned(),
-            transition: transition.to_owned(),
-            ..sample.clone()
-        };
-        for alert in [of("over", "opened"), of("open", "opened"), of("over", "resolved")] {
-            event(&scene, "alerts", &alert, &[]);
-        }
-        let asked = [("bellwether.reason", "undecodable"), (REQUEST, "0/0")];
-        for alert in ["over", "open"] {
-            event(&scene, "parked", &of(alert, "opened"), &asked);
-        }
-        scene.look();
-        assert_eq!(scene.planner.redriven_to(0), 0, "the alerts are looked up first");
-        assert_eq!(scene.look(), 0);
-        assert_eq!(scene.planner.redriven_to(0), 2);
-        // The built-in policy has no routes: one came as far as that.
-        let suppressed = [(Suppressed::NoRoute, 1), (Suppressed::Ended, 1)];
-        assert_eq!(scene.planner.take_suppressed(), suppressed.into());
-        // Nothing is looked up where nothing is in doubt.
-        scene.append(1, true);
-        assert_eq!(scene.look(), 1);
-    }
-}
+mod tests;

@@ -353,3 +353,30 @@ fn history_that_is_filled_in_does_not_fill_the_parking_topic() {
     planner.alert(0, &old, tomorrow);
     assert_eq!(planner.take_parked().len(), 2);
 }
+
+#[test]
+fn how_much_history_was_parked_today_outlives_a_restart_and_goes_where_its_partition_goes() {
+    let policy = policy(&format!("[delivery]\nparked_max_day = 4\n{}", urgent("")));
+    let old = |number| Alert { at: Millis(NOW - 100 * HOUR_MS), ..alert(number, "opened", "high") };
+    let mut planner = planner_of(&policy);
+    planner.alert(0, &old(0), NOW);
+    planner.alert(1, &old(1), NOW);
+    assert_eq!(planner.take_parked().len(), 4, "two sinks each");
+    let rows = committed(&mut planner, Rows::new());
+    let mut again = read_back(&policy, &rows);
+    again.alert(0, &old(2), NOW);
+    assert_eq!(again.take_parked(), []);
+    assert_eq!(again.take_suppressed(), [(Suppressed::ParkingFull, 2)].into());
+    // Whoever has one of the partitions alone has its count alone.
+    again.revoke(1);
+    again.alert(0, &old(2), NOW);
+    assert_eq!(again.take_parked().len(), 2);
+    again.alert(0, &old(3), NOW);
+    assert_eq!(again.take_parked(), []);
+    // A count is forgotten with its week.
+    let mut later = read_back(&policy, &rows);
+    let counts = |rows: &Rows| rows.keys().filter(|(_, key)| key.starts_with("s/")).count();
+    assert_eq!(counts(&rows), 2);
+    later.tick(NOW + 9 * DAY_MS, &|_| false);
+    assert_eq!(counts(&committed(&mut later, rows)), 0);
+}
