@@ -36,6 +36,7 @@ mod policy_check;
 pub mod priority;
 pub mod promotion;
 pub mod publish;
+pub mod quality;
 pub mod rebaseline;
 pub mod reject;
 pub mod rolling;
