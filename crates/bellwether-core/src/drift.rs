@@ -2,7 +2,7 @@
 //!
 //! A fit keeps how its readings were distributed ([`Fitted`]), in ten bins of about equal count and one for what was missing. A survey counts
 //! the accounts of now into the same bins; the population stability index says how far apart the two are. Surveys of partitions add up.
-//! Under any scorecard a survey also tells which signals are missing or silent ([`crate::quality`]).
+//! What was said of accounts is held against what became of them ([`crate::ranking`]). Under any scorecard a survey also tells which signals are missing or silent ([`crate::quality`]).
 //!
 //! Deliberately absent: when a survey is made, and of which accounts.
 
@@ -16,6 +16,7 @@ use crate::close;
 use crate::cohort::COHORTS_MAX;
 use crate::policy::{Compiled, Signal};
 use crate::quality::{Fed, Silence};
+use crate::ranking::{HeldOut, Outcomes, Ranking};
 use crate::score::ExpertScorecard;
 use crate::standing::{Standing, Trait, standing};
 use crate::step::Core;
@@ -137,6 +138,7 @@ pub struct Surveyed {
     signals: Vec<SignalSeen>,
     /// The newest closed day of any account.
     newest: Option<Day>,
+    outcomes: Outcomes,
 }
 
 /// What the accounts of a cohort had of a signal.
@@ -153,6 +155,7 @@ pub struct Survey {
     /// The scorecard.
     pub model: String,
     fitted: Option<Arc<Fitted>>,
+    held_out: Option<Arc<HeldOut>>,
     /// Names of the readings of signals, in the policy's order; none where a signal has no weight.
     signals: Vec<Option<String>>,
     cohorts: BTreeMap<String, Surveyed>,
@@ -180,7 +183,8 @@ impl Survey {
             (signal.weight > 0.0).then(|| format!("{SIGNAL_PREFIX}{}", signal.name))
         };
         let signals = core.policy.signals.iter().map(name).collect();
-        Survey { model, fitted: core.scorer.fitted(), signals, cohorts: BTreeMap::new() }
+        let (fitted, held_out) = (core.scorer.fitted(), core.scorer.held_out());
+        Survey { model, fitted, held_out, signals, cohorts: BTreeMap::new() }
     }
 
     /// Counts an account as it stands. One that was never scored is not counted.
@@ -196,6 +200,7 @@ impl Survey {
         cohort.accounts += 1;
         cohort.scores[((score / 10.0) as usize).min(9)] += 1;
         cohort.see_signals(account, core.policy.keys());
+        cohort.outcomes.see(core, account);
         let Some(horizon_days) = core.scorer.horizon_days() else { return };
         let readings = readings(core, account, horizon_days);
         if let Some(risk) = core.scorer.risk(name, &readings) {
@@ -238,6 +243,7 @@ impl Survey {
                 cohort.expected_lost = Some(cohort.expected_lost.unwrap_or(0.0) + lost);
             }
             cohort.newest = cohort.newest.max(of.newest);
+            cohort.outcomes.add(&of.outcomes);
             cohort
                 .signals
                 .resize(of.signals.len().max(cohort.signals.len()), SignalSeen::default());
@@ -258,6 +264,14 @@ impl Survey {
     /// The cohorts, by name.
     pub fn cohorts(&self) -> impl Iterator<Item = (&str, &Surveyed)> {
         self.cohorts.iter().map(|(name, of)| (name.as_str(), of))
+    }
+
+    /// How the scorecard ranks those that left and those that stayed, by cohort; nothing without a hold-out to compare with.
+    pub fn rankings(&self) -> impl Iterator<Item = Ranking<'_>> {
+        let held_out = self.held_out.iter();
+        held_out.flat_map(|held_out| {
+            self.cohorts().map(|(cohort, of)| of.outcomes.ranking(cohort, held_out.of(cohort)))
+        })
     }
 
     /// Cohort, reading and the share of its accounts of which it is missing: of every signal that has weight, under any scorecard.

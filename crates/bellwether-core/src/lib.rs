@@ -37,6 +37,7 @@ pub mod priority;
 pub mod promotion;
 pub mod publish;
 pub mod quality;
+pub mod ranking;
 pub mod rebaseline;
 pub mod reject;
 pub mod rolling;

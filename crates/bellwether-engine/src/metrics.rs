@@ -167,6 +167,12 @@ metrics! {
         "The longest such time before, within 128 days.";
     EXPECTED_LOST = Gauge "bellwether_accounts_expected_lost" ["cohort"]
         "Accounts of the owned partitions that the learned scorecard in force expects to lose within 28 days.";
+    RANKING_AUC = Gauge "bellwether_ranking_auc" ["cohort", "of"]
+        "Chance that an account that left had a lower score than one that stayed: live, of up to three horizons in the owned partitions, and of the holdout.";
+    RANKING_ERROR = Gauge "bellwether_ranking_auc_error" ["cohort", "of"]
+        "Standard error of that chance.";
+    RANKING_OUTCOMES = Gauge "bellwether_ranking_outcomes" ["cohort", "outcome"]
+        "Accounts behind the live ranking: left and stayed.";
     BUILD_INFO = Gauge "bellwether_build_info" ["version", "policy_version"]
         "Always 1; names the build and the policy in force.";
     MODEL_INFO = Gauge "bellwether_model_info" ["partition", "model"]
@@ -271,6 +277,9 @@ pub struct Metrics {
     signal_silent: IntGaugeVec,
     signal_gap: IntGaugeVec,
     expected_lost: GaugeVec,
+    ranking_auc: GaugeVec,
+    ranking_error: GaugeVec,
+    ranking_outcomes: IntGaugeVec,
     build_info: IntGaugeVec,
     shadow_info: IntGaugeVec,
     shadow_scores: IntCounterVec,
@@ -428,6 +437,9 @@ impl Metrics {
             signal_silent: gauges(&registry, &SIGNAL_SILENT)?,
             signal_gap: gauges(&registry, &SIGNAL_GAP)?,
             expected_lost: float_gauges(&registry, &EXPECTED_LOST)?,
+            ranking_auc: float_gauges(&registry, &RANKING_AUC)?,
+            ranking_error: float_gauges(&registry, &RANKING_ERROR)?,
+            ranking_outcomes: gauges(&registry, &RANKING_OUTCOMES)?,
             build_info: gauges(&registry, &BUILD_INFO)?,
             model_learned_until: gauges(&registry, &MODEL_LEARNED_UNTIL)?,
             shadow_info: gauges(&registry, &SHADOW_INFO)?,
@@ -826,6 +838,25 @@ impl Metrics {
                 self.reading_drift.with_label_values(&labels).set(index);
             }
         }
+        self.ranked(survey);
+    }
+
+    fn ranked(&self, survey: &Survey) {
+        self.ranking_auc.reset();
+        self.ranking_error.reset();
+        self.ranking_outcomes.reset();
+        for ranking in survey.rankings() {
+            for (outcome, count) in [("left", ranking.left), ("stayed", ranking.stayed)] {
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                self.ranking_outcomes.with_label_values(&[ranking.cohort, outcome]).set(count);
+            }
+            for (of, found) in [("live", ranking.live), ("holdout", ranking.held_out)] {
+                if let Some(found) = found {
+                    self.ranking_auc.with_label_values(&[ranking.cohort, of]).set(found.value);
+                    self.ranking_error.with_label_values(&[ranking.cohort, of]).set(found.error);
+                }
+            }
+        }
     }
 
     /// Names the challenger in a partition.
@@ -943,11 +974,13 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 mod tests {
     use bellwether_core::account::Account;
     use bellwether_core::drift::{Distribution, Fitted};
+    use bellwether_core::event::OutcomeKind;
     use bellwether_core::feedback::{Fact, Results};
     use bellwether_core::history::Ring;
     use bellwether_core::id::AccountId;
     use bellwether_core::points::Points;
     use bellwether_core::policy::{Compiled, FeedbackPolicy, Policy, Signal};
+    use bellwether_core::ranking::{Auc, HeldOut, Predicted};
     use bellwether_core::score::{Context, Reading, Scorer};
     use bellwether_core::step::Core;
     use bellwether_core::time::{DAY_MS, Day, HOUR_MS};
@@ -1039,12 +1072,17 @@ mod tests {
             Some(Arc::new(Fitted { all, cohorts: BTreeMap::new() }))
         }
 
+        fn held_out(&self) -> Option<Arc<HeldOut>> {
+            let all = Some(Auc { value: 0.75, error: 0.02 });
+            Some(Arc::new(HeldOut { all, cohorts: BTreeMap::new() }))
+        }
+
         fn risk(&self, _: &str, _: &BTreeMap<String, f64>) -> Option<f64> {
             Some(0.01)
         }
     }
 
-    /// Of 200 accounts of a cohort, all with a score of 95.
+    /// Of 200 accounts of a cohort, all with a score of 95; twenty of them had 20 and left.
     fn survey() -> Survey {
         let core = Core::new(Arc::new(Compiled::default_policy())).scored_by(Arc::new(Learned));
         let mut survey = Survey::of(&core);
@@ -1056,7 +1094,13 @@ mod tests {
         account.history.newest = Some(Day(100));
         account.history.rings =
             core.policy().keys().iter().map(|key| (*key, ring.clone())).collect();
-        for _ in 0..200 {
+        account.hot.today = Day(101);
+        for number in 0..200 {
+            let left = number < 20;
+            let at = Millis(60 * DAY_MS);
+            account.hot.outcome = left.then_some((OutcomeKind::Churned, at));
+            let scores = vec![(2, Points(if left { 2_000 } else { 9_500 }))];
+            account.predicted = Some(Box::new(Predicted { model: "learned".to_owned(), scores }));
             survey.see(&core, &account);
         }
         survey
@@ -1074,6 +1118,11 @@ mod tests {
             ("bellwether_reading_missing_ratio{cohort=\"smb\",reading=\"score\"}", 0.0),
             ("bellwether_reading_missing_ratio{cohort=\"smb\",reading=\"signal:logins\"}", 1.0),
             ("bellwether_signal_silent_days{cohort=\"smb\",signal=\"logins\"}", 5.0),
+            ("bellwether_ranking_auc{cohort=\"smb\",of=\"live\"}", 1.0),
+            ("bellwether_ranking_auc{cohort=\"smb\",of=\"holdout\"}", 0.75),
+            ("bellwether_ranking_auc_error{cohort=\"smb\",of=\"holdout\"}", 0.02),
+            ("bellwether_ranking_outcomes{cohort=\"smb\",outcome=\"left\"}", 20.0),
+            ("bellwether_ranking_outcomes{cohort=\"smb\",outcome=\"stayed\"}", 180.0),
             ("bellwether_signal_gap_days{cohort=\"smb\",signal=\"logins\"}", 0.0),
             ("bellwether_cohort_rejected_total{cohort=\"smb\",reason=\"duplicate\"}", 0.0),
         ] {
