@@ -125,6 +125,73 @@ fn kill_9_changes_nothing_that_is_published() {
     assert_eq!(account["account"]["band"], "at_risk");
 }
 
+/// Over HTTP, by the command through the server, and from the log once the server is gone: at any time what was published last.
+#[test]
+fn an_account_is_explained_as_it_stood_at_a_time() {
+    const ACCOUNT: &str = "story-slipping";
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut running = Bellwether::spawn(command(dir.path()));
+    let url = running.url();
+    send(&url, &stories::events());
+    finish(&mut running);
+    let now: Value =
+        serde_json::from_str(&running.get(&format!("/v1/accounts/{ACCOUNT}"))).expect("JSON");
+    let alert = now["alerts"].as_array().and_then(|all| all.last()).expect("an alert").clone();
+    let changes = now["score_changes"].as_array().expect("a list").clone();
+    let (latest, before) = (&changes[0], &changes[changes.len() / 2]);
+    let time = |of: &Value| of["at"].as_str().expect("a time").to_owned();
+    let then = |at: &str| {
+        let answer = ureq::get(format!("{url}/v1/accounts/{ACCOUNT}?at={at}"))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .call();
+        let mut answer = answer.expect("the server answers");
+        let text = answer.body_mut().read_to_string().expect("text");
+        (answer.status().as_u16(), serde_json::from_str::<Value>(&text).expect("JSON"))
+    };
+    let mut stood = Vec::new();
+    for change in [latest, before] {
+        let (status, answer) = then(&time(change));
+        assert_eq!((status, &answer["whole"]), (200, &true.into()), "{answer}");
+        let account = &answer["account"];
+        for field in ["score", "score_centipoints", "band", "sequence", "model_version", "at"] {
+            assert_eq!(account[field], change[field], "{field}");
+        }
+        let lines = account["contributions"].as_array().expect("lines").iter();
+        let sum: i64 = lines.map(|line| line["centipoints"].as_i64().expect("points")).sum();
+        assert_eq!(Some(sum), account["score_centipoints"].as_i64());
+        stood.push((time(change), answer));
+    }
+    // An alert is there from when it was told on, with its evidence.
+    let (_, told) = then(&time(&alert));
+    let open = told["alerts"].as_array().expect("a list");
+    let found = open.iter().find(|of| of["alert_id"] == alert["alert_id"]).expect("it was open");
+    assert_eq!(found["evidence"], alert["evidence"]);
+    let (status, problem) = then("2001-01-01");
+    assert_eq!(status, 404, "{problem}");
+    assert_eq!(then("soon").0, 400);
+
+    let explain = |at: &str, more: &[&str]| {
+        let mut command = bellwether(["explain", ACCOUNT, "--json", "--at", at]);
+        command.args(more).output().expect("the binary runs")
+    };
+    let same = |more: &[&str]| {
+        for (at, answer) in &stood {
+            let output = explain(at, more);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            for part in ["account", "alerts"] {
+                assert_eq!(said[part], answer[part], "{part} at {at}");
+            }
+        }
+        assert_eq!(explain("2001-01-01", more).status.code(), Some(3));
+    };
+    same(&["--url", &url]);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    same(&["--embedded", "--data-dir", dir.path().to_str().expect("text")]);
+}
+
 #[test]
 fn profiles_and_outcomes_are_taken_too() {
     let dir = tempfile::tempdir().expect("a directory");

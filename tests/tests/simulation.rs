@@ -96,6 +96,7 @@ fn committed_outputs_and_state_are_those_of_a_process_that_never_failed() {
         ("closes that were cut", found.cut_closes),
         ("messages between partitions", found.told),
         ("stores compared", found.live_stores),
+        ("rejected records counted", found.rejected),
         ("power cuts", trouble.cuts),
         ("full disks", trouble.disk_full),
         ("damaged stores", trouble.damaged),

@@ -5,7 +5,8 @@
 //! - [`Forecast`]: what is expected of the open day; rewritten when the day before is judged, and when the day goes beyond it.
 //! - [`Activity`] rows: one per distinct member or feature of a signal; a row changes at most once a day.
 //! - the profile, as it arrived.
-//! - what of the calendar concerns it, changes of level, and the lives of its alerts; rewritten when they change.
+//! - what of the calendar concerns it, changes of level, the lives of its alerts, and what a learned scorecard said of it; rewritten when
+//!   they change.
 //!
 //! Rows are plain values. [`Changed`] says which of them a store has to write.
 
@@ -25,6 +26,7 @@ use crate::intraday::{STATE_BYTES_MAX, Watch};
 use crate::life::Life;
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
+use crate::ranking::Predicted;
 use crate::rebaseline::Change;
 use crate::rolling::Rolling;
 use crate::shadow::Shadow;
@@ -193,11 +195,13 @@ pub enum Row {
     Changes,
     /// Forecasts of limits.
     Forecast,
+    /// What a learned scorecard said of it.
+    Predicted,
 }
 
 impl Row {
     /// All of them.
-    pub const ALL: [Row; 12] = [
+    pub const ALL: [Row; 13] = [
         Row::Hot,
         Row::History,
         Row::Profile,
@@ -210,6 +214,7 @@ impl Row {
         Row::Masked,
         Row::Changes,
         Row::Forecast,
+        Row::Predicted,
     ];
 }
 
@@ -331,6 +336,8 @@ pub struct Account {
     pub rolling: Option<Box<Rolling>>,
     /// What a challenger was last published to say of it; none without a challenger.
     pub shadow: Option<Shadow>,
+    /// What a learned scorecard said of it when horizons began; none under expert weights.
+    pub predicted: Option<Box<Predicted>>,
     /// What became known since it was read, to be told.
     pub facts: Vec<Fact>,
     /// What changed since the account was read.
@@ -372,6 +379,7 @@ impl Account {
             lives: Vec::new(),
             rolling: None,
             shadow: None,
+            predicted: None,
             facts: Vec::new(),
             changed: Changed::default(),
         }

@@ -2,6 +2,7 @@
 //!
 //! A fit keeps how its readings were distributed ([`Fitted`]), in ten bins of about equal count and one for what was missing. A survey counts
 //! the accounts of now into the same bins; the population stability index says how far apart the two are. Surveys of partitions add up.
+//! What was said of accounts is held against what became of them ([`crate::ranking`]). Under any scorecard a survey also tells which signals are missing or silent ([`crate::quality`]).
 //!
 //! Deliberately absent: when a survey is made, and of which accounts.
 
@@ -10,13 +11,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::Account;
+use crate::account::{Account, SignalKey};
 use crate::close;
 use crate::cohort::COHORTS_MAX;
-use crate::policy::Compiled;
+use crate::policy::{Compiled, Signal};
+use crate::quality::{Fed, Silence};
+use crate::ranking::{HeldOut, Outcomes, Ranking};
 use crate::score::ExpertScorecard;
 use crate::standing::{Standing, Trait, standing};
 use crate::step::Core;
+use crate::time::Day;
 
 /// What the name of a signal's reading begins with.
 pub const SIGNAL_PREFIX: &str = "signal:";
@@ -130,6 +134,19 @@ pub struct Surveyed {
     pub expected_lost: Option<f64>,
     /// Per distribution of the fit, the accounts in each of its bins.
     bins: Vec<Vec<f64>>,
+    /// Per signal of the policy.
+    signals: Vec<SignalSeen>,
+    /// The newest closed day of any account.
+    newest: Option<Day>,
+    outcomes: Outcomes,
+}
+
+/// What the accounts of a cohort had of a signal.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct SignalSeen {
+    /// Accounts of which there is no reading.
+    missing: u64,
+    fed: Fed,
 }
 
 /// Accounts, counted by cohort under one scorecard.
@@ -138,6 +155,9 @@ pub struct Survey {
     /// The scorecard.
     pub model: String,
     fitted: Option<Arc<Fitted>>,
+    held_out: Option<Arc<HeldOut>>,
+    /// Names of the readings of signals, in the policy's order; none where a signal has no weight.
+    signals: Vec<Option<String>>,
     cohorts: BTreeMap<String, Surveyed>,
 }
 
@@ -159,7 +179,12 @@ impl Survey {
     #[must_use]
     pub fn of(core: &Core) -> Survey {
         let model = core.model_version().to_owned();
-        Survey { model, fitted: core.scorer.fitted(), cohorts: BTreeMap::new() }
+        let name = |signal: &Signal| {
+            (signal.weight > 0.0).then(|| format!("{SIGNAL_PREFIX}{}", signal.name))
+        };
+        let signals = core.policy.signals.iter().map(name).collect();
+        let (fitted, held_out) = (core.scorer.fitted(), core.scorer.held_out());
+        Survey { model, fitted, held_out, signals, cohorts: BTreeMap::new() }
     }
 
     /// Counts an account as it stands. One that was never scored is not counted.
@@ -174,6 +199,8 @@ impl Survey {
         let score = account.hot.score.as_f64();
         cohort.accounts += 1;
         cohort.scores[((score / 10.0) as usize).min(9)] += 1;
+        cohort.see_signals(account, core.policy.keys());
+        cohort.outcomes.see(core, account);
         let Some(horizon_days) = core.scorer.horizon_days() else { return };
         let readings = readings(core, account, horizon_days);
         if let Some(risk) = core.scorer.risk(name, &readings) {
@@ -215,6 +242,15 @@ impl Survey {
             if let Some(lost) = of.expected_lost {
                 cohort.expected_lost = Some(cohort.expected_lost.unwrap_or(0.0) + lost);
             }
+            cohort.newest = cohort.newest.max(of.newest);
+            cohort.outcomes.add(&of.outcomes);
+            cohort
+                .signals
+                .resize(of.signals.len().max(cohort.signals.len()), SignalSeen::default());
+            for (sum, seen) in cohort.signals.iter_mut().zip(&of.signals) {
+                sum.missing += seen.missing;
+                sum.fed.add(&seen.fed);
+            }
             cohort.bins.resize(of.bins.len().max(cohort.bins.len()), Vec::new());
             for (sums, counts) in cohort.bins.iter_mut().zip(&of.bins) {
                 sums.resize(counts.len().max(sums.len()), 0.0);
@@ -228,6 +264,36 @@ impl Survey {
     /// The cohorts, by name.
     pub fn cohorts(&self) -> impl Iterator<Item = (&str, &Surveyed)> {
         self.cohorts.iter().map(|(name, of)| (name.as_str(), of))
+    }
+
+    /// How the scorecard ranks those that left and those that stayed, by cohort; nothing without a hold-out to compare with.
+    pub fn rankings(&self) -> impl Iterator<Item = Ranking<'_>> {
+        let held_out = self.held_out.iter();
+        held_out.flat_map(|held_out| {
+            self.cohorts().map(|(cohort, of)| of.outcomes.ranking(cohort, held_out.of(cohort)))
+        })
+    }
+
+    /// Cohort, reading and the share of its accounts of which it is missing: of every signal that has weight, under any scorecard.
+    pub fn missing(&self) -> impl Iterator<Item = (&str, &str, f64)> {
+        self.signals().map(|(cohort, of, name, seen)| {
+            (cohort, name, seen.missing as f64 / of.accounts.max(1) as f64)
+        })
+    }
+
+    /// Cohort, signal and for how long it has been silent, as far as that can be told.
+    pub fn silences(&self) -> impl Iterator<Item = (&str, &str, Silence)> {
+        self.signals().filter_map(|(cohort, of, name, seen)| {
+            let signal = name.strip_prefix(SIGNAL_PREFIX).unwrap_or(name);
+            Some((cohort, signal, seen.fed.silence(of.newest?)?))
+        })
+    }
+
+    fn signals(&self) -> impl Iterator<Item = (&str, &Surveyed, &str, &SignalSeen)> {
+        self.cohorts().flat_map(|(cohort, of)| {
+            let named = self.signals.iter().zip(&of.signals);
+            named.filter_map(move |(name, seen)| Some((cohort, of, name.as_deref()?, seen)))
+        })
     }
 
     /// How each reading of each cohort is distributed now, against when the scorecard was learned.
@@ -244,6 +310,31 @@ impl Survey {
     }
 }
 
+impl Surveyed {
+    /// Counts what an account has of each of these signals.
+    fn see_signals(&mut self, account: &Account, keys: &[SignalKey]) {
+        self.signals.resize(keys.len(), SignalSeen::default());
+        for (index, seen) in self.signals.iter_mut().enumerate() {
+            seen.missing += u64::from(!is_read(account, index));
+        }
+        let Some(newest) = account.history.newest else { return };
+        self.newest = self.newest.max(Some(newest));
+        let masked = account.masked_days(newest);
+        let rings = account.history.rings.iter();
+        for ((seen, key), (had, ring)) in self.signals.iter_mut().zip(keys).zip(rings) {
+            // An account that was not aligned with a new policy yet has those of the one before.
+            if had == key {
+                seen.fed.see(ring, newest, masked);
+            }
+        }
+    }
+}
+
+/// Whether there is a reading of a signal.
+fn is_read(account: &Account, index: usize) -> bool {
+    account.hot.signals.get(index).is_some_and(|state| state.baseline.is_some())
+}
+
 /// What a learned scorecard reads of an account as it stands, by name; NaN is missing.
 #[must_use]
 pub fn readings(core: &Core, account: &Account, horizon_days: u32) -> BTreeMap<String, f64> {
@@ -251,9 +342,7 @@ pub fn readings(core: &Core, account: &Account, horizon_days: u32) -> BTreeMap<S
     let day = account.hot.today.plus(-1);
     let policy: &Compiled = &expert.policy;
     let signals = policy.signals.iter().enumerate().map(|(index, signal)| {
-        let state = account.hot.signals.get(index);
-        let known = state.is_some_and(|state| state.baseline.is_some()) && signal.weight > 0.0;
-        let reading = if known {
+        let reading = if is_read(account, index) && signal.weight > 0.0 {
             close::points_at(&expert, account, index, day).as_f64() / signal.weight
         } else {
             f64::NAN

@@ -36,6 +36,8 @@ mod policy_check;
 pub mod priority;
 pub mod promotion;
 pub mod publish;
+pub mod quality;
+pub mod ranking;
 pub mod rebaseline;
 pub mod reject;
 pub mod rolling;

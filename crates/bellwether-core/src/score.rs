@@ -12,6 +12,7 @@ use crate::drift::Fitted;
 use crate::output::{Band, Category, SubScore};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Policy, Signal};
+use crate::ranking::HeldOut;
 use crate::standing::{Standing, Trait};
 use crate::time::Millis;
 
@@ -88,6 +89,11 @@ pub trait Scorer: std::fmt::Debug + Send + Sync {
 
     /// How what it reads was distributed when it was learned; none: that was not kept.
     fn fitted(&self) -> Option<Arc<Fitted>> {
+        None
+    }
+
+    /// What it was worth on outcomes that it was not learned from; none: that is not known.
+    fn held_out(&self) -> Option<Arc<HeldOut>> {
         None
     }
 

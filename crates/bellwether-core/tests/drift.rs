@@ -135,6 +135,30 @@ fn what_accounts_do_no_longer_as_when_it_was_learned_drifts() {
 }
 
 #[test]
+fn a_signal_that_stops_in_a_whole_cohort_is_silent_under_any_scorecard() {
+    let core = Core::new(Arc::new(Compiled::default_policy()));
+    let mut state = MemoryState::default();
+    live(&core, &mut state, 0..70, 6);
+    let silence = |state: &MemoryState| {
+        let survey = surveyed(&core, state.accounts());
+        let found =
+            survey.silences().find(|(cohort, name, _)| (*cohort, *name) == ("smb", "logins"));
+        found.expect("it came often enough").2
+    };
+    assert!(silence(&state).gap_days == 0 && !silence(&state).is_unusual());
+    let survey = surveyed(&core, state.accounts());
+    let missing: BTreeMap<_, _> = survey.missing().map(|(_, name, share)| (name, share)).collect();
+    assert!(missing["signal:logins"] < 1e-9 && missing["signal:support_sentiment"] > 0.99);
+    for day in 70..76 {
+        let Ok(verdict) =
+            core.apply(&mut state, Input::Tick, Millis(START_MS + day * DAY_MS), &mut Vec::new());
+        verdict.expect("time passes");
+    }
+    let after = silence(&state);
+    assert!(after.is_unusual() && (4..=5).contains(&after.days), "{after:?}");
+}
+
+#[test]
 fn surveys_of_partitions_add_up() {
     let mut state = MemoryState::default();
     live(&core(None), &mut state, 0..70, 6);
@@ -148,6 +172,9 @@ fn surveys_of_partitions_add_up() {
     let mut sum = surveyed(&core, &even);
     sum.add(&half);
     assert_eq!(sum.drift().collect::<Vec<_>>(), whole.drift().collect::<Vec<_>>());
+    assert_eq!(sum.missing().collect::<Vec<_>>(), whole.missing().collect::<Vec<_>>());
+    let silences = |survey: &Survey| survey.silences().map(|(_, _, of)| of).collect::<Vec<_>>();
+    assert!(!silences(&sum).is_empty() && silences(&sum) == silences(&whole));
     let lost = |survey: &Survey| survey.cohorts().map(|(_, of)| of.expected_lost).next();
     let difference = lost(&sum).flatten().zip(lost(&whole).flatten());
     assert!(difference.is_some_and(|(sum, whole)| (sum - whole).abs() < 1e-9));

@@ -5,11 +5,12 @@
 //! - No metric has an account label: the number of series depends on the policy and the partitions, not on the customers.
 //! - Callers record once per batch; nothing here is called per event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bellwether_core::cohort::COHORTS_MAX;
 use bellwether_core::drift::Survey;
 use bellwether_core::feedback::Group;
 use bellwether_core::output::{Band, Beside, Output, Severity, Transition};
@@ -78,6 +79,8 @@ metrics! {
         "Events that passed decoding and admission; those that feed no signal included.";
     EVENTS_REJECTED = Counter "bellwether_events_rejected_total" ["reason", "intended"]
         "Records not used; intended drops (duplicates) leave no dead letter.";
+    COHORT_REJECTED = Counter "bellwether_cohort_rejected_total" ["cohort", "reason"]
+        "The same records by the cohort of the account that they are keyed by; of none where that is not known, as of an unknown account.";
     EVENTS_UNMATCHED = Counter "bellwether_events_unmatched_total" []
         "Admitted events that feed no signal of the policy.";
     DISTINCT_DROPPED = Counter "bellwether_distinct_dropped_total" []
@@ -157,9 +160,19 @@ metrics! {
     READING_DRIFT = Gauge "bellwether_reading_drift" ["cohort", "reading"]
         "Population stability index of what a learned scorecard reads, against what it was learned from; of cohorts with 200 accounts in the owned partitions.";
     READING_MISSING = Gauge "bellwether_reading_missing_ratio" ["cohort", "reading"]
-        "Share of the accounts of a cohort of which a learned scorecard's reading is missing.";
+        "Share of the accounts of a cohort of which a reading is missing: of each signal, and of all that a learned scorecard reads.";
+    SIGNAL_SILENT = Gauge "bellwether_signal_silent_days" ["cohort", "signal"]
+        "Closed days without anything of a signal in a whole cohort, up to the newest; of signals of 10 accounts and 28 of 128 days.";
+    SIGNAL_GAP = Gauge "bellwether_signal_gap_days" ["cohort", "signal"]
+        "The longest such time before, within 128 days.";
     EXPECTED_LOST = Gauge "bellwether_accounts_expected_lost" ["cohort"]
         "Accounts of the owned partitions that the learned scorecard in force expects to lose within 28 days.";
+    RANKING_AUC = Gauge "bellwether_ranking_auc" ["cohort", "of"]
+        "Chance that an account that left had a lower score than one that stayed: live, of up to three horizons in the owned partitions, and of the holdout.";
+    RANKING_ERROR = Gauge "bellwether_ranking_auc_error" ["cohort", "of"]
+        "Standard error of that chance.";
+    RANKING_OUTCOMES = Gauge "bellwether_ranking_outcomes" ["cohort", "outcome"]
+        "Accounts behind the live ranking: left and stayed.";
     BUILD_INFO = Gauge "bellwether_build_info" ["version", "policy_version"]
         "Always 1; names the build and the policy in force.";
     MODEL_INFO = Gauge "bellwether_model_info" ["partition", "model"]
@@ -216,6 +229,9 @@ pub struct Metrics {
     events_in: IntCounterVec,
     events_admitted: IntCounterVec,
     events_rejected: IntCounterVec,
+    cohort_rejected: IntCounterVec,
+    /// Cohorts that have counters: those are kept, so there is a bound.
+    cohorts_counted: Arc<Mutex<BTreeSet<String>>>,
     events_unmatched: IntCounterVec,
     distinct_dropped: IntCounterVec,
     day_closes: IntCounterVec,
@@ -258,7 +274,12 @@ pub struct Metrics {
     cohort_scores: IntGaugeVec,
     reading_drift: GaugeVec,
     reading_missing: GaugeVec,
+    signal_silent: IntGaugeVec,
+    signal_gap: IntGaugeVec,
     expected_lost: GaugeVec,
+    ranking_auc: GaugeVec,
+    ranking_error: GaugeVec,
+    ranking_outcomes: IntGaugeVec,
     build_info: IntGaugeVec,
     shadow_info: IntGaugeVec,
     shadow_scores: IntCounterVec,
@@ -366,6 +387,8 @@ impl Metrics {
             events_in: counters(&registry, &EVENTS_IN)?,
             events_admitted: counters(&registry, &EVENTS_ADMITTED)?,
             events_rejected: counters(&registry, &EVENTS_REJECTED)?,
+            cohort_rejected: counters(&registry, &COHORT_REJECTED)?,
+            cohorts_counted: Arc::default(),
             events_unmatched: counters(&registry, &EVENTS_UNMATCHED)?,
             distinct_dropped: counters(&registry, &DISTINCT_DROPPED)?,
             day_closes: counters(&registry, &DAY_CLOSES)?,
@@ -411,7 +434,12 @@ impl Metrics {
             cohort_scores: gauges(&registry, &COHORT_SCORES)?,
             reading_drift: float_gauges(&registry, &READING_DRIFT)?,
             reading_missing: float_gauges(&registry, &READING_MISSING)?,
+            signal_silent: gauges(&registry, &SIGNAL_SILENT)?,
+            signal_gap: gauges(&registry, &SIGNAL_GAP)?,
             expected_lost: float_gauges(&registry, &EXPECTED_LOST)?,
+            ranking_auc: float_gauges(&registry, &RANKING_AUC)?,
+            ranking_error: float_gauges(&registry, &RANKING_ERROR)?,
+            ranking_outcomes: gauges(&registry, &RANKING_OUTCOMES)?,
             build_info: gauges(&registry, &BUILD_INFO)?,
             model_learned_until: gauges(&registry, &MODEL_LEARNED_UNTIL)?,
             shadow_info: gauges(&registry, &SHADOW_INFO)?,
@@ -545,9 +573,21 @@ impl Metrics {
         self.events_admitted.with_label_values::<&str>(&[]).inc_by(events);
     }
 
-    /// Counts rejected records of one reason.
-    pub fn rejected(&self, reason: Reason, records: u64) {
+    /// Counts rejected records of a cohort and a reason.
+    pub fn rejected(&self, cohort: &str, reason: Reason, records: u64) {
         self.events_rejected.with_label_values(&reject_labels(reason)).inc_by(records);
+        self.cohort_rejected(cohort, reason, records);
+    }
+
+    /// Cohorts beyond [`COHORTS_MAX`] count as the unnamed one.
+    fn cohort_rejected(&self, cohort: &str, reason: Reason, records: u64) {
+        let mut counted = self.cohorts_counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !cohort.is_empty() && !counted.contains(cohort);
+        let cohort = if is_new && counted.len() >= COHORTS_MAX { "" } else { cohort };
+        if is_new && !cohort.is_empty() {
+            counted.insert(cohort.to_owned());
+        }
+        self.cohort_rejected.with_label_values(&[cohort, reason.as_str()]).inc_by(records);
     }
 
     /// Counts admitted events that feed no signal.
@@ -774,14 +814,47 @@ impl Metrics {
             if let Some(lost) = of.expected_lost {
                 self.expected_lost.with_label_values(&[cohort]).set(lost);
             }
+            // What each cohort can have stands at zero from the start.
+            for reason in [Reason::TooLate, Reason::Future, Reason::Duplicate] {
+                self.cohort_rejected(cohort, reason, 0);
+            }
+        }
+        self.signal_silent.reset();
+        self.signal_gap.reset();
+        for (cohort, signal, silence) in survey.silences() {
+            let labels = [cohort, signal];
+            self.signal_silent.with_label_values(&labels).set(i64::from(silence.days));
+            self.signal_gap.with_label_values(&labels).set(i64::from(silence.gap_days));
         }
         self.reading_drift.reset();
         self.reading_missing.reset();
+        for (cohort, reading, share) in survey.missing() {
+            self.reading_missing.with_label_values(&[cohort, reading]).set(share);
+        }
         for drift in survey.drift() {
             let labels = [drift.cohort, drift.reading];
             self.reading_missing.with_label_values(&labels).set(drift.missing);
             if let Some(index) = drift.index {
                 self.reading_drift.with_label_values(&labels).set(index);
+            }
+        }
+        self.ranked(survey);
+    }
+
+    fn ranked(&self, survey: &Survey) {
+        self.ranking_auc.reset();
+        self.ranking_error.reset();
+        self.ranking_outcomes.reset();
+        for ranking in survey.rankings() {
+            for (outcome, count) in [("left", ranking.left), ("stayed", ranking.stayed)] {
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                self.ranking_outcomes.with_label_values(&[ranking.cohort, outcome]).set(count);
+            }
+            for (of, found) in [("live", ranking.live), ("holdout", ranking.held_out)] {
+                if let Some(found) = found {
+                    self.ranking_auc.with_label_values(&[ranking.cohort, of]).set(found.value);
+                    self.ranking_error.with_label_values(&[ranking.cohort, of]).set(found.error);
+                }
             }
         }
     }
@@ -901,13 +974,16 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 mod tests {
     use bellwether_core::account::Account;
     use bellwether_core::drift::{Distribution, Fitted};
+    use bellwether_core::event::OutcomeKind;
     use bellwether_core::feedback::{Fact, Results};
+    use bellwether_core::history::Ring;
     use bellwether_core::id::AccountId;
     use bellwether_core::points::Points;
     use bellwether_core::policy::{Compiled, FeedbackPolicy, Policy, Signal};
+    use bellwether_core::ranking::{Auc, HeldOut, Predicted};
     use bellwether_core::score::{Context, Reading, Scorer};
     use bellwether_core::step::Core;
-    use bellwether_core::time::{DAY_MS, HOUR_MS};
+    use bellwether_core::time::{DAY_MS, Day, HOUR_MS};
     use bellwether_detect::Domain;
 
     use super::*;
@@ -996,19 +1072,35 @@ mod tests {
             Some(Arc::new(Fitted { all, cohorts: BTreeMap::new() }))
         }
 
+        fn held_out(&self) -> Option<Arc<HeldOut>> {
+            let all = Some(Auc { value: 0.75, error: 0.02 });
+            Some(Arc::new(HeldOut { all, cohorts: BTreeMap::new() }))
+        }
+
         fn risk(&self, _: &str, _: &BTreeMap<String, f64>) -> Option<f64> {
             Some(0.01)
         }
     }
 
-    /// Of 200 accounts of a cohort, all with a score of 95.
+    /// Of 200 accounts of a cohort, all with a score of 95; twenty of them had 20 and left.
     fn survey() -> Survey {
         let core = Core::new(Arc::new(Compiled::default_policy())).scored_by(Arc::new(Learned));
         let mut survey = Survey::of(&core);
         let mut account = Account::new(AccountId::new("acme").expect("an id"));
         account.hot.segment = Some("smb".to_owned());
         (account.hot.score, account.hot.published_score) = (Points(9_500), Some(Points(9_500)));
-        for _ in 0..200 {
+        let mut ring = Ring::default();
+        (0..40).for_each(|day| ring.push(f64::from(u8::from(day < 35))));
+        account.history.newest = Some(Day(100));
+        account.history.rings =
+            core.policy().keys().iter().map(|key| (*key, ring.clone())).collect();
+        account.hot.today = Day(101);
+        for number in 0..200 {
+            let left = number < 20;
+            let at = Millis(60 * DAY_MS);
+            account.hot.outcome = left.then_some((OutcomeKind::Churned, at));
+            let scores = vec![(2, Points(if left { 2_000 } else { 9_500 }))];
+            account.predicted = Some(Box::new(Predicted { model: "learned".to_owned(), scores }));
             survey.see(&core, &account);
         }
         survey
@@ -1024,6 +1116,15 @@ mod tests {
             ("bellwether_cohort_scores{cohort=\"smb\",from=\"80\"}", 0.0),
             ("bellwether_accounts_expected_lost{cohort=\"smb\"}", 2.0),
             ("bellwether_reading_missing_ratio{cohort=\"smb\",reading=\"score\"}", 0.0),
+            ("bellwether_reading_missing_ratio{cohort=\"smb\",reading=\"signal:logins\"}", 1.0),
+            ("bellwether_signal_silent_days{cohort=\"smb\",signal=\"logins\"}", 5.0),
+            ("bellwether_ranking_auc{cohort=\"smb\",of=\"live\"}", 1.0),
+            ("bellwether_ranking_auc{cohort=\"smb\",of=\"holdout\"}", 0.75),
+            ("bellwether_ranking_auc_error{cohort=\"smb\",of=\"holdout\"}", 0.02),
+            ("bellwether_ranking_outcomes{cohort=\"smb\",outcome=\"left\"}", 20.0),
+            ("bellwether_ranking_outcomes{cohort=\"smb\",outcome=\"stayed\"}", 180.0),
+            ("bellwether_signal_gap_days{cohort=\"smb\",signal=\"logins\"}", 0.0),
+            ("bellwether_cohort_rejected_total{cohort=\"smb\",reason=\"duplicate\"}", 0.0),
         ] {
             let found: Option<f64> = value(&text, series).and_then(|value| value.parse().ok());
             assert!(
@@ -1034,7 +1135,33 @@ mod tests {
         let drift = value(&text, "bellwether_reading_drift{cohort=\"smb\",reading=\"score\"}");
         assert!(drift.and_then(|drift| drift.parse().ok()) > Some(0.25), "half were at 10");
         metrics.surveyed(&Survey::default());
-        assert!(!rendered(&metrics).contains("cohort=\"smb\""), "there are none any more");
+        let text = rendered(&metrics);
+        let mut left = text.lines().filter(|line| line.contains("cohort=\"smb\""));
+        assert!(left.all(|line| line.contains("_total")), "there are none any more");
+    }
+
+    #[test]
+    fn what_is_rejected_is_counted_by_cohort_and_cohorts_are_bounded() {
+        let metrics = metrics();
+        metrics.rejected("smb", Reason::Duplicate, 2);
+        metrics.rejected("smb", Reason::Duplicate, 1);
+        metrics.rejected("", Reason::UnknownAccount, 4);
+        for number in 0..COHORTS_MAX {
+            metrics.rejected(&format!("c{number}"), Reason::TooLate, 1);
+        }
+        let text = rendered(&metrics);
+        for (series, expected) in [
+            ("bellwether_events_rejected_total{intended=\"true\",reason=\"duplicate\"}", "3"),
+            ("bellwether_cohort_rejected_total{cohort=\"smb\",reason=\"duplicate\"}", "3"),
+            ("bellwether_cohort_rejected_total{cohort=\"\",reason=\"unknown_account\"}", "4"),
+            ("bellwether_cohort_rejected_total{cohort=\"\",reason=\"too_late\"}", "1"),
+        ] {
+            assert_eq!(value(&text, series).as_deref(), Some(expected), "{series}");
+        }
+        metrics.rejected("smb", Reason::Duplicate, 1);
+        let text = rendered(&metrics);
+        let known = "bellwether_cohort_rejected_total{cohort=\"smb\",reason=\"duplicate\"}";
+        assert_eq!(value(&text, known).as_deref(), Some("4"), "it has its counters");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use bellwether_core::event::Input;
 use bellwether_core::fleet::Message;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{HealthRecord, Output};
+use bellwether_core::quality::Rejected;
 use bellwether_core::reject::Reject;
 use bellwether_core::state::State;
 use bellwether_core::step::Core;
@@ -283,7 +284,7 @@ struct Batch {
     offsets: BTreeMap<(Topic, i32), i64>,
     outputs: BTreeMap<i32, Vec<Output>>,
     timestamps_ms: Vec<i64>,
-    rejected: BTreeMap<bellwether_core::reject::Reason, u64>,
+    rejected: Rejected,
     records_in: BTreeMap<Topic, u64>,
     records: usize,
     admitted: u64,
@@ -948,12 +949,12 @@ impl Worker {
                             batch.timestamps_ms.push(record.timestamp_ms);
                         }
                     }
-                    Err(reject) => self.reject(record, &reject, batch),
+                    Err(reject) => self.reject(record, &reject, batch)?,
                 }
                 Ok(Handled::Done)
             }
             Err(DecodeError::Reject(reject)) => {
-                self.reject(record, &reject, batch);
+                self.reject(record, &reject, batch)?;
                 Ok(Handled::Done)
             }
             Err(DecodeError::RegistryUnavailable(detail)) => {
@@ -1006,10 +1007,21 @@ impl Worker {
     }
 
     /// Counts a rejected record and keeps it as a dead letter, unless dropping it is what was intended.
-    fn reject(&self, record: &Record, reject: &Reject, batch: &mut Batch) {
-        *batch.rejected.entry(reject.reason).or_default() += 1;
+    fn reject(
+        &mut self,
+        record: &Record,
+        reject: &Reject,
+        batch: &mut Batch,
+    ) -> Result<(), WorkerError> {
+        let key =
+            record.key.as_deref().filter(|_| self.settings.topics.is_of_accounts(&record.topic));
+        let account = key.and_then(|key| AccountId::new(std::str::from_utf8(key).ok()?).ok());
+        if let Some(task) = self.tasks.get_mut(&record.partition) {
+            let counted = batch.rejected.count(&mut task.store, account.as_ref(), reject.reason);
+            counted.map_err(of(record.partition))?;
+        }
         if reject.reason.intended() {
-            return;
+            return Ok(());
         }
         tracing::debug!(topic = %record.topic, partition = record.partition, offset = record.offset, %reject, "dead letter");
         batch.dead_letters += 1;
@@ -1025,6 +1037,7 @@ impl Worker {
             headers,
             timestamp_ms: Some(record.timestamp_ms),
         });
+        Ok(())
     }
 
     /// Commits a batch: the log first, then the stores, then the read model.
@@ -1161,8 +1174,8 @@ impl Worker {
         for (topic, records) in &batch.records_in {
             metrics.events_in(topic, *records);
         }
-        for (reason, records) in &batch.rejected {
-            metrics.rejected(*reason, *records);
+        for (cohort, reason, records) in batch.rejected.iter() {
+            metrics.rejected(cohort, reason, records);
         }
         metrics.admitted(batch.admitted);
         metrics.unmatched(batch.unmatched);
@@ -1347,6 +1360,13 @@ impl TopicNames {
             &self.cohort_stats,
         ];
         self.events.iter().chain(others).cloned().collect()
+    }
+
+    /// Whether the keys of a topic are accounts.
+    fn is_of_accounts(&self, topic: &str) -> bool {
+        topic == self.profiles
+            || topic == self.outcomes
+            || self.events.iter().any(|name| name == topic)
     }
 }
 

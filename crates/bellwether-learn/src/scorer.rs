@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bellwether_core::drift::Fitted;
 use bellwether_core::points::Points;
 use bellwether_core::policy::{Policy, Signal};
+use bellwether_core::ranking::HeldOut;
 use bellwether_core::score::{Context, Reading, Scale, Scorer, absence_strength, strength};
 use bellwether_core::standing::{Standing, Trait};
 use bellwether_core::time::Millis;
@@ -24,6 +25,7 @@ pub struct LearnedScorer {
     learned_until: Option<Millis>,
     card: Scorecard,
     fitted: Option<Arc<Fitted>>,
+    held_out: Option<Arc<HeldOut>>,
     signals: BTreeMap<String, Place>,
     traits: Vec<(Trait, Place)>,
 }
@@ -49,8 +51,16 @@ impl LearnedScorer {
                 Trait::ALL.into_iter().find(|of| of.as_str() == feature.name).map(|of| (of, place)),
             );
         }
-        let (version, learned_until, fitted) = (version.to_owned(), None, None);
-        LearnedScorer { version, horizon_days, learned_until, card, fitted, signals, traits }
+        LearnedScorer {
+            version: version.to_owned(),
+            horizon_days,
+            learned_until: None,
+            card,
+            fitted: None,
+            held_out: None,
+            signals,
+            traits,
+        }
     }
 
     /// The same, learned from data up to then.
@@ -63,6 +73,12 @@ impl LearnedScorer {
     #[must_use]
     pub fn fitted_on(self, fitted: Fitted) -> LearnedScorer {
         LearnedScorer { fitted: Some(Arc::new(fitted)), ..self }
+    }
+
+    /// The same, with what it was worth on a hold-out.
+    #[must_use]
+    pub fn worth(self, held_out: HeldOut) -> LearnedScorer {
+        LearnedScorer { held_out: Some(Arc::new(held_out)), ..self }
     }
 
     /// The line of one feature.
@@ -118,6 +134,10 @@ impl Scorer for LearnedScorer {
 
     fn fitted(&self) -> Option<Arc<Fitted>> {
         self.fitted.clone()
+    }
+
+    fn held_out(&self) -> Option<Arc<HeldOut>> {
+        self.held_out.clone()
     }
 
     fn risk(&self, cohort: &str, readings: &BTreeMap<String, f64>) -> Option<f64> {

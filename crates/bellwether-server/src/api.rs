@@ -8,11 +8,12 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::AlertEvent;
+use bellwether_core::time::Millis;
 use bellwether_engine::read_model::{AccountView, ReadModel};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::ingest::{Ingest, blocking};
+use crate::ingest::{Ingest, Stood, blocking};
 use crate::problem::Problem;
 use crate::query::{self, AccountsPage, AccountsQuery, AlertsQuery};
 use crate::{AppState, json};
@@ -34,13 +35,56 @@ pub(crate) async fn accounts(
     Ok(Json(json!({ "accounts": accounts, "next_cursor": next_cursor })))
 }
 
+/// The parameters of `GET /v1/accounts/{id}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccountQuery {
+    /// As it stood at this time.
+    at: Option<String>,
+}
+
 /// `GET /v1/accounts/{id}`.
 pub(crate) async fn account(
     State(state): State<AppState>,
     path: Result<Path<String>, PathRejection>,
+    query: Result<Query<AccountQuery>, QueryRejection>,
 ) -> Answer {
+    if let Some(at) = parameters(query)?.at {
+        return account_at(&state, &account_id(path)?, &at).await;
+    }
     let (view, alerts) = find(&state, path).await?;
     Ok(Json(json::account(&view, &alerts)))
+}
+
+/// An account as it stood at a time.
+async fn account_at(state: &AppState, id: &AccountId, at: &str) -> Answer {
+    let Some(at) = Millis::parse(at) else {
+        return Err(Problem::bad_request(format!(
+            "at is a date (2026-03-01) or an ISO-8601 time, not {at:?}"
+        )));
+    };
+    let Some(ingest) = state.ingest.as_ref().map(Arc::clone) else {
+        let detail = "this server does not read the log; ask `bellwether explain ACCOUNT --at TIME`, which reads the topics";
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    };
+    let account = id.clone();
+    let (id, time) = (id.as_str(), at.iso());
+    match blocking(move || ingest.account_at(&account, at)).await? {
+        Stood::Known { record, alerts, whole } => {
+            Ok(Json(json::account_at(*record, alerts, whole)))
+        }
+        Stood::Nothing => {
+            let detail = format!("nothing had been published of account {id:?} by {time}");
+            Err(Problem::new(StatusCode::NOT_FOUND, detail))
+        }
+        Stood::Partly => {
+            let detail = format!(
+                "records that led up to the score of account {id:?} at {time} are no longer kept, or lie further back than is looked through here; \
+                 `bellwether explain {id} --at {time}` reads all that there are"
+            );
+            Err(Problem::new(StatusCode::GONE, detail))
+        }
+    }
 }
 
 /// `GET /v1/alerts`.
@@ -131,13 +175,17 @@ pub(crate) fn parameters<Q>(query: Result<Query<Q>, QueryRejection>) -> Result<Q
     Ok(query)
 }
 
+fn account_id(path: Result<Path<String>, PathRejection>) -> Result<AccountId, Problem> {
+    let Path(text) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+    AccountId::new(&text).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
 /// The account that a path names, with its recent alerts.
 pub(crate) async fn find(
     state: &AppState,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<AccountStory, Problem> {
-    let Path(text) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let id = AccountId::new(&text).map_err(|error| Problem::bad_request(error.to_string()))?;
+    let id = account_id(path)?;
     read(state, move |model| {
         let view = model.account(&id).ok_or_else(|| {
             let detail = format!(

@@ -12,8 +12,9 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bellwether_core::id::{AccountId, EventId};
-use bellwether_core::output::AlertEvent;
+use bellwether_core::output::{AlertEvent, HealthRecord};
 use bellwether_core::reject::Reject;
+use bellwether_core::time::Millis;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -65,6 +66,13 @@ pub trait Ingest: Send + Sync {
         id: &str,
     ) -> Result<LoggedAlert, IngestError>;
 
+    /// How an account stood at a time, by what had been published of it. How much of the log is looked through is bounded: the newest
+    /// records of its partition. May block.
+    ///
+    /// # Errors
+    /// The log cannot be read, or a record of the account cannot be decoded.
+    fn account_at(&self, account: &AccountId, at: Millis) -> Result<Stood, IngestError>;
+
     /// The promotions that were ever appended, each one JSON object, in the order in which they came. May block.
     fn promotions(&self) -> Result<Vec<Value>, IngestError>;
 
@@ -79,6 +87,24 @@ pub struct LoggedAlert {
     pub events: Vec<AlertEvent>,
     /// Whether all was looked through that the log has.
     pub whole: bool,
+}
+
+/// How an account stood at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stood {
+    /// All that led up to it is known.
+    Known {
+        /// The record then: every line, which sum to the score.
+        record: Box<HealthRecord>,
+        /// The alerts that were open, each as it was last told.
+        alerts: Vec<AlertEvent>,
+        /// Whether all was looked through that the log has of alerts.
+        whole: bool,
+    },
+    /// Nothing had been published of it.
+    Nothing,
+    /// Something had, but records that led up to it are no longer kept, or lie before those that are looked through.
+    Partly,
 }
 
 /// What became of the items of a request.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bellwether_core::output::{AlertEvent, Output};
+use bellwether_core::output::{AlertEvent, HealthRecord, Output};
 use bellwether_engine::read_model::{AccountView, Report};
 use bellwether_wire::encode::Encoder;
 use serde_json::{Map, Value, json};
@@ -48,6 +48,13 @@ pub(crate) fn account(view: &AccountView, alerts: &[Arc<AlertEvent>]) -> Value {
         "score_changes": changes.collect::<Vec<_>>(),
         "alerts": self::alerts(alerts),
     })
+}
+
+/// An account as it stood, with the alerts that were open; `whole` says whether these are all.
+pub(crate) fn account_at(account: HealthRecord, alerts: Vec<AlertEvent>, whole: bool) -> Value {
+    let alerts: Vec<Value> =
+        alerts.into_iter().map(|event| record(&Output::Alert(Box::new(event)))).collect();
+    json!({ "account": record(&Output::Health(Box::new(account))), "alerts": alerts, "whole": whole })
 }
 
 /// Alert events.

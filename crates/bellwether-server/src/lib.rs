@@ -30,6 +30,7 @@ use bellwether_engine::read_model::{ReadModel, Readiness};
 
 pub use crate::ingest::{
     BODY_BYTES_MAX, EVENTS_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected,
+    Stood,
 };
 use crate::problem::Problem;
 pub use crate::serve::serve;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
 use bellwether_core::reject::{Reason, Reject};
+use bellwether_core::time::Millis;
 use bellwether_server::{
-    BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected,
+    BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected, Stood,
 };
 use serde_json::Value;
 use support::{HOSTILE, Server, alert, change, health};
@@ -61,6 +62,24 @@ impl Ingest for Collector {
         };
         let whole = !id.starts_with("alert-long-a");
         Ok(LoggedAlert { events: events.filter(meant).collect(), whole })
+    }
+
+    fn account_at(&self, account: &AccountId, at: Millis) -> Result<Stood, IngestError> {
+        if account.as_str() == "unreadable" {
+            let (detail, retry_after) = ("the registry is away".to_owned(), Duration::from_secs(3));
+            return Err(IngestError::Unreadable { detail, retry_after });
+        }
+        let Output::Health(record) = health(account.as_str(), None, 4_200, Band::Neutral) else {
+            unreachable!("a health record")
+        };
+        let Output::Alert(event) = alert("x", 1, Transition::Opened, Severity::Low) else {
+            unreachable!("an alert")
+        };
+        Ok(match at.iso().get(..4) {
+            Some("2020") => Stood::Nothing,
+            Some("2021") => Stood::Partly,
+            _ => Stood::Known { record, alerts: vec![*event], whole: true },
+        })
     }
 
     fn promotions(&self) -> Result<Vec<Value>, IngestError> {
@@ -350,6 +369,36 @@ fn commands_go_to_an_alert_by_its_id() {
     let closed = Server::start(None);
     closed.publish(&[alert("x", 1, Transition::Opened, Severity::Low)]);
     assert_eq!(closed.post("/v1/alerts/alert-x/outcomes", verdict).status, 404);
+}
+
+#[test]
+fn an_account_is_shown_as_it_stood_at_a_time() {
+    let server = Server::start(Some(Arc::new(Collector::default())));
+    let then = server.get("/v1/accounts/a%20b%2Fc?at=2026-03-01");
+    let answer = then.json();
+    assert_eq!((then.status, answer["account"]["account_id"].as_str()), (200, Some("a b/c")));
+    assert_eq!(answer["account"]["score_centipoints"], 4_200);
+    assert_eq!((strings(&answer, "alerts", "id"), &answer["whole"]), (vec!["x-1"], &true.into()));
+    let zoned = server.get("/v1/accounts/a?at=2026-03-01T00:00:00%2B01:00");
+    assert_eq!(zoned.status, 200, "{}", zoned.body);
+    for (path, status, words) in [
+        ("/v1/accounts/a?at=2020-03-01", 404, "nothing had been published"),
+        ("/v1/accounts/a?at=2021-03-01", 410, "no longer kept"),
+        ("/v1/accounts/a?at=yesterday", 400, "ISO-8601"),
+        ("/v1/accounts/a?at=", 400, "ISO-8601"),
+        ("/v1/accounts/a?when=2020-03-01", 400, "when"),
+        ("/v1/accounts/%00?at=2020-03-01", 400, "control characters"),
+        ("/v1/accounts/unreadable?at=2026-03-01", 503, "the registry is away"),
+    ] {
+        let answer = server.get(path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        let problem = answer.json();
+        let detail = problem["detail"].as_str().expect("a detail");
+        assert!(detail.contains(words), "{path}: {detail}");
+    }
+    let closed = Server::start(None).get("/v1/accounts/a?at=2026-03-01");
+    assert_eq!(closed.status, 404);
+    assert!(closed.body.contains("explain ACCOUNT --at TIME"), "{}", closed.body);
 }
 
 #[test]

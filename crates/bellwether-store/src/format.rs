@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 1 | postcard of the row |
 //! | 2 | [`packed`](crate::packed): numbers as short as they are, times as differences, closed days in bits. Profiles stay in 1 |
-//! | 3 | values as in 2; besides, rows of what plans use (`D` `09`), profiles in their version 2 where they have the end of a fiscal year, and of rolling sums what changed alone (`A` `22`) |
+//! | 3 | values as in 2; besides, rows of what plans use (`D` `09`), profiles in their version 2 where they have the end of a fiscal year, of rolling sums what changed alone (`A` `22`), and what a learned scorecard said (`A` `23`) |
 //!
 //! # Invariants
 //! - A value of a format that is not known is refused ([`StoreError::UnknownVersion`]), which is no damage: wiping would not help.

@@ -18,6 +18,7 @@
 //! | `A` account `00` `21` | [`Rolling`](bellwether_core::rolling::Rolling) |
 //! | `A` account `00` `22` | what changed of that since it was written ([`Rolling::recent`](bellwether_core::rolling::Rolling::recent)) |
 //! | `A` account `00` `20` | what a challenger was last published to say: [`Shadow`](bellwether_core::shadow::Shadow) |
+//! | `A` account `00` `23` | what a learned scorecard said: [`Predicted`](bellwether_core::ranking::Predicted) |
 //! | `C` | [`Clock`](bellwether_core::state::Clock) |
 //! | `M` promotion id | [`Promotion`](bellwether_core::promotion::Promotion) of a model |
 //! | `N` challenger id | [`Promotion`](bellwether_core::promotion::Promotion) of a model beside the champion |
@@ -71,6 +72,7 @@ const KIND_ROLLING: u8 = 0x21;
 /// Behind the row that it is put over.
 const KIND_RECENT: u8 = 0x22;
 const KIND_SHADOW: u8 = 0x20;
+const KIND_PREDICTED: u8 = 0x23;
 const KIND_MASKED: u8 = 8;
 const KIND_CHANGES: u8 = 9;
 const KIND_FORECAST: u8 = 7;
@@ -133,6 +135,7 @@ pub(crate) enum AccountRow {
     Masked,
     Changes,
     Forecast,
+    Predicted,
 }
 
 impl From<Row> for AccountRow {
@@ -150,6 +153,7 @@ impl From<Row> for AccountRow {
             Row::Masked => AccountRow::Masked,
             Row::Changes => AccountRow::Changes,
             Row::Forecast => AccountRow::Forecast,
+            Row::Predicted => AccountRow::Predicted,
         }
     }
 }
@@ -300,6 +304,7 @@ impl AccountRow {
             AccountRow::Masked => key.push(KIND_MASKED),
             AccountRow::Changes => key.push(KIND_CHANGES),
             AccountRow::Forecast => key.push(KIND_FORECAST),
+            AccountRow::Predicted => key.push(KIND_PREDICTED),
             AccountRow::Watched(signal) => {
                 key.push(KIND_WATCHED);
                 key.extend_from_slice(&signal.0.to_be_bytes());
@@ -329,6 +334,7 @@ impl AccountRow {
             AccountRow::Rolling => "a row of rolling sums",
             AccountRow::Recent => "a row of recent sums",
             AccountRow::Shadow => "a row of a challenger's score",
+            AccountRow::Predicted => "a row of what was predicted",
             AccountRow::Masked => "a row of masked days",
             AccountRow::Changes => "a row of changes of level",
             AccountRow::Forecast => "a forecast row",
@@ -348,6 +354,7 @@ impl AccountRow {
             | AccountRow::Raised
             | AccountRow::Lives
             | AccountRow::Shadow
+            | AccountRow::Predicted
             | AccountRow::Forecast => 1,
             AccountRow::Profile | AccountRow::Masked => 2,
             // One for each value of something, too.
@@ -373,6 +380,7 @@ impl AccountRow {
                 | KIND_RAISED
                 | KIND_LIVES
                 | KIND_SHADOW
+                | KIND_PREDICTED
                 | KIND_ROLLING
                 | KIND_RECENT
         )
@@ -391,6 +399,7 @@ impl AccountRow {
             [KIND_ROLLING] => Some(AccountRow::Rolling),
             [KIND_RECENT] => Some(AccountRow::Recent),
             [KIND_SHADOW] => Some(AccountRow::Shadow),
+            [KIND_PREDICTED] => Some(AccountRow::Predicted),
             [KIND_MASKED] => Some(AccountRow::Masked),
             [KIND_CHANGES] => Some(AccountRow::Changes),
             [KIND_FORECAST] => Some(AccountRow::Forecast),

@@ -25,6 +25,7 @@ use bellwether_core::output::{
 use bellwether_core::points::Points;
 use bellwether_core::policy::FeedbackPolicy;
 use bellwether_core::promotion::{Began, Promotion};
+use bellwether_core::ranking::Predicted;
 use bellwether_core::rebaseline::{Change, Stage};
 use bellwether_core::shadow::Shadow;
 use bellwether_core::standing::{Line, Trait};
@@ -237,6 +238,8 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         challenger: (Points(7_000), Band::Healthy),
     };
     check_plain("shadow", &shadow);
+    let scores = vec![(-1, Points(0)), (733, Points(10_000))];
+    check_plain("predicted", &Predicted { model: "0123456789ab".to_owned(), scores });
     check_plain("changes", &changes.to_vec());
     check_plain("masked", &vec![holiday]);
     let limits = Limits { low: 0.0, expected: 41.5, high: 1.0e15 };
@@ -429,6 +432,7 @@ fn keys_keep_their_bytes() {
     assert_eq!(AccountRow::Raised.key(&id), b"Aacme\x00\x13");
     assert_eq!(AccountRow::Lives.key(&id), b"Aacme\x00\x14");
     assert_eq!(AccountRow::Shadow.key(&id), b"Aacme\x00\x20");
+    assert_eq!(AccountRow::Predicted.key(&id), b"Aacme\x00\x23");
     assert_eq!(AccountRow::Masked.key(&id), b"Aacme\x00\x08");
     assert_eq!(AccountRow::Changes.key(&id), b"Aacme\x00\x09");
     assert_eq!(calendar_key(&EventId::new("xmas").expect("an identifier")), b"Exmas");

@@ -254,6 +254,7 @@ fn encode_row(account: &Account, row: Row, format: Format) -> Option<Vec<u8>> {
         Row::Lives => unless_empty(&account.lives),
         Row::Rolling => account.rolling.as_deref().map(|row| format::encode(row, format)),
         Row::Shadow => account.shadow.as_ref().map(rows::encode),
+        Row::Predicted => account.predicted.as_deref().map(rows::encode),
         Row::Masked => unless_empty(&account.masked),
         Row::Changes => unless_empty(&account.changes),
         Row::Forecast => {

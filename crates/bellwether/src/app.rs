@@ -13,6 +13,7 @@ use bellwether_core::condition::When;
 use bellwether_core::event::{Input, OutcomeKind};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::life::snoozed_until;
+use bellwether_core::output::{Output, ScoreChanged};
 use bellwether_core::policy::Compiled;
 use bellwether_core::promotion::ModelReader;
 use bellwether_core::reject::{Reason, Reject};
@@ -31,13 +32,13 @@ use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
 use bellwether_notify::policy::Loaded;
 use bellwether_notify::run::{NotifyError, Process};
 use bellwether_server::{
-    AppState, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected,
+    AppState, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected, Stood,
 };
 use bellwether_store::Format;
 use bellwether_store::log_store::Retention;
 use bellwether_store::task::StoreOptions;
 use bellwether_wire::decode::{DecodeError, Decoder, RECORD_BYTES_MAX};
-use bellwether_wire::encode::{Encoder, OutputTopics};
+use bellwether_wire::encode::{Encoder, OutputKind, OutputTopics};
 use bellwether_wire::registry::{RegistryConfig, RegistryError};
 use serde_json::Value;
 
@@ -525,7 +526,8 @@ pub(crate) fn kafka_options(config: &Config) -> Result<KafkaOptions> {
 
 /// Records that are read at once.
 const PAGE: usize = 100;
-/// Records that are looked through for what happened to an alert, the newest: in its account's partition, where that is known, else over all.
+/// Records of a topic that are looked through for what happened to an alert or an account, the newest: in its account's partition, where
+/// that is known, else over all.
 const HISTORY_RECORDS_MAX: i64 = 100_000;
 /// The cohort of a fleet alert stands behind it in place of an account.
 const FLEET_PREFIX: char = '*';
@@ -599,6 +601,32 @@ impl EmbeddedIngest {
                 return Ok(());
             }
         }
+    }
+
+    /// What a topic has of an account up to a time, among the newest records of its partition; and whether there are none before those.
+    fn published(
+        &self,
+        (topic, kind): (&str, OutputKind),
+        account: &AccountId,
+        decoder: &mut Decoder,
+    ) -> Result<(Vec<Output>, bool), IngestError> {
+        let topic: Topic = topic.into();
+        let key = account.as_str().as_bytes();
+        let partition = partition_of(key, self.partitions);
+        let end = self.handle.end_offset(&topic, partition).map_err(unreadable)?;
+        let from = (end - HISTORY_RECORDS_MAX).max(0);
+        let mut found = Vec::new();
+        self.read_partition(&topic, partition, from, &mut |record| {
+            if record.key.as_deref() == Some(key) {
+                let output = decoder.output(kind, record.payload.as_deref());
+                found.push(output.map_err(|error| {
+                    let at = format!("partition {partition}, offset {}", record.offset);
+                    LogError::new(Remedy::Stop, format!("{at} of {topic}: {error}"))
+                })?);
+            }
+            Ok(())
+        })?;
+        Ok((found, from == 0))
     }
 
     /// Appends a record without a value.
@@ -774,6 +802,35 @@ impl Ingest for EmbeddedIngest {
             })?;
         }
         Ok(found)
+    }
+
+    fn account_at(&self, account: &AccountId, at: Millis) -> Result<Stood, IngestError> {
+        let decoder = Decoder::new(self.registry.as_ref(), RECORD_BYTES_MAX);
+        let mut decoder = decoder.map_err(unreadable)?;
+        let topic = (self.topics.score_changed.as_str(), OutputKind::ScoreChanged);
+        let (changes, whole) = self.published(topic, account, &mut decoder)?;
+        let changes = changes.into_iter().filter_map(|output| {
+            let Output::ScoreChanged(change) = output else { return None };
+            Some(*change)
+        });
+        let mut changes: Vec<ScoreChanged> = changes.collect();
+        // What is no longer kept was published as well.
+        let all = whole && changes.first().is_none_or(|first| first.previous_score.is_none());
+        changes.retain(|change| change.at <= at);
+        let topic = (self.topics.alerts.as_str(), OutputKind::Alert);
+        let (events, whole) = self.published(topic, account, &mut decoder)?;
+        let events = events.into_iter().filter_map(|output| {
+            let Output::Alert(event) = output else { return None };
+            (event.at <= at).then_some(*event)
+        });
+        let alerts = crate::then::open(events.collect());
+        Ok(match crate::then::record(&changes, &alerts) {
+            None if all => Stood::Nothing,
+            Some(record) if crate::then::is_explained(&record) => {
+                Stood::Known { record: Box::new(record), alerts, whole }
+            }
+            None | Some(_) => Stood::Partly,
+        })
     }
 
     fn promotions(&self) -> Result<Vec<Value>, IngestError> {

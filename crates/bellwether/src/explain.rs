@@ -6,22 +6,24 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use bellwether_core::id::AccountId;
 use bellwether_core::output::Output;
+use bellwether_core::time::Millis;
 use bellwether_store::task::Store;
 use bellwether_wire::decode::Decoder;
 use bellwether_wire::encode::{Encoder, OutputKind};
 
 use crate::cli::ExplainArgs;
 use crate::config::Config;
-use crate::{app, policies, show, state, then};
+use crate::{app, learn, policies, show, state, then};
 
 /// Runs the command. An account that nobody knows is exit code 3.
 pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<ExitCode> {
-    if let Some(at) = &args.at {
-        return then::run(args, at, config, json);
-    }
     let id = account(&args.account)?;
     if let Some(url) = &args.url {
-        return from_server(url, &id, json);
+        let at = args.at.as_deref().map(learn::time).transpose()?;
+        return from_server(url, &id, at, json);
+    }
+    if let Some(at) = &args.at {
+        return then::run(args, at, config, json);
     }
     let core = policies::core(config)?;
     let state_dir = config.data_dir.join("state");
@@ -95,13 +97,22 @@ pub(crate) fn account_url(url: &str, id: &AccountId) -> String {
     format!("{}/v1/accounts/{}", url.trim_end_matches('/'), percent_encode(id.as_str()))
 }
 
-fn from_server(url: &str, id: &AccountId, json: bool) -> Result<ExitCode> {
-    let path = account_url(url, id);
+/// What a server says of an account now, or of how it stood at a time.
+fn from_server(url: &str, id: &AccountId, at: Option<Millis>, json: bool) -> Result<ExitCode> {
+    let mut path = account_url(url, id);
+    if let Some(at) = at {
+        path += &format!("?at={}", percent_encode(&at.iso()));
+    }
     let mut response =
         agent().get(&path).call().with_context(|| format!("{url} does not answer"))?;
     let body = response.body_mut().read_to_string()?;
     match response.status().as_u16() {
         200 => {}
+        404 | 410 if at.is_some() => {
+            let problem: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+            eprintln!("error: {}", show::plain(problem["detail"].as_str().unwrap_or(&body)));
+            return Ok(ExitCode::from(crate::EXIT_WANTING));
+        }
         404 => {
             eprintln!("error: nothing is known of account {id}");
             return Ok(ExitCode::from(crate::EXIT_WANTING));

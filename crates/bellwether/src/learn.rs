@@ -1,5 +1,6 @@
 //! `bellwether learn`: a scorecard from history and outcomes, and what it is worth.
 
+mod data;
 mod page;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,7 +156,8 @@ pub(crate) fn learn(
         see: Box::new(see),
     };
     let core = Core::new(Arc::clone(policy));
-    let mut replay = Replay::new(core, Writers::create(None, None)?).looked_at(snapshots);
+    let replay = Replay::new(core.clone(), Writers::create(None, None)?);
+    let mut replay = replay.looked_at(snapshots).counting_rejected();
     feed(&mut replay)?;
     let (events, behind) = (replay.events(), replay.behind_snapshots());
     if behind * BEHIND_SHARE > events {
@@ -189,7 +191,7 @@ pub(crate) fn learn(
         readings: Some(model::readings(policy)),
         horizon_days: training.horizon_days,
         data_until: end.iso(),
-        report: report(&examples, &trained)?,
+        report: report(&examples, &trained, data::quality(&core, &replay))?,
         card: trained.card,
     })
 }
@@ -264,7 +266,7 @@ impl Stays {
     }
 }
 
-fn report(examples: &[Example], trained: &Trained) -> Result<Value> {
+fn report(examples: &[Example], trained: &Trained, data: Value) -> Result<Value> {
     let outcomes = examples.iter().filter(|example| example.churned()).count();
     let holdout = trained.holdout.as_ref();
     Ok(json!({
@@ -279,6 +281,7 @@ fn report(examples: &[Example], trained: &Trained) -> Result<Value> {
             "curves": curves(&found.curves),
             "challenger": found.challenger.map(|[auc, precision]| json!({"auc": auc, "average_precision": precision})),
         })),
+        "data": data,
         // What a running engine compares its accounts with.
         "distributions": serde_json::to_value(fitted(examples, &trained.card))?,
     }))
@@ -345,6 +348,7 @@ fn print(model: &ModelFile) {
     }
     println!("{table}");
     print_holdout(&model.report);
+    data::print(&model.report["data"]);
 }
 
 /// What a model knows, line by line: a header, and rows of points with their standard errors, for all and by cohort.

@@ -9,6 +9,7 @@ use bellwether_core::drift::Fitted;
 use bellwether_core::policy::Compiled;
 use bellwether_core::promotion::{MODEL_BYTES_MAX, ModelReader};
 use bellwether_core::publish::content_id;
+use bellwether_core::ranking::{Auc, HeldOut};
 use bellwether_core::score::Scorer;
 use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
@@ -114,11 +115,28 @@ impl ModelFile {
         if let Ok(fitted) = Fitted::deserialize(&self.report["distributions"]) {
             scorer = scorer.fitted_on(fitted);
         }
+        if let Some(held_out) = held_out(&self.report) {
+            scorer = scorer.worth(held_out);
+        }
         Ok(match Millis::parse(&self.data_until) {
             Some(until) => Arc::new(scorer.until(until)),
             None => Arc::new(scorer),
         })
     }
+}
+
+/// How a model's like ranked on the hold-out; none where there was none, or outcomes of one kind only.
+fn held_out(report: &Value) -> Option<HeldOut> {
+    let holdout = &report["holdout"];
+    let area = |of: &Value| {
+        let [value, low, high] = [0, 1, 2].map(|part| of["auc"][part].as_f64());
+        // A standard error, as far as the interval of 95 % is that of a normal distribution.
+        Some(Auc { value: value?, error: (high? - low?) / (2.0 * 1.96) })
+    };
+    let all = Some(area(&holdout["all"])?);
+    let each = holdout["cohorts"].as_object().into_iter().flatten();
+    let cohorts = each.filter_map(|(name, of)| Some((name.clone(), area(of)?))).collect();
+    Some(HeldOut { all, cohorts })
 }
 
 /// Characters of a version.
@@ -323,4 +341,25 @@ fn say(record: &Value, json: bool) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_out_is_read_from_a_report_with_its_uncertainty() {
+        let report = json!({"holdout": {
+            "all": {"auc": [0.75, 0.70, 0.798]},
+            "cohorts": {"smb": {"auc": [0.8, 0.7, 0.896]}, "mid": {"auc": null}},
+        }});
+        let found = held_out(&report).expect("there was one");
+        let near = |found: Option<Auc>, value: f64, error: f64| {
+            found.is_some_and(|of| (of.value - value).abs() + (of.error - error).abs() < 1e-9)
+        };
+        assert!(near(found.of("smb"), 0.8, 0.05), "{found:?}");
+        assert!(near(found.of("mid"), 0.75, 0.025), "that of all: {found:?}");
+        assert_eq!(held_out(&json!({"holdout": null})), None);
+        assert_eq!(held_out(&json!({"holdout": {"all": {"auc": null}}})), None);
+    }
 }

@@ -10,7 +10,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use bellwether_core::account::Account;
 use bellwether_core::event::{Event, Input, Outcome, Profile};
+use bellwether_core::id::AccountId;
 use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
+use bellwether_core::quality::Rejected;
 use bellwether_core::reject::Reason;
 use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::{Core, Observer};
@@ -148,6 +150,8 @@ pub(crate) struct Replay {
     behind: u64,
     /// Profiles that are not known yet, in the order of time.
     profiles: std::vec::IntoIter<Profile>,
+    /// What is rejected, by cohort; none where nobody asks.
+    rejected: Option<Rejected>,
 }
 
 /// Looks at all accounts every so often, as they are known at that time.
@@ -181,6 +185,7 @@ impl Replay {
             next_snapshot: None,
             behind: 0,
             profiles: Vec::new().into_iter(),
+            rejected: None,
             core,
         }
     }
@@ -191,6 +196,23 @@ impl Replay {
 
     pub(crate) fn looked_at(self, snapshots: Snapshots) -> Replay {
         Replay { snapshots: Some(snapshots), ..self }
+    }
+
+    /// Counts by cohort what is rejected.
+    pub(crate) fn counting_rejected(self) -> Replay {
+        Replay { rejected: Some(Rejected::default()), ..self }
+    }
+
+    /// What was rejected, by cohort, where that was counted.
+    pub(crate) fn rejected(&self) -> Option<&Rejected> {
+        self.rejected.as_ref()
+    }
+
+    fn count_rejected(&mut self, account: Option<&AccountId>, reason: Reason) {
+        *self.summary.rejected.entry(reason.as_str()).or_default() += 1;
+        if let Some(rejected) = &mut self.rejected {
+            let Ok(()) = rejected.count(&mut self.state, account, reason);
+        }
     }
 
     /// Event time of the newest event.
@@ -277,7 +299,7 @@ impl Replay {
                 }
                 Err(error) => {
                     self.summary.bad_lines += 1;
-                    *self.summary.rejected.entry(error.reject.reason.as_str()).or_default() += 1;
+                    self.count_rejected(None, error.reject.reason);
                     if self.summary.bad_lines <= 10 {
                         bar.suspend(|| eprintln!("skipped: {error}"));
                     }
@@ -371,6 +393,12 @@ impl Replay {
         let is_event = matches!(input, Input::Event(_));
         let of_alert = matches!(&input, Input::Outcome(outcome) if outcome.kind.is_of_alert());
         self.summary.said_of_alerts += u64::from(of_alert);
+        let mut account = None;
+        if let Input::Event(event) = &input
+            && self.rejected.is_some()
+        {
+            account = Some(event.account.clone());
+        }
         let Ok(verdict) = self.core.apply(&mut self.state, input, received_at, &mut self.out);
         match verdict {
             Ok(applied) => {
@@ -380,7 +408,7 @@ impl Replay {
             Err(reject) => {
                 let unbound = matches!(reject.reason, Reason::UnknownAlert | Reason::AlertClosed);
                 self.summary.unbound += u64::from(of_alert && unbound);
-                *self.summary.rejected.entry(reject.reason.as_str()).or_default() += 1;
+                self.count_rejected(account.as_ref(), reject.reason);
             }
         }
         for output in self.out.drain(..) {

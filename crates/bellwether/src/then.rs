@@ -1,4 +1,4 @@
-//! `bellwether explain ACCOUNT --at TIME`: the score as it stood then, from what was published.
+//! `bellwether explain ACCOUNT --at TIME`, and the same over HTTP: the score as it stood then, from what was published.
 //!
 //! Every published change names the lines that moved and their points, so the lines at any time are those of the records up to it, one
 //! after the other, and they sum exactly to the score of the last one. The alerts that were open then come with the evidence that was
@@ -53,8 +53,7 @@ pub(crate) fn run(args: &ExplainArgs, at: &str, config: &Config, json: bool) -> 
         eprintln!("error: nothing was published of account {id} by {}", at.iso());
         return Ok(ExitCode::from(crate::EXIT_WANTING));
     };
-    let sum: Points = record.contributions.iter().map(|line| line.points).sum();
-    if sum != record.score {
+    if !is_explained(&record) {
         eprintln!(
             "error: the score of account {id} was {} at {}, but records that led up to it are no longer kept in {}: its lines are not known",
             record.score,
@@ -67,6 +66,11 @@ pub(crate) fn run(args: &ExplainArgs, at: &str, config: &Config, json: bool) -> 
     let outputs: Vec<Output> =
         std::iter::once(Output::Health(Box::new(record))).chain(alerts).collect();
     explain::print(&outputs, json)
+}
+
+/// Whether the lines of a record say all of its score.
+pub(crate) fn is_explained(record: &HealthRecord) -> bool {
+    record.contributions.iter().map(|line| line.points).sum::<Points>() == record.score
 }
 
 /// What a topic has of an account, in the order in which it was published.
@@ -90,7 +94,7 @@ fn published(
 }
 
 /// The alerts that are open after these events, each as it was last told.
-fn open(events: Vec<AlertEvent>) -> Vec<AlertEvent> {
+pub(crate) fn open(events: Vec<AlertEvent>) -> Vec<AlertEvent> {
     let mut latest: BTreeMap<String, AlertEvent> = BTreeMap::new();
     for event in events {
         latest.insert(event.alert_id.clone(), event);
@@ -102,7 +106,7 @@ fn open(events: Vec<AlertEvent>) -> Vec<AlertEvent> {
 }
 
 /// The record that the changes amount to; none without any.
-fn record(changes: &[ScoreChanged], open: &[AlertEvent]) -> Option<HealthRecord> {
+pub(crate) fn record(changes: &[ScoreChanged], open: &[AlertEvent]) -> Option<HealthRecord> {
     let last = changes.last()?;
     // A deleted account began anew.
     let first = changes.iter().rposition(|change| change.previous_score.is_none()).unwrap_or(0);

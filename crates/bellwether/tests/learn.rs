@@ -132,6 +132,33 @@ fn a_scorecard_is_learned_reported_and_put_to_work() {
     assert!(last("a1") > 60.0 && last("a6") < 45.0, "{} {}", last("a1"), last("a6"));
 }
 
+#[test]
+fn a_report_says_how_good_the_data_were() {
+    let place = Place::new();
+    let mut events = std::fs::read_to_string(place.path("events.csv")).expect("events");
+    // One event twice, one of long ago, and in the end three weeks in which nobody logs in.
+    let twice = events.lines().nth(500).expect("a row").to_owned();
+    events = events.replace(&twice, &format!("{twice}\n{twice}"));
+    events += &format!("late,a1,u,login,1,{}\n", START_MS + DAY_MS);
+    for day in DAYS..DAYS + 21 {
+        events += &format!("beat-{day},a1,u,heartbeat,1,{}\n", START_MS + day * DAY_MS);
+    }
+    place.write("events.csv", &events);
+    let model = place.fit("outcomes.csv");
+    let data = &model["report"]["data"];
+    let cohort = &data["cohorts"][""];
+    assert_eq!(cohort["rejected"]["duplicate"], 1, "{data:#}");
+    assert!(cohort["rejected"]["too_late"].as_u64() >= Some(1), "{data:#}");
+    assert!(cohort["accounts"].as_u64() > Some(40), "{data:#}");
+    assert_eq!(cohort["silent"]["logins"]["gap_days"], 0, "somebody came every day: {data:#}");
+    assert!(cohort["silent"]["logins"]["days"].as_u64() > Some(14), "{data:#}");
+    let report = place.text(&["learn", "report", "model.json", "--html", "report.html"]);
+    let page = std::fs::read_to_string(place.path("report.html")).expect("a page");
+    for text in ["1 duplicate", "1 too_late", "logins 19 days"] {
+        assert!(report.contains(text) && page.contains(text), "{text}: {report}");
+    }
+}
+
 /// A timestamp in microseconds lies in the far future: it is rejected, and lets no time pass.
 #[test]
 fn one_event_from_the_future_changes_nothing() {
@@ -142,8 +169,10 @@ fn one_event_from_the_future_changes_nothing() {
     let future = format!("x,a1,u,login,1,{}", START_MS * 1_000);
     place.write("events.csv", &format!("{header}\n{future}\n{rows}"));
     let mut found = place.fit("outcomes.csv");
+    assert_eq!(found["report"]["data"]["cohorts"][""]["rejected"]["out_of_range"], 1);
     for model in [&mut expected, &mut found] {
         model["data_until"].take();
+        model["report"]["data"].take();
     }
     assert_eq!(found, expected);
 }

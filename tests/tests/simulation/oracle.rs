@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bellwether_core::cohort::Cohorts;
 use bellwether_core::event::Input;
 use bellwether_core::fleet::Message;
+use bellwether_core::id::AccountId;
 use bellwether_core::output::Output;
+use bellwether_core::quality::Rejected;
 use bellwether_core::reject::Reject;
 use bellwether_core::state::{Clock, MemoryState, State};
 use bellwether_core::step::Core;
@@ -46,6 +48,8 @@ pub(crate) struct Found {
     pub(crate) beside: u64,
     pub(crate) live_stores: u64,
     pub(crate) standby_copies: u64,
+    /// Rejected records as processes counted them.
+    pub(crate) rejected: u64,
 }
 
 impl std::ops::AddAssign for Found {
@@ -62,6 +66,7 @@ impl std::ops::AddAssign for Found {
         self.beside += other.beside;
         self.live_stores += other.live_stores;
         self.standby_copies += other.standby_copies;
+        self.rejected += other.rejected;
     }
 }
 
@@ -70,8 +75,13 @@ pub(crate) fn verify(world: &World<'_>, core: &Core, topics: &TopicNames) -> Fou
     let broker = lock(&world.broker);
     every_record_once(&broker, topics, world.partitions);
     let mut found = Found::default();
+    let mut rejected = BTreeMap::new();
     for partition in 0..world.partitions {
         let expected = Expected::of(&broker, core, topics, partition, &mut found);
+        for (cohort, reason, records) in expected.rejected.iter() {
+            let labels = format!("cohort=\"{cohort}\",reason=\"{}\"", reason.as_str());
+            *rejected.entry(labels).or_default() += records;
+        }
         for (name, records) in &expected.outputs {
             let place: Place = (name.as_str().into(), partition);
             let published: Vec<Published> =
@@ -100,7 +110,29 @@ pub(crate) fn verify(world: &World<'_>, core: &Core, topics: &TopicNames) -> Fou
         // Only one process owns a partition: what others have of it is a copy.
         found.standby_copies += compared.saturating_sub(1);
     }
+    found.rejected = rejected_once(world, &rejected);
     found
+}
+
+/// No record is counted twice, whatever was done again. What a process did not live to count is not counted.
+fn rejected_once(world: &World<'_>, expected: &BTreeMap<String, u64>) -> u64 {
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    for metrics in &world.metrics {
+        let text = metrics.render().expect("metrics render");
+        for line in text.lines() {
+            let Some(series) = line.strip_prefix("bellwether_cohort_rejected_total{") else {
+                continue;
+            };
+            let (labels, value) = series.split_once("} ").expect("a value");
+            *counted.entry(labels.to_owned()).or_default() +=
+                value.parse::<u64>().expect("a count");
+        }
+    }
+    for (labels, records) in &counted {
+        let most = expected.get(labels).copied().unwrap_or(0);
+        assert!(*records <= most, "{labels}: {records} were counted, {most} were rejected");
+    }
+    counted.values().sum()
 }
 
 /// The dead letter of a record. Of a payload that is too large, the beginning is kept.
@@ -139,6 +171,7 @@ struct Expected {
     outputs: BTreeMap<String, Vec<Published>>,
     /// What the partition tells others of its cohorts, by the partition that it tells.
     told: BTreeMap<i32, Vec<Option<String>>>,
+    rejected: Rejected,
 }
 
 impl Expected {
@@ -162,6 +195,7 @@ impl Expected {
             state: MemoryState::default(),
             outputs: kinds.map(|name| (name.clone(), Vec::new())).into(),
             told: BTreeMap::new(),
+            rejected: Rejected::default(),
         };
         let partitions = broker.partitions();
         let core = core.clone().among(partitions);
@@ -226,9 +260,14 @@ impl Expected {
                 let published = (key, text(encoded.payload.as_deref()), encoded.headers);
                 expected.outputs.get_mut(name).expect("a topic").push(published);
             }
-            if let Err((record, reject)) = verdict
-                && !reject.reason.intended()
-            {
+            let Err((record, reject)) = verdict else { continue };
+            let keyed = topics.events.iter().chain([&topics.profiles, &topics.outcomes]);
+            let key =
+                record.key.as_deref().filter(|_| keyed.clone().any(|name| **name == *record.topic));
+            let account = key.and_then(|key| AccountId::new(std::str::from_utf8(key).ok()?).ok());
+            let state = &mut expected.state;
+            let Ok(()) = expected.rejected.count(state, account.as_ref(), reject.reason);
+            if !reject.reason.intended() {
                 let letters = expected.outputs.get_mut(&topics.dead_letters).expect("a topic");
                 letters.push(letter(&reject, record));
             }

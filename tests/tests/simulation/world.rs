@@ -159,6 +159,8 @@ pub(crate) struct World<'f> {
     sent: Vec<Append>,
     next_event: u64,
     pub(crate) trouble: Trouble,
+    /// Of every process that ever was.
+    pub(crate) metrics: Vec<Metrics>,
 }
 
 /// How often what was met.
@@ -213,6 +215,7 @@ impl<'f> World<'f> {
             sent: Vec::new(),
             next_event: 0,
             trouble: Trouble::default(),
+            metrics: Vec::new(),
             rng,
         };
         for number in 0..world.rng.u32(1..=3) {
@@ -265,8 +268,10 @@ impl<'f> World<'f> {
             tick_every: Duration::from_secs(self.rng.u64(1..=8) * 3600),
             registry_retry: Duration::from_secs(1),
         };
+        let metrics = Metrics::new().expect("metrics can be made");
+        self.metrics.push(metrics.clone());
         let shared = Shared {
-            metrics: Metrics::new().expect("metrics can be made"),
+            metrics,
             read_model: Arc::new(ReadModel::default()),
             readiness: Arc::new(Readiness::default()),
             memory: Arc::new(Memory::unbounded()),

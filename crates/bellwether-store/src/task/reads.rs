@@ -132,6 +132,9 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             AccountRow::Raised => account.raised = rows::decode(row.name(), &value)?,
             AccountRow::Lives => account.lives = rows::decode(row.name(), &value)?,
             AccountRow::Shadow => account.shadow = Some(rows::decode(row.name(), &value)?),
+            AccountRow::Predicted => {
+                account.predicted = Some(Box::new(rows::decode(row.name(), &value)?));
+            }
             AccountRow::Own => account.own = Some(rows::decode(row.name(), &value)?),
             AccountRow::Watched(signal) => {
                 account.watched.insert(*signal, rows::decode(row.name(), &value)?);

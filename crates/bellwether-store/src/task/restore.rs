@@ -255,6 +255,7 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
         | AccountRow::Raised
         | AccountRow::Lives
         | AccountRow::Shadow
+        | AccountRow::Predicted
         | AccountRow::Changes => body(row.name(), value).map(drop),
         AccountRow::Hot
         | AccountRow::History

@@ -16,6 +16,7 @@ use bellwether_core::life::{Life, Standing};
 use bellwether_core::output::Band;
 use bellwether_core::points::Points;
 use bellwether_core::promotion::Promotion;
+use bellwether_core::ranking::Predicted;
 use bellwether_core::rebaseline::{Change as LevelChange, Stage};
 use bellwether_core::rolling::RollingSignal;
 use bellwether_core::shadow::Shadow;
@@ -180,6 +181,8 @@ fn edit(account: &mut Account, number: u8, due: Option<i64>) {
     if number.is_multiple_of(13) {
         account.shadow = (!number.is_multiple_of(26)).then(|| shadow(number));
         account.changed.note(Row::Shadow);
+        account.predicted = (!number.is_multiple_of(39)).then(|| predicted(number));
+        account.changed.note(Row::Predicted);
     }
     if number.is_multiple_of(11) {
         let days = i32::from(number / 20);
@@ -252,6 +255,11 @@ fn shadow(number: u8) -> Shadow {
     let challenger = (Points(number.into()), Band::Neutral);
     let of = EventId::new("challenger").expect("an id");
     Shadow { of, sequence: 3, champion: (Points(7), Band::Healthy), challenger }
+}
+
+fn predicted(number: u8) -> Box<Predicted> {
+    let scores = vec![(i32::from(number), Points(number.into()))];
+    Box::new(Predicted { model: "learned".to_owned(), scores })
 }
 
 fn line(number: u8) -> Line {

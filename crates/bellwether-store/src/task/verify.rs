@@ -12,6 +12,7 @@ use bellwether_core::history::{Activity, History, Older};
 use bellwether_core::id::AccountId;
 use bellwether_core::life::Life;
 use bellwether_core::promotion::Promotion;
+use bellwether_core::ranking::Predicted;
 use bellwether_core::rebaseline::Change;
 use bellwether_core::rolling::Rolling;
 use bellwether_core::shadow::Shadow;
@@ -181,6 +182,9 @@ impl Store {
                 }
                 AccountRow::Shadow => {
                     digest.row(&key, &rows::decode::<Shadow>(kind.name(), &value)?);
+                }
+                AccountRow::Predicted => {
+                    digest.row(&key, &rows::decode::<Predicted>(kind.name(), &value)?);
                 }
                 AccountRow::Own => drop(rows::decode::<Own>(kind.name(), &value)?),
                 AccountRow::Masked => {

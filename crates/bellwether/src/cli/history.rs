@@ -179,10 +179,10 @@ pub(crate) struct ExplainArgs {
     pub(crate) account: String,
 
     /// Ask a running server instead of reading the data directory
-    #[arg(long, value_name = "URL", conflicts_with_all = ["at", "embedded", "bootstrap_servers"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["embedded", "bootstrap_servers"])]
     pub(crate) url: Option<String>,
 
-    /// As it stood at this time, from what was published: on Kafka, or with --embedded in the log of the data directory
+    /// As it stood at this time, from what was published: on Kafka, with --embedded in the log of the data directory, or through a server on one
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<String>,
 

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
-use super::weights;
+use super::{data, weights};
 use crate::against::figure;
 use crate::against::page::{day, table};
 use crate::evaluate::figure::{BLUE, FONT, GREY, INK, Line, VERMILLION, WIDTH, px};
@@ -67,6 +67,16 @@ pub(super) fn page(model: &ModelFile) -> String {
                 p.lead { "Points between the best and the worst reading, with their standard errors." }
                 @let (header, rows) = weights(model);
                 (table(&header.iter().map(String::as_str).collect::<Vec<_>>(), rows.into_iter()))
+                @let rows = data::rows(&model.report["data"]);
+                @if !rows.is_empty() {
+                    h2 { "What it was learned from" }
+                    p.lead { (model.report["data"]["events"]) " events were used." }
+                    (table(&data::HEADER, rows.into_iter()))
+                    p.small {
+                        "Silent: nothing came of the signal from any account of the cohort up to the end, for longer than ever within 128 days; of signals "
+                        "that ten accounts have, and that come on 28 of 128 days."
+                    }
+                }
             }
         }
     };
