@@ -5,7 +5,7 @@
 //! beside that of the hold-out, both with their standard errors.
 //!
 //! Scores of another scorecard say nothing of the one in force, and of one without a hold-out there is nothing to fall short of: neither
-//! is kept. An account of which no loss was told has stayed, as in a fit.
+//! is kept. As in a fit, an account of which no loss was told has stayed, and one that had left before a horizon counts in it for nothing.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,16 @@ impl HeldOut {
     }
 }
 
-/// What became of accounts with a score: left, stayed, and those that are not followed so far. By whole points.
+/// What became of an account with a score.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Left,
+    Stayed,
+    /// It was not followed so far.
+    Open,
+}
+
+/// What became of accounts with a score, by [`Fate`]. By whole points.
 type Counts = BTreeMap<u8, [u64; 3]>;
 
 /// Accounts by what was said of them and what became of them, by horizon.
@@ -103,16 +112,19 @@ pub(crate) fn predict(core: &Core, account: &mut Account, is_for_older: bool, da
     account.changed.note(Row::Predicted);
 }
 
-/// Whether an account left within a horizon that began on a day; none while that is not over.
-fn left(account: &Account, from: Day, horizon_days: i32) -> Option<bool> {
+/// What became of an account within a horizon that began on a day; none of one that had left by then, which may be told later.
+fn fate(account: &Account, from: Day, horizon_days: i32) -> Option<Fate> {
     let end = from.plus(horizon_days);
     if let Some((OutcomeKind::Churned, at)) = account.hot.outcome {
         let day = account.zone().day(at);
-        if from < day && day <= end {
-            return Some(true);
+        if day <= from {
+            return None;
+        }
+        if day <= end {
+            return Some(Fate::Left);
         }
     }
-    (account.hot.today > end).then_some(false)
+    Some(if account.hot.today > end { Fate::Stayed } else { Fate::Open })
 }
 
 impl Outcomes {
@@ -122,13 +134,10 @@ impl Outcomes {
         let horizon_days = horizon_days.cast_signed();
         let known = account.predicted.as_ref().filter(|of| of.model == core.scorer.version());
         for (turn, score) in known.into_iter().flat_map(|known| &known.scores) {
-            let kind = match left(account, Day(turn * horizon_days), horizon_days) {
-                Some(true) => 0,
-                Some(false) => 1,
-                None => 2,
-            };
+            let fate = fate(account, Day(turn * horizon_days), horizon_days);
+            let Some(fate) = fate else { continue };
             let points = score.as_f64().round() as u8;
-            self.0.entry(*turn).or_default().entry(points).or_default()[kind] += 1;
+            self.0.entry(*turn).or_default().entry(points).or_default()[fate as usize] += 1;
         }
     }
 
@@ -145,7 +154,8 @@ impl Outcomes {
 
     /// Left and stayed by points, over the latest horizons that are over, and how many there are.
     fn latest(&self) -> (BTreeMap<u8, [u64; 2]>, u64) {
-        let is_over = |(_, counts): &(&i32, &Counts)| counts.values().any(|of| of[1] > 0);
+        let is_over =
+            |(_, counts): &(&i32, &Counts)| counts.values().any(|of| of[Fate::Stayed as usize] > 0);
         let Some((&last, _)) = self.0.iter().rfind(is_over) else {
             return (BTreeMap::new(), 0);
         };

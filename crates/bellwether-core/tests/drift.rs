@@ -1,5 +1,7 @@
 //! Accounts that are no longer like those that a scorecard was learned from are noticed.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,12 +9,11 @@ use bellwether_core::account::Account;
 use bellwether_core::drift::{Distribution, EXPECTED_DAYS, Fitted, SCORE, Survey, readings};
 use bellwether_core::event::{Event, Input};
 use bellwether_core::id::{AccountId, EventId};
-use bellwether_core::points::Points;
-use bellwether_core::policy::{Compiled, Policy, Signal};
-use bellwether_core::score::{Context, ExpertScorecard, Reading, Scorer};
+use bellwether_core::policy::Compiled;
 use bellwether_core::state::MemoryState;
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, MINUTE_MS, Millis};
+use common::Learned;
 
 /// A Monday.
 const START_MS: i64 = 20_402 * DAY_MS;
@@ -21,44 +22,19 @@ const HORIZON_DAYS: u32 = 2 * EXPECTED_DAYS;
 /// Within the horizon.
 const RISK: f64 = 0.19;
 
-/// The expert's points, and what a learned scorecard knows beside.
-#[derive(Debug)]
-struct Learned(Option<Arc<Fitted>>);
-
-impl Scorer for Learned {
-    fn version(&self) -> &'static str {
-        "learned"
-    }
-
-    fn signal(&self, cohort: &str, signal: &Signal, reading: &Reading, policy: &Policy) -> Points {
-        ExpertScorecard.signal(cohort, signal, reading, policy)
-    }
-
-    fn absence(&self, cohort: &str, signal: &Signal, z: f64) -> Points {
-        ExpertScorecard.absence(cohort, signal, z)
-    }
-
-    fn context(&self, context: &Context, policy: &Policy) -> [Points; 3] {
-        ExpertScorecard.context(context, policy)
-    }
-
-    fn horizon_days(&self) -> Option<u32> {
-        Some(HORIZON_DAYS)
-    }
-
-    fn fitted(&self) -> Option<Arc<Fitted>> {
-        self.0.clone()
-    }
-
-    fn risk(&self, _cohort: &str, readings: &BTreeMap<String, f64>) -> Option<f64> {
-        assert!(readings.contains_key("signal:logins") && readings.contains_key("activity"));
-        Some(RISK)
-    }
-}
-
 fn core(fitted: Option<Fitted>) -> Core {
-    let policy = Arc::new(Compiled::default_policy());
-    Core::new(policy).scored_by(Arc::new(Learned(fitted.map(Arc::new))))
+    let risk = |readings: &BTreeMap<String, f64>| {
+        assert!(readings.contains_key("signal:logins") && readings.contains_key("activity"));
+        RISK
+    };
+    let scorer = Learned {
+        version: "learned",
+        horizon_days: HORIZON_DAYS,
+        fitted,
+        held_out: None,
+        risk: Some(risk),
+    };
+    Core::new(Arc::new(Compiled::default_policy())).scored_by(Arc::new(scorer))
 }
 
 /// Logins on so many of ten days, more of them for some accounts than for others.

@@ -1,18 +1,19 @@
 //! What a scorecard says of accounts is held against what becomes of them.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bellwether_core::drift::Survey;
 use bellwether_core::event::{Event, Input, Outcome, OutcomeKind};
 use bellwether_core::id::{AccountId, EventId};
-use bellwether_core::points::Points;
-use bellwether_core::policy::{Compiled, Policy, Signal};
+use bellwether_core::policy::Compiled;
 use bellwether_core::ranking::{Auc, HeldOut, Ranking};
-use bellwether_core::score::{Context, ExpertScorecard, Reading, Scorer};
 use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, MINUTE_MS, Millis};
+use common::Learned;
 
 /// A day on which a horizon of 28 days begins.
 const START_MS: i64 = 729 * HORIZON * DAY_MS;
@@ -21,43 +22,13 @@ const ACCOUNTS: i64 = 60;
 /// Those before come less and less.
 const DECLINING: i64 = 30;
 
-/// The expert's points under a name, with a hold-out.
-#[derive(Debug)]
-struct Learned(&'static str, Option<HeldOut>);
-
-impl Scorer for Learned {
-    fn version(&self) -> &str {
-        self.0
-    }
-
-    fn signal(&self, cohort: &str, signal: &Signal, reading: &Reading, policy: &Policy) -> Points {
-        ExpertScorecard.signal(cohort, signal, reading, policy)
-    }
-
-    fn absence(&self, cohort: &str, signal: &Signal, z: f64) -> Points {
-        ExpertScorecard.absence(cohort, signal, z)
-    }
-
-    fn context(&self, context: &Context, policy: &Policy) -> [Points; 3] {
-        ExpertScorecard.context(context, policy)
-    }
-
-    fn horizon_days(&self) -> Option<u32> {
-        Some(28)
-    }
-
-    fn held_out(&self) -> Option<Arc<HeldOut>> {
-        self.1.clone().map(Arc::new)
-    }
-}
-
 fn worth(value: f64) -> HeldOut {
     HeldOut { all: Some(Auc { value, error: 0.02 }), cohorts: BTreeMap::new() }
 }
 
 fn core(version: &'static str, held_out: Option<HeldOut>) -> Core {
-    let policy = Arc::new(Compiled::default_policy());
-    Core::new(policy).scored_by(Arc::new(Learned(version, held_out)))
+    let scorer = Learned { version, horizon_days: 28, fitted: None, held_out, risk: None };
+    Core::new(Arc::new(Compiled::default_policy())).scored_by(Arc::new(scorer))
 }
 
 fn account(number: i64) -> AccountId {
@@ -147,6 +118,24 @@ fn a_ranking_that_is_right_and_one_that_is_wrong_are_told_apart() {
     let all = survey(&core, &state);
     let live = ranking(&all).live.expect("enough of both");
     assert!(live.value < 0.5, "{live:?}");
+}
+
+/// A loss that is told late was one before the horizons that began after it: the score then foretold nothing, and a fit has no such examples.
+#[test]
+fn what_had_left_before_a_horizon_counts_in_it_for_nothing() {
+    let core = core("learned", Some(worth(0.8)));
+    let state = lived(&core, &[]);
+    let mut survey = Survey::of(&core);
+    for (number, account) in (0..ACCOUNTS).zip(state.accounts().values()) {
+        let mut account = account.clone();
+        let day = 2 * HORIZON + 4;
+        let at = Millis(START_MS + day * DAY_MS + DAY_MS / 2);
+        account.hot.outcome = (number < 10).then_some((OutcomeKind::Churned, at));
+        survey.see(&core, &account);
+    }
+    let found = ranking(&survey);
+    // Ten stayed for the horizon before, left in the next one, and are not in the last.
+    assert_eq!((found.left, found.stayed), (10, 50 * 3 + 10));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use bellwether_core::condition::When;
 use bellwether_core::event::{Input, OutcomeKind};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::life::snoozed_until;
-use bellwether_core::output::{Output, ScoreChanged};
+use bellwether_core::output::Output;
 use bellwether_core::policy::Compiled;
 use bellwether_core::promotion::ModelReader;
 use bellwether_core::reject::{Reason, Reject};
@@ -260,7 +260,7 @@ fn say_what_waits(config: &Config, policy: &Compiled) {
     let kinds: Vec<&str> = rest_on_plans.map(|condition| condition.kind.as_str()).collect();
     tracing::warn!(
         kinds = kinds.join(", "),
-        "state.format is {}: there are no alerts of these kinds, and fiscal_year_end of profiles is passed over, until it is {} or not set",
+        "state.format is {}: there are no alerts of these kinds, fiscal_year_end of profiles is passed over, and how a scorecard ranks is not measured, until it is {} or not set",
         format.number(),
         Format::NEWEST.number()
     );
@@ -603,7 +603,29 @@ impl EmbeddedIngest {
         }
     }
 
-    /// What a topic has of an account up to a time, among the newest records of its partition; and whether there are none before those.
+    /// Reads the newest records of a partition. Whether there never were any before those.
+    fn read_newest<E: std::fmt::Display>(
+        &self,
+        topic: &Topic,
+        partition: i32,
+        records_max: i64,
+        each: &mut dyn FnMut(&Record) -> Result<(), E>,
+    ) -> Result<bool, IngestError> {
+        let end = self.handle.end_offset(topic, partition).map_err(unreadable)?;
+        let from = (end - records_max).max(0);
+        let mut first = None;
+        self.read_partition(topic, partition, from, &mut |record| {
+            first.get_or_insert(record.offset);
+            each(&record).map_err(|error| {
+                let at = format!("partition {partition}, offset {}", record.offset);
+                LogError::new(Remedy::Stop, format!("{at} of {topic}: {error}"))
+            })
+        })?;
+        // What was kept for its time is gone, and offsets go on.
+        Ok(first.unwrap_or(end) == 0)
+    }
+
+    /// What a topic has of an account, among the newest records of its partition; and whether there never were any before those.
     fn published(
         &self,
         (topic, kind): (&str, OutputKind),
@@ -613,20 +635,14 @@ impl EmbeddedIngest {
         let topic: Topic = topic.into();
         let key = account.as_str().as_bytes();
         let partition = partition_of(key, self.partitions);
-        let end = self.handle.end_offset(&topic, partition).map_err(unreadable)?;
-        let from = (end - HISTORY_RECORDS_MAX).max(0);
         let mut found = Vec::new();
-        self.read_partition(&topic, partition, from, &mut |record| {
+        let whole = self.read_newest(&topic, partition, HISTORY_RECORDS_MAX, &mut |record| {
             if record.key.as_deref() == Some(key) {
-                let output = decoder.output(kind, record.payload.as_deref());
-                found.push(output.map_err(|error| {
-                    let at = format!("partition {partition}, offset {}", record.offset);
-                    LogError::new(Remedy::Stop, format!("{at} of {topic}: {error}"))
-                })?);
+                found.push(decoder.output(kind, record.payload.as_deref())?);
             }
-            Ok(())
+            Ok::<(), DecodeError>(())
         })?;
-        Ok((found, from == 0))
+        Ok((found, whole))
     }
 
     /// Appends a record without a value.
@@ -789,16 +805,9 @@ impl Ingest for EmbeddedIngest {
         let each_max = HISTORY_RECORDS_MAX / i64::from(partitions.end - partitions.start);
         let mut found = LoggedAlert { events: Vec::new(), whole: true };
         for partition in partitions {
-            let end = self.handle.end_offset(&topic, partition).map_err(unreadable)?;
-            let from = (end - each_max).max(0);
-            found.whole &= from == 0;
-            self.read_partition(&topic, partition, from, &mut |record| {
-                let event = crate::alerts::event_of(&record, account, id, &mut decoder);
-                found.events.extend(event.map_err(|error| {
-                    let at = format!("partition {partition}, offset {}", record.offset);
-                    LogError::new(Remedy::Stop, format!("{at} of {topic}: {error}"))
-                })?);
-                Ok(())
+            found.whole &= self.read_newest(&topic, partition, each_max, &mut |record| {
+                found.events.extend(crate::alerts::event_of(record, account, id, &mut decoder)?);
+                Ok::<(), DecodeError>(())
             })?;
         }
         Ok(found)
@@ -808,23 +817,11 @@ impl Ingest for EmbeddedIngest {
         let decoder = Decoder::new(self.registry.as_ref(), RECORD_BYTES_MAX);
         let mut decoder = decoder.map_err(unreadable)?;
         let topic = (self.topics.score_changed.as_str(), OutputKind::ScoreChanged);
-        let (changes, whole) = self.published(topic, account, &mut decoder)?;
-        let changes = changes.into_iter().filter_map(|output| {
-            let Output::ScoreChanged(change) = output else { return None };
-            Some(*change)
-        });
-        let mut changes: Vec<ScoreChanged> = changes.collect();
-        // What is no longer kept was published as well.
-        let all = whole && changes.first().is_none_or(|first| first.previous_score.is_none());
-        changes.retain(|change| change.at <= at);
+        let (changes, all) = self.published(topic, account, &mut decoder)?;
         let topic = (self.topics.alerts.as_str(), OutputKind::Alert);
         let (events, whole) = self.published(topic, account, &mut decoder)?;
-        let events = events.into_iter().filter_map(|output| {
-            let Output::Alert(event) = output else { return None };
-            (event.at <= at).then_some(*event)
-        });
-        let alerts = crate::then::open(events.collect());
-        Ok(match crate::then::record(&changes, &alerts) {
+        let (record, alerts) = crate::then::stood(changes.into_iter().chain(events), at);
+        Ok(match record {
             None if all => Stood::Nothing,
             Some(record) if crate::then::is_explained(&record) => {
                 Stood::Known { record: Box::new(record), alerts, whole }

@@ -119,12 +119,16 @@ fn from_server(url: &str, id: &AccountId, at: Option<Millis>, json: bool) -> Res
         }
         status => bail!("{url} answered {status}: {body}"),
     }
+    let answer: serde_json::Value =
+        serde_json::from_str(&body).with_context(|| format!("{url} answered something else"))?;
+    // One that knows nothing of times answers with the score of now.
+    if at.is_some() && !answer["whole"].is_boolean() {
+        bail!("{url} is of an older version, which does not say how an account stood at a time");
+    }
     if json {
         println!("{body}");
         return Ok(ExitCode::SUCCESS);
     }
-    let answer: serde_json::Value =
-        serde_json::from_str(&body).with_context(|| format!("{url} answered something else"))?;
     let record = serde_json::to_vec(&answer["account"])?;
     let mut decoder = Decoder::new(None, body.len().max(1))?;
     let mut outputs = vec![decoder.output(OutputKind::ScoreCurrent, Some(&record))?];
@@ -135,7 +139,13 @@ fn from_server(url: &str, id: &AccountId, at: Option<Millis>, json: bool) -> Res
             outputs.push(decoder.output(OutputKind::Alert, Some(&serde_json::to_vec(alert)?))?);
         }
     }
-    print(&outputs, json)
+    let printed = print(&outputs, json)?;
+    if answer["whole"] == false {
+        println!(
+            "  (other alerts may have been open: the server looks through the newest records only)"
+        );
+    }
+    Ok(printed)
 }
 
 /// Text as a part of a URL.

@@ -30,26 +30,15 @@ pub(crate) fn run(args: &ExplainArgs, at: &str, config: &Config, json: bool) -> 
     let source = Source::open(&args.args, config, "bellwether-explain")?;
     let registry = app::registry(config);
     let mut decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
-    let mut changes = Vec::new();
-    let mut alerts = Vec::new();
+    let mut outputs = Vec::new();
     for (topic, kind) in [
         (&config.topics.score_changed, OutputKind::ScoreChanged),
         (&config.topics.alerts, OutputKind::Alert),
     ] {
-        for output in published(&source, topic, &id, (kind, &mut decoder))? {
-            match output {
-                Output::ScoreChanged(change) if change.at <= at => changes.push(*change),
-                Output::Alert(event) if event.at <= at => alerts.push(*event),
-                Output::ScoreChanged(_)
-                | Output::Alert(_)
-                | Output::Health(_)
-                | Output::Shadow(_)
-                | Output::Forgotten(_) => {}
-            }
-        }
+        outputs.extend(published(&source, topic, &id, (kind, &mut decoder))?);
     }
-    let open = open(alerts);
-    let Some(record) = record(&changes, &open) else {
+    let (record, open) = stood(outputs, at);
+    let Some(record) = record else {
         eprintln!("error: nothing was published of account {id} by {}", at.iso());
         return Ok(ExitCode::from(crate::EXIT_WANTING));
     };
@@ -66,6 +55,28 @@ pub(crate) fn run(args: &ExplainArgs, at: &str, config: &Config, json: bool) -> 
     let outputs: Vec<Output> =
         std::iter::once(Output::Health(Box::new(record))).chain(alerts).collect();
     explain::print(&outputs, json)
+}
+
+/// How an account stood at a time, by the score changes and the alerts that were published of it, each in their order: its record, none where
+/// nothing was, and the alerts that were open.
+pub(crate) fn stood(
+    published: impl IntoIterator<Item = Output>,
+    at: Millis,
+) -> (Option<HealthRecord>, Vec<AlertEvent>) {
+    let (mut changes, mut alerts) = (Vec::new(), Vec::new());
+    for output in published {
+        match output {
+            Output::ScoreChanged(change) if change.at <= at => changes.push(*change),
+            Output::Alert(event) if event.at <= at => alerts.push(*event),
+            Output::ScoreChanged(_)
+            | Output::Alert(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Forgotten(_) => {}
+        }
+    }
+    let open = open(alerts);
+    (record(&changes, &open), open)
 }
 
 /// Whether the lines of a record say all of its score.
@@ -94,7 +105,7 @@ fn published(
 }
 
 /// The alerts that are open after these events, each as it was last told.
-pub(crate) fn open(events: Vec<AlertEvent>) -> Vec<AlertEvent> {
+fn open(events: Vec<AlertEvent>) -> Vec<AlertEvent> {
     let mut latest: BTreeMap<String, AlertEvent> = BTreeMap::new();
     for event in events {
         latest.insert(event.alert_id.clone(), event);
@@ -106,7 +117,7 @@ pub(crate) fn open(events: Vec<AlertEvent>) -> Vec<AlertEvent> {
 }
 
 /// The record that the changes amount to; none without any.
-pub(crate) fn record(changes: &[ScoreChanged], open: &[AlertEvent]) -> Option<HealthRecord> {
+fn record(changes: &[ScoreChanged], open: &[AlertEvent]) -> Option<HealthRecord> {
     let last = changes.last()?;
     // A deleted account began anew.
     let first = changes.iter().rposition(|change| change.previous_score.is_none()).unwrap_or(0);

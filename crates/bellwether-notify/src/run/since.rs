@@ -102,9 +102,10 @@ impl Track {
             match phase {
                 Phase::Raised => {
                     self.has_ended = false;
+                    if self.raised.len() == RAISED_MAX {
+                        self.raised.pop_front();
+                    }
                     self.raised.push_back(id.into());
-                    let over = self.raised.len().saturating_sub(RAISED_MAX);
-                    self.raised.drain(..over);
                 }
                 Phase::Ended => self.has_ended = true,
                 Phase::Held | Phase::Changed => {}
@@ -154,7 +155,8 @@ impl Lookup {
         let began = Instant::now();
         self.is_stalled = false;
         let Lookup { topic, wanted, next: all, .. } = self;
-        for (partition, next) in all {
+        let mut is_anew = false;
+        'partitions: for (partition, next) in &mut *all {
             loop {
                 let mut stuck = None;
                 let read = log.follow(topic, *partition, *next, PAGE, &mut |record| {
@@ -164,13 +166,8 @@ impl Lookup {
                     Ok(())
                 })?;
                 if read.next < *next {
-                    // It was created anew, and what was read is of another one.
-                    for track in wanted.events.values_mut().flatten() {
-                        track.is_met = false;
-                        track.forget();
-                    }
-                    *next = 0;
-                    continue;
+                    is_anew = true;
+                    break 'partitions;
                 }
                 *next = stuck.unwrap_or(read.next);
                 if stuck.is_some() {
@@ -184,6 +181,15 @@ impl Lookup {
                     return Ok(None);
                 }
             }
+        }
+        if is_anew {
+            // It was created anew, and what was read is of another one.
+            for track in wanted.events.values_mut().flatten() {
+                track.is_met = false;
+                track.forget();
+            }
+            all.values_mut().for_each(|next| *next = 0);
+            return Ok(None);
         }
         Ok(Some(Level(&self.wanted)))
     }

@@ -4,11 +4,11 @@ use super::*;
 use bellwether_core::time::Millis;
 use bellwether_engine::log::{AsOf, Lag, Poll, Read, Receipt, Transaction};
 
-/// Topics of one partition that are only read. A reading that was left before its end goes on to that end, whatever came since.
+/// Topics that are only read, of one partition unless more are written to. A reading that was left before its end goes on to that end, whatever came since.
 #[derive(Default)]
 pub(in super::super) struct Tape {
-    topics: BTreeMap<String, Vec<Record>>,
-    under_way: Option<(Topic, i64, i64)>,
+    topics: BTreeMap<(String, i32), Vec<Record>>,
+    under_way: Option<(Topic, i32, i64, i64)>,
     read: BTreeMap<String, usize>,
 }
 
@@ -23,11 +23,20 @@ impl Tape {
         alert: &Alert,
         headers: &[(&str, &str)],
     ) {
-        let records = self.topics.entry(topic.to_owned()).or_default();
+        self.append_to((topic, 0), alert, headers);
+    }
+
+    fn append_to(
+        &mut self,
+        (topic, partition): (&str, i32),
+        alert: &Alert,
+        headers: &[(&str, &str)],
+    ) {
+        let records = self.topics.entry((topic.to_owned(), partition)).or_default();
         let headers = headers.iter();
         records.push(Record {
             topic: topic.into(),
-            partition: 0,
+            partition,
             offset: i64::try_from(records.len()).expect("small"),
             key: Some(alert.account_id.as_bytes().to_vec()),
             payload: serde_json::to_vec(alert).ok(),
@@ -52,15 +61,15 @@ impl Log for Tape {
     fn read(
         &mut self,
         topic: &Topic,
-        _: i32,
+        partition: i32,
         from: i64,
         records_max: usize,
         each: &mut dyn FnMut(Record) -> Result<(), LogError>,
     ) -> Result<Read, LogError> {
-        let records = self.topics.entry(topic.to_string()).or_default();
-        let under_way = self.under_way.take().filter(|(of, next, _)| of == topic && *next == from);
-        let (end, as_of) = match under_way {
-            Some((_, _, end)) => (end, AsOf::EarlierCall),
+        let records = self.topics.entry((topic.to_string(), partition)).or_default();
+        let is_it = |of: &(Topic, i32, i64, i64)| (&of.0, of.1, of.2) == (topic, partition, from);
+        let (end, as_of) = match self.under_way.take().filter(is_it) {
+            Some((.., end)) => (end, AsOf::EarlierCall),
             None => (i64::try_from(records.len()).expect("small"), AsOf::ThisCall),
         };
         let mut next = from.min(end);
@@ -71,7 +80,7 @@ impl Log for Tape {
             each(record.clone())?;
         }
         if next < end {
-            self.under_way = Some((topic.clone(), next, end));
+            self.under_way = Some((topic.clone(), partition, next, end));
         }
         Ok(Read { next, end, as_of })
     }
@@ -197,4 +206,27 @@ fn of_very_many_times_that_it_was_raised_the_latest_are_known() {
         lookup.catch_up(&mut log, &mut decoder, Duration::MAX).expect("read").expect("level");
     let raised = level.since(&opened).raised;
     assert_eq!(raised, (43..=50).map(|number: i64| number.to_string()).collect::<Vec<_>>());
+}
+
+/// What was read of the others is forgotten with what was read of it, and so has to be read again.
+#[test]
+fn one_partition_that_was_created_anew_takes_nothing_from_the_others() {
+    let mut log = Tape::new();
+    let opened = event("opened", "opened", 1);
+    let ended = event("resolved", "resolved", 2);
+    for event in [&opened, &ended] {
+        log.append_to(("alerts", 0), event, &[]);
+    }
+    log.append_to(("alerts", 1), &event("of another", "updated", 1), &[]);
+    let mut wanted = Wanted::default();
+    wanted.add(&opened, 0..2);
+    let mut lookup = Lookup::new("alerts".into(), wanted);
+    let mut decoder = decoder();
+    let level = lookup.catch_up(&mut log, &mut decoder, Duration::MAX).expect("read");
+    assert!(level.expect("level").since(&opened).has_ended);
+    log.topics.remove(&("alerts".to_owned(), 1));
+    let level = lookup.catch_up(&mut log, &mut decoder, Duration::MAX).expect("read");
+    assert!(level.is_none(), "it begins anew");
+    let level = lookup.catch_up(&mut log, &mut decoder, Duration::MAX).expect("read");
+    assert!(level.expect("level").since(&opened).has_ended);
 }
