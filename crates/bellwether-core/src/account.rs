@@ -360,6 +360,47 @@ impl Account {
         !self.changed.any() && *self == Account::new(self.id.clone())
     }
 
+    /// Whether nothing is known of it but the sums of the rolling detector and a profile.
+    #[must_use]
+    pub fn has_sums_alone(&self) -> bool {
+        let Account {
+            id: _,
+            profile: _,
+            hot,
+            history,
+            masked,
+            changes,
+            forecast,
+            activity,
+            watched,
+            own,
+            standing,
+            raised,
+            lives,
+            rolling,
+            shadow,
+            predicted,
+            facts,
+            changed,
+        } = self;
+        let is_bare = masked.is_empty()
+            && changes.is_empty()
+            && activity.is_empty()
+            && watched.is_empty()
+            && standing.is_empty()
+            && raised.is_empty()
+            && lives.is_empty()
+            && facts.is_empty()
+            && !changed.any();
+        let is_unjudged = own.is_none() && shadow.is_none() && predicted.is_none();
+        rolling.is_some()
+            && is_bare
+            && is_unjudged
+            && *hot == Hot::default()
+            && *history == History::default()
+            && *forecast == Forecast::default()
+    }
+
     /// An account of which nothing is known yet.
     #[must_use]
     pub fn new(id: AccountId) -> Account {

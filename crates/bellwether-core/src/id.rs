@@ -42,6 +42,13 @@ pub fn has_control(text: &str) -> bool {
     !plain && text.chars().any(char::is_control)
 }
 
+/// The byte that two hexadecimal digits say; a sign is none.
+#[must_use]
+pub fn hex_byte(digits: [u8; 2]) -> Option<u8> {
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    u8::try_from(high? * 16 + low?).ok()
+}
+
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -99,6 +99,19 @@ pub struct Desk {
     changes: BTreeMap<String, Option<Vec<u8>>>,
 }
 
+/// The row of a day is gone.
+fn drop_day<T>(days: &mut BTreeMap<i64, T>, name: &str) {
+    if let Ok(day) = name.parse() {
+        days.remove(&day);
+    }
+}
+
+/// Forgets what is counted of days before another; which those are.
+fn forget_days<T>(days: &mut BTreeMap<i64, T>, before: i64) -> impl Iterator<Item = i64> + use<T> {
+    let kept = days.split_off(&before);
+    std::mem::replace(days, kept).into_keys()
+}
+
 impl Desk {
     /// Takes a row that was read back.
     ///
@@ -146,16 +159,8 @@ impl Desk {
             }
             "q" => drop(self.remove_queued(name)),
             "t" => drop(self.told.remove(name)),
-            "b" => {
-                if let Ok(day) = name.parse::<i64>() {
-                    self.urgent.remove(&day);
-                }
-            }
-            "s" => {
-                if let Ok(day) = name.parse::<i64>() {
-                    self.stale.remove(&day);
-                }
-            }
+            "b" => drop_day(&mut self.urgent, name),
+            "s" => drop_day(&mut self.stale, name),
             "u" => {
                 if let Some(of) = untold_of(name) {
                     self.untold.remove(&of);
@@ -421,14 +426,9 @@ impl Desk {
             self.done.remove(&key);
             self.changes.insert(format!("o/{key}"), None);
         }
-        let kept = self.urgent.split_off(&day);
-        for (day, _) in std::mem::replace(&mut self.urgent, kept) {
-            self.changes.insert(format!("b/{day}"), None);
-        }
-        let kept = self.stale.split_off(&day);
-        for (day, _) in std::mem::replace(&mut self.stale, kept) {
-            self.changes.insert(format!("s/{day}"), None);
-        }
+        let urgent = forget_days(&mut self.urgent, day).map(|day| format!("b/{day}"));
+        let stale = forget_days(&mut self.stale, day).map(|day| format!("s/{day}"));
+        self.changes.extend(urgent.chain(stale).map(|key| (key, None)));
         let idle = self.rates.iter().filter(|(_, hours)| hours.range(hour..).next().is_none());
         for name in idle.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.rates.remove(&name);

@@ -12,6 +12,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bellwether_core::id::hex_byte;
 use lettre::message::header::{ContentType, MessageId};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -247,9 +248,7 @@ fn decoded(part: &str) -> Option<String> {
     while let Some((&byte, after)) = rest.split_first() {
         if byte == b'%' {
             let (digits, after) = after.split_first_chunk::<2>()?;
-            // A number may have a sign, a digit has none.
-            let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
-            bytes.push(u8::try_from(high? * 16 + low?).ok()?);
+            bytes.push(hex_byte(*digits)?);
             rest = after;
         } else {
             bytes.push(byte);

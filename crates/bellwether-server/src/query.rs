@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use bellwether_core::id::AccountId;
+use bellwether_core::id::{AccountId, hex_byte};
 use bellwether_core::output::{AlertEvent, AlertState, Band, Severity, Transition};
 use bellwether_core::points::Points;
 use bellwether_engine::read_model::{AccountView, Glance, Position, ReadModel, SCAN_MAX};
@@ -210,16 +210,8 @@ fn cursor_text((score, id): &Position) -> String {
 fn cursor_position(text: &str) -> Result<Position, Problem> {
     let parse = || {
         let (score, id) = text.split_once('.')?;
-        let bytes: Option<Vec<u8>> = id
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| {
-                // A number may have a sign, a digit has none.
-                let [high, low] =
-                    <[u8; 2]>::try_from(pair).ok()?.map(|digit| char::from(digit).to_digit(16));
-                u8::try_from(high? * 16 + low?).ok()
-            })
-            .collect();
+        let bytes: Option<Vec<u8>> =
+            id.as_bytes().chunks(2).map(|pair| hex_byte(pair.try_into().ok()?)).collect();
         let id = String::from_utf8(bytes?).ok()?;
         Some((Points(score.parse().ok()?), AccountId::new(&id).ok()?))
     };

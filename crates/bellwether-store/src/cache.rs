@@ -80,20 +80,15 @@ enum Kept {
 impl Kept {
     /// What to keep, and the bytes that it takes, about.
     fn of(mut account: Box<Account>) -> (Kept, usize) {
-        let Some(rolling) = account.rolling.take() else { return Kept::whole(account) };
-        let profile = account.profile.take();
-        if account.is_blank() {
-            let of_profile = profile.as_ref().map_or(0, |_| PROFILE_BYTES);
-            let bytes = SLOT_BYTES + size_of::<Rolling>() + rolling.memory_bytes() + of_profile;
-            return (Kept::Sums(rolling, profile.map(Box::new)), bytes);
-        }
-        (account.rolling, account.profile) = (Some(rolling), profile);
-        Kept::whole(account)
-    }
-
-    fn whole(account: Box<Account>) -> (Kept, usize) {
-        let bytes = account.memory_bytes();
-        (Kept::Whole(account), bytes)
+        let sums = if account.has_sums_alone() { account.rolling.take() } else { None };
+        let Some(rolling) = sums else {
+            let bytes = account.memory_bytes();
+            return (Kept::Whole(account), bytes);
+        };
+        let profile = account.profile.take().map(Box::new);
+        let of_profile = profile.as_ref().map_or(0, |_| PROFILE_BYTES);
+        let bytes = SLOT_BYTES + size_of::<Rolling>() + rolling.memory_bytes() + of_profile;
+        (Kept::Sums(rolling, profile), bytes)
     }
 
     /// The account, and the bytes that it takes beside those that were counted.
@@ -208,12 +203,10 @@ impl Drop for AccountCache {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use bellwether_core::rolling::RollingSignal;
-    use bellwether_core::time::Millis;
 
     use super::*;
+    use crate::fixtures;
 
     fn account(name: &str) -> Box<Account> {
         Box::new(Account::new(AccountId::new(name).expect("an identifier")))
@@ -268,7 +261,8 @@ mod tests {
         sums.rolling.get_or_insert_default().signals.push(RollingSignal::new(7));
         let mut profiled = sums.clone();
         profiled.id = AccountId::new("profiled").expect("an identifier");
-        profiled.profile = Some(profile(profiled.id.clone()));
+        let name = Some("Acme".to_owned());
+        profiled.profile = Some(Profile { name, ..fixtures::profile(profiled.id.clone()) });
         let mut hot = sums.clone();
         hot.id = AccountId::new("hot").expect("an identifier");
         hot.hot.sequence = 1;
@@ -280,24 +274,6 @@ mod tests {
             assert_eq!(cache.bytes - before < size_of::<Account>(), little, "{:?}", account.id);
             let taken = cache.take(&account.id).expect("it is there");
             assert!(taken.account == account && taken.counted);
-        }
-    }
-
-    fn profile(account: AccountId) -> Profile {
-        Profile {
-            account,
-            as_of: Millis(5),
-            name: Some("Acme".to_owned()),
-            segment: None,
-            plan: None,
-            time_zone: Some("Europe/Berlin".to_owned()),
-            region: None,
-            started_on: None,
-            renews_on: None,
-            owner: None,
-            annual_value_usd: None,
-            entitlements: BTreeMap::new(),
-            fiscal_year_end: None,
         }
     }
 

@@ -11,6 +11,8 @@ mod batch;
 mod cache;
 mod database;
 pub mod error;
+#[cfg(test)]
+mod fixtures;
 mod format;
 pub mod kill_point;
 mod lock;

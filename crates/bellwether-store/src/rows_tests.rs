@@ -280,19 +280,9 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
 #[test]
 fn a_profile_with_a_fiscal_year_reads_as_it_was_written() {
     let plain = Profile {
-        account: AccountId::new("acme").expect("an identifier"),
         as_of: Millis(1_700_000_000_000),
-        name: None,
-        segment: None,
         plan: Some("pro".to_owned()),
-        time_zone: None,
-        region: None,
-        started_on: None,
-        renews_on: None,
-        owner: None,
-        annual_value_usd: None,
-        entitlements: BTreeMap::new(),
-        fiscal_year_end: None,
+        ..crate::fixtures::profile(AccountId::new("acme").expect("an identifier"))
     };
     assert_eq!(encode_profile(&plain, Format::NEWEST), encode(&plain));
     assert_eq!(decode_profile("a profile", &encode(&plain)).expect("readable"), plain);

@@ -485,20 +485,13 @@ impl Store {
         match self.touched.entry_ref(id) {
             EntryRef::Occupied(known) => Ok(known.into_mut()),
             EntryRef::Vacant(new) => {
-                let cached = self.cache.take(id);
-                // An account of the cache is weighed there; one that was read, or is new, is not.
-                let (loaded, own) = match cached {
-                    Some(loaded) => {
-                        let beside = loaded.beside;
-                        (Some(loaded), beside)
-                    }
-                    None => {
-                        let loaded = load(&self.database, id)?;
-                        let own = loaded.as_ref().map(|loaded| loaded.account.memory_bytes());
-                        (loaded, own.unwrap_or(size_of::<Account>()))
-                    }
+                let loaded = match self.cache.take(id) {
+                    Some(loaded) => Some(loaded),
+                    None => load(&self.database, id)?,
                 };
-                let known = loaded.as_ref().map_or(0, |loaded| loaded.bytes);
+                // An account of the cache is weighed there; one that was read, or is new, is not.
+                let weight = |loaded: &Loaded| (loaded.beside, loaded.bytes);
+                let (own, known) = loaded.as_ref().map_or((size_of::<Account>(), 0), weight);
                 self.touched_bytes += TOUCHED_BYTES + own + own.max(known) / ROWS_SHARE;
                 Ok(new.insert_with_key(id.clone(), Touched::new(loaded)))
             }

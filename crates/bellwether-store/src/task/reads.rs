@@ -144,6 +144,9 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
             }
         }
     }
+    if let Some(loaded) = &mut loaded {
+        loaded.beside = loaded.account.memory_bytes();
+    }
     Ok(loaded)
 }
 

@@ -269,19 +269,10 @@ fn line(number: u8) -> Line {
 
 fn profile(id: &AccountId, number: u8) -> Profile {
     Profile {
-        account: id.clone(),
         as_of: Millis(i64::from(number)),
         name: Some(format!("name {number}")),
-        segment: None,
-        plan: None,
-        time_zone: None,
-        region: None,
-        started_on: None,
-        renews_on: None,
-        owner: None,
-        annual_value_usd: None,
-        entitlements: BTreeMap::new(),
         fiscal_year_end: YearDay::parse("03-31").filter(|_| number % 2 == 1),
+        ..crate::fixtures::profile(id.clone())
     }
 }
 
