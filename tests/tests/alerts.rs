@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use bellwether_core::time::Millis;
 use bellwether_engine::embedded::{Embedded, partition_of};
 use bellwether_engine::log::Append;
 use bellwether_tests::{Bellwether, bellwether, stories, wait_until};
@@ -314,4 +315,85 @@ fn what_cannot_be_read_of_an_alert_is_no_absence_and_others_do_not_matter() {
     let logged = logged.arg(dir.path()).output().expect("the binary runs");
     assert_eq!(logged.status.code(), Some(1));
     assert!(text(&logged.stderr).contains("cannot be read"), "{}", text(&logged.stderr));
+}
+
+/// Publishes events of alerts of other accounts, as a log of years has them, into a partition of the log of a process that has ended.
+fn bury(data_dir: &Path, account: &str, records: usize) {
+    let shared = bellwether_store::Shared::new(16 << 20);
+    let dir = data_dir.join("log");
+    let log = wait_until("the log", LIMIT, || Embedded::open(&dir, &shared, u64::MAX).ok());
+    let record = Append {
+        topic: "health.alerts.v1".into(),
+        partition: partition_of(account.as_bytes(), PARTITIONS),
+        key: Some(b"another".to_vec()),
+        payload: Some(b"{}".to_vec()),
+        headers: Vec::new(),
+        timestamp_ms: None,
+    };
+    let page = vec![record; 10_000];
+    for _ in 0..records.div_ceil(page.len()) {
+        log.append(&page, Duration::ZERO).expect("there is room");
+    }
+}
+
+#[test]
+fn an_alert_that_lies_further_back_than_is_looked_is_told_from_one_that_never_was() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut running = Bellwether::spawn(command(dir.path()));
+    let urgent = told(&mut running, |account| account == SLIPPING);
+    let id = urgent["alert_id"].as_str().expect("an id").to_owned();
+    let never = alerts(&running.url(), &["show", "ffffffffffffffff"]);
+    assert_eq!(never.status.code(), Some(3));
+    assert!(text(&never.stderr).contains("there never was"), "{}", text(&never.stderr));
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    // Still open, and its beginning lies further back: of its own partition the newest 100,000 records are looked through.
+    bury(dir.path(), SLIPPING, 100_000);
+    let mut running = Bellwether::spawn(command(dir.path()));
+    running.wait_until_ready();
+    let url = running.url();
+    let shown = alerts(&url, &["show", &id, "--json"]);
+    let answer: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!(
+        (&answer["whole"], &answer["alert"]["alert_id"]),
+        (&false.into(), &id.clone().into())
+    );
+    let shown = text(&alerts(&url, &["show", &id]).stdout);
+    assert!(shown.contains("its beginning is not among these (it opened 20"), "{shown}");
+    assert_eq!(alerts(&url, &["resolve", &id, "--by", "ann"]).status.code(), Some(0));
+    let answer = once(&mut running, &id, "resolved");
+    assert_eq!(answer["whole"], false);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    // It has ended, so its account is not known: of each of four partitions 25,000 are looked through, and it is before those.
+    bury(dir.path(), SLIPPING, 30_000);
+    let mut running = Bellwether::spawn(command(dir.path()));
+    running.wait_until_ready();
+    let url = running.url();
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut answer =
+        agent.get(format!("{url}/v1/alerts/{id}?history=true")).call().expect("an answer");
+    let kind = answer.headers().get("content-type").cloned();
+    assert_eq!(answer.status().as_u16(), 404);
+    assert_eq!(kind.as_ref().map(|kind| kind.as_bytes()), Some(&b"application/problem+json"[..]));
+    let problem = answer.body_mut().read_to_string().expect("text");
+    let problem: Value = serde_json::from_str(&problem).expect("JSON");
+    assert_eq!(problem["type"], "unknown-alert");
+    let back_to = problem["looked_back_to"].as_str().and_then(Millis::parse).expect("a time");
+    let opened_at = urgent["opened_at"].as_str().and_then(Millis::parse).expect("a time");
+    assert!(back_to > opened_at, "{problem}");
+    let shown = alerts(&url, &["show", &id]);
+    let said = text(&shown.stderr);
+    assert_eq!(shown.status.code(), Some(3), "{said}");
+    assert!(said.contains("it looked back to 20") && said.contains("--embedded"), "{said}");
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    // The log itself has it, from its beginning on.
+    let logged = bellwether(["alerts", "show", &id, "--json", "--embedded", "--data-dir"]);
+    let logged = { logged }.arg(dir.path()).output().expect("the binary runs");
+    let answer: Value = serde_json::from_slice(&logged.stdout).expect("JSON");
+    let events = answer["events"].as_array().expect("a list");
+    assert_eq!((&answer["whole"], &events[0]["transition"]), (&true.into(), &"resolved".into()));
+    assert_eq!(events.last().expect("there are some")["transition"], "opened");
 }

@@ -140,6 +140,18 @@ pub fn quiet(absences: &[Option<Absence>], policy: &Policy) -> Option<Quiet> {
     Some(Quiet { who: who.into_iter().map(|(index, _)| index).collect(), z })
 }
 
+/// What stands before the names of members or features that went quiet, in the text of their evidence ([`named`]).
+const NAMES: &str = ": ";
+/// What stands before that.
+const QUIET: &str = " went quiet, each for longer than ever";
+
+/// The text of evidence without the names of those that went quiet, and the names; none where it names nobody.
+#[must_use]
+pub fn named(text: &str) -> Option<(&str, &str)> {
+    let end = text.find(QUIET)? + QUIET.len();
+    Some((&text[..end], text[end..].strip_prefix(NAMES)?))
+}
+
 /// The members (or features) of a signal that went quiet, as evidence of the signal: none where they are too few to matter.
 pub(crate) fn quiet_evidence(
     account: &Account,
@@ -180,14 +192,14 @@ pub(crate) fn quiet_evidence(
         | Aggregate::Presence => "members",
     };
     let days = |index: usize| rows[index].1.seen_from(day).trailing_zeros();
-    let named = found.who.iter().take(NAMED_MAX).map(|&index| {
+    let names = found.who.iter().take(NAMED_MAX).map(|&index| {
         let (name, row) = rows[index];
         let role = row.role.as_ref().map_or(String::new(), |role| format!("{role}, "));
         format!("{name} ({role}{} days)", days(index))
     });
-    let mut named: Vec<String> = named.collect();
+    let mut names: Vec<String> = names.collect();
     if found.who.len() > NAMED_MAX {
-        named.push(format!("{} more", found.who.len() - NAMED_MAX));
+        names.push(format!("{} more", found.who.len() - NAMED_MAX));
     }
     let longest = found.who.iter().map(|&index| days(index)).max()?;
     let (quiet, regular) = (found.who.len() as f64, regular as f64);
@@ -203,10 +215,7 @@ pub(crate) fn quiet_evidence(
         risk: true,
         onset: day.plus(1 - i32::try_from(longest).unwrap_or(0)),
         window_days: u16::try_from(longest).unwrap_or(0),
-        text: format!(
-            "{quiet} of {regular} regular {what} went quiet, each for longer than ever: {}",
-            named.join(", ")
-        ),
+        text: format!("{quiet} of {regular} regular {what}{QUIET}{NAMES}{}", names.join(", ")),
     })
 }
 

@@ -14,6 +14,7 @@ use crate::cohort::Cohorts;
 use crate::corroborate::{self, Alarm, Corroborated};
 use crate::detect::{Deviation, Series};
 use crate::expect::{self, Normal};
+use crate::figure::{figure, figures, percent, unit_beside};
 use crate::history::{Activity, DayTotals, MICROS, Older, RING_DAYS, Ring, mask};
 use crate::intraday::Verdict;
 use crate::output::{Evidence, Judged, Maturity, Output, Resolution};
@@ -700,6 +701,16 @@ fn presence(core: &Core, account: &Account, index: usize, day: Day) -> Presence 
     Presence { bits, history_days: history, absence, counted }
 }
 
+/// How the text of an absence begins, and how it goes on after what a title says of it.
+const ABSENT: &str = "no ";
+const SINCE: &str = ", since ";
+
+/// What a title says of an absence, e.g. `no administrator activity for 5 days`; none of other evidence.
+pub(crate) fn absence_of(evidence: &Evidence) -> Option<&str> {
+    let (absence, _) = evidence.text.split_once(SINCE)?;
+    absence.starts_with(ABSENT).then_some(absence)
+}
+
 fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
     let signal = &core.policy.signals[index];
     let found = presence(core, account, index, day);
@@ -730,11 +741,11 @@ fn judge_presence(core: &Core, account: &mut Account, index: usize, day: Day) {
             onset: day.plus(1 - i32::from(days)),
             window_days: days,
             text: format!(
-                "no {} for {} days, since {} (normally {:.1} days a week)",
+                "{ABSENT}{} for {} days{SINCE}{} (normally {} days a week)",
                 signal.label,
                 days,
                 day.plus(1 - i32::from(days)),
-                absence.days_per_week
+                figure(absence.days_per_week)
             ),
         });
 }
@@ -749,7 +760,9 @@ pub(crate) fn evidence(signal: &Signal, deviation: &Deviation, level: f64, day: 
     };
     let onset = day.plus(-i32::from(deviation.onset_days_ago));
     let direction = if deviation.z < 0.0 { "fell" } else { "rose" };
-    let change = change_pct.map_or(String::new(), |change| format!(" ({change:+.0} %)"));
+    let change = change_pct.map_or(String::new(), |change| format!(" ({})", percent(change)));
+    let (before, now) = figures(level, deviation.observed);
+    let unit = unit_beside(&signal.label, &signal.unit);
     Evidence {
         signal: signal.name.clone(),
         category: signal.category,
@@ -763,11 +776,8 @@ pub(crate) fn evidence(signal: &Signal, deviation: &Deviation, level: f64, day: 
         onset,
         window_days: deviation.window_weeks * 7,
         text: format!(
-            "{} {direction} from {} to {} {}{change} since {onset}",
-            signal.label,
-            figure(level),
-            figure(deviation.observed),
-            signal.unit
+            "{} {direction} from {before} to {now}{unit}{change} since {onset}",
+            signal.label
         ),
     }
 }
@@ -830,6 +840,8 @@ pub(crate) fn evidence_of_value(
     let z = (2.0 * std::f64::consts::LN_10 * verdict.surprise).sqrt().min(crate::stats::Z_MAX);
     let change_pct = (verdict.expected.abs() > signal.spread_min.max(1e-9))
         .then(|| (value - verdict.expected) / verdict.expected.abs() * 100.0);
+    let (usual, now) = figures(verdict.expected, value);
+    let unit = unit_beside(&signal.label, &signal.unit);
     Evidence {
         signal: signal.name.clone(),
         category: signal.category,
@@ -843,22 +855,10 @@ pub(crate) fn evidence_of_value(
         onset: day,
         window_days: 0,
         text: format!(
-            "{} {} to {} {}, where about {} is usual",
+            "{} {} to {now}{unit}, where about {usual} is usual",
             signal.label,
             if below { "fell" } else { "rose" },
-            figure(value),
-            signal.unit,
-            figure(verdict.expected),
         ),
-    }
-}
-
-/// A figure with as many digits as a person wants to read.
-fn figure(value: f64) -> String {
-    if value.abs() >= 100.0 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.1}").trim_end_matches(".0").to_owned()
     }
 }
 

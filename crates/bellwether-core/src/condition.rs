@@ -11,6 +11,7 @@ use crate::account::Account;
 use crate::calendar::without;
 use crate::close::{maturity, rows, tenure_days};
 use crate::cohort::Cohorts;
+use crate::figure::{figure, figures};
 use crate::history::mask;
 use crate::life;
 use crate::output::{Band, Category, Evidence, Maturity, Severity};
@@ -287,12 +288,12 @@ impl<'a> Looked<'a> {
             return None;
         }
         let over = if days > 1 { format!(" in {days} days") } else { String::new() };
-        let mut text = format!(
-            "{}: {level:.0} of {limit:.0} {entitlement}{over} ({share:.0} %)",
-            signal.label
-        );
+        let (used, of) = figures(level, limit);
+        let mut text =
+            format!("{}: {used} of {of} {entitlement}{over} ({share:.0} %)", signal.label);
         if let Some(left) = soon {
-            text.push_str(&format!(", all of them in {:.0} days at this pace", left.ceil()));
+            let days = if left <= 1.0 { "day" } else { "days" };
+            text.push_str(&format!(", all of them in {:.0} {days} at this pace", left.ceil()));
         }
         Some(self.evidence(signal, (level, limit), days, text))
     }
@@ -322,7 +323,7 @@ impl<'a> Looked<'a> {
             self.level(index, days, 0)?
         };
         let over = if days > 1 { format!(" for {days} days") } else { String::new() };
-        let text = format!("{}: {level:.0}{over}", signal.label);
+        let text = format!("{}: {}{over}", signal.label, figure(level));
         (level >= amount).then(|| self.evidence(signal, (level, amount), days, text))
     }
 
@@ -363,7 +364,8 @@ impl<'a> Looked<'a> {
         } else {
             format!(" in {LEVEL_DAYS} days")
         };
-        let text = format!("{}: {level:.0}{over} (median of {of}: {typical:.0})", signal.label);
+        let (here, there) = figures(level, typical);
+        let text = format!("{}: {here}{over} (median of {of}: {there})", signal.label);
         Some(self.evidence(signal, (level, typical), LEVEL_DAYS, text))
     }
 

@@ -20,6 +20,7 @@ pub mod due;
 pub mod event;
 pub mod expect;
 pub mod feedback;
+pub mod figure;
 pub mod fleet;
 pub mod forecast;
 mod forget;

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Span;
+use crate::figure::figures;
 use crate::id::AccountId;
 use crate::intraday::Verdict;
 use crate::points::Points;
@@ -278,7 +279,8 @@ impl std::fmt::Display for Rebaselined {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Rebaselined { signal, since, before, now, unit } = self;
         let signal = signal.replace('_', " ");
-        write!(formatter, "{signal}: {now:.1} {unit} are normal since {since}, not {before:.1}")
+        let (before, now) = figures(*before, *now);
+        write!(formatter, "{signal}: {now} {unit} are normal since {since}, not {before}")
     }
 }
 

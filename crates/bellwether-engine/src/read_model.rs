@@ -21,6 +21,7 @@ use bellwether_core::output::{
     AlertEvent, Band, HealthRecord, Output, ScoreChanged, Severity, Transition,
 };
 use bellwether_core::points::Points;
+use bellwether_core::time::Millis;
 use dashmap::DashMap;
 
 /// Score changes kept per account: two months of daily movements.
@@ -312,6 +313,14 @@ impl ReadModel {
         self.index().alerts.iter().rev().map(|(_, event)| Arc::clone(event)).collect()
     }
 
+    /// Where older alert events may have been dropped, because no more are kept: the event time of the oldest one that is kept.
+    #[must_use]
+    pub fn alerts_kept_since(&self) -> Option<Millis> {
+        let index = self.index();
+        let is_full = index.alerts.len() >= self.limits.alerts;
+        index.alerts.front().filter(|_| is_full).map(|(_, event)| event.at)
+    }
+
     /// The latest event of every open alert, highest priority first, then the latest one.
     #[must_use]
     pub fn open_alerts(&self) -> Vec<Arc<AlertEvent>> {
@@ -547,7 +556,6 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use bellwether_core::output::{AlertState, Maturity};
-    use bellwether_core::time::Millis;
 
     use super::*;
 
@@ -791,6 +799,7 @@ mod tests {
         }
         let alerts = model.recent_alerts();
         assert_eq!((alerts.len(), alerts.last().map(|e| e.at)), (limits.alerts, Some(Millis(1))));
+        assert_eq!(model.alerts_kept_since(), Some(Millis(1)));
     }
 
     #[test]

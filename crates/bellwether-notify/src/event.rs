@@ -3,6 +3,7 @@
 //! Read with tolerance: fields that this version does not know are passed over, words that it does not know (transitions,
 //! severities, kinds) are kept as they are. A newer engine never stops an older notifier.
 
+use bellwether_core::absence::named;
 use bellwether_core::output::Severity;
 use bellwether_core::time::{Day, Millis};
 use serde::{Deserialize, Serialize};
@@ -132,6 +133,14 @@ pub struct Evidence {
     pub text: String,
 }
 
+impl Evidence {
+    /// Its text without the names of those who went quiet, and these names, where it names any.
+    #[must_use]
+    pub fn named(&self) -> (&str, Option<&str>) {
+        named(&self.text).map_or((self.text.as_str(), None), |(text, names)| (text, Some(names)))
+    }
+}
+
 /// What a transition means for those who are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -173,6 +182,35 @@ impl Alert {
     #[must_use]
     pub fn display_name(&self) -> &str {
         self.account_name.as_deref().unwrap_or(&self.account_id)
+    }
+
+    /// Its title without its kind before it.
+    #[must_use]
+    pub fn summary(&self) -> &str {
+        self.without_kind().unwrap_or(&self.title)
+    }
+
+    /// What its title says that neither its evidence nor its transition does; empty where that is nothing.
+    #[must_use]
+    pub fn beside(&self) -> &str {
+        if self.cohort().is_some() && !self.evidence.is_empty() {
+            // The first line of the evidence, and how many alerts of accounts are held back.
+            return self.title.rsplit_once("; ").map_or("", |(_, held_back)| held_back);
+        }
+        let Some(summary) = self.without_kind() else { return &self.title };
+        match self.resolution.as_deref().filter(|_| self.phase() == Phase::Ended) {
+            Some(why) => {
+                summary.strip_prefix(why).map_or(summary, |rest| rest.trim_start_matches(", "))
+            }
+            None if self.evidence.is_empty() => summary,
+            // The changes of the evidence in short.
+            None => "",
+        }
+    }
+
+    /// What follows `kind: ` in a title.
+    fn without_kind(&self) -> Option<&str> {
+        self.title.strip_prefix(&self.kind.replace('_', " "))?.strip_prefix(": ")
     }
 
     /// The cohort of a fleet alert.
@@ -346,7 +384,7 @@ pub fn sample(at: Millis) -> (Alert, Profile) {
                 9.0,
                 12.0,
                 "members/week",
-                "active members fell from 12 to 9: ann, bob and cem went quiet",
+                "active members fell from 12 to 9 members/week (-25 %); 3 of 11 regular members went quiet, each for longer than ever: ann (admin, 16 days), bob (14 days), cem (14 days)",
             ),
         ],
         groups: vec!["logins".to_owned(), "active_members".to_owned()],

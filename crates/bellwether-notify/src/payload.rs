@@ -8,7 +8,9 @@ use crate::delivery::{Delivery, Subject};
 use crate::digest::{Digest, Entry};
 use crate::event::{Alert, Phase};
 use crate::policy::{Sink, SinkType};
-use crate::render::{Letter, Message, RenderError, Target, Texts, clean, links, plain_text};
+use crate::render::{
+    Letter, Link, Message, RenderError, Target, Texts, addresses, clean, escape, links, plain_text,
+};
 use crate::signature;
 
 mod slack;
@@ -134,11 +136,22 @@ fn fitting(
     room: usize,
     cost: impl Fn(&str) -> usize,
 ) -> Vec<String> {
+    fitting_of(lines, total, room, |line| cost(line), |more| more)
+}
+
+/// The same of lines that are more than a text; `plain` makes one of a text alone.
+fn fitting_of<Line>(
+    lines: Vec<Line>,
+    total: usize,
+    room: usize,
+    cost: impl Fn(&Line) -> usize,
+    plain: impl Fn(String) -> Line,
+) -> Vec<Line> {
     let whole = lines.iter().fold(0_usize, |sum, line| sum.saturating_add(cost(line)));
     if lines.len() == total && whole <= room {
         return lines;
     }
-    let more = |shown: usize| format!("… and {} more", total - shown);
+    let more = |shown: usize| plain(format!("… and {} more", total - shown));
     let (mut shown, mut left) = (Vec::with_capacity(lines.len() + 1), room);
     for line in lines {
         let takes = cost(&line);
@@ -157,10 +170,9 @@ fn webhook(texts: &Texts, delivery: &Delivery) -> Result<Value, RenderError> {
     let (kind, at, data) = match &delivery.subject {
         Subject::Alert { alert, profile, .. } => {
             let message = texts.message(Target::Plain, Letter { alert, profile })?;
-            let links: serde_json::Map<String, Value> = message
-                .links
-                .iter()
-                .map(|link| (link.label.to_lowercase(), link.url.clone().into()))
+            let links: serde_json::Map<String, Value> = addresses(&texts.policy().links, alert)
+                .into_iter()
+                .map(|(name, url)| (name.to_owned(), url.into()))
                 .collect();
             let data = json!({
                 "alert": alert,
@@ -234,13 +246,14 @@ fn pagerduty(texts: &Texts, routing_key: &str, subject: &Subject) -> Result<Valu
         "class": alert.kind,
         "custom_details": {
             "what changed": details(message.what), "why it matters": cut(&message.why, DETAIL_CHARS_MAX),
-            "who": details(message.who), "next steps": details(message.steps),
+            "went quiet": details(message.who), "next steps": details(message.steps),
             "owner": cut(&message.owner, DETAIL_CHARS_MAX),
         },
     });
     event["client"] = "Bellwether".into();
     event["client_url"] = message.links.first().map_or(Value::Null, |link| link.url.clone().into());
-    let links = message.links.iter().map(|link| json!({"href": link.url, "text": link.label}));
+    let others = message.links.iter().skip(1);
+    let links = others.map(|link| json!({"href": link.url, "text": link.label}));
     event["links"] = links.collect();
     Ok(event)
 }
@@ -303,7 +316,8 @@ fn mail(texts: &Texts, subject: &Subject) -> Result<Parcel, RenderError> {
         }
         Subject::Digest(digest) => {
             let title = texts.digest_title(Target::Plain, digest)?;
-            let lines = digest_lines(texts, Target::Plain, digest)?;
+            let lines = digest_lines(texts, Target::Plain, digest)?.into_iter();
+            let lines = lines.map(|(line, link)| format!("- {line}\n  {}", link.url)).collect();
             let lines = fitting(lines, digest.total, usize::MAX, str::len);
             let text = format!("{title}\n\n{}\n", lines.join("\n"));
             Ok(Parcel::Mail { subject: title, text, html: html_digest(texts, digest)? })
@@ -311,14 +325,16 @@ fn mail(texts: &Texts, subject: &Subject) -> Result<Parcel, RenderError> {
     }
 }
 
-/// A line for each alert of a digest.
+/// A line for each alert of a digest, and where it leads.
 fn digest_lines(
     texts: &Texts,
     target: Target,
     digest: &Digest,
-) -> Result<Vec<String>, RenderError> {
+) -> Result<Vec<(String, Link)>, RenderError> {
     let line = |entry: &Entry| {
-        texts.digest_line(target, Letter { alert: &entry.alert, profile: &entry.profile })
+        let letter = Letter { alert: &entry.alert, profile: &entry.profile };
+        let link = links(&texts.policy().links, &entry.alert).swap_remove(0);
+        Ok((texts.digest_line(target, letter)?, link))
     };
     digest.entries.iter().map(line).collect()
 }
@@ -334,33 +350,31 @@ pub fn html_message(message: &Message) -> String {
         format!("<h3>{heading}</h3><ul>{items}</ul>")
     };
     let links: Vec<String> = message.links.iter().map(anchor).collect();
+    let why = match message.why.as_str() {
+        "" => String::new(),
+        why => format!("<h3>Why it matters</h3><p>{why}</p>"),
+    };
     format!(
-        "<h2>{}</h2>{}<h3>Why it matters</h3><p>{}</p>{}{}<p>{}</p><h3>Draft to the customer</h3><blockquote>{}</blockquote>",
+        "<h2>{}</h2>{}{why}{}{}<p>{}</p><h3>Draft to the customer</h3><blockquote>{}</blockquote>",
         message.title,
         list("What changed", &message.what),
-        message.why,
-        list("Who", &message.who),
+        list("Went quiet", &message.who),
         list(&format!("Next steps ({})", message.owner), &message.steps),
         links.join(" · "),
         message.outreach.replace('\n', "<br>"),
     )
 }
 
-fn anchor(link: &crate::render::Link) -> String {
-    let url = crate::render::escape(Target::Html, &link.url);
+fn anchor(link: &Link) -> String {
+    let url = escape(Target::Html, &link.url);
     format!("<a href=\"{url}\">{}</a>", link.label)
 }
 
 fn html_digest(texts: &Texts, digest: &Digest) -> Result<String, RenderError> {
     let title = texts.digest_title(Target::Html, digest)?;
-    let mut items = String::new();
-    for (line, entry) in digest_lines(texts, Target::Html, digest)?.iter().zip(&digest.entries) {
-        let links = links(&texts.policy().links, &entry.alert);
-        items.push_str(&format!(
-            "<li>{line} {}</li>",
-            links.first().map(anchor).unwrap_or_default()
-        ));
-    }
+    let lines = digest_lines(texts, Target::Html, digest)?.into_iter();
+    let items: String =
+        lines.map(|(line, link)| format!("<li>{line} {}</li>", anchor(&link))).collect();
     let more = digest.total.saturating_sub(digest.entries.len());
     let more = if more > 0 { format!("<p>and {more} more</p>") } else { String::new() };
     Ok(format!("<h2>{title}</h2><ol>{items}</ol>{more}"))

@@ -71,6 +71,8 @@ pub struct Links {
     pub acknowledge: String,
     /// Where people say whether an alert was right.
     pub feedback: String,
+    /// Where alerts are listed: fleet alerts lead there, which are of no single account.
+    pub fleet: String,
 }
 
 /// How hard it is tried.
@@ -95,8 +97,9 @@ pub struct Effort {
     /// Deliveries of one sink and partition that may wait, and entries of a partition for digests to come; the next ones are parked
     /// (1..=1000000).
     pub pending_max: usize,
-    /// Alerts that a notifier parks in a day (UTC) because they are too old, over the partitions that it has; what is beyond is not even
-    /// parked, but counted and said in the log (0..=1000000). The count is kept with each partition, across rebalances and restarts.
+    /// Alerts that a notifier parks in a day (UTC) because they are too old, over the partitions that it has (several notifiers: each so many);
+    /// what is beyond is not even parked, but counted and said in the log (0..=1000000). The count is kept with each partition, across
+    /// rebalances and restarts.
     pub parked_max_day: u64,
     /// Bytes of an answer that are read (0..=1048576).
     pub response_bytes_max: usize,

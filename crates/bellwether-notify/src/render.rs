@@ -7,6 +7,7 @@
 //!   [`VALUE_CHARS_MAX`] characters.
 //! - A template's work is bounded by fuel, its output by [`OUTPUT_BYTES_MAX`].
 
+use bellwether_core::figure::figure;
 use bellwether_core::time::Millis;
 use minijinja::value::{Serde, Value as Jinja};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, UndefinedBehavior};
@@ -14,7 +15,11 @@ use serde_json::{Value, json};
 
 use crate::digest::Digest;
 use crate::event::{Alert, Profile, sample};
-use crate::policy::{DeliveryPolicy, Links};
+use crate::policy::DeliveryPolicy;
+
+mod links;
+
+pub use self::links::{Link, addresses, shown as links};
 
 /// Characters of one value of an event that are shown.
 pub const VALUE_CHARS_MAX: usize = 400;
@@ -68,15 +73,6 @@ pub struct Letter<'a> {
     pub profile: &'a Profile,
 }
 
-/// A link of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// Its label.
-    pub label: &'static str,
-    /// Its address.
-    pub url: String,
-}
-
 /// A message, each text escaped for its target. Links are not escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -84,9 +80,9 @@ pub struct Message {
     pub title: String,
     /// What changed, a line each.
     pub what: Vec<String>,
-    /// Why it matters.
+    /// Why it matters; empty where nothing is to be said of it.
     pub why: String,
-    /// Members or features that went quiet, as far as the evidence names them.
+    /// Members or features that went quiet, as far as the evidence names them: `what` does not.
     pub who: Vec<String>,
     /// The playbook's steps.
     pub steps: Vec<String>,
@@ -96,6 +92,14 @@ pub struct Message {
     pub outreach: String,
     /// Where to go on.
     pub links: Vec<Link>,
+}
+
+impl Message {
+    /// Why it matters, as a list of one line or of none.
+    #[must_use]
+    pub fn why_lines(&self) -> &[String] {
+        if self.why.is_empty() { &[] } else { std::slice::from_ref(&self.why) }
+    }
 }
 
 /// The compiled templates of a policy.
@@ -157,17 +161,23 @@ impl Texts {
         let shown = self.policy.content.evidence_max;
         let (mut what, mut who) = (Vec::new(), Vec::new());
         for (at, evidence) in alert.evidence.iter().enumerate() {
+            let (text, names) = evidence.named();
+            let is_of_somebody = self.policy.content.who_signals.contains(&evidence.signal);
+            let names = names.filter(|_| is_of_somebody && who.len() < shown);
+            if names.is_none() && what.len() >= shown {
+                continue;
+            }
             let mut line = context.clone();
             line["evidence_line"] = context["evidence"][at].clone();
-            let line = self.render(target, "templates.evidence", &line)?;
-            if self.policy.content.who_signals.contains(&evidence.signal) {
-                who.push(line.clone());
+            if let Some(names) = names {
+                line["evidence_line"]["text"] = clean(text).into();
+                line["names"] = clean(names).into();
+                who.push(self.render(target, "who", &line)?);
             }
             if what.len() < shown {
-                what.push(line);
+                what.push(self.render(target, "templates.evidence", &line)?);
             }
         }
-        who.truncate(shown);
         let kind = playbook_key(&self.policy, &alert.kind);
         let playbook = self.policy.playbook(&alert.kind);
         let steps = (0..playbook.steps.len()).map(|step| render(&format!("{kind}.steps.{step}")));
@@ -179,7 +189,7 @@ impl Texts {
             steps: steps.collect::<Result<_, _>>()?,
             owner: self.render(target, "owner", &context)?,
             outreach: render(&format!("{kind}.outreach"))?,
-            links: links(&self.policy.links, alert),
+            links: links::shown(&self.policy.links, alert),
         })
     }
 
@@ -256,7 +266,9 @@ fn sources(policy: &DeliveryPolicy) -> Vec<(String, String)> {
     .map(|(name, source)| (name.to_owned(), source.clone()))
     .into();
     let owner = "{{ playbook.owner_role }}, within {{ playbook.due }}";
-    sources.push(("owner".to_owned(), owner.to_owned()));
+    for (name, source) in [("owner", owner), ("who", "{{ names }}")] {
+        sources.push((name.to_owned(), source.to_owned()));
+    }
     let playbooks = policy.playbooks.iter().map(|(kind, of)| (format!("playbook.{kind}"), of));
     let default = ("playbook_default".to_owned(), &policy.playbook_default);
     for (key, playbook) in playbooks.chain([default]) {
@@ -299,8 +311,7 @@ fn environment(target: Target) -> Environment<'static> {
 
 /// A number as people read it.
 fn number(value: f64) -> String {
-    let text = format!("{value:.1}");
-    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+    figure(value)
 }
 
 fn format(target: Target, output: &mut Output<'_>, value: &Jinja) -> Result<(), Error> {
@@ -394,7 +405,8 @@ fn context(policy: &DeliveryPolicy, alert: &Alert, profile: &Profile) -> Value {
         "alert": {
             "id": alert.id, "alert_id": alert.alert_id, "account_id": alert.account_id,
             "account": alert.display_name(), "kind": alert.kind, "transition": alert.transition,
-            "severity": alert.severity, "title": alert.title, "score": alert.score,
+            "severity": alert.severity, "title": alert.title, "summary": alert.summary(),
+            "beside": alert.beside(), "score": alert.score,
             "band": words(&alert.band),
             "groups": alert.groups.iter().map(|group| words(group)).collect::<Vec<_>>(),
             "state": alert.state, "snoozed_until": alert.snoozed_until.map(Millis::iso),
@@ -411,10 +423,9 @@ fn context(policy: &DeliveryPolicy, alert: &Alert, profile: &Profile) -> Value {
         "title": playbook.title, "owner_role": playbook.owner_role, "due_hours": playbook.due_hours,
         "due": due(playbook.due_hours),
     });
-    let links = links(&policy.links, alert);
-    context["links"] = links
-        .iter()
-        .map(|link| (link.label.to_lowercase(), Value::from(link.url.clone())))
+    context["links"] = links::addresses(&policy.links, alert)
+        .into_iter()
+        .map(|(name, url)| (name.to_owned(), Value::from(url)))
         .collect();
     context
 }
@@ -433,33 +444,6 @@ fn due(hours: u32) -> String {
     }
 }
 
-/// The links of an alert.
-#[must_use]
-pub fn links(links: &Links, alert: &Alert) -> Vec<Link> {
-    let fill = |pattern: &str| {
-        pattern
-            .replace("{base}", links.base_url.trim_end_matches('/'))
-            .replace("{account}", &percent_encode(&alert.account_id))
-            .replace("{alert}", &percent_encode(&alert.alert_id))
-    };
-    let link = |label, pattern: &str| Link { label, url: fill(pattern) };
-    vec![
-        link("Account", &links.account),
-        link("Acknowledge", &links.acknowledge),
-        link("Feedback", &links.feedback),
-    ]
-}
-
-fn percent_encode(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-            char::from(byte).to_string()
-        }
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(encode).collect()
-}
-
 /// A message as plain text.
 #[must_use]
 pub fn plain_text(message: &Message) -> String {
@@ -471,8 +455,8 @@ pub fn plain_text(message: &Message) -> String {
         }
     };
     section("What changed", &message.what);
-    section("Why it matters", std::slice::from_ref(&message.why));
-    section("Who", &message.who);
+    section("Why it matters", message.why_lines());
+    section("Went quiet", &message.who);
     section(&format!("Next steps ({})", message.owner), &message.steps);
     let links: Vec<String> =
         message.links.iter().map(|link| format!("{}: {}", link.label, link.url)).collect();

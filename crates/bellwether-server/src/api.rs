@@ -70,19 +70,20 @@ async fn account_at(state: &AppState, id: &AccountId, at: &str) -> Answer {
     let account = id.clone();
     let (id, time) = (id.as_str(), at.iso());
     match blocking(move || ingest.account_at(&account, at)).await? {
-        Stood::Known { record, alerts, whole } => {
-            Ok(Json(json::account_at(*record, alerts, whole)))
+        Stood::Known { record, alerts, looked_back_to } => {
+            Ok(Json(json::account_at(*record, alerts, looked_back_to)))
         }
         Stood::Nothing => {
             let detail = format!("nothing had been published of account {id:?} by {time}");
             Err(Problem::new(StatusCode::NOT_FOUND, detail))
         }
-        Stood::Partly => {
+        Stood::Partly { looked_back_to } => {
             let detail = format!(
                 "records that led up to the score of account {id:?} at {time} are no longer kept, or lie further back than is looked through here; \
                  `bellwether explain {id} --at {time}` reads all that there are"
             );
-            Err(Problem::new(StatusCode::GONE, detail))
+            let problem = Problem::new(StatusCode::GONE, detail);
+            Err(problem.with("looked_back_to", json!(looked_back_to.map(Millis::iso))))
         }
     }
 }
@@ -114,25 +115,24 @@ pub(crate) async fn alert(
 ) -> Answer {
     let history = parameters(query)?.history;
     let Path(id) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    let wanted = id.clone();
-    let known = read(&state, move |model| query::alert(model, &wanted)).await;
-    let (events, whole) = match state.ingest.as_ref().filter(|_| history) {
+    let known = known(&state, id.clone()).await;
+    let events = match state.ingest.as_ref().filter(|_| history) {
         Some(ingest) => from_the_log(Arc::clone(ingest), id, known).await?,
-        None => (known?, false),
+        None => known?,
     };
     Ok(Json(json!({
         "alert": json::alerts(&events[..1])[0],
         "events": json::alerts(&events),
-        "whole": whole,
+        "whole": query::is_whole(&events),
     })))
 }
 
-/// The events of an alert that the log has, and those that only this process knows; latest first, at least one. And whether these are all.
+/// The events of an alert that the log has, and those that only this process knows; latest first, at least one.
 async fn from_the_log(
     ingest: Arc<dyn Ingest>,
     id: String,
     known: Result<Vec<Arc<AlertEvent>>, Problem>,
-) -> Result<(Vec<Arc<AlertEvent>>, bool), Problem> {
+) -> Result<Vec<Arc<AlertEvent>>, Problem> {
     let known = match known {
         Err(problem) if problem.status != StatusCode::NOT_FOUND => return Err(problem),
         known => known,
@@ -140,13 +140,13 @@ async fn from_the_log(
     let account = known.as_ref().ok().and_then(|events| Some(events.first()?.account_id.clone()));
     // A beginning that is too short for the process is too short for the log.
     if account.is_none() && id.len() < query::ID_PREFIX_MIN {
-        return known.map(|known| (known, false));
+        return known;
     }
     let wanted = id.clone();
     let logged = blocking(move || ingest.alert_events(account.as_ref(), &wanted)).await?;
     let mut events: Vec<Arc<AlertEvent>> = logged.events.into_iter().rev().map(Arc::new).collect();
     if events.is_empty() {
-        return known.map(|known| (known, logged.whole));
+        return known.map_err(|_| not_in_the_log(&id, logged.looked_back_to));
     }
     query::of_one(&events, &id)?;
     let missing = known.into_iter().flatten();
@@ -155,9 +155,22 @@ async fn from_the_log(
     // What the log keeps no more is older, what it has not yet is newer; times of an alert's events rise.
     events.extend(missing);
     events.sort_by_key(|event| std::cmp::Reverse(event.at));
-    let whole = logged.whole && events.len() <= query::LIMIT_MAX;
     events.truncate(query::LIMIT_MAX);
-    Ok((events, whole))
+    Ok(events)
+}
+
+fn not_in_the_log(id: &str, looked_back_to: Option<Millis>) -> Problem {
+    let detail = match looked_back_to {
+        Some(time) => format!(
+            "no alert {id:?} is open, or in what was looked through of the log, which goes back to {back}; `bellwether alerts show --embedded`, while no process has the log, \
+             looks through all that it keeps",
+            back = time.iso()
+        ),
+        None => format!(
+            "there never was an alert {id:?}: all was looked through that the log ever had of alerts"
+        ),
+    };
+    query::unknown_alert(detail, looked_back_to)
 }
 
 /// The events of the alert that a path names, latest first; at least one.
@@ -166,7 +179,13 @@ pub(crate) async fn find_alert(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Vec<Arc<AlertEvent>>, Problem> {
     let Path(id) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    read(state, move |model| query::alert(model, &id)).await
+    known(state, id).await
+}
+
+/// What this process knows of an alert, latest first; at least one event.
+pub(crate) async fn known(state: &AppState, id: String) -> Result<Vec<Arc<AlertEvent>>, Problem> {
+    let began_at = state.began_at;
+    read(state, move |model| query::alert(model, &id, began_at)).await
 }
 
 /// The parameters of a query, or a problem that names the one that is wrong.

@@ -85,8 +85,8 @@ pub trait Ingest: Send + Sync {
 pub struct LoggedAlert {
     /// Its events, in the order in which they were published.
     pub events: Vec<AlertEvent>,
-    /// Whether all was looked through that the log has.
-    pub whole: bool,
+    /// How far back was looked: records that were published before are not among those. None: all that the log ever had was looked through.
+    pub looked_back_to: Option<Millis>,
 }
 
 /// How an account stood at a time.
@@ -98,13 +98,16 @@ pub enum Stood {
         record: Box<HealthRecord>,
         /// The alerts that were open, each as it was last told.
         alerts: Vec<AlertEvent>,
-        /// Whether all was looked through that the log has of alerts.
-        whole: bool,
+        /// How far back alerts were looked through, by when they were published; none: all that the log ever had.
+        looked_back_to: Option<Millis>,
     },
     /// Nothing had been published of it.
     Nothing,
     /// Something had, but records that led up to it are no longer kept, or lie before those that are looked through.
-    Partly,
+    Partly {
+        /// How far back was looked, by when records were published; none: through all that the log ever had.
+        looked_back_to: Option<Millis>,
+    },
 }
 
 /// What became of the items of a request.

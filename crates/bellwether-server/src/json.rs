@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bellwether_core::output::{AlertEvent, HealthRecord, Output};
+use bellwether_core::time::Millis;
 use bellwether_engine::read_model::{AccountView, Report};
 use bellwether_wire::encode::Encoder;
 use serde_json::{Map, Value, json};
@@ -50,11 +51,21 @@ pub(crate) fn account(view: &AccountView, alerts: &[Arc<AlertEvent>]) -> Value {
     })
 }
 
-/// An account as it stood, with the alerts that were open; `whole` says whether these are all.
-pub(crate) fn account_at(account: HealthRecord, alerts: Vec<AlertEvent>, whole: bool) -> Value {
+/// An account as it stood, with the alerts that were open; `whole` says whether these are all, and if not, `looked_back_to` how far back
+/// alerts were looked through.
+pub(crate) fn account_at(
+    account: HealthRecord,
+    alerts: Vec<AlertEvent>,
+    looked_back_to: Option<Millis>,
+) -> Value {
     let alerts: Vec<Value> =
         alerts.into_iter().map(|event| record(&Output::Alert(Box::new(event)))).collect();
-    json!({ "account": record(&Output::Health(Box::new(account))), "alerts": alerts, "whole": whole })
+    json!({
+        "account": record(&Output::Health(Box::new(account))),
+        "alerts": alerts,
+        "whole": looked_back_to.is_none(),
+        "looked_back_to": looked_back_to.map(Millis::iso),
+    })
 }
 
 /// Alert events.

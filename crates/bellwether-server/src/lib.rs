@@ -25,6 +25,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use bellwether_core::time::Millis;
 use bellwether_engine::metrics::Metrics;
 use bellwether_engine::read_model::{ReadModel, Readiness};
 
@@ -52,6 +53,8 @@ pub struct AppState {
     pub name: String,
     /// The version of the build.
     pub version: String,
+    /// When the process began: of alerts it knows what happened since.
+    pub began_at: Millis,
 }
 
 impl std::fmt::Debug for AppState {

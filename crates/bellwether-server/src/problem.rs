@@ -10,19 +10,33 @@ use serde_json::{Map, Value, json};
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
     pub(crate) detail: String,
+    /// Its type and its title, where the status does not say enough for a program.
+    kind: Option<(&'static str, &'static str)>,
     retry_after_seconds: Option<u64>,
     extensions: Map<String, Value>,
 }
 
 impl Problem {
-    /// A problem; `type` stays `about:blank`, so `title` is the phrase of the status (RFC 9457, 4.2.1).
+    /// A problem; `type` stays `about:blank`, so `title` is the phrase of the status (RFC 9457, 4.2.1), unless [`Problem::typed`].
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem { status, detail: detail.into(), retry_after_seconds: None, extensions: Map::new() }
+        Problem {
+            status,
+            detail: detail.into(),
+            kind: None,
+            retry_after_seconds: None,
+            extensions: Map::new(),
+        }
     }
 
     /// A request that has to be changed before it is sent again.
     pub(crate) fn bad_request(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// Gives it a type of its own.
+    pub(crate) fn typed(mut self, kind: &'static str, title: &'static str) -> Problem {
+        self.kind = Some((kind, title));
+        self
     }
 
     /// Says when to try again; at least one second.
@@ -41,8 +55,10 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut body = self.extensions;
-        body.insert("type".to_owned(), json!("about:blank"));
-        body.insert("title".to_owned(), json!(self.status.canonical_reason().unwrap_or("Error")));
+        let phrase = self.status.canonical_reason().unwrap_or("Error");
+        let (kind, title) = self.kind.unwrap_or(("about:blank", phrase));
+        body.insert("type".to_owned(), json!(kind));
+        body.insert("title".to_owned(), json!(title));
         body.insert("status".to_owned(), json!(self.status.as_u16()));
         body.insert("detail".to_owned(), json!(self.detail));
         let mut response = (self.status, Value::Object(body).to_string()).into_response();

@@ -7,8 +7,10 @@ use axum::http::StatusCode;
 use bellwether_core::id::{AccountId, hex_byte};
 use bellwether_core::output::{AlertEvent, AlertState, Band, Severity, Transition};
 use bellwether_core::points::Points;
+use bellwether_core::time::Millis;
 use bellwether_engine::read_model::{AccountView, Glance, Position, ReadModel, SCAN_MAX};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::problem::Problem;
 
@@ -120,8 +122,13 @@ pub(crate) fn alerts(
     Ok(events)
 }
 
-/// What is known here of one alert, named by its id or the beginning of it: its recent events, latest first.
-pub(crate) fn alert(model: &ReadModel, id: &str) -> Result<Vec<Arc<AlertEvent>>, Problem> {
+/// What is known here of one alert, named by its id or the beginning of it: its recent events, latest first. The process knows what it was
+/// told of since it began.
+pub(crate) fn alert(
+    model: &ReadModel,
+    id: &str,
+    began_at: Millis,
+) -> Result<Vec<Arc<AlertEvent>>, Problem> {
     let is_meant = |event: &Arc<AlertEvent>| {
         event.alert_id == id || id.len() >= ID_PREFIX_MIN && event.alert_id.starts_with(id)
     };
@@ -134,13 +141,27 @@ pub(crate) fn alert(model: &ReadModel, id: &str) -> Result<Vec<Arc<AlertEvent>>,
     }
     of_one(&events, id)?;
     if events.is_empty() {
+        let back_to = model.alerts_kept_since().map_or(began_at, |since| since.max(began_at));
         let detail = format!(
-            "no alert {id:?} here; GET /v1/alerts?open=true lists those that are open, and those that ended long ago stand in the topic only"
+            "no alert {id:?} is open here, or was since {back}; GET /v1/alerts?open=true lists those that are open, and those that ended before then stand in the topic only",
+            back = back_to.iso()
         );
-        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+        return Err(unknown_alert(detail, Some(back_to)));
     }
     events.truncate(LIMIT_MAX);
     Ok(events)
+}
+
+/// The problem that there is no such alert in what was looked through, which goes back to a time; none: nothing was ever before it.
+pub(crate) fn unknown_alert(detail: impl Into<String>, looked_back_to: Option<Millis>) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, detail)
+        .typed("unknown-alert", "Unknown alert")
+        .with("looked_back_to", json!(looked_back_to.map(Millis::iso)))
+}
+
+/// Whether these are all events of an alert from its beginning on: then the one that opened it is among them.
+pub(crate) fn is_whole(events: &[Arc<AlertEvent>]) -> bool {
+    events.iter().any(|event| event.transition == Transition::Opened)
 }
 
 /// A problem where the events are of several alerts.

@@ -13,7 +13,10 @@ use bellwether_server::{
     BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected, Stood,
 };
 use serde_json::Value;
-use support::{HOSTILE, Server, alert, change, health};
+use support::{BEGAN_AT, HOSTILE, Server, alert, change, health};
+
+/// How far back the log is looked through, where not all of it is: after the first event of an alert, and before the second.
+const LOOKED_BACK_TO: Option<Millis> = Some(Millis(1_772_323_200_002));
 
 /// Accepts events that name an account, and keeps them.
 #[derive(Default)]
@@ -60,8 +63,12 @@ impl Ingest for Collector {
         let meant = |event: &AlertEvent| {
             event.alert_id.starts_with(id) && account.is_none_or(|of| event.account_id == *of)
         };
-        let whole = !id.starts_with("alert-long-a");
-        Ok(LoggedAlert { events: events.filter(meant).collect(), whole })
+        let mut events: Vec<AlertEvent> = events.filter(meant).collect();
+        // As if the log were looked through from here on.
+        let looked_back_to = LOOKED_BACK_TO.filter(|_| id.starts_with("alert-long-a"));
+        events.retain(|event| looked_back_to.is_none_or(|back_to| event.at >= back_to));
+        let looked_back_to = looked_back_to.or(LOOKED_BACK_TO.filter(|_| id.contains("before")));
+        Ok(LoggedAlert { events, looked_back_to })
     }
 
     fn account_at(&self, account: &AccountId, at: Millis) -> Result<Stood, IngestError> {
@@ -77,8 +84,11 @@ impl Ingest for Collector {
         };
         Ok(match at.iso().get(..4) {
             Some("2020") => Stood::Nothing,
-            Some("2021") => Stood::Partly,
-            _ => Stood::Known { record, alerts: vec![*event], whole: true },
+            Some("2021") => Stood::Partly { looked_back_to: LOOKED_BACK_TO },
+            Some("2022") => {
+                Stood::Known { record, alerts: vec![*event], looked_back_to: LOOKED_BACK_TO }
+            }
+            _ => Stood::Known { record, alerts: vec![*event], looked_back_to: None },
         })
     }
 
@@ -328,7 +338,7 @@ fn commands_go_to_an_alert_by_its_id() {
     let known = server.get("/v1/alerts/alert-x").json();
     assert_eq!(
         (strings(&known, "events", "id"), &known["whole"]),
-        (vec!["x-2", "x-1"], &false.into())
+        (vec!["x-2", "x-1"], &true.into())
     );
     let all = server.get("/v1/alerts/alert-x?history=true").json();
     assert_eq!(
@@ -338,9 +348,12 @@ fn commands_go_to_an_alert_by_its_id() {
     let ended = server.get("/v1/alerts/alert-long?history=true").json();
     assert_eq!(strings(&ended, "events", "id"), ["long-ago-2", "long-ago-1"]);
     assert_eq!(ended["whole"], true);
-    // Where not all of the log was looked through, that is said; where it cannot be read, that is no answer.
+    // Where its beginning lies further back than was looked, that is said; where the log cannot be read, that is no answer.
     let some = server.get("/v1/alerts/alert-long-ago?history=true").json();
-    assert_eq!((strings(&some, "events", "id").len(), &some["whole"]), (2, &false.into()));
+    assert_eq!(
+        (strings(&some, "events", "id"), &some["whole"]),
+        (vec!["long-ago-2"], &false.into())
+    );
     let away = server.get("/v1/alerts/unreadable?history=true");
     assert_eq!((away.status, away.header("retry-after")), (503, "3"));
     assert!(away.json()["detail"].as_str().is_some_and(|it| it.contains("the registry is away")));
@@ -372,6 +385,45 @@ fn commands_go_to_an_alert_by_its_id() {
 }
 
 #[test]
+fn an_alert_that_is_unknown_comes_with_how_far_back_was_looked() {
+    let server = Server::start(Some(Arc::new(Collector::default())));
+    let unknown = |path: &str| {
+        let answer = server.get(path);
+        assert_eq!(answer.status, 404, "{path}: {}", answer.body);
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{path}");
+        let problem = answer.json();
+        assert_eq!(
+            (&problem["type"], &problem["title"], &problem["status"]),
+            (&"unknown-alert".into(), &"Unknown alert".into(), &404.into()),
+            "{path}"
+        );
+        let detail = problem["detail"].as_str().expect("a detail").to_owned();
+        (problem["looked_back_to"].as_str().map(str::to_owned), detail)
+    };
+    // What the process was told of since it began; the log up to where it is looked through; and all of the log.
+    let (began, detail) = unknown("/v1/alerts/ffffffff");
+    assert_eq!(began, Some(BEGAN_AT.iso()));
+    assert!(detail.contains(&BEGAN_AT.iso()), "{detail}");
+    let (back_to, detail) = unknown("/v1/alerts/long-before?history=true");
+    assert_eq!(back_to, LOOKED_BACK_TO.map(Millis::iso));
+    assert!(detail.contains("goes back to 2026-03-01T00:00:00.002Z"), "{detail}");
+    let (never, detail) = unknown("/v1/alerts/ffffffff?history=true");
+    assert_eq!(never, None);
+    assert!(detail.contains("there never was an alert"), "{detail}");
+    let said = server.post("/v1/alerts/ffffffff/outcomes", r#"{"kind":"resolved"}"#);
+    assert_eq!((said.status, &said.json()["type"]), (404, &"unknown-alert".into()));
+    // Nothing at a path is another problem.
+    assert_eq!(server.get("/v1/nothing").json()["type"], "about:blank");
+
+    // One of which the process knows no beginning.
+    server.publish(&[alert("x", 2, Transition::Escalated, Severity::High)]);
+    let known = server.get("/v1/alerts/alert-x").json();
+    assert_eq!((strings(&known, "events", "id"), &known["whole"]), (vec!["x-2"], &false.into()));
+    let all = server.get("/v1/alerts/alert-x?history=true").json();
+    assert_eq!((strings(&all, "events", "id"), &all["whole"]), (vec!["x-2", "x-0"], &true.into()));
+}
+
+#[test]
 fn an_account_is_shown_as_it_stood_at_a_time() {
     let server = Server::start(Some(Arc::new(Collector::default())));
     let then = server.get("/v1/accounts/a%20b%2Fc?at=2026-03-01");
@@ -379,6 +431,14 @@ fn an_account_is_shown_as_it_stood_at_a_time() {
     assert_eq!((then.status, answer["account"]["account_id"].as_str()), (200, Some("a b/c")));
     assert_eq!(answer["account"]["score_centipoints"], 4_200);
     assert_eq!((strings(&answer, "alerts", "id"), &answer["whole"]), (vec!["x-1"], &true.into()));
+    assert_eq!(answer["looked_back_to"], Value::Null);
+    let partly = server.get("/v1/accounts/a?at=2022-03-01").json();
+    assert_eq!(
+        (&partly["whole"], partly["looked_back_to"].as_str()),
+        (&false.into(), Some("2026-03-01T00:00:00.002Z"))
+    );
+    let gone = server.get("/v1/accounts/a?at=2021-03-01").json();
+    assert_eq!(gone["looked_back_to"], "2026-03-01T00:00:00.002Z");
     let zoned = server.get("/v1/accounts/a?at=2026-03-01T00:00:00%2B01:00");
     assert_eq!(zoned.status, 200, "{}", zoned.body);
     for (path, status, words) in [

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use bellwether_core::event::OutcomeKind;
 use bellwether_core::id::AccountId;
 use bellwether_core::life::snoozed_until;
-use bellwether_core::output::{AlertEvent, Output};
+use bellwether_core::output::{AlertEvent, Output, Transition};
 use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_engine::clock::now_ms;
 use bellwether_engine::log::Record;
@@ -91,20 +91,35 @@ fn show(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<ExitCode> 
     if args.log.embedded || args.log.bootstrap_servers.is_some() {
         return show_logged(args, config, json);
     }
-    let answer = server(&args.url).find(&format!("{}?history=true", path(&args.id)))?;
-    let Some(answer) = answer else { return Ok(unknown(&args.id)) };
+    let answer = match server(&args.url).ask(&format!("{}?history=true", path(&args.id)))? {
+        Ok(answer) => answer,
+        Err(problem) => return Ok(unknown(&args.id, &problem)),
+    };
     if json {
         println!("{}", serde_json::to_string_pretty(&answer)?);
         return Ok(ExitCode::SUCCESS);
     }
-    print!("{}", show::alert_life(&events(&answer["events"])?));
+    let events = events(&answer["events"])?;
+    print!("{}", show::alert_life(&events));
     if answer["whole"] != true {
         println!(
-            "  (the latest; all of it stands in the topic: --bootstrap-servers, or --embedded while no process has the log)"
+            "  (its beginning is not among these{}: the server did not look so far back; {TOPIC})",
+            opened(&events)
         );
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// When an alert opened, for a remark that its beginning is missing.
+fn opened(events: &[AlertEvent]) -> String {
+    let latest = events.first();
+    latest.map_or_else(String::new, |event| {
+        format!(" (it opened {} UTC)", show::minute(event.opened_at))
+    })
+}
+
+/// Where all is that there is of alerts.
+const TOPIC: &str = "all that is kept stands in the topic: --bootstrap-servers, or --embedded while no process has the log";
 
 /// Shows all that the log has of an alert.
 fn show_logged(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<ExitCode> {
@@ -116,36 +131,51 @@ fn show_logged(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<Exi
     let registry = crate::app::registry(config);
     let mut decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
     let (mut events, mut failed) = (Vec::new(), None);
-    place.each(
-        &config.topics.alerts,
-        &mut |record| match event_of(&record, None, id, &mut decoder) {
+    let (mut partition, mut kept_since) = (None, None);
+    place.each(&config.topics.alerts, &mut |record| {
+        // Partition by partition: the first record of each is its oldest.
+        if partition.replace(record.partition) != Some(record.partition) && record.offset > 0 {
+            kept_since = kept_since.max(Some(Millis(record.timestamp_ms)));
+        }
+        match event_of(&record, None, id, &mut decoder) {
             Ok(event) => events.extend(event),
             Err(error) => failed = failed.take().or(Some((record.partition, record.offset, error))),
-        },
-    )?;
+        }
+    })?;
     if let Some((partition, offset, error)) = failed {
         bail!("partition {partition}, offset {offset} names the alert and cannot be read: {error}");
     }
     // An account's records are in one partition, in their order.
     events.reverse();
     let Some(latest) = events.first() else {
-        eprintln!("error: there is no alert {} in {}", show::plain(id), config.topics.alerts);
+        let back_to = kept_since.map_or_else(String::new, |time: Millis| {
+            format!(
+                ", which goes back to {} UTC: what was before is no longer kept",
+                show::minute(time)
+            )
+        });
+        let topic = &config.topics.alerts;
+        eprintln!("error: there is no alert {} in {topic}{back_to}", show::plain(id));
         return Ok(ExitCode::from(crate::EXIT_WANTING));
     };
     if events.iter().any(|event| event.alert_id != latest.alert_id) {
         wrong!("several alerts begin with `{id}`: name more of the id");
     }
+    let whole = events.iter().any(|event| event.transition == Transition::Opened);
     if json {
         let mut records: Vec<Value> = Vec::new();
         for event in events {
             let encoded = Encoder::json().encode(&Output::Alert(Box::new(event)));
             records.push(serde_json::from_slice(encoded.payload.as_deref().unwrap_or_default())?);
         }
-        let answer = json!({ "alert": records.first(), "events": records, "whole": true });
+        let answer = json!({ "alert": records.first(), "events": records, "whole": whole });
         println!("{}", serde_json::to_string_pretty(&answer)?);
         return Ok(ExitCode::SUCCESS);
     }
     print!("{}", show::alert_life(&events));
+    if !whole {
+        println!("  (its beginning{} is no longer kept)", opened(&events));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -189,7 +219,10 @@ fn say(
         );
     }
     let place = Place::open(&said.said.place, config)?;
-    let known = place.find(&path(&said.id))?.unwrap_or_default();
+    let (known, problem) = match place.ask(&path(&said.id))? {
+        Ok(known) => (known, Value::Null),
+        Err(problem) => (Value::Null, problem),
+    };
     let (account, id) = match (known["alert"]["account_id"].as_str(), &said.account) {
         (Some(account), named) => {
             if let Some(named) = named.as_ref().filter(|named| *named != account) {
@@ -198,7 +231,7 @@ fn say(
             (account.to_owned(), known["alert"]["alert_id"].as_str().unwrap_or(&said.id).to_owned())
         }
         (None, Some(account)) if is_whole(&said.id) => (account.clone(), said.id.clone()),
-        (None, _) if said.said.place.url.is_some() => return Ok(unknown(&said.id)),
+        (None, _) if said.said.place.url.is_some() => return Ok(unknown(&said.id, &problem)),
         (None, _) => wrong!(
             "`{}` is not the whole id of an alert, {ID_DIGITS} hexadecimal digits (`alerts show` prints it); its beginning is enough for a server only, named with --url",
             said.id
@@ -240,8 +273,19 @@ fn path(id: &str) -> String {
     format!("/v1/alerts/{}", percent_encode(id))
 }
 
-fn unknown(id: &str) -> ExitCode {
-    eprintln!("error: the server knows no alert {}", show::plain(id));
+/// Says that a server has no alert, and how far back it looked.
+fn unknown(id: &str, problem: &Value) -> ExitCode {
+    let id = show::plain(id);
+    match (&problem["looked_back_to"], problem["looked_back_to"].as_str().and_then(Millis::parse)) {
+        (_, Some(time)) => eprintln!(
+            "error: the server knows no alert {id}: it looked back to {} UTC, and one that ended before then may still be found; {TOPIC}",
+            show::minute(time)
+        ),
+        (Value::Null, None) if problem["type"] == "unknown-alert" => eprintln!(
+            "error: there never was an alert {id}: the server looked through all that its log ever had"
+        ),
+        _ => eprintln!("error: the server knows no alert {id}"),
+    }
     ExitCode::from(crate::EXIT_WANTING)
 }
 

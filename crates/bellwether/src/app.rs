@@ -206,6 +206,7 @@ impl App {
             snooze_days_max: self.core.policy().alerts.snooze_days_max,
             name: name.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            began_at: Millis(now_ms()),
         })
     }
 }
@@ -603,46 +604,51 @@ impl EmbeddedIngest {
         }
     }
 
-    /// Reads the newest records of a partition. Whether there never were any before those.
+    /// Reads the newest records of a partition. How far back they go, by when they were published; none: there never were any before those.
     fn read_newest<E: std::fmt::Display>(
         &self,
         topic: &Topic,
         partition: i32,
         records_max: i64,
         each: &mut dyn FnMut(&Record) -> Result<(), E>,
-    ) -> Result<bool, IngestError> {
+    ) -> Result<Option<Millis>, IngestError> {
         let end = self.handle.end_offset(topic, partition).map_err(unreadable)?;
         let from = (end - records_max).max(0);
         let mut first = None;
         self.read_partition(topic, partition, from, &mut |record| {
-            first.get_or_insert(record.offset);
+            first.get_or_insert((record.offset, Millis(record.timestamp_ms)));
             each(&record).map_err(|error| {
                 let at = format!("partition {partition}, offset {}", record.offset);
                 LogError::new(Remedy::Stop, format!("{at} of {topic}: {error}"))
             })
         })?;
-        // What was kept for its time is gone, and offsets go on.
-        Ok(first.unwrap_or(end) == 0)
+        Ok(match first {
+            Some((0, _)) => None,
+            Some((_, published_at)) => Some(published_at),
+            None if end == 0 => None,
+            // All of it was kept for its time and is gone; offsets go on.
+            None => Some(Millis(now_ms())),
+        })
     }
 
-    /// What a topic has of an account, among the newest records of its partition; and whether there never were any before those.
+    /// What a topic has of an account, among the newest records of its partition; and how far back those go ([`Self::read_newest`]).
     fn published(
         &self,
         (topic, kind): (&str, OutputKind),
         account: &AccountId,
         decoder: &mut Decoder,
-    ) -> Result<(Vec<Output>, bool), IngestError> {
+    ) -> Result<(Vec<Output>, Option<Millis>), IngestError> {
         let topic: Topic = topic.into();
         let key = account.as_str().as_bytes();
         let partition = partition_of(key, self.partitions);
         let mut found = Vec::new();
-        let whole = self.read_newest(&topic, partition, HISTORY_RECORDS_MAX, &mut |record| {
+        let back_to = self.read_newest(&topic, partition, HISTORY_RECORDS_MAX, &mut |record| {
             if record.key.as_deref() == Some(key) {
                 found.push(decoder.output(kind, record.payload.as_deref())?);
             }
             Ok::<(), DecodeError>(())
         })?;
-        Ok((found, whole))
+        Ok((found, back_to))
     }
 
     /// Appends a record without a value.
@@ -803,12 +809,14 @@ impl Ingest for EmbeddedIngest {
             None => 0..self.partitions,
         };
         let each_max = HISTORY_RECORDS_MAX / i64::from(partitions.end - partitions.start);
-        let mut found = LoggedAlert { events: Vec::new(), whole: true };
+        let mut found = LoggedAlert::default();
         for partition in partitions {
-            found.whole &= self.read_newest(&topic, partition, each_max, &mut |record| {
+            let back_to = self.read_newest(&topic, partition, each_max, &mut |record| {
                 found.events.extend(crate::alerts::event_of(record, account, id, &mut decoder)?);
                 Ok::<(), DecodeError>(())
             })?;
+            // Since then all of them were looked through.
+            found.looked_back_to = found.looked_back_to.max(back_to);
         }
         Ok(found)
     }
@@ -817,16 +825,16 @@ impl Ingest for EmbeddedIngest {
         let decoder = Decoder::new(self.registry.as_ref(), RECORD_BYTES_MAX);
         let mut decoder = decoder.map_err(unreadable)?;
         let topic = (self.topics.score_changed.as_str(), OutputKind::ScoreChanged);
-        let (changes, all) = self.published(topic, account, &mut decoder)?;
+        let (changes, changes_back_to) = self.published(topic, account, &mut decoder)?;
         let topic = (self.topics.alerts.as_str(), OutputKind::Alert);
-        let (events, whole) = self.published(topic, account, &mut decoder)?;
+        let (events, looked_back_to) = self.published(topic, account, &mut decoder)?;
         let (record, alerts) = crate::then::stood(changes.into_iter().chain(events), at);
         Ok(match record {
-            None if all => Stood::Nothing,
+            None if changes_back_to.is_none() => Stood::Nothing,
             Some(record) if crate::then::is_explained(&record) => {
-                Stood::Known { record: Box::new(record), alerts, whole }
+                Stood::Known { record: Box::new(record), alerts, looked_back_to }
             }
-            None | Some(_) => Stood::Partly,
+            None | Some(_) => Stood::Partly { looked_back_to: changes_back_to },
         })
     }
 

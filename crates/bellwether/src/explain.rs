@@ -141,8 +141,11 @@ fn from_server(url: &str, id: &AccountId, at: Option<Millis>, json: bool) -> Res
     }
     let printed = print(&outputs, json)?;
     if answer["whole"] == false {
+        let back_to = answer["looked_back_to"].as_str().and_then(Millis::parse);
+        let back_to = back_to
+            .map_or_else(String::new, |time| format!(", back to {} UTC", show::minute(time)));
         println!(
-            "  (other alerts may have been open: the server looks through the newest records only)"
+            "  (other alerts may have been open: the server looks through the newest records only{back_to})"
         );
     }
     Ok(printed)

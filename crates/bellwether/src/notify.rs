@@ -160,6 +160,7 @@ fn on_kafka(args: &NotifyArgs, mut config: Config, policy: &Loaded) -> Result<()
         snooze_days_max: 0,
         name: "Bellwether notifier".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        began_at: Millis(now_ms()),
     };
     let served = app::serve_state(state, &stop, &config.notify.listen, |address| {
         tracing::info!("metrics are at http://{address}/metrics");

@@ -39,19 +39,24 @@ impl Place {
 
     /// The same; none where the server says that there is nothing.
     pub(crate) fn find(&self, path: &str) -> Result<Option<Value>> {
-        let Place::Server(base) = self else { return Ok(None) };
+        Ok(self.ask(path)?.ok())
+    }
+
+    /// What the server answers at a path, or its problem where it says that there is nothing; an empty one where this is no server.
+    pub(crate) fn ask(&self, path: &str) -> Result<Result<Value, Value>> {
+        let Place::Server(base) = self else { return Ok(Err(Value::Null)) };
         let url = format!("{base}{path}");
         let mut response =
             explain::agent().get(&url).call().with_context(|| format!("{url} does not answer"))?;
         let body = response.body_mut().read_to_string()?;
         match response.status().as_u16() {
             200 => {}
-            404 => return Ok(None),
+            404 => return Ok(Err(serde_json::from_str(&body).unwrap_or_default())),
             400 => wrong!("{}", detail(&body)),
             status => bail!("{url} answered {status}: {body}"),
         }
         let answer = serde_json::from_str(&body);
-        Ok(Some(answer.with_context(|| format!("{url} answered something else"))?))
+        Ok(Ok(answer.with_context(|| format!("{url} answered something else"))?))
     }
 
     /// Every record of a topic; none where this is a server.

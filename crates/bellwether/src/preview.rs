@@ -11,7 +11,7 @@ use bellwether_notify::event::{Alert, Phase, Profile};
 use bellwether_notify::payload::html_message;
 use bellwether_notify::planner::routes_of;
 use bellwether_notify::policy::Loaded;
-use bellwether_notify::render::{Letter, Target, Texts, escape, plain_text};
+use bellwether_notify::render::{Letter, Target, Texts, addresses, escape, plain_text};
 use bellwether_wire::decode::Decoder;
 use bellwether_wire::encode::OutputKind;
 use clap::Args;
@@ -92,8 +92,8 @@ fn print(policy: &Loaded, texts: &Texts, letters: &[Letter<'_>], json: bool) -> 
         let message = texts.message(Target::Plain, *letter)?;
         let routes = routes(policy, *letter);
         if json {
-            let links: BTreeMap<&str, &str> =
-                message.links.iter().map(|link| (link.label, link.url.as_str())).collect();
+            let links = addresses(&policy.policy().links, letter.alert);
+            let links: BTreeMap<&str, String> = links.into_iter().collect();
             shown.push(json!({
                 "event_id": letter.alert.id, "alert_id": letter.alert.alert_id,
                 "account_id": letter.alert.account_id, "routes": routes,

@@ -163,7 +163,7 @@ pub(crate) fn alert_life(events: &[AlertEvent]) -> String {
 }
 
 /// An instant to the minute, e.g. `2026-03-01 09:30`.
-fn minute(at: Millis) -> String {
+pub(crate) fn minute(at: Millis) -> String {
     at.iso().get(..16).unwrap_or_default().replace('T', " ")
 }
 
@@ -189,7 +189,7 @@ pub(crate) fn alert_table(events: &[std::sync::Arc<AlertEvent>]) -> Table {
 pub(crate) fn explanation(record: &HealthRecord) -> String {
     let mut lines = table(&["points", "line", "category", "observed", "normal", "unit"]);
     let figure =
-        |value: Option<f64>| number(value.map_or(String::new(), |value| format!("{value:.1}")));
+        |value: Option<f64>| number(value.map_or(String::new(), bellwether_core::figure::figure));
     let mut sum = bellwether_core::points::Points::ZERO;
     for line in &record.contributions {
         sum += line.points;

@@ -6,21 +6,6 @@ use super::*;
 
 const WEEKLY: &str = "[[route]]\nname = \"weekly\"\nsinks = [\"hook\"]\nmode = \"weekly\"\n";
 
-/// What the rows of the notifier's memory hold by now.
-fn memory(dir: &Path) -> BTreeMap<(i32, String), String> {
-    let mut rows = BTreeMap::new();
-    for row in embedded_records(dir, "bellwether.notify.state") {
-        let name = String::from_utf8(row.key.expect("rows have names")).expect("UTF-8");
-        match row.payload {
-            Some(value) => {
-                rows.insert((row.partition, name), String::from_utf8(value).expect("JSON"));
-            }
-            None => drop(rows.remove(&(row.partition, name))),
-        }
-    }
-    rows
-}
-
 #[test]
 fn a_deleted_account_goes_out_of_the_digests_to_come() {
     let dir = prepared();

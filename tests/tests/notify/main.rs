@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 mod accounts;
 mod delivery;
+mod formats;
 mod kafka;
 mod messages;
 mod parked;
@@ -72,6 +73,21 @@ fn assert_each_once(receiver: &Receiver, count: usize) {
     assert!(twice.is_empty(), "under several keys: {twice:?}");
     let all: BTreeSet<&String> = keys.values().flatten().collect();
     assert_eq!(all.len(), count, "no key stands for two events");
+}
+
+/// What the rows of the notifier's memory hold by now.
+fn memory(dir: &Path) -> BTreeMap<(i32, String), String> {
+    let mut rows = BTreeMap::new();
+    for row in embedded_records(dir, "bellwether.notify.state") {
+        let name = String::from_utf8(row.key.expect("rows have names")).expect("UTF-8");
+        match row.payload {
+            Some(value) => {
+                rows.insert((row.partition, name), String::from_utf8(value).expect("JSON"));
+            }
+            None => drop(rows.remove(&(row.partition, name))),
+        }
+    }
+    rows
 }
 
 fn wait_until_taken(receiver: &Receiver, running: &mut Bellwether, count: usize) {

@@ -2,8 +2,10 @@
 
 use super::OpenAlert;
 use crate::account::Account;
+use crate::close::absence_of;
 use crate::condition;
 use crate::feedback;
+use crate::figure::{figures, percent, unit_beside};
 use crate::life::{self, Standing};
 use crate::output::{AlertEvent, Evidence, Resolution, Transition};
 use crate::policy::Compiled;
@@ -132,10 +134,62 @@ pub(super) fn title(
 
 /// A signal and its change, e.g. `logins -38 %`.
 fn short(item: &Evidence) -> String {
-    match item.change_pct {
-        // Measured against a limit, and not against what is normal.
-        None if item.z.abs() < f64::EPSILON => item.text.clone(),
-        Some(change) => format!("{} {change:+.0} %", item.signal.replace('_', " ")),
-        None => format!("{} {:+.1} sigma", item.signal.replace('_', " "), item.z),
+    // Measured against a limit, and not against what is normal.
+    if item.change_pct.is_none() && item.z.abs() < f64::EPSILON {
+        return item.text.clone();
+    }
+    if let Some(absent) = absence_of(item) {
+        return absent.to_owned();
+    }
+    let name = item.signal.replace('_', " ");
+    if let Some(change) = item.change_pct {
+        return format!("{name} {}", percent(change));
+    }
+    let direction = if item.z < 0.0 { "down" } else { "up" };
+    let (before, now) = figures(item.baseline, item.observed);
+    format!("{name} {direction} from {before} to {now}{}", unit_beside(&name, &item.unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Category;
+    use crate::time::Day;
+
+    fn evidence(signal: &str, (baseline, observed): (f64, f64), unit: &str) -> Evidence {
+        Evidence {
+            signal: signal.to_owned(),
+            category: Category::Support,
+            group: "support".to_owned(),
+            observed,
+            baseline,
+            unit: unit.to_owned(),
+            change_pct: None,
+            z: if observed < baseline { -4.2 } else { 4.2 },
+            risk: true,
+            onset: Day(20_000),
+            window_days: 7,
+            text: "a sentence".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_title_says_what_changed_in_words_that_need_no_statistics() {
+        let rare = evidence("tickets_opened", (0.02, 3.0), "tickets/week");
+        assert_eq!(short(&rare), "tickets opened up from 0.02 to 3 tickets/week");
+        let mood = evidence("support_sentiment", (0.4, -0.25), "sentiment");
+        assert_eq!(short(&mood), "support sentiment down from 0.4 to -0.25");
+        let logins = Evidence { change_pct: Some(-37.8), ..rare.clone() };
+        assert_eq!(short(&logins), "tickets opened -38 %");
+        let absent = Evidence {
+            change_pct: Some(-100.0),
+            text:
+                "no administrator activity for 5 days, since 2026-11-09 (normally 6.8 days a week)"
+                    .to_owned(),
+            ..rare.clone()
+        };
+        assert_eq!(short(&absent), "no administrator activity for 5 days");
+        let limit = Evidence { z: 0.0, text: "seats in use: 9 of 10".to_owned(), ..rare };
+        assert_eq!(short(&limit), "seats in use: 9 of 10");
     }
 }

@@ -18,7 +18,9 @@ const LINE_CHARS_MAX: usize = 900;
 const DIGEST_CHARS_MAX: usize = 9000;
 /// Shares of the parts of an alert, by the same measure.
 const SHARE_CHARS_MAX: usize = 1500;
-/// Characters of its links: none is cut.
+/// Characters of a link of a digest: one that is longer is left out. With its line it fits into a section.
+const LINK_CHARS_MAX: usize = 2000;
+/// Characters of the links of an alert: none is cut.
 const LINKS_CHARS_MAX: usize = SECTION_CHARS_MAX;
 
 pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, RenderError> {
@@ -29,10 +31,8 @@ pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, Render
             (message.title, blocks)
         }
         Subject::Digest(digest) => {
-            let lines = digest_lines(texts, Target::Mrkdwn, digest)?
-                .iter()
-                .map(|line| item(line))
-                .collect();
+            let lines = digest_lines(texts, Target::Mrkdwn, digest)?.into_iter();
+            let lines = lines.map(|(line, link)| item(&line) + &behind(&link)).collect();
             let lines = fitting(lines, digest.total, DIGEST_CHARS_MAX, chars);
             (texts.digest_title(Target::Mrkdwn, digest)?, sections(&lines))
         }
@@ -51,9 +51,11 @@ pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, Render
 fn alert_blocks(message: &Message) -> Vec<Value> {
     let mut blocks = Vec::new();
     blocks.extend(list("What changed", &message.what));
-    let why = cut(&message.why, SHARE_CHARS_MAX);
-    blocks.push(section(&format!("*Why it matters*\n{why}")));
-    blocks.extend(list("Who", &message.who));
+    if !message.why.is_empty() {
+        let why = cut(&message.why, SHARE_CHARS_MAX);
+        blocks.push(section(&format!("*Why it matters*\n{why}")));
+    }
+    blocks.extend(list("Went quiet", &message.who));
     let owner = cut(&message.owner, HEADER_CHARS_MAX);
     blocks.extend(list(&format!("Next steps ({owner})"), &message.steps));
     let draft = quoted(&cut(&message.outreach, SHARE_CHARS_MAX));
@@ -101,12 +103,22 @@ fn links(links: &[Link]) -> String {
     let mut text = String::new();
     for link in links {
         let between = if text.is_empty() { "" } else { "  ·  " };
-        let link = format!("{between}<{}|{}>", escape_url(&link.url), link.label);
+        let link = format!("{between}{}", anchor(link));
         if text.chars().count() + link.chars().count() <= LINKS_CHARS_MAX {
             text.push_str(&link);
         }
     }
     text
+}
+
+fn anchor(link: &Link) -> String {
+    format!("<{}|{}>", escape_url(&link.url), link.label)
+}
+
+/// The link behind a line of a digest; nothing where it is too long to be one.
+fn behind(link: &Link) -> String {
+    let link = format!("  {}", anchor(link));
+    if link.chars().count() <= LINK_CHARS_MAX { link } else { String::new() }
 }
 
 fn escape_url(url: &str) -> String {

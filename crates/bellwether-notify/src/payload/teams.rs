@@ -4,9 +4,9 @@
 
 use serde_json::{Value, json};
 
-use super::{cut, digest_lines, fitting};
+use super::{cut, digest_lines, fitting_of};
 use crate::delivery::Subject;
-use crate::render::{Letter, Message, RenderError, Target, Texts};
+use crate::render::{Letter, Link, Message, RenderError, Target, Texts};
 
 /// A message of Teams has at most 28 KB: bytes of a digest's lines, and of each of the five parts of an alert. With title, headings and
 /// links they come to less.
@@ -26,18 +26,17 @@ pub(super) fn document(texts: &Texts, subject: &Subject) -> Result<Value, Render
         }
         Subject::Digest(digest) => {
             let title = texts.digest_title(Target::Plain, digest)?;
-            let lines = digest_lines(texts, Target::Plain, digest)?;
-            let lines = lines.iter().map(|line| cut(line, LINE_CHARS_MAX)).collect();
-            let lines = fitting(lines, digest.total, DIGEST_BYTES_MAX, bytes);
+            let lines = digest_lines(texts, Target::Plain, digest)?.into_iter();
+            let lines = lines.map(|(line, link)| entry(&line, &link)).collect();
+            let lines =
+                fitting_of(lines, digest.total, DIGEST_BYTES_MAX, bytes, |more| paragraph(&more));
             let mut body = vec![heading(&title, "large")];
-            body.extend(lines.iter().map(|line| paragraph(line)));
+            body.extend(lines);
             (body, Vec::new())
         }
     };
     let links = links.iter().filter(|link| link.url.len() <= LINK_BYTES_MAX);
-    let actions: Vec<Value> = links
-        .map(|link| json!({"type": "Action.OpenUrl", "title": link.label, "url": link.url}))
-        .collect();
+    let actions: Vec<Value> = links.map(opening).collect();
     Ok(json!({
         "type": "message",
         "attachments": [{
@@ -61,24 +60,38 @@ fn alert_body(message: &Message) -> Vec<Value> {
             return;
         }
         let total = lines.len();
-        let lines = lines.iter().map(|line| cut(line, LINE_CHARS_MAX)).collect();
+        let lines = lines.iter().map(|line| paragraph(&cut(line, LINE_CHARS_MAX))).collect();
         body.push(heading(title, "default"));
-        body.extend(
-            fitting(lines, total, SHARE_BYTES_MAX, bytes).iter().map(|line| paragraph(line)),
-        );
+        body.extend(fitting_of(lines, total, SHARE_BYTES_MAX, bytes, |more| paragraph(&more)));
     };
     let items = |lines: &[String]| lines.iter().map(|line| format!("• {line}")).collect();
     add("What changed", items(&message.what));
-    add("Why it matters", items(std::slice::from_ref(&message.why)));
-    add("Who", items(&message.who));
+    add("Why it matters", items(message.why_lines()));
+    add("Went quiet", items(&message.who));
     add(&format!("Next steps ({})", message.owner), items(&message.steps));
     add("Draft to the customer", message.outreach.lines().map(str::to_owned).collect());
     body
 }
 
 /// What a line takes in the message.
-fn bytes(line: &str) -> usize {
-    paragraph(line).to_string().len() + 1
+fn bytes(line: &Value) -> usize {
+    line.to_string().len() + 1
+}
+
+fn opening(link: &Link) -> Value {
+    json!({"type": "Action.OpenUrl", "title": link.label, "url": link.url})
+}
+
+/// A line of a digest and where it leads, in a run of its own: so that no text of events is a link.
+fn entry(line: &str, link: &Link) -> Value {
+    let mut entry = paragraph(&cut(line, LINE_CHARS_MAX));
+    if link.url.len() <= LINK_BYTES_MAX
+        && let Some(runs) = entry["inlines"].as_array_mut()
+    {
+        let label = format!("  {}", link.label);
+        runs.push(json!({"type": "TextRun", "text": label, "selectAction": opening(link)}));
+    }
+    entry
 }
 
 fn heading(text: &str, size: &str) -> Value {

@@ -229,3 +229,63 @@ fn mails_have_one_line_of_subject_and_no_markup_of_events() {
         assert!(!html.contains("<!channel") && !html.contains("<at>"), "{html}");
     }
 }
+
+#[test]
+fn each_line_of_a_digest_leads_to_its_account() {
+    let url = |n: usize| format!("http://127.0.0.1:8391/accounts/account-{n}");
+    let of_two = || digest_of(Mode::Daily, 2, 2, |_| {});
+    let (_, slack) = sent("slack", None, of_two());
+    let (_, teams) = sent("teams", None, of_two());
+    let texts = texts();
+    let sink = texts.policy().sink("mail").expect("a sink");
+    let sent = parcel(texts, sink, None, &delivery("mail", of_two()), Millis(0));
+    let Ok(Parcel::Mail { text, html, .. }) = sent else { panic!("sendable") };
+    for n in 0..2 {
+        let section = slack["blocks"][1]["text"]["text"].as_str().expect("lines");
+        assert!(section.contains(&format!("<{}|Account>", url(n))), "{section}");
+        assert!(text.contains(&format!("\n  {}\n", url(n))), "{text}");
+        assert!(html.contains(&format!("<a href=\"{}\">Account</a></li>", url(n))), "{html}");
+    }
+    let lines = &teams["attachments"][0]["content"]["body"].as_array().expect("a body")[1..];
+    let links: Vec<&Value> =
+        lines.iter().map(|line| &line["inlines"][1]["selectAction"]["url"]).collect();
+    assert_eq!(links.len(), 2);
+    assert!((0..2).all(|n| links.contains(&&json!(url(n)))), "{links:?}");
+}
+
+/// What an id may be at its longest leads nowhere rather than to half an address, and the line is shown all the same.
+#[test]
+fn a_link_that_is_too_long_is_left_out_of_a_digest_and_not_cut() {
+    let long = digest_of(Mode::Daily, 1, 1, |alert| alert.account_id = "ä".repeat(500));
+    for sink in ["slack", "teams"] {
+        let (_, document) = sent(sink, None, long.clone());
+        let text = document.to_string();
+        assert!(text.contains("Churn risk, score 31.5"), "{sink}: {text}");
+        assert!(!text.contains("%C3"), "{sink}: {text}");
+    }
+}
+
+/// Whatever an alert is, no empty section stands in a message.
+#[test]
+fn what_there_is_nothing_to_say_of_is_no_section() {
+    let band = || {
+        alert_with(|alert, profile| {
+            alert.kind = "at_risk_band".to_owned();
+            alert.title = "at risk band: the score is 31.5, in the band At-Risk".to_owned();
+            alert.groups.clear();
+            alert.priority_parts.clear();
+            alert.evidence.truncate(1);
+            *profile = Profile::default();
+        })
+    };
+    for sink in ["slack", "teams"] {
+        let text = sent(sink, None, band()).1.to_string();
+        assert!(text.contains("What changed") && text.contains("Next steps"), "{sink}: {text}");
+        assert!(!text.contains("Why it matters") && !text.contains("Went quiet"), "{sink}: {text}");
+    }
+    let texts = texts();
+    let sink = texts.policy().sink("mail").expect("a sink");
+    let sent = parcel(texts, sink, None, &delivery("mail", band()), Millis(0));
+    let Ok(Parcel::Mail { text, html, .. }) = sent else { panic!("sendable") };
+    assert!(!text.contains("Why it matters") && !html.contains("Why it matters"), "{text}");
+}

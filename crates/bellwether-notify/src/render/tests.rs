@@ -124,7 +124,8 @@ fn a_message_says_what_why_who_and_what_next() {
         .expect("renders");
     assert_eq!(message.title, "INFO Churn risk: Bellwether test account");
     assert_eq!(message.what.len(), 2);
-    assert!(message.who[0].contains("ann, bob and cem"), "{:?}", message.who);
+    assert_eq!(message.who, ["ann (admin, 16 days), bob (14 days), cem (14 days)"]);
+    assert!(!message.what.concat().contains("ann"), "{:?}", message.what);
     assert!(
         message
             .why
@@ -132,9 +133,124 @@ fn a_message_says_what_why_who_and_what_next() {
         "{}",
         message.why
     );
+    assert!(message.why.starts_with("This is a test: no account is in trouble. Health score"));
     assert_eq!(message.owner, "customer success manager, within 24 hours");
     assert_eq!(message.steps.len(), 4);
     assert!(plain_text(&message).contains("Draft to the customer"));
+}
+
+/// Everything that a reader of one message reads.
+fn read(alert: &Alert) -> (Message, String) {
+    let letter = Letter { alert, profile: &Profile::default() };
+    let message = texts().message(Target::Plain, letter).expect("renders");
+    let line = texts().digest_line(Target::Plain, letter).expect("renders");
+    (message, line)
+}
+
+#[test]
+fn no_fact_is_said_twice_in_a_message() {
+    let (mut alert, _) = sample(Millis(0));
+    alert.priority_parts.clear();
+    alert.title = "churn risk: logins -38 %, active members -25 %".to_owned();
+    let (message, line) = read(&alert);
+    assert_eq!(
+        message.why,
+        "Health score 31.5 of 100 (at risk); 2 independent groups agree: logins, active members."
+    );
+    assert_eq!(
+        line,
+        "INFO Bellwether test account: Churn risk, score 31.5. logins -38 %, active members -25 %"
+    );
+
+    // A sink may be told how it goes on: the reason of the end stands in the title.
+    alert.transition = "resolved".to_owned();
+    for (resolution, title, beside) in [
+        ("recovered", "churn risk: recovered", ""),
+        (
+            "rebaselined",
+            "churn risk: rebaselined, what was found is what is normal now",
+            "what was found is what is normal now. ",
+        ),
+    ] {
+        alert.resolution = Some(resolution.to_owned());
+        alert.title = title.to_owned();
+        let (message, _) = read(&alert);
+        assert_eq!(message.title.matches(resolution).count(), 1, "{}", message.title);
+        assert!(message.why.starts_with(&format!("{beside}Health score")), "{}", message.why);
+    }
+
+    // Without evidence the title is all that there is.
+    let (mut alert, _) = sample(Millis(0));
+    alert.evidence.clear();
+    alert.title = "usage decline: logins".to_owned();
+    alert.kind = "usage_decline".to_owned();
+    assert!(read(&alert).0.why.starts_with("logins. Health score"));
+
+    let (mut alert, _) = sample(Millis(0));
+    alert.kind = "at_risk_band".to_owned();
+    alert.priority_parts.clear();
+    alert.groups.truncate(1);
+    alert.evidence.truncate(1);
+    alert.evidence[0].text = "the score is 31.5, in the band At-Risk".to_owned();
+    alert.title = format!("at risk band: {}", alert.evidence[0].text);
+    let (message, line) = read(&alert);
+    assert_eq!(message.why, "");
+    assert!(!plain_text(&message).contains("Why it matters"));
+    assert_eq!(plain_text(&message).matches("31.5").count(), 1, "{}", plain_text(&message));
+    assert_eq!(line, "INFO Bellwether test account: Health is at risk, score 31.5");
+}
+
+#[test]
+fn a_fleet_alert_says_what_is_held_back_and_leads_to_where_alerts_are_listed() {
+    let (mut alert, _) = sample(Millis(0));
+    (alert.kind, alert.account_id) = ("fleet".to_owned(), "*eu".to_owned());
+    alert.account_name = Some("all eu accounts".to_owned());
+    alert.priority_parts.clear();
+    alert.groups.truncate(1);
+    alert.evidence.truncate(1);
+    let what = "logins of all eu accounts fell by 70 % at 14:00 UTC on 2026-02-15";
+    alert.evidence[0].text = what.to_owned();
+    alert.title = format!("{what}; 412 alerts of accounts held back");
+    let (message, line) = read(&alert);
+    assert_eq!(message.title, "INFO Whole cohort moved: all eu accounts");
+    assert_eq!(message.why, "412 alerts of accounts held back. Mean health score 31.5 of 100.");
+    assert_eq!(line, format!("INFO Whole cohort moved: {what}; 412 alerts of accounts held back"));
+    let links: Vec<(&str, &str)> =
+        message.links.iter().map(|link| (link.label, link.url.as_str())).collect();
+    assert_eq!(links, [("Alerts", "http://127.0.0.1:8391/alerts")]);
+    let letter = Letter { alert: &alert, profile: &Profile::default() };
+    let own = "[templates]\nwhy = \"{{ links.account }} {{ links.acknowledge }}\"\n";
+    let message = texts_of(own).message(Target::Plain, letter).expect("renders");
+    assert_eq!(message.why, "http://127.0.0.1:8391/alerts http://127.0.0.1:8391/alerts");
+    alert.title = what.to_owned();
+    assert_eq!(read(&alert).0.why, "Mean health score 31.5 of 100.");
+}
+
+#[test]
+fn addresses_that_are_the_same_are_one_link() {
+    let (alert, _) = sample(Millis(0));
+    let labels = |own: &str| {
+        let texts = texts_of(own);
+        let links = links(&texts.policy().links, &alert);
+        links.into_iter().map(|link| link.label).collect::<Vec<_>>()
+    };
+    assert_eq!(labels(""), ["Account", "Acknowledge or give feedback"]);
+    assert_eq!(
+        labels("[links]\nfeedback = \"{base}/feedback/{alert}\"\n"),
+        ["Account", "Acknowledge", "Feedback"]
+    );
+    let all =
+        "[links]\nfeedback = \"{base}/x\"\nacknowledge = \"{base}/x\"\naccount = \"{base}/x\"\n";
+    assert_eq!(labels(all), ["Account"]);
+}
+
+#[test]
+fn a_small_number_is_not_rounded_away() {
+    let own = "[templates]\nwhy = \"{{ evidence[0].observed | number }} {{ evidence[0].baseline | number }}\"\n";
+    let (mut alert, profile) = sample(Millis(0));
+    (alert.evidence[0].observed, alert.evidence[0].baseline) = (0.04, 450.4);
+    let letter = Letter { alert: &alert, profile: &profile };
+    assert_eq!(texts_of(own).message(Target::Plain, letter).expect("renders").why, "0.04 450");
 }
 
 #[test]

@@ -25,7 +25,9 @@ const PAGE: usize = 1_000;
 /// Events that are looked up in one pass, about; more wait for the next one. So many take some 25 MB, and at most 80 MB with the ids that the
 /// engine makes (32 bytes).
 const EVENTS_MAX: usize = 100_000;
-/// Later events of an alert in which it asked for attention: so many are known of each event, the latest.
+/// Later events of an alert in which it asked for attention: so many are known of each event, the latest. Of an alert that came back more often,
+/// what an older version parked may be sent again though the sink heard of an earlier one of those: then it hears once more than it need, and
+/// of nothing less.
 const RAISED_MAX: usize = 8;
 
 /// Events of alerts of which is to be known what came after them.

@@ -23,7 +23,7 @@ use super::{Place, charts, layout, waterfall};
 use crate::api::AccountStory;
 use crate::ingest::Feed;
 use crate::problem::Problem;
-use crate::{AppState, api, commands, ingest, query};
+use crate::{AppState, api, commands, ingest};
 
 /// Days for which the button snoozes, where the policy allows as many.
 const SNOOZE_DAYS: u16 = 7;
@@ -282,7 +282,7 @@ pub(crate) async fn send_feedback(
             let until = Millis(now_ms()).plus(i64::from(snooze_days(&state)) * DAY_MS);
             said.insert("until".to_owned(), json!(until.iso()));
         }
-        let events = api::read(&state, move |model| query::alert(model, &alert)).await?;
+        let events = api::known(&state, alert).await?;
         let of_it = events
             .first()
             .filter(|event| event.account_id == id)

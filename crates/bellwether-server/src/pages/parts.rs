@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use bellwether_core::figure::figure;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
     AlertEvent, AlertState, Band, Evidence, HealthRecord, Severity, Transition,
@@ -53,14 +54,16 @@ pub(super) fn number(value: f64) -> String {
         return "–".to_owned();
     }
     let magnitude = value.abs();
-    let digits = if magnitude >= 100.0 {
-        0
+    // Hundredths from 1 to 10; below that as sentences have it.
+    let text = if magnitude >= 100.0 {
+        format!("{magnitude:.0}")
     } else if magnitude >= 10.0 {
-        1
+        format!("{magnitude:.1}")
+    } else if magnitude >= 1.0 {
+        format!("{magnitude:.2}")
     } else {
-        2
+        figure(magnitude)
     };
-    let text = format!("{magnitude:.digits$}");
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     let fraction = fraction.trim_end_matches('0');
     let mut grouped = String::new();
@@ -89,7 +92,7 @@ pub(super) fn signed(points: Points) -> String {
 /// A change in percent with its sign, e.g. `−38 %`.
 pub(super) fn percent(change: f64) -> String {
     let sign = if change > 0.0 { "+" } else { "" };
-    format!("{sign}{} %", number(change.round()))
+    format!("{sign}{} %", number(if change.abs() < 1.0 { change } else { change.round() }))
 }
 
 /// An instant as people read it, in UTC, e.g. `2026-03-01 09:30`.
@@ -177,7 +180,9 @@ mod tests {
     fn numbers_are_written_for_people() {
         for (value, text) in [
             (0.0, "0"),
-            (-0.001, "0"),
+            (-0.001, "−0.001"),
+            (0.0042, "0.0042"),
+            (-0.000_000_1, "0"),
             (0.25, "0.25"),
             (8.0, "8"),
             (45.26, "45.3"),
@@ -188,6 +193,7 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
+        assert_eq!(percent(-0.42), "−0.42 %");
         assert_eq!((percent(-37.8), percent(250.0)), ("−38 %".to_owned(), "+250 %".to_owned()));
         assert_eq!((signed(Points(-350)), signed(Points(5))), ("−3.50".into(), "+0.05".into()));
     }

@@ -22,6 +22,9 @@ use tokio::sync::oneshot;
 /// A text that a careless page would obey.
 pub(crate) const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'&lt;";
 
+/// When the process began, before the events that it publishes.
+pub(crate) const BEGAN_AT: Millis = Millis(1_772_000_000_000);
+
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) state: AppState,
@@ -58,6 +61,7 @@ impl Server {
             snooze_days_max: 90,
             name: "Bellwether".to_owned(),
             version: "0.1.0".to_owned(),
+            began_at: BEGAN_AT,
         };
         let records: Arc<Records> = Arc::default();
         state.read_model.open_partition(0, Arc::clone(&records) as Arc<dyn Details>);
