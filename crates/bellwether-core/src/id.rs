@@ -35,6 +35,12 @@ fn check(text: &str) -> Result<(), IdError> {
     Ok(())
 }
 
+/// Whether a text is an identifier: 1 to [`ID_BYTES_MAX`] bytes, no control characters.
+#[must_use]
+pub fn is_identifier(text: &str) -> bool {
+    check(text).is_ok()
+}
+
 /// Whether there is a control character in a text. Most texts are of printable ASCII, of which that is seen at a glance.
 #[must_use]
 pub fn has_control(text: &str) -> bool {
@@ -128,6 +134,7 @@ mod tests {
             assert_eq!(AccountId::new(control), Err(IdError::Control), "{control:?}");
         }
         assert!(AccountId::new("Zoë ~ 東京").is_ok());
+        assert!(is_identifier("Zoë ~ 東京") && !is_identifier("") && !is_identifier("a\nb"));
         assert_eq!(AccountId::new(&"x".repeat(257)), Err(IdError::TooLong(257)));
         assert_eq!(AccountId::new("acme").map(String::from), Ok("acme".to_owned()));
         assert!(serde_json::from_str::<AccountId>("\"\"").is_err());

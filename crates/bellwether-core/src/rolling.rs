@@ -20,7 +20,7 @@ use crate::event::Event;
 use crate::forget;
 use crate::history::{MICROS, RING_DAYS};
 use crate::output::{
-    Category, Contribution, HealthRecord, Maturity, Movement, Output, ScoreChanged, SubScore,
+    Band, Category, Contribution, HealthRecord, Maturity, Movement, Output, ScoreChanged, SubScore,
 };
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction};
@@ -518,13 +518,21 @@ impl Core {
         }
     }
 
+    /// Score and band of an account as they stand, where that is all there is to see of it beside its profile: under the rolling detector,
+    /// which raises no alerts. None before anything was published, and of other accounts ([`Core::view`] has those).
+    #[must_use]
+    pub fn glance(&self, account: &Account) -> Option<(Points, Band)> {
+        let rolling = account.rolling.as_deref().filter(|_| self.policy.rolling.enabled)?;
+        let score = Points::from_f64(rolling.published?);
+        Some((score, band(score, &self.policy)))
+    }
+
     /// The health record of an account that was published; none before.
     pub(crate) fn rolled_record(&self, account: &Account) -> Option<HealthRecord> {
         let policy = &*self.policy;
         let mut rolling = account.rolling.as_deref()?.clone();
-        let published = rolling.published?;
+        let (score, band) = self.glance(account)?;
         rolling.align(policy);
-        let score = Points::from_f64(published);
         let plain = |name: &str, category, points, unit: &str| Contribution {
             name: name.to_owned(),
             category,
@@ -549,7 +557,7 @@ impl Core {
             sequence: rolling.sequence,
             at: rolling.last_at,
             score,
-            band: band(score, policy),
+            band,
             maturity: rolling.maturity(policy),
             contributions,
             sub_scores: rolled_sub_scores(&rolling, policy),

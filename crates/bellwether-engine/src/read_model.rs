@@ -231,6 +231,16 @@ impl ReadModel {
         }
     }
 
+    /// Takes in how accounts of a partition stand that have nothing else to show.
+    pub fn publish_glances(&self, partition: i32, glances: &mut Vec<(AccountId, Glance)>) {
+        let mut index = self.index_mut();
+        for (account, glance) in glances.drain(..) {
+            let mut entry = self.accounts.entry(account.clone()).or_default();
+            entry.partition = partition;
+            index.put_glance(&mut entry, &account, glance);
+        }
+    }
+
     /// Drops all of an account, its past alerts included.
     /// An account of another partition stays: a deletion is sent to every partition, and each comes to it in its own time.
     fn drop_account(&self, index: &mut Index, partition: i32, account: &AccountId) {
@@ -360,14 +370,19 @@ impl ReadModel {
 
 impl Index {
     fn put_record(&mut self, entry: &mut Entry, record: &HealthRecord) {
+        let HealthRecord { name, score, band, .. } = record;
+        let glance = Glance { name: name.clone(), score: *score, band: *band };
+        self.put_glance(entry, &record.account_id, glance);
+    }
+
+    fn put_glance(&mut self, entry: &mut Entry, account: &AccountId, glance: Glance) {
         if let Some(before) = &entry.glance {
-            self.by_score.remove(&(before.score, record.account_id.clone()));
+            self.by_score.remove(&(before.score, account.clone()));
             decrement(&mut self.bands, before.band);
         }
-        self.by_score.insert((record.score, record.account_id.clone()));
-        *self.bands.entry(record.band).or_default() += 1;
-        let HealthRecord { name, score, band, .. } = record;
-        entry.glance = Some(Glance { name: name.clone(), score: *score, band: *band });
+        self.by_score.insert((glance.score, account.clone()));
+        *self.bands.entry(glance.band).or_default() += 1;
+        entry.glance = Some(glance);
     }
 
     fn put_change(&mut self, entry: &mut Entry, change: &ScoreChanged) {

@@ -41,7 +41,7 @@ use crate::embedded::partition_of;
 use crate::log::{Append, Log, LogError, Poll, Record, Remedy, Topic, Transaction};
 use crate::memory::Memory;
 use crate::metrics::{self, Metrics};
-use crate::read_model::{CohortResults, Details, ReadModel, Readiness};
+use crate::read_model::{CohortResults, Details, Glance, ReadModel, Readiness};
 use crate::standby::Owned;
 use crate::topics::{STATE_TOMBSTONES_MS, TopicNames};
 use closing::Bounds;
@@ -72,6 +72,8 @@ const NAP: Duration = Duration::from_millis(20);
 const UNMATCHED_NAMED_MAX: usize = 100;
 /// Records after which the time and the size of a batch are looked at.
 const CLOCK_EVERY: usize = 16;
+/// Accounts that are read before their events are looked at take so small a part of what a batch may take.
+const READ_AHEAD_PART: usize = 4;
 /// What an output takes in memory, about: as it is, encoded, and on its way.
 const OUTPUT_BYTES: usize = 4_096;
 /// Records of a poll while nobody knows how long they take, and how many are asked for however long they take.
@@ -82,6 +84,8 @@ const RESTORE_FIRST: usize = 2_000;
 const RESTORE_MIN: usize = 100;
 /// How long a step of a restore should take, and the steps of a turn together at most.
 const RESTORE_TIME: Duration = Duration::from_millis(200);
+/// Accounts that are shown to the API at once when they are read back.
+const SHOWN_AT_ONCE: usize = 1_000;
 /// How often gauges are refreshed.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -263,6 +267,8 @@ struct Restoring {
     /// Changelogs still to read, and from where.
     left: VecDeque<(Stream, Topic, i64)>,
     records: u64,
+    /// Records of the changelog at hand that are left, once it is known.
+    records_left: Option<u64>,
     /// Records of the next step.
     step: usize,
 }
@@ -324,8 +330,6 @@ pub struct Worker {
     surveyed: i32,
     /// Records that took about a second lately.
     pace: usize,
-    /// The partition that was restored last.
-    restored: i32,
 }
 
 impl std::fmt::Debug for Worker {
@@ -367,7 +371,6 @@ impl Worker {
             partitions: 1,
             surveyed: -1,
             pace: PACE_FIRST,
-            restored: -1,
             clock,
         }
     }
@@ -536,34 +539,55 @@ impl Worker {
                 store: None,
                 left: VecDeque::new(),
                 records: 0,
+                records_left: None,
                 step: RESTORE_FIRST,
             };
             self.restoring.insert(partition, restoring);
         }
     }
 
-    /// Gives every partition that is being restored its turn, so that one with little to read need not wait for another.
+    /// Restores partitions for a while, the one with the least left to read first: it need not wait for another, and what the client has
+    /// fetched of one is lost when it goes to another.
     fn restore_some(&mut self, log: &mut dyn Log) -> Result<(), WorkerError> {
         let began = self.clock.elapsed();
-        let mut partitions: Vec<i32> = self.restoring.keys().copied().collect();
-        let first = partitions.partition_point(|partition| *partition <= self.restored);
-        partitions.rotate_left(first);
-        for partition in partitions {
-            let Some(mut restoring) = self.restoring.remove(&partition) else { continue };
-            self.restored = partition;
+        self.open_stores()?;
+        while let Some(partition) = self.least_left() {
+            let Some(mut restoring) = self.restoring.remove(&partition) else { break };
             let step = self.restore_step(log, partition, &mut restoring);
             if let Ok(true) = step {
                 self.restored(log, partition, restoring)?;
-                continue;
+            } else {
+                // Also after an error: what is given up has to be known.
+                self.restoring.insert(partition, restoring);
+                step?;
             }
-            // Also after an error: what is given up has to be known.
-            self.restoring.insert(partition, restoring);
-            step?;
             if self.clock.elapsed().saturating_sub(began) >= RESTORE_TIME {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Opens the stores of partitions whose directories are free by now.
+    fn open_stores(&mut self) -> Result<(), WorkerError> {
+        let waits = self.restoring.iter().filter(|(_, restoring)| restoring.store.is_none());
+        let waits: Vec<(i32, Duration)> =
+            waits.map(|(partition, restoring)| (*partition, restoring.since)).collect();
+        for (partition, since) in waits {
+            let Some(store) = self.open_store(partition, since)? else { continue };
+            let left = self.changelogs(&store);
+            if let Some(restoring) = self.restoring.get_mut(&partition) {
+                (restoring.left, restoring.store) = (left, Some(store));
+            }
+        }
+        Ok(())
+    }
+
+    /// The partition with the least left to read; one of which that is not known comes first.
+    fn least_left(&self) -> Option<i32> {
+        let ready = self.restoring.iter().filter(|(_, restoring)| restoring.store.is_some());
+        let least = ready.min_by_key(|(_, restoring)| restoring.records_left);
+        least.map(|(partition, _)| *partition)
     }
 
     /// One step of a restore; `true` at its end.
@@ -573,13 +597,7 @@ impl Worker {
         partition: i32,
         restoring: &mut Restoring,
     ) -> Result<bool, WorkerError> {
-        let Some(store) = &mut restoring.store else {
-            if let Some(store) = self.open_store(partition, restoring.since)? {
-                restoring.left = self.changelogs(&store);
-                restoring.store = Some(store);
-            }
-            return Ok(false);
-        };
+        let Some(store) = &mut restoring.store else { return Ok(false) };
         let Some((stream, topic, from)) = restoring.left.front().cloned() else { return Ok(true) };
         let mut failed = None;
         let mut records = 0;
@@ -613,6 +631,7 @@ impl Worker {
         store.finish_restore(&[(stream, read.next)]).map_err(of(partition))?;
         let took = began.map_or(Duration::ZERO, |at| self.clock.elapsed().saturating_sub(at));
         restoring.step = next_step(step, took);
+        restoring.records_left = Some(remaining);
         if read.next < read.end {
             if let Some(front) = restoring.left.front_mut() {
                 front.2 = read.next;
@@ -700,16 +719,22 @@ impl Worker {
 
     /// Shows the restored accounts to the API.
     fn show(&self, partition: i32, core: &Core, store: &Store) -> Result<(), StoreError> {
-        let mut outputs = Vec::new();
-        for id in store.accounts()? {
-            if let Some(account) = store.get(&id?)? {
-                outputs.extend(core.view(account));
+        let (mut outputs, mut glances) = (Vec::new(), Vec::new());
+        store.each_account(|account| {
+            match core.glance(&account) {
+                Some((score, band)) => {
+                    let name = account.name().map(str::to_owned);
+                    glances.push((account.id, Glance { name, score, band }));
+                }
+                None => outputs.extend(core.view(account)),
             }
-            if outputs.len() >= 1_000 {
+            if outputs.len() + glances.len() >= SHOWN_AT_ONCE {
                 self.shared.read_model.publish(partition, &outputs);
                 outputs.clear();
+                self.shared.read_model.publish_glances(partition, &mut glances);
             }
-        }
+        })?;
+        self.shared.read_model.publish_glances(partition, &mut glances);
         outputs.extend(core.view_fleet(store.known_cohorts()));
         self.shared.read_model.publish(partition, &outputs);
         Ok(())
@@ -843,7 +868,12 @@ impl Worker {
         let mut outputs = batch.outputs.remove(&partition).unwrap_or_default();
         let room = self.room_beside(partition, batch);
         let (mut done, mut waits) = (0, None);
+        // Records whose accounts were read ahead; those of other topics name none.
+        let mut ahead = if self.settings.topics.is_of_accounts(topic) { 0 } else { run.len() };
         for record in run {
+            if done == ahead {
+                ahead += self.read_ahead(partition, run.get(done..).unwrap_or_default(), room)?;
+            }
             let so_far = batch.records + done;
             // Time and size are looked at now and then: that takes longer than many an event.
             if so_far > 0
@@ -879,6 +909,18 @@ impl Worker {
         }
         // The rest of the run waits with it.
         Ok(run.len())
+    }
+
+    /// Reads the accounts of records that follow each other, in a part of the room that there is; of how many records.
+    fn read_ahead(
+        &mut self,
+        partition: i32,
+        run: &[Record],
+        room: usize,
+    ) -> Result<usize, WorkerError> {
+        let Some(task) = self.tasks.get_mut(&partition) else { return Ok(run.len()) };
+        let ids = run.iter().map(|record| record.key.as_deref().unwrap_or_default());
+        task.store.read_ahead(ids, room / READ_AHEAD_PART).map_err(of(partition))
     }
 
     /// Bytes of a partition's changes in the batch.

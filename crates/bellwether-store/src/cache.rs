@@ -142,6 +142,16 @@ impl AccountCache {
         Some(Loaded { account, counted, bytes, beside })
     }
 
+    /// Whether no account was ever put in.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether an account is here.
+    pub(crate) fn has(&self, id: &AccountId) -> bool {
+        self.slots.get(id).is_some_and(|slot| slot.kept.is_some())
+    }
+
     /// Puts an account in, or back.
     pub(crate) fn insert(&mut self, id: AccountId, account: Box<Account>, counted: bool) {
         let share = self.memory.share();

@@ -110,6 +110,29 @@ impl Cursor<'_> {
             }
         }
     }
+
+    /// Gives every row from `from` up to `end` (exclusive), ascending.
+    pub(crate) fn each(
+        &mut self,
+        from: &[u8],
+        end: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match self {
+            Cursor::Rocks(cursor) => {
+                cursor.seek(from);
+                while let Some((key, value)) = cursor.item().filter(|(key, _)| *key < end) {
+                    each(key, value)?;
+                    cursor.next();
+                }
+                cursor.status().map_err(from_rocksdb)
+            }
+            Cursor::Memory(database, family) => {
+                let rows = database.scan(family, from, Some(end));
+                rows.iter().try_for_each(|(key, value)| each(key, value))
+            }
+        }
+    }
 }
 
 impl Database {
@@ -190,10 +213,13 @@ impl Database {
         }
     }
 
-    /// A cursor for reads that jump.
-    pub(crate) fn cursor(&self, family: &'static str) -> Cursor<'_> {
+    /// A cursor for reads that jump, up to `end` (exclusive; none: to the end).
+    pub(crate) fn cursor(&self, family: &'static str, end: Option<Vec<u8>>) -> Cursor<'_> {
         match self {
-            Database::Rocks(rocks) => Cursor::Rocks(rocks.db.raw_iterator_cf(rocks.family(family))),
+            Database::Rocks(rocks) => {
+                let of = rocks.family(family);
+                Cursor::Rocks(rocks.db.raw_iterator_cf_opt(of, until(end)))
+            }
             Database::Memory(memory) => Cursor::Memory(memory, family),
         }
     }
@@ -284,13 +310,9 @@ impl RocksDatabase {
         from: &[u8],
         end: Option<Vec<u8>>,
     ) -> impl Iterator<Item = Result<Row, StoreError>> + use<'a> {
-        let mut options = ReadOptions::default();
-        if let Some(end) = end {
-            options.set_iterate_upper_bound(end);
-        }
         let mode = rocksdb::IteratorMode::From(from, rocksdb::Direction::Forward);
         self.db
-            .iterator_cf_opt(self.family(family), options, mode)
+            .iterator_cf_opt(self.family(family), until(end), mode)
             .map(|row| row.map_err(from_rocksdb))
     }
 
@@ -307,6 +329,15 @@ impl RocksDatabase {
         let number = self.db.property_int_value_cf(self.family(family), property);
         number.map(Option::unwrap_or_default).map_err(from_rocksdb)
     }
+}
+
+/// Reads that end before a key.
+fn until(end: Option<Vec<u8>>) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    if let Some(end) = end {
+        options.set_iterate_upper_bound(end);
+    }
+    options
 }
 
 impl fmt::Debug for Database {

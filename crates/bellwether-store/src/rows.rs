@@ -41,7 +41,7 @@ use bellwether_core::account::{ActivityKey, Row, SignalKey};
 use bellwether_core::cohort::{CohortKey, CohortRow};
 use bellwether_core::event::Profile;
 use bellwether_core::fleet::Period;
-use bellwether_core::id::{AccountId, EventId};
+use bellwether_core::id::{AccountId, EventId, is_identifier};
 use bellwether_core::time::{Day, YearDay};
 use serde::{Deserialize, Serialize};
 
@@ -479,6 +479,33 @@ impl RowKey {
         let damaged = || StoreError::Corrupt(format!("no row has the key {}", shown(key)));
         read().ok_or_else(|| unknown_kind(key).unwrap_or_else(damaged))
     }
+}
+
+/// The row of an account that a key names; none where it names another row, or cannot be read.
+pub(crate) fn row_of_account(key: &[u8]) -> Option<AccountRow> {
+    let (&TAG_ACCOUNT, rest) = key.split_first()? else { return None };
+    let (id, suffix) = rest.split_at_checked(rest.iter().position(|&byte| byte == TERMINATOR)?)?;
+    let is_id = std::str::from_utf8(id).is_ok_and(is_identifier);
+    AccountRow::decode(suffix.get(1..)?).filter(|_| is_id)
+}
+
+/// Which row of the account with this prefix a key names.
+///
+/// # Errors
+/// As [`RowKey::decode`].
+pub(crate) fn account_row(prefix: &[u8], key: &[u8]) -> Result<AccountRow, StoreError> {
+    if let Some(row) = key.strip_prefix(prefix).and_then(AccountRow::decode) {
+        return Ok(row);
+    }
+    match RowKey::decode(key)? {
+        RowKey::Account(_, row) => Ok(row),
+        _ => Err(not_of_an_account()),
+    }
+}
+
+/// Another row lies among those of accounts.
+pub(crate) fn not_of_an_account() -> StoreError {
+    StoreError::Corrupt("another row among those of an account".to_owned())
 }
 
 /// The prefix of all rows of an account.

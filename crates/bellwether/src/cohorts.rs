@@ -82,10 +82,7 @@ fn of_state(config: &Config, policy: &Compiled) -> Result<Vec<Member>> {
         let options = app::store_options(config);
         let store = Store::open(&dir, &config.application_id, partition, &options)
             .context("the state is in use; stop what has it, or name files of events")?;
-        for id in store.accounts()? {
-            let account = store.get(&id?)?;
-            members.extend(account.and_then(|account| Member::of(&account, policy)));
-        }
+        store.each_account(|account| members.extend(Member::of(&account, policy)))?;
     }
     members.sort_by(|left, right| left.id.cmp(&right.id));
     Ok(members)

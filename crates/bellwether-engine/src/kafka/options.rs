@@ -233,9 +233,10 @@ impl KafkaOptions {
             // Of each partition: together a large batch and more.
             .set("queued.min.messages", "15000")
             // How long a full queue keeps the fetcher waiting, and how long a partition that was resumed may wait for the
-            // fetch that is under way. The defaults (1000 and 500) show as stalls.
+            // fetch that is under way; so long, too, it takes to see that what is left of a partition is the mark of a transaction.
+            // The defaults (1000 and 500) show as stalls.
             .set("fetch.queue.backoff.ms", "20")
-            .set("fetch.wait.max.ms", "100");
+            .set("fetch.wait.max.ms", "10");
         bound_queue(&mut config, self.reader_queue_kib_max);
         Ok(config)
     }

@@ -25,7 +25,10 @@ pub struct AccountIds<'a> {
 
 impl AccountIds<'_> {
     pub(super) fn new(database: &Database) -> AccountIds<'_> {
-        AccountIds { cursor: database.cursor(ROWS), from: Some(rows::ACCOUNTS_BEGIN.to_vec()) }
+        AccountIds {
+            cursor: database.cursor(ROWS, None),
+            from: Some(rows::ACCOUNTS_BEGIN.to_vec()),
+        }
     }
 
     pub(super) fn after(self, id: Option<&AccountId>) -> Self {
@@ -89,65 +92,91 @@ impl StoreReader {
 
 /// Reads all rows of an account; none where it has none.
 pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>, StoreError> {
+    read(&mut database.cursor(ROWS, Some(rows::account_end(id))), id)
+}
+
+/// The same through a cursor that reads others, too.
+pub(super) fn read(cursor: &mut Cursor<'_>, id: &AccountId) -> Result<Option<Loaded>, StoreError> {
     let mut loaded: Option<Loaded> = None;
     let prefix = rows::account_prefix(id);
-    for row in database.scan(ROWS, &prefix, Some(rows::account_end(id))) {
-        let (key, value) = row?;
-        let RowKey::Account(_, row) = RowKey::decode(&key)? else {
-            return Err(StoreError::Corrupt("another row among those of an account".to_owned()));
-        };
-        let Loaded { account, counted, .. } = loaded.get_or_insert_with(|| Loaded {
+    cursor.each(&prefix, &rows::account_end(id), |key, value| {
+        let row = rows::account_row(&prefix, key)?;
+        let loaded = loaded.get_or_insert_with(|| Loaded {
             account: Box::new(Account::new(id.clone())),
             counted: false,
             bytes: 0,
             beside: 0,
         });
-        match &row {
-            AccountRow::Hot => {
-                account.hot = decode(row.name(), &value)?;
-                *counted = true;
-            }
-            AccountRow::Rolling => {
-                let mut rolling: Rolling = decode(row.name(), &value)?;
-                rolling.written(false);
-                account.rolling = Some(Box::new(rolling));
-                *counted = true;
-            }
-            AccountRow::Recent => {
-                let recent = decode(row.name(), &value)?;
-                account.rolling.as_deref_mut().ok_or_else(rows::recent_of_nothing)?.renew(recent);
-            }
-            AccountRow::History => {
-                let older = std::mem::take(&mut account.history.older);
-                account.history = History { older, ..decode(row.name(), &value)? };
-            }
-            AccountRow::Older => account.history.older = rows::decode(row.name(), &value)?,
-            AccountRow::Changes => account.changes = rows::decode(row.name(), &value)?,
-            AccountRow::Masked => account.masked = rows::decode(row.name(), &value)?,
-            AccountRow::Forecast => account.forecast = rows::decode(row.name(), &value)?,
-            AccountRow::Profile => {
-                account.profile = Some(rows::decode_profile(row.name(), &value)?);
-            }
-            AccountRow::Standing => account.standing = rows::decode(row.name(), &value)?,
-            AccountRow::Raised => account.raised = rows::decode(row.name(), &value)?,
-            AccountRow::Lives => account.lives = rows::decode(row.name(), &value)?,
-            AccountRow::Shadow => account.shadow = Some(rows::decode(row.name(), &value)?),
-            AccountRow::Predicted => {
-                account.predicted = Some(Box::new(rows::decode(row.name(), &value)?));
-            }
-            AccountRow::Own => account.own = Some(rows::decode(row.name(), &value)?),
-            AccountRow::Watched(signal) => {
-                account.watched.insert(*signal, rows::decode(row.name(), &value)?);
-            }
-            AccountRow::Activity(activity) => {
-                account.activity.insert(activity.clone(), decode(row.name(), &value)?);
-            }
-        }
-    }
+        loaded.counted |= matches!(row, AccountRow::Hot | AccountRow::Rolling);
+        add(&mut loaded.account, row, value)
+    })?;
     if let Some(loaded) = &mut loaded {
         loaded.beside = loaded.account.memory_bytes();
     }
     Ok(loaded)
+}
+
+/// Gives all accounts, by ascending id, in one pass over their rows.
+pub(super) fn each_account(
+    database: &Database,
+    mut each: impl FnMut(Account),
+) -> Result<(), StoreError> {
+    let mut reading: Option<(Vec<u8>, Account)> = None;
+    let mut cursor = database.cursor(ROWS, Some(rows::ACCOUNTS_END.to_vec()));
+    cursor.each(rows::ACCOUNTS_BEGIN, rows::ACCOUNTS_END, |key, value| {
+        if !reading.as_ref().is_some_and(|(prefix, _)| key.starts_with(prefix)) {
+            let RowKey::Account(id, _) = RowKey::decode(key)? else {
+                return Err(rows::not_of_an_account());
+            };
+            let next = (rows::account_prefix(&id), Account::new(id));
+            reading.replace(next).into_iter().for_each(|(_, account)| each(account));
+        }
+        match &mut reading {
+            Some((prefix, account)) => add(account, rows::account_row(prefix, key)?, value),
+            None => Ok(()),
+        }
+    })?;
+    reading.into_iter().for_each(|(_, account)| each(account));
+    Ok(())
+}
+
+/// Adds what a row says to its account. Rows come by ascending key.
+fn add(account: &mut Account, row: AccountRow, value: &[u8]) -> Result<(), StoreError> {
+    let what = row.name();
+    match row {
+        AccountRow::Hot => account.hot = decode(what, value)?,
+        AccountRow::Rolling => {
+            let mut rolling: Rolling = decode(what, value)?;
+            rolling.written(false);
+            account.rolling = Some(Box::new(rolling));
+        }
+        AccountRow::Recent => {
+            let recent = decode(what, value)?;
+            account.rolling.as_deref_mut().ok_or_else(rows::recent_of_nothing)?.renew(recent);
+        }
+        AccountRow::History => {
+            let older = std::mem::take(&mut account.history.older);
+            account.history = History { older, ..decode(what, value)? };
+        }
+        AccountRow::Older => account.history.older = rows::decode(what, value)?,
+        AccountRow::Changes => account.changes = rows::decode(what, value)?,
+        AccountRow::Masked => account.masked = rows::decode(what, value)?,
+        AccountRow::Forecast => account.forecast = rows::decode(what, value)?,
+        AccountRow::Profile => account.profile = Some(rows::decode_profile(what, value)?),
+        AccountRow::Standing => account.standing = rows::decode(what, value)?,
+        AccountRow::Raised => account.raised = rows::decode(what, value)?,
+        AccountRow::Lives => account.lives = rows::decode(what, value)?,
+        AccountRow::Shadow => account.shadow = Some(rows::decode(what, value)?),
+        AccountRow::Predicted => account.predicted = Some(Box::new(rows::decode(what, value)?)),
+        AccountRow::Own => account.own = Some(rows::decode(what, value)?),
+        AccountRow::Watched(signal) => {
+            account.watched.insert(signal, rows::decode(what, value)?);
+        }
+        AccountRow::Activity(activity) => {
+            account.activity.insert(activity, decode(what, value)?);
+        }
+    }
+    Ok(())
 }
 
 /// Reads the rows of all cohorts, the calendar, the promotions and the challengers.

@@ -15,7 +15,7 @@ use crate::seen::SeenRecord;
 
 /// A batch of this size is written: large enough to be cheap, small against any write buffer. A changelog that is not compacted yet has
 /// many values of each row; of those in a batch only the last is written.
-const BATCH_BYTES_MAX: usize = 2 << 20;
+const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// What a row takes beside its key and value, while it waits.
 const ROW_BYTES: usize = 160;
@@ -124,6 +124,15 @@ impl Store {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<(), StoreError> {
+        // As most are: nothing follows from them.
+        let alone = rows::row_of_account(key).filter(|row| {
+            !matches!(row, AccountRow::Hot | AccountRow::Rolling) && self.cache.is_empty()
+        });
+        if let Some(row) = alone {
+            value.map_or(Ok(()), |value| readable(&row, value))?;
+            restoring.keep(key, value);
+            return Ok(());
+        }
         match RowKey::decode(key)? {
             RowKey::Clock => {
                 self.clock = match value {

@@ -108,6 +108,9 @@ fn contents(store: &mut Store, since: Millis) -> Contents {
     let accounts: Vec<Account> =
         ids.iter().map(|id| store.get(id).expect("readable").expect("listed, so there")).collect();
     assert_eq!(store.stats().expect("readable").accounts, accounts.len() as u64);
+    let mut in_a_pass = Vec::new();
+    store.each_account(|account| in_a_pass.push(account)).expect("readable");
+    assert_eq!(in_a_pass, accounts);
     let rows = store.database.scan(timers::FAMILY, &[], None);
     let timers: Vec<_> =
         rows.map(|row| timers::decode(&row.expect("readable").0).expect("a timer")).collect();
@@ -291,6 +294,11 @@ enum Step {
     Remove {
         account: u8,
     },
+    /// Announced, whatever comes of it.
+    Announce {
+        accounts: Vec<u8>,
+        bytes_max: usize,
+    },
     Mark {
         hash: u64,
         hour: i64,
@@ -331,6 +339,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(account, number, due)| Step::Edit { account, number, due }),
         2 => (0..6u8).prop_map(|account| Step::Look { account }),
         3 => (0..6u8).prop_map(|account| Step::Remove { account }),
+        4 => (prop::collection::vec(0..6u8, 0..20), 0..100_000usize)
+            .prop_map(|(accounts, bytes_max)| Step::Announce { accounts, bytes_max }),
         1 => (0..20u64, 0..5i64).prop_map(|(hash, hour)| Step::Mark { hash, hour }),
         4 => (0..20u64, 0..5i64).prop_map(|(hash, hour)| Step::Remember { hash, hour }),
         1 => (0..5i64).prop_map(|hour| Step::Forget { hour }),
@@ -385,6 +395,11 @@ impl Bench {
                 }
             }
             Step::Remove { account } => self.remove(&account_id(*account)),
+            Step::Announce { accounts, bytes_max } => {
+                let ids: Vec<AccountId> = accounts.iter().copied().map(account_id).collect();
+                let announced = announce(self.store(), &ids, *bytes_max);
+                assert!(announced == ids.len() || (16..ids.len()).contains(&announced));
+            }
             Step::Mark { hash, hour } => {
                 let at = Millis(hour * HOUR_MS + 1).max(self.since);
                 let Ok(()) = self.now.mark(*hash, at);
@@ -558,6 +573,11 @@ impl Bench {
     }
 }
 
+fn announce(store: &mut Store, ids: &[AccountId], bytes_max: usize) -> usize {
+    let ids = ids.iter().map(|id| id.as_str().as_bytes());
+    store.read_ahead(ids, bytes_max).expect("readable")
+}
+
 /// Copies the files of a store at rest. One that goes away meanwhile means that it was not: then all of it again.
 fn copy_idle(store: &Store, from: &Path, to: &Path) {
     loop {
@@ -599,6 +619,60 @@ proptest! {
         }
         bench.check();
     }
+}
+
+/// A store with so many accounts that are committed, and memory for so many bytes of them.
+fn with_accounts(dir: &Path, ids: &[AccountId], cache: usize) -> Store {
+    let options = StoreOptions { accounts: AccountMemory::new(cache), ..options() };
+    let mut store = Store::open(dir, "bellwether", 3, &options).expect("an own store opens");
+    for id in ids {
+        let mut account = Box::new(Account::new(id.clone()));
+        edit(&mut account, 2, None);
+        store.put(account).expect("stageable");
+    }
+    store.commit(&[]).expect("a write");
+    store
+}
+
+#[test]
+fn accounts_that_are_announced_are_read_together_and_as_far_as_memory_goes() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ids: Vec<AccountId> = (0..40).map(account_id).collect();
+    let mut store = with_accounts(dir.path(), &ids, 0);
+    // Nobody knows yet what one takes: sixteen in any case.
+    let announced = announce(&mut store, &ids, 0);
+    assert_eq!((announced, store.ahead.accounts.len()), (16, 16));
+    for id in &ids[..16] {
+        let expected = store.get(id).expect("readable");
+        assert_eq!(store.take(id).expect("readable").as_deref(), expected.as_ref());
+    }
+    assert!(store.ahead.accounts.is_empty(), "each is one's own");
+
+    // What is in the batch is not read again; what names no account is passed over; a stranger has no rows.
+    let stranger = AccountId::new("stranger").expect("an identifier");
+    let texts = ids.iter().map(|id| id.as_str().as_bytes());
+    let texts = texts.chain([b"\xff".as_slice(), b"", stranger.as_str().as_bytes()]);
+    assert_eq!(store.read_ahead(texts, 1 << 20), Ok(43));
+    assert_eq!(store.ahead.accounts.len(), 25);
+    assert_eq!(store.take(&stranger), Ok(None));
+}
+
+#[test]
+fn accounts_of_the_cache_are_not_looked_for_again_until_some_are_missing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ids: Vec<AccountId> = (0..40).map(account_id).collect();
+    let mut store = with_accounts(dir.path(), &ids, 1 << 20);
+    assert_eq!(announce(&mut store, &ids, 1 << 20), 40);
+    assert!(store.ahead.accounts.is_empty(), "all are cached");
+    ids.iter().for_each(|id| store.cache.forget(id));
+    assert_eq!(announce(&mut store, &ids, 1 << 20), 40);
+    assert!(store.ahead.accounts.is_empty(), "none was missing before");
+    for id in &ids {
+        store.take(id).expect("readable").expect("committed");
+    }
+    store.discard();
+    announce(&mut store, &ids, 1 << 20);
+    assert_eq!(store.ahead.accounts.len(), 40);
 }
 
 /// A crash that loses everything since the last flush, with more commits on either side of it.

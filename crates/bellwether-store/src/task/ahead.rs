@@ -1,0 +1,93 @@
+//! Accounts that are read before they are needed, many at a time: an iterator for each is what reading one takes the longest.
+//!
+//! What is kept here is as committed: rows of an account change only by a batch that touches it, and whoever touches it takes it
+//! from here.
+
+use bellwether_core::id::AccountId;
+use hashbrown::HashMap;
+
+use super::{ROWS, Store};
+use crate::cache::Loaded;
+use crate::error::StoreError;
+use crate::rows;
+use crate::task::reads::read;
+
+/// Ids that are looked at together: at least, and at most.
+const IDS: (usize, usize) = (16, 8_192);
+/// Reading ahead is worth its while where one account in so many is not in the cache.
+const MISSES: usize = 16;
+/// What an account takes while nobody knows.
+const ACCOUNT_BYTES: usize = 16 << 10;
+
+/// Accounts that were read ahead.
+pub(super) struct Ahead {
+    /// None: it has no rows.
+    accounts: HashMap<AccountId, Option<Loaded>>,
+    /// Ids that were looked at last, and how many accounts had to be read since then.
+    looked_at: usize,
+    read: usize,
+    /// What an account takes, about.
+    account_bytes: usize,
+}
+
+impl Ahead {
+    pub(super) fn new() -> Ahead {
+        Ahead { accounts: HashMap::new(), looked_at: 0, read: 0, account_bytes: ACCOUNT_BYTES }
+    }
+
+    /// Takes an account out, if it was looked for; it is somebody's from now on.
+    pub(super) fn take(&mut self, id: &AccountId) -> Option<Option<Loaded>> {
+        // Who is not in the cache was read, if not ahead.
+        self.read += 1;
+        self.accounts.remove(id)
+    }
+
+    /// Forgets all of them.
+    pub(super) fn clear(&mut self) {
+        self.accounts.clear();
+    }
+}
+
+impl Store {
+    /// Says which accounts will be taken next; ids that are none are passed over. Reads those that are neither in the batch nor in the
+    /// cache, as far as `bytes_max` goes, about. How many ids that were: after so many more it is time to say the next ones.
+    ///
+    /// # Errors
+    /// Where the disk fails or rows are damaged.
+    pub fn read_ahead<'k>(
+        &mut self,
+        ids: impl Iterator<Item = &'k [u8]>,
+        bytes_max: usize,
+    ) -> Result<usize, StoreError> {
+        self.check()?;
+        let is_worth = self.ahead.read * MISSES >= self.ahead.looked_at;
+        self.ahead.clear();
+        let (least, most) = IDS;
+        let room = (bytes_max / self.ahead.account_bytes).clamp(least, most);
+        (self.ahead.looked_at, self.ahead.read) = (0, 0);
+        if !is_worth {
+            self.ahead.looked_at = ids.take(room).count();
+            return Ok(self.ahead.looked_at);
+        }
+        let mut missing = Vec::new();
+        for id in ids.take(room) {
+            self.ahead.looked_at += 1;
+            let id = std::str::from_utf8(id).ok().and_then(|id| AccountId::new(id).ok());
+            let is_here = |id: &AccountId| self.touched.contains_key(id) || self.cache.has(id);
+            missing.extend(id.filter(|id| !is_here(id)));
+        }
+        // In the order of their keys, so that a block is read once for all that lie in it.
+        missing.sort_unstable();
+        missing.dedup();
+        let Some(last) = missing.last() else { return Ok(self.ahead.looked_at) };
+        let mut cursor = self.database.cursor(ROWS, Some(rows::account_end(last)));
+        let (mut bytes, accounts) = (0, missing.len());
+        for id in missing {
+            let loaded = read(&mut cursor, &id)?;
+            bytes += loaded.as_ref().map_or(0, |loaded| loaded.beside);
+            self.ahead.accounts.insert(id, loaded);
+        }
+        self.ahead.account_bytes = (bytes / accounts).max(size_of::<Loaded>());
+        Ok(self.ahead.looked_at)
+    }
+}
