@@ -42,6 +42,12 @@ impl Ahead {
         self.accounts.remove(id)
     }
 
+    /// How many are here.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.accounts.len()
+    }
+
     /// Forgets all of them.
     pub(super) fn clear(&mut self) {
         self.accounts.clear();

@@ -641,19 +641,19 @@ fn accounts_that_are_announced_are_read_together_and_as_far_as_memory_goes() {
     let mut store = with_accounts(dir.path(), &ids, 0);
     // Nobody knows yet what one takes: sixteen in any case.
     let announced = announce(&mut store, &ids, 0);
-    assert_eq!((announced, store.ahead.accounts.len()), (16, 16));
+    assert_eq!((announced, store.ahead.len()), (16, 16));
     for id in &ids[..16] {
         let expected = store.get(id).expect("readable");
         assert_eq!(store.take(id).expect("readable").as_deref(), expected.as_ref());
     }
-    assert!(store.ahead.accounts.is_empty(), "each is one's own");
+    assert_eq!(store.ahead.len(), 0, "each is one's own");
 
     // What is in the batch is not read again; what names no account is passed over; a stranger has no rows.
     let stranger = AccountId::new("stranger").expect("an identifier");
     let texts = ids.iter().map(|id| id.as_str().as_bytes());
     let texts = texts.chain([b"\xff".as_slice(), b"", stranger.as_str().as_bytes()]);
     assert_eq!(store.read_ahead(texts, 1 << 20), Ok(43));
-    assert_eq!(store.ahead.accounts.len(), 25);
+    assert_eq!(store.ahead.len(), 25);
     assert_eq!(store.take(&stranger), Ok(None));
 }
 
@@ -663,16 +663,16 @@ fn accounts_of_the_cache_are_not_looked_for_again_until_some_are_missing() {
     let ids: Vec<AccountId> = (0..40).map(account_id).collect();
     let mut store = with_accounts(dir.path(), &ids, 1 << 20);
     assert_eq!(announce(&mut store, &ids, 1 << 20), 40);
-    assert!(store.ahead.accounts.is_empty(), "all are cached");
+    assert_eq!(store.ahead.len(), 0, "all are cached");
     ids.iter().for_each(|id| store.cache.forget(id));
     assert_eq!(announce(&mut store, &ids, 1 << 20), 40);
-    assert!(store.ahead.accounts.is_empty(), "none was missing before");
+    assert_eq!(store.ahead.len(), 0, "none was missing before");
     for id in &ids {
         store.take(id).expect("readable").expect("committed");
     }
     store.discard();
     announce(&mut store, &ids, 1 << 20);
-    assert_eq!(store.ahead.accounts.len(), 40);
+    assert_eq!(store.ahead.len(), 40);
 }
 
 /// A crash that loses everything since the last flush, with more commits on either side of it.
