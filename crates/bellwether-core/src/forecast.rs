@@ -32,7 +32,7 @@ use crate::time::{Day, Millis};
 /// a count is beyond 5.3 where it is beyond 5.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Lower end of the interval; 0 as it is kept, since nothing of an open day is too little yet.
+    /// Lower end of the interval; as it is kept 0 (or what is expected, if that is less), since nothing of an open day is too little yet.
     pub low: f32,
     /// The middle of what is expected.
     pub expected: f32,
@@ -114,7 +114,7 @@ fn by_model(core: &Core, daily: &[f64], large: bool) -> Option<Limits> {
 
 /// What is kept of limits: all that a comparison with a value of the signal can tell.
 fn kept(signal: &Signal, limits: Limits) -> Limits {
-    let limits = Limits { low: 0.0, ..limits };
+    let limits = Limits { low: limits.expected.min(0.0), ..limits };
     if signal.aggregate == Aggregate::Count {
         let Limits { low, expected, high } = limits;
         return Limits { low, expected: expected.floor(), high: high.floor() };

@@ -122,15 +122,15 @@ pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>
                 account.history = History { older, ..decode(row.name(), &value)? };
             }
             AccountRow::Older => account.history.older = rows::decode(row.name(), &value)?,
-            AccountRow::Changes => account.changes = rows::decode(row.name(), &value)?,
+            AccountRow::Changes => account.changes = decode(row.name(), &value)?,
             AccountRow::Masked => account.masked = rows::decode(row.name(), &value)?,
-            AccountRow::Forecast => account.forecast = rows::decode(row.name(), &value)?,
+            AccountRow::Forecast => account.forecast = decode(row.name(), &value)?,
             AccountRow::Profile => {
                 account.profile = Some(rows::decode_profile(row.name(), &value)?);
             }
             AccountRow::Standing => account.standing = rows::decode(row.name(), &value)?,
-            AccountRow::Raised => account.raised = rows::decode(row.name(), &value)?,
-            AccountRow::Lives => account.lives = rows::decode(row.name(), &value)?,
+            AccountRow::Raised => account.raised = decode(row.name(), &value)?,
+            AccountRow::Lives => account.lives = decode(row.name(), &value)?,
             AccountRow::Shadow => account.shadow = Some(rows::decode(row.name(), &value)?),
             AccountRow::Predicted => {
                 account.predicted = Some(Box::new(rows::decode(row.name(), &value)?));
