@@ -9,6 +9,7 @@
 //! Reading never panics and never trusts a length: what cannot be read is none.
 
 mod bits;
+mod code;
 mod counts;
 mod days;
 mod forecast;

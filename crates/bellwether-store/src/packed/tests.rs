@@ -407,32 +407,42 @@ fn small_counts_take_bits_and_not_bytes() {
     assert!(bytes[0] >= 398 && bytes[1] < 80 && bytes[3] < 74, "{bytes:?}");
 }
 
-/// Rings as people make them: counts about a mean, means of some of them, amounts of money, a gauge, days without a measurement.
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) % end
+    }
+}
+
+/// Bits of a history with one ring of such days.
+fn ring_bits(day: impl Fn(&mut Random) -> f64) -> usize {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let days: Vec<f64> = (0..RING_DAYS).map(|_| day(&mut random)).collect();
+    let rings = vec![(SignalKey(1), Ring::from(days))];
+    encode(&History { newest: None, rings, older: Vec::new() }, Format::V4).len() * 8
+}
+
+/// Rings as people make them: counts, large ones, amounts of money, means of some events, days without a measurement.
 #[test]
 fn days_take_about_what_they_tell() {
-    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut next = |end: u64| {
-        seed ^= seed >> 12;
-        seed ^= seed << 25;
-        seed ^= seed >> 27;
-        (u128::from(seed.wrapping_mul(0x2545_F491_4F6C_DD1D)) * u128::from(end) >> 64) as u64
-    };
-    let mut size = |day: &mut dyn FnMut(&mut dyn FnMut(u64) -> u64) -> f64| {
-        let ring = Ring::from((0..RING_DAYS).map(|_| day(&mut next)).collect::<Vec<f64>>());
-        let rings = vec![(SignalKey(1), ring)];
-        let history = History { newest: None, rings, older: Vec::new() };
-        encode(&history, Format::V4).len() * 8
-    };
     // Each of so many equally likely values, at the logarithm of how many there are, and a little.
     let allowed = |values: f64| (RING_DAYS as f64 * (values.log2() + 0.7) + 160.0) as usize;
-    let counts = size(&mut |next| next(8) as f64);
+    let counts = ring_bits(|random| random.below(8) as f64);
     assert!(counts < allowed(8.0), "{counts}");
-    let large = size(&mut |next| 5_000.0 + next(1_000) as f64);
+    let large = ring_bits(|random| 5_000.0 + random.below(1_000) as f64);
     assert!(large < allowed(1_000.0), "{large}");
-    let money = size(&mut |next| (900 + next(200)) as f64 / 100.0);
+    let money = ring_bits(|random| (900 + random.below(200)) as f64 / 100.0);
     assert!(money < allowed(200.0), "{money}");
-    let means = size(&mut |next| (10 + next(20)) as f64 / 3.0);
+    let means = ring_bits(|random| (10 + random.below(20)) as f64 / 3.0);
     assert!(means < allowed(40.0), "{means}");
-    let measured = size(&mut |next| if next(2) == 0 { f64::NAN } else { next(16) as f64 });
+    let measured = ring_bits(|random| match random.below(2) {
+        0 => f64::NAN,
+        _ => random.below(16) as f64,
+    });
     assert!(measured < allowed(8.0), "{measured}");
 }
