@@ -14,7 +14,7 @@ use bellwether_core::state::State as _;
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, HOUR_MS, Millis};
 use bellwether_store::memory::MemoryDisk;
-use bellwether_store::task::{Store, StoreOptions, Stream};
+use bellwether_store::task::{Change, Store, StoreOptions, Stream};
 use bellwether_store::{AccountMemory, Format, Shared};
 
 use crate::Random;
@@ -171,57 +171,65 @@ impl Job {
         events
     }
 
-    /// The rows of accounts with all their history.
+    /// Works accounts through all their history, and tells what is committed.
     ///
     /// # Panics
-    /// Never: the store is in memory, and the events are good.
-    #[must_use]
-    pub fn work(&self) -> Worked {
+    /// Where the store fails; the events are good.
+    pub fn live(&self, store: &mut Store, mut committed: impl FnMut(&[Change])) {
         let core = self.core();
-        let disk = MemoryDisk::default();
-        let shared = Shared::simulated(&disk);
-        let accounts = AccountMemory::new(1 << 30);
-        let options = StoreOptions { shared, accounts, format: Format::NEWEST };
-        let mut store = Store::open(Path::new("/work"), "bench", 0, &options).expect("in memory");
         let mut random = Random::new(0x9E37_79B9_7F4A_7C15);
-        let mut rows = BTreeMap::new();
         let mut out = Vec::new();
+        let mut commit = |store: &mut Store| {
+            committed(store.staged().expect("no account is out"));
+            store.commit(&[]).expect("a store that works");
+        };
         for day in 0..i32::try_from(self.weeks * 7).unwrap_or(i32::MAX) {
             let mut events: Vec<Event> =
                 (0..WORKED).flat_map(|worked| self.day(worked, day, &mut random)).collect();
             events.sort_by_key(|event| event.occurred_at);
             for event in events {
                 let at = event.occurred_at;
-                let applied = core.apply(&mut store, Input::Event(event), at, &mut out);
-                applied.expect("in memory").expect("a good event");
+                let applied = core.apply(store, Input::Event(event), at, &mut out);
+                applied.expect("a store that works").expect("a good event");
             }
             out.clear();
-            keep(&mut store, &mut rows);
+            commit(store);
         }
         while core.close_behind_ms(store.clock()) > 0
             || store.clock().newest.is_none_or(|newest| newest < self.begin())
         {
-            let applied = core.apply(&mut store, Input::Tick, self.begin(), &mut out);
-            applied.expect("in memory").expect("time passes");
+            let applied = core.apply(store, Input::Tick, self.begin(), &mut out);
+            applied.expect("a store that works").expect("time passes");
             out.clear();
-            keep(&mut store, &mut rows);
+            commit(store);
         }
+    }
+
+    /// The rows of accounts with all their history.
+    ///
+    /// # Panics
+    /// Never: the store is in memory, and the events are good.
+    #[must_use]
+    pub fn work(&self) -> Worked {
+        let disk = MemoryDisk::default();
+        let shared = Shared::simulated(&disk);
+        let accounts = AccountMemory::new(1 << 30);
+        let options = StoreOptions { shared, accounts, format: Format::NEWEST };
+        let mut store = Store::open(Path::new("/work"), "bench", 0, &options).expect("in memory");
+        let mut rows = BTreeMap::new();
+        self.live(&mut store, |changes| keep(changes, &mut rows));
         Worked::of(rows)
     }
 }
 
-/// Commits, and keeps the rows as they are now.
-fn keep(store: &mut Store, rows: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
-    for change in store.staged().expect("no account is out") {
-        if change.stream == Stream::Seen {
-            continue;
-        }
+/// Keeps the rows as they are now.
+fn keep(changes: &[Change], rows: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
+    for change in changes.iter().filter(|change| change.stream == Stream::State) {
         match &change.value {
             Some(value) => drop(rows.insert(change.key.clone(), value.clone())),
             None => drop(rows.remove(&change.key)),
         }
     }
-    store.commit(&[]).expect("in memory");
 }
 
 /// Rows of the accounts that were worked through their history.

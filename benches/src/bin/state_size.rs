@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bellwether_benches::job::{Detector, Job};
 use bellwether_benches::{full_accounts, stories};
 use bellwether_core::event::{self, Event, Profile};
 use bellwether_core::policy::{Compiled, OPENSTACK_TOML};
@@ -19,22 +20,41 @@ fn kind(change: &Change) -> &'static str {
     if change.stream == Stream::Seen {
         return "ids";
     }
+    if !change.key.starts_with(b"A") {
+        return "of no account";
+    }
     let account = change.key.iter().position(|byte| *byte == 0);
     match account.and_then(|end| change.key.get(end + 1)) {
         Some(1) => "hot",
         Some(2) => "history",
         Some(3) => "profile",
         Some(4) => "activity",
-        _ => "clock",
+        Some(7) => "forecast",
+        _ => "other",
     }
+}
+
+/// What was written to the changelog so far, by kind: records and bytes.
+type Logged = BTreeMap<&'static str, (u64, u64)>;
+
+fn log(changes: &[Change], logged: &mut Logged) {
+    for change in changes {
+        let (records, bytes) = logged.entry(kind(change)).or_default();
+        *records += 1;
+        *bytes += (change.key.len() + change.value.as_ref().map_or(0, Vec::len)) as u64;
+    }
+}
+
+fn open(dir: &Path, format: Format) -> Store {
+    let shared = Shared::new(256 << 20);
+    let options = StoreOptions { shared, accounts: AccountMemory::new(64 << 20), format };
+    Store::open(dir, "size", 0, &options).expect("an empty directory")
 }
 
 fn measure(name: &str, core: &Core, format: Format, input: &Input, batch: usize) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let shared = Shared::new(256 << 20);
-    let options = StoreOptions { shared, accounts: AccountMemory::new(64 << 20), format };
-    let mut store = Store::open(dir.path(), "size", 0, &options).expect("an empty directory");
-    let mut logged: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    let mut store = open(dir.path(), format);
+    let mut logged = Logged::new();
     let mut out = Vec::new();
     for profile in &input.profiles {
         let applied =
@@ -50,44 +70,49 @@ fn measure(name: &str, core: &Core, format: Format, input: &Input, batch: usize)
             // One that is refused changes nothing; real history has some.
             drop(applied.expect("a store that works"));
         }
-        for change in store.staged().expect("no account is out") {
-            let (records, bytes) = logged.entry(kind(change)).or_default();
-            *records += 1;
-            *bytes += (change.key.len() + change.value.as_ref().map_or(0, Vec::len)) as u64;
-        }
+        log(store.staged().expect("no account is out"), &mut logged);
         store.commit(&[]).expect("a store that works");
     }
-    store.compact().expect("a store that works");
-    let name = format!("{name}, format {}", format.number());
-    print(&name, input.events.len(), batch, &logged, &store);
+    println!("{name}, format {}: {} events, {batch} a commit", format.number(), input.events.len());
+    print_changelog(input.events.len(), &logged);
+    print_rest(&mut store);
 }
 
-fn print(
-    name: &str,
-    events: usize,
-    batch: usize,
-    logged: &BTreeMap<&str, (u64, u64)>,
-    store: &Store,
-) {
-    let contents = store.verify().expect("it is whole");
-    let stats = store.stats().expect("it can be read");
+/// The accounts of which the scaling benchmark has a million.
+fn measure_job(job: Job, format: Format) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut store = open(dir.path(), format);
+    job.live(&mut store, |_| {});
+    let Job { signals, weeks, .. } = job;
+    println!("scaling benchmark, format {}: {signals} signals, {weeks} weeks", format.number());
+    print_rest(&mut store);
+}
+
+fn print_changelog(events: usize, logged: &Logged) {
     let total: u64 = logged.values().map(|(_, bytes)| bytes).sum();
-    println!("{name}: {events} events of {} accounts, {batch} a commit", contents.accounts);
     println!("  changelog: {:.0} bytes per event", total as f64 / events as f64);
     for (kind, (records, bytes)) in logged {
         println!(
-            "    {kind:9} {:8.1} bytes per event, {:7.0} per record, {records} records",
+            "    {kind:13} {:8.1} bytes per event, {:7.0} per record, {records} records",
             *bytes as f64 / events as f64,
             *bytes as f64 / *records as f64
         );
     }
+}
+
+fn print_rest(store: &mut Store) {
+    store.compact().expect("a store that works");
+    let contents = store.verify().expect("it is whole");
+    let stats = store.stats().expect("it can be read");
     let accounts = contents.accounts as f64;
     println!(
-        "  at rest: {:.0} bytes per account as rows",
+        "  at rest: {accounts} accounts, {:.0} bytes per account as rows",
         contents.account_bytes as f64 / accounts
     );
-    for (kind, bytes) in ["hot", "history", "profile", "activity"].iter().zip(contents.kind_bytes) {
-        println!("    {kind:9} {:8.1}", bytes as f64 / accounts);
+    for (kind, size) in store.row_sizes().expect("it can be read") {
+        let [rows, keys, values] =
+            [size.rows, size.key_bytes, size.value_bytes].map(|number| number as f64 / accounts);
+        println!("    {kind:28} {rows:6.2} rows, {keys:7.1} bytes of keys, {values:8.1} of values");
     }
     let disk = (stats.bytes - stats.seen_bytes) as f64 / accounts;
     println!(
@@ -133,5 +158,6 @@ fn main() {
         measure("stories", &core, format, &stories, 1);
         measure("history of the demo", &demo, format, &history, 50);
         measure("accounts that use everything", &core, format, &full, 2_000);
+        measure_job(Job { detector: Detector::Full, signals: 16, weeks: 18 }, format);
     }
 }

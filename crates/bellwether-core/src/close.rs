@@ -100,7 +100,7 @@ pub(crate) fn judge_day(
     publish::rescore(account, &core.policy);
     // Before the scan lends signals its evidence: both sides see the same readings.
     shadow::follow(core, account, cohorts, (day, at), out);
-    ranking::predict(core, account, cohorts.is_for_older(), day);
+    ranking::predict(core, account, cohorts.is_unranked(), day);
     account.hot.today_ends_at = account.zone().day_start(day.plus(2));
     account.changed.note(Row::Hot);
     let established = maturity(account) == Maturity::Established;
@@ -363,10 +363,9 @@ fn day_value(
         Aggregate::Count => totals.map_or(0.0, |totals| f64::from(totals.count)),
         Aggregate::Sum => totals.map_or(0.0, |totals| totals.sum_micros as f64 / MICROS),
         Aggregate::Mean => totals.map_or(f64::NAN, mean),
-        Aggregate::Last => totals.map_or_else(
-            || before.unwrap_or(f64::NAN),
-            |totals| totals.last_micros as f64 / MICROS,
-        ),
+        Aggregate::Last => {
+            totals.and_then(DayTotals::last).unwrap_or_else(|| before.unwrap_or(f64::NAN))
+        }
         Aggregate::DistinctMembers | Aggregate::DistinctFeatures | Aggregate::Presence => {
             rows(activity, key).filter(|row| row.seen_from(day) & 1 == 1).count() as f64
         }
@@ -593,11 +592,9 @@ pub(crate) fn rolling_value(signal: &Signal, state: &SignalState, day: Day) -> O
             let days = state.window_oldest + today.len() as f64;
             (days > 0.0).then(|| (state.window_rest + today.iter().sum::<f64>()) / days)
         }
-        Aggregate::Last => {
-            open().next_back().map(|totals| totals.last_micros as f64 / MICROS).or_else(|| {
-                (state.window_oldest > 0.0).then(|| state.window_rest / state.window_oldest)
-            })
-        }
+        Aggregate::Last => open().rev().find_map(DayTotals::last).or_else(|| {
+            (state.window_oldest > 0.0).then(|| state.window_rest / state.window_oldest)
+        }),
         Aggregate::Presence => None,
     }
 }

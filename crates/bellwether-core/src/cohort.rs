@@ -675,6 +675,8 @@ pub struct Cohorts {
     challengers: Promotions,
     /// See [`Cohorts::is_for_older`].
     for_older: bool,
+    /// See [`Cohorts::is_unranked`].
+    unranked: bool,
 }
 
 /// Cohorts that a partition tells apart; accounts of further ones belong to the unnamed one.
@@ -705,6 +707,18 @@ impl Cohorts {
     /// See [`Cohorts::is_for_older`].
     pub fn set_for_older(&mut self, is: bool) {
         self.for_older = is;
+    }
+
+    /// Whether a version from before there was a row of what a learned scorecard said has to be able to read what is kept: then none is
+    /// written.
+    #[must_use]
+    pub fn is_unranked(&self) -> bool {
+        self.unranked
+    }
+
+    /// See [`Cohorts::is_unranked`].
+    pub fn set_unranked(&mut self, is: bool) {
+        self.unranked = is;
     }
 
     /// The calendar, which is the same for all cohorts.

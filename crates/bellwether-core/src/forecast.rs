@@ -28,10 +28,11 @@ use crate::scan::Law;
 use crate::step::Core;
 use crate::time::{Day, Millis};
 
-/// What is expected of one signal on one day, in its unit. Finite, rising.
+/// What is expected of one signal on one day, in its unit. Finite, rising; as it is kept, whole numbers of a signal that counts events, since such
+/// a count is beyond 5.3 where it is beyond 5.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Lower end of the interval.
+    /// Lower end of the interval; as it is kept 0 (or what is expected, if that is less), since nothing of an open day is too little yet.
     pub low: f32,
     /// The middle of what is expected.
     pub expected: f32,
@@ -86,7 +87,7 @@ pub(crate) fn renew(
         let known = &daily[daily.len() - known..];
         let own = || next_day(expected, lane, (*key, cohort), (day, reach));
         let found = by_model(core, known, large).or_else(own).filter(is_sound);
-        limits.extend(found.map(|found| (*key, found)));
+        limits.extend(found.map(|found| (*key, kept(&policy.signals[index], found))));
     }
     let forecast =
         if limits.is_empty() { Forecast::default() } else { Forecast { day: day.plus(1), limits } };
@@ -109,6 +110,16 @@ fn by_model(core: &Core, daily: &[f64], large: bool) -> Option<Limits> {
     let day = forecast.first()?;
     let [low, expected, high] = [day.lower, day.point, day.upper].map(|value| value as f32);
     Some(Limits { low, expected, high })
+}
+
+/// What is kept of limits: all that a comparison with a value of the signal can tell.
+fn kept(signal: &Signal, limits: Limits) -> Limits {
+    let limits = Limits { low: limits.expected.min(0.0), ..limits };
+    if signal.aggregate == Aggregate::Count {
+        let Limits { low, expected, high } = limits;
+        return Limits { low, expected: expected.floor(), high: high.floor() };
+    }
+    limits
 }
 
 fn is_sound(limits: &Limits) -> bool {
@@ -152,7 +163,8 @@ pub(crate) fn exceeded(
         let count = open.and_then(|(_, totals)| so_far(&policy.signals[index], totals));
         if let Some(count) = count.filter(|count| *count > f64::from(limits.high)) {
             let step = count.abs() * policy.models.intraday_growth_pct / 100.0;
-            limits.high = (count + step) as f32;
+            let high = (count + step) as f32;
+            *limits = kept(&policy.signals[index], Limits { high, ..*limits });
             beyond = true;
         }
     }

@@ -17,7 +17,7 @@ pub struct DayTotals {
     pub count: u32,
     /// Sum of their values in millionths.
     pub sum_micros: i128,
-    /// The last value of the day in millionths, with its time; ties go to the larger value.
+    /// Of a gauge, the last value of the day in millionths, with its time; ties go to the larger value. Elsewhere 0.
     pub last_micros: i64,
     /// See `last_micros`.
     pub last_at: Millis,
@@ -26,17 +26,32 @@ pub struct DayTotals {
 /// Millionths in one unit of a value.
 pub const MICROS: f64 = 1e6;
 
+/// A value in millionths; in range by admission (`VALUE_ABS_MAX`).
+fn micros(value: f64) -> i64 {
+    (value * MICROS).round() as i64
+}
+
 impl DayTotals {
     /// Adds one event.
-    pub fn add(&mut self, at: Millis, value: f64) {
-        // In range by admission (`VALUE_ABS_MAX`).
-        let micros = (value * MICROS).round() as i64;
+    pub fn add(&mut self, value: f64) {
         self.count = self.count.saturating_add(1);
-        self.sum_micros = self.sum_micros.saturating_add(i128::from(micros));
-        if self.count == 1 || (at, micros) >= (self.last_at, self.last_micros) {
+        self.sum_micros = self.sum_micros.saturating_add(i128::from(micros(value)));
+    }
+
+    /// The same of a gauge.
+    pub fn follow(&mut self, at: Millis, value: f64) {
+        self.add(value);
+        let micros = micros(value);
+        if self.last().is_none() || (at, micros) >= (self.last_at, self.last_micros) {
             self.last_micros = micros;
             self.last_at = at;
         }
+    }
+
+    /// The last value of the day; none where the signal was no gauge yet.
+    #[must_use]
+    pub fn last(&self) -> Option<f64> {
+        (self.last_at != Millis(0)).then_some(self.last_micros as f64 / MICROS)
     }
 }
 
@@ -89,6 +104,14 @@ impl Ring {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.days.is_empty()
+    }
+}
+
+/// The days of a ring, oldest first; of more than [`RING_DAYS`] the newest.
+impl From<Vec<f64>> for Ring {
+    fn from(mut days: Vec<f64>) -> Ring {
+        days.drain(..days.len().saturating_sub(RING_DAYS));
+        Ring { days: days.into() }
     }
 }
 
@@ -231,8 +254,8 @@ mod tests {
         let events = [(Millis(5), 0.1), (Millis(3), 0.2), (Millis(5), -7.0), (Millis(1), 1e9)];
         let mut forward = DayTotals::default();
         let mut backward = DayTotals::default();
-        events.iter().for_each(|&(at, value)| forward.add(at, value));
-        events.iter().rev().for_each(|&(at, value)| backward.add(at, value));
+        events.iter().for_each(|&(at, value)| forward.follow(at, value));
+        events.iter().rev().for_each(|&(at, value)| backward.follow(at, value));
         assert_eq!(forward, backward);
         assert_eq!(forward.last_micros, 100_000);
     }

@@ -91,14 +91,14 @@ pub struct Ranking<'a> {
 }
 
 /// Keeps the score of an account whose `day` was just judged, where a horizon begins.
-pub(crate) fn predict(core: &Core, account: &mut Account, is_for_older: bool, day: Day) {
+pub(crate) fn predict(core: &Core, account: &mut Account, is_unranked: bool, day: Day) {
     let horizon_days = core.scorer.held_out().and_then(|_| core.scorer.horizon_days());
     let Some(horizon_days) = horizon_days.filter(|days| *days > 0) else {
         account.changed.note_if(Row::Predicted, account.predicted.take().is_some());
         return;
     };
     let horizon_days = horizon_days.cast_signed();
-    if is_for_older || day.0.rem_euclid(horizon_days) != 0 {
+    if is_unranked || day.0.rem_euclid(horizon_days) != 0 {
         return;
     }
     let model = core.scorer.version();

@@ -26,7 +26,7 @@ use crate::id::{AccountId, EventId};
 use crate::intraday;
 use crate::output::{Evidence, HealthRecord, Judged, Maturity, Output, Resolution, Sample};
 use crate::points::Points;
-use crate::policy::{Compiled, Direction, Signal, UnknownAccounts};
+use crate::policy::{Aggregate, Compiled, Direction, Signal, UnknownAccounts};
 use crate::promotion::ModelReader;
 use crate::reject::{Reason, Reject};
 use crate::score::{ExpertScorecard, Scorer, is_presence};
@@ -760,13 +760,16 @@ impl Core {
         state.first_day = Some(state.first_day.map_or(day, |first| first.min(day)));
         let value = event.value.unwrap_or(0.0);
         if marked == Mark::New && !is_presence(signal) {
-            match state.open.binary_search_by_key(&day, |(open, _)| *open) {
-                Ok(at) => state.open[at].1.add(event.occurred_at, value),
-                Err(at) => {
-                    let mut totals = DayTotals::default();
-                    totals.add(event.occurred_at, value);
-                    state.open.insert(at, (day, totals));
-                }
+            let at = state.open.binary_search_by_key(&day, |(open, _)| *open);
+            let at = at.unwrap_or_else(|at| {
+                state.open.insert(at, (day, DayTotals::default()));
+                at
+            });
+            let totals = &mut state.open[at].1;
+            if signal.aggregate == Aggregate::Last {
+                totals.follow(event.occurred_at, value);
+            } else {
+                totals.add(value);
             }
         }
         if signal.streak.is_some() {

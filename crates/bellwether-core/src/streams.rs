@@ -15,7 +15,20 @@ const STREAMS_MAX: usize = 64;
 #[serde(transparent)]
 pub struct Streams(Vec<(u64, u64)>);
 
+/// As they were kept ([`Streams::parts`]).
+impl From<Vec<(u64, u64)>> for Streams {
+    fn from(parts: Vec<(u64, u64)>) -> Streams {
+        Streams(parts)
+    }
+}
+
 impl Streams {
+    /// Sets of signals, rising, with their faded numbers.
+    #[must_use]
+    pub fn parts(&self) -> &[(u64, u64)] {
+        &self.0
+    }
+
     /// Counts an event that fed these signals (indices in the policy, below 64).
     pub(crate) fn count(&mut self, signals: &[usize]) {
         let mask = signals.iter().fold(0, |mask, signal| mask | 1 << (signal % 64));

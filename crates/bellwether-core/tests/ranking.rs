@@ -178,7 +178,7 @@ fn another_scorecard_begins_anew_and_one_without_a_hold_out_keeps_nothing() {
     assert_eq!(survey(&expert, &state).rankings().count(), 0);
 
     let mut older = MemoryState::default();
-    older.cohorts().set_for_older(true);
+    older.cohorts().set_unranked(true);
     live(&first, &mut older, &[], 0..2 * HORIZON);
     assert!(
         older.accounts().values().all(|of| of.predicted.is_none()),

@@ -1,14 +1,24 @@
-//! Format 2 of rows: what they are made of.
+//! Rows from format 2 on: what they are made of.
 //!
 //! Measured (`state_size` in benches), format 1 spends its bytes on floats that are small whole numbers, on times that differ by
 //! little, on fields that are empty, and on a byte or more for each closed day. Here numbers are as long as they need to be, times
 //! are differences to one before, empty fields are a bit, and closed days lie in bits ([`history`]).
 //!
+//! Format 4 takes further what most of the bytes were left in.
+//!
 //! Reading never panics and never trusts a length: what cannot be read is none.
 
 mod bits;
+mod code;
+mod counts;
+mod days;
+mod forecast;
 mod history;
 mod hot;
+mod hot_bits;
+mod lists;
+mod numbers;
+mod rans;
 mod rolling;
 mod small;
 #[cfg(test)]

@@ -41,7 +41,7 @@ use identity::check_identity;
 pub use reads::{AccountIds, StoreReader};
 use reads::{load, load_cohorts};
 use restore::Restoring;
-pub use verify::Contents;
+pub use verify::{Contents, RowsSize};
 
 const ROWS: &str = "rows";
 const META: &str = "meta";
@@ -246,22 +246,29 @@ fn encode_row(account: &Account, row: Row, format: Format) -> Option<Vec<u8>> {
     fn unless_empty<T: Serialize>(all: &[T]) -> Option<Vec<u8>> {
         (!all.is_empty()).then(|| rows::encode(&all))
     }
+    fn packed<T>(all: &Vec<T>, format: Format) -> Option<Vec<u8>>
+    where
+        Vec<T>: format::Row,
+    {
+        (!all.is_empty()).then(|| format::encode(all, format))
+    }
     match row {
         Row::Hot => Some(format::encode(&account.hot, format)),
         Row::History => Some(format::encode(&account.history, format)),
         Row::Profile => account.profile.as_ref().map(|of| rows::encode_profile(of, format)),
         Row::Own => account.own.as_ref().map(rows::encode),
         Row::Standing => unless_empty(&account.standing),
-        Row::Raised => unless_empty(&account.raised),
-        Row::Lives => unless_empty(&account.lives),
+        Row::Raised => packed(&account.raised, format),
+        Row::Lives => packed(&account.lives, format),
         Row::Rolling => account.rolling.as_deref().map(|row| format::encode(row, format)),
         Row::Shadow => account.shadow.as_ref().map(rows::encode),
         Row::Predicted => account.predicted.as_deref().map(rows::encode),
         Row::Masked => unless_empty(&account.masked),
-        Row::Changes => unless_empty(&account.changes),
+        Row::Changes => packed(&account.changes, format),
         Row::Forecast => {
             let forecast = Some(&account.forecast);
-            forecast.filter(|forecast| !forecast.limits.is_empty()).map(rows::encode)
+            let forecast = forecast.filter(|forecast| !forecast.limits.is_empty());
+            forecast.map(|forecast| format::encode(forecast, format))
         }
     }
 }
@@ -325,6 +332,7 @@ impl Store {
         };
         let mut cohorts = load_cohorts(&database)?;
         cohorts.set_for_older(!options.format.has_plans());
+        cohorts.set_unranked(!options.format.has_predicted());
         Ok(Store {
             cohorts,
             database: Arc::new(database),

@@ -245,26 +245,26 @@ pub(crate) fn run(args: &RunArgs, mut config: Config) -> Result<()> {
 /// Says what is quiet while state is written so that older versions can read it.
 fn say_what_waits(config: &Config, policy: &Compiled) {
     let format = config.state.format();
-    if format.has_plans() {
-        return;
-    }
+    let (number, newest) = (format.number(), Format::NEWEST.number());
     if policy.rolling.enabled {
+        if !format.has_recent() {
+            tracing::warn!(
+                "state.format is {number}: every event writes all days of its account, until it is {newest} or not set"
+            );
+        }
+    } else if !format.has_plans() {
+        let conditions = policy.conditions.iter();
+        let rest_on_plans = conditions.filter(|of| matches!(of.when, When::HigherTier { .. }));
+        let kinds: Vec<&str> = rest_on_plans.map(|condition| condition.kind.as_str()).collect();
         tracing::warn!(
-            "state.format is {}: every event writes all days of its account, until it is {} or not set",
-            format.number(),
-            Format::NEWEST.number()
+            kinds = kinds.join(", "),
+            "state.format is {number}: there are no alerts of these kinds, fiscal_year_end of profiles is passed over, and how a scorecard ranks is not measured, until it is {newest} or not set"
         );
-        return;
+    } else if !format.has_predicted() {
+        tracing::warn!(
+            "state.format is {number}: how a scorecard ranks is not measured, until it is {newest} or not set"
+        );
     }
-    let conditions = policy.conditions.iter();
-    let rest_on_plans = conditions.filter(|of| matches!(of.when, When::HigherTier { .. }));
-    let kinds: Vec<&str> = rest_on_plans.map(|condition| condition.kind.as_str()).collect();
-    tracing::warn!(
-        kinds = kinds.join(", "),
-        "state.format is {}: there are no alerts of these kinds, fiscal_year_end of profiles is passed over, and how a scorecard ranks is not measured, until it is {} or not set",
-        format.number(),
-        Format::NEWEST.number()
-    );
 }
 
 /// SIGTERM and SIGINT set the flag; a second one ends the process at once.

@@ -188,7 +188,7 @@ pub(crate) struct Engine {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct State {
-    /// The format in which state and its changelogs are written; every format is read. None: the newest (3). Set it to that of the
+    /// The format in which state and its changelogs are written; every format is read. None: the newest (4). Set it to that of the
     /// older version (1 or 2) for a rolling upgrade, on every worker that is upgraded, and remove it when all of them are: an older version
     /// refuses what it does not know. Below 3 the condition `higher_tier` says nothing, `fiscal_year_end` of profiles is passed over,
     /// and the rolling detector writes all days of an account with every event.

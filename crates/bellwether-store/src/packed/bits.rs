@@ -7,8 +7,8 @@ const UNARY_MAX: u32 = 24;
 #[derive(Debug, Clone, Default)]
 pub(super) struct BitWriter {
     bytes: Vec<u8>,
-    /// Bits that do not fill a byte yet.
-    rest: u128,
+    /// Bits that do not fill eight bytes yet.
+    rest: u64,
     filled: u32,
 }
 
@@ -16,12 +16,13 @@ impl BitWriter {
     /// The lowest `count` (0..=64) bits of a number, which has no others.
     pub(super) fn put(&mut self, number: u64, count: u32) {
         debug_assert!(count >= 64 || number >> count == 0, "{number} does not fit {count} bits");
-        self.rest |= u128::from(number) << self.filled;
+        self.rest |= number << self.filled;
         self.filled += count;
-        while self.filled >= 8 {
-            self.bytes.push((self.rest & 0xff) as u8);
-            self.rest >>= 8;
-            self.filled -= 8;
+        if self.filled >= 64 {
+            self.bytes.extend_from_slice(&self.rest.to_le_bytes());
+            self.filled -= 64;
+            // What found no room.
+            self.rest = number.checked_shr(count - self.filled).unwrap_or(0);
         }
     }
 
@@ -57,17 +58,13 @@ impl BitWriter {
 
     /// Adds what another one holds.
     pub(super) fn append(&mut self, other: &BitWriter) {
-        for byte in &other.bytes {
-            self.put(u64::from(*byte), 8);
-        }
-        // Fewer than eight.
-        self.put(other.rest as u64, other.filled);
+        other.bytes.iter().for_each(|byte| self.put(u64::from(*byte), 8));
+        self.put(other.rest, other.filled);
     }
 
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
-        if self.filled > 0 {
-            self.bytes.push(self.rest as u8);
-        }
+        let rest = self.rest.to_le_bytes();
+        self.bytes.extend(rest.into_iter().take(self.filled.div_ceil(8) as usize));
         self.bytes
     }
 }
@@ -87,15 +84,25 @@ impl<'a> BitReader<'a> {
     /// The next `count` (0..=64) bits.
     pub(super) fn take(&mut self, count: u32) -> Option<u64> {
         while self.filled < count {
-            let (first, rest) = self.bytes.split_first()?;
-            self.bytes = rest;
-            self.rest |= u128::from(*first) << self.filled;
-            self.filled += 8;
+            self.fill()?;
         }
         let number = self.rest & ((1_u128 << count) - 1);
         self.rest >>= count;
         self.filled -= count;
         u64::try_from(number).ok()
+    }
+
+    /// Takes in eight bytes, or one where there are not so many. Fewer than 64 bits are waiting.
+    fn fill(&mut self) -> Option<()> {
+        if let Some((chunk, rest)) = self.bytes.split_first_chunk() {
+            self.rest |= u128::from(u64::from_le_bytes(*chunk)) << self.filled;
+            (self.bytes, self.filled) = (rest, self.filled + 64);
+            return Some(());
+        }
+        let (first, rest) = self.bytes.split_first()?;
+        self.rest |= u128::from(*first) << self.filled;
+        (self.bytes, self.filled) = (rest, self.filled + 8);
+        Some(())
     }
 
     pub(super) fn flag(&mut self) -> Option<bool> {

@@ -1,6 +1,6 @@
-//! Closed days in bits.
+//! Closed days in bits; since format 4 at what they tell ([`days`](super::days)).
 //!
-//! A ring is written day by day, or as runs of equal days, whichever is shorter. Counts of small numbers take two to four bits a day
+//! In formats 2 and 3 a ring is written day by day, or as runs of equal days, whichever is shorter. Counts of small numbers take two to four bits a day
 //! (Golomb-Rice, with a parameter per ring), quiet signals and gauges that stand still next to nothing. A mean is what the core
 //! divided: millionths by a count, when such a pair gives back the very same float.
 
@@ -9,17 +9,19 @@ use bellwether_core::history::{Activity, History, RING_DAYS, Ring};
 use bellwether_core::time::Day;
 
 use super::bits::{BitReader, BitWriter, rice_parameter};
+use super::days::{self, Known};
+use super::rans::{Decoder, Encoder};
 use super::{MICROS, Reader, Writer, exact};
-use crate::format::Row;
+use crate::format::{Row, V1, V2, V4};
 
 /// Divisors that are tried for a mean.
 const DIVISOR_MAX: u64 = 64;
 /// Millionths in one unit, as a whole number.
-const UNIT: u64 = 1_000_000;
+pub(super) const UNIT: u64 = 1_000_000;
 
 /// One day's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Value {
+pub(super) enum Value {
     Missing,
     Whole(u64),
     /// Millionths, divided.
@@ -43,7 +45,7 @@ struct Shape {
 }
 
 impl Value {
-    fn of(value: f64) -> Value {
+    pub(super) fn of(value: f64) -> Value {
         if value.is_nan() {
             return Value::Missing;
         }
@@ -60,7 +62,7 @@ impl Value {
         mean.unwrap_or(Value::Raw(value.to_bits()))
     }
 
-    fn get(self) -> f64 {
+    pub(super) fn get(self) -> f64 {
         match self {
             Value::Missing => f64::NAN,
             Value::Whole(whole) => whole as f64,
@@ -209,20 +211,54 @@ fn read_ring(input: &mut BitReader<'_>) -> Option<Ring> {
     Some(ring)
 }
 
+/// Writes the keys of all rings, which are the same for many accounts, and what is left.
+fn write_rings(rings: &[(SignalKey, Ring)], version: u8, out: &mut Writer) {
+    rings.iter().for_each(|(key, _)| out.key(*key));
+    if version == V2 {
+        let mut bits = BitWriter::default();
+        rings.iter().for_each(|(_, ring)| write_ring(ring, &mut bits));
+        return out.bytes(&bits.into_bytes());
+    }
+    let (mut known, mut code) = (Known::default(), Encoder::default());
+    for (_, ring) in rings {
+        let values: Vec<Value> = ring.values().into_iter().map(Value::of).collect();
+        days::write(&values, &mut known, &mut code);
+    }
+    out.bytes(&code.into_bytes());
+}
+
+fn read_rings(
+    input: &mut Reader<'_>,
+    keys: Vec<SignalKey>,
+    version: u8,
+) -> Option<Vec<(SignalKey, Ring)>> {
+    let mut rings = Vec::with_capacity(keys.len());
+    let rest = std::mem::take(&mut input.0);
+    if version == V2 {
+        let mut bits = BitReader::new(rest);
+        for key in keys {
+            rings.push((key, read_ring(&mut bits)?));
+        }
+        return bits.is_done().then_some(rings);
+    }
+    let (mut known, mut code) = (Known::default(), Decoder::new(rest)?);
+    for key in keys {
+        rings.push((key, days::read(&mut known, &mut code)?.into()));
+    }
+    code.is_done().then_some(rings)
+}
+
 impl Row for History {
-    fn pack(&self, out: &mut Writer) {
+    const VERSIONS: &'static [u8] = &[V1, V2, V4];
+
+    fn pack(&self, out: &mut Writer, version: u8) {
         // Zero is none, which is no day that occurs.
         out.int(self.newest.map_or(0, |day| i64::from(day.0) * 2 + 1));
         out.uint(self.rings.len() as u64);
-        let mut bits = BitWriter::default();
-        for (key, ring) in &self.rings {
-            out.key(*key);
-            write_ring(ring, &mut bits);
-        }
-        out.bytes(&bits.into_bytes());
+        write_rings(&self.rings, version, out);
     }
 
-    fn unpack(input: &mut Reader<'_>) -> Option<History> {
+    fn unpack(input: &mut Reader<'_>, version: u8) -> Option<History> {
         let newest = match input.int()? {
             0 => None,
             code if code % 2 != 0 => Some(Day(i32::try_from((code - 1) / 2).ok()?)),
@@ -233,18 +269,14 @@ impl Row for History {
         for _ in 0..count {
             keys.push(input.key()?);
         }
-        let mut bits = BitReader::new(std::mem::take(&mut input.0));
-        let mut rings = Vec::with_capacity(keys.len());
-        for key in keys {
-            rings.push((key, read_ring(&mut bits)?));
-        }
-        bits.is_done().then_some(History { newest, rings, older: Vec::new() })
+        let rings = read_rings(input, keys, version)?;
+        Some(History { newest, rings, older: Vec::new() })
     }
 }
 
 /// The bitmap without the days before the first active one, in whole bytes.
 impl Row for Activity {
-    fn pack(&self, out: &mut Writer) {
+    fn pack(&self, out: &mut Writer, _version: u8) {
         out.int(self.newest.0.into());
         let count = 16 - self.bits.leading_zeros() as usize / 8;
         // 0 to 16, and whether there is a role.
@@ -255,7 +287,7 @@ impl Row for Activity {
         }
     }
 
-    fn unpack(input: &mut Reader<'_>) -> Option<Activity> {
+    fn unpack(input: &mut Reader<'_>, _version: u8) -> Option<Activity> {
         let newest = Day(i32::try_from(input.int()?).ok()?);
         let head = input.byte()?;
         let mut bits = [0; 16];

@@ -1,12 +1,12 @@
-//! The hot row: what every event rewrites, so what is paid for in the changelog.
+//! The hot row: what every event rewrites, so what is paid for in the changelog. In format 4: [`hot_bits`](super::hot_bits).
 
 use bellwether_core::account::{Hot, SignalState, StoredBaseline};
 use bellwether_core::history::DayTotals;
 use bellwether_core::points::Points;
 use bellwether_core::time::{Day, Millis};
 
-use super::{Reader, Writer, unzigzag, zigzag};
-use crate::format::Row;
+use super::{Reader, Writer, hot_bits, unzigzag, zigzag};
+use crate::format::{Row, V1, V2, V4};
 
 /// Which parts of a signal's state are there.
 mod part {
@@ -31,7 +31,12 @@ const LONG: u64 = 2;
 const UNIT: i128 = 1_000_000;
 
 impl Row for Hot {
-    fn pack(&self, out: &mut Writer) {
+    const VERSIONS: &'static [u8] = &[V1, V2, V4];
+
+    fn pack(&self, out: &mut Writer, version: u8) {
+        if version == V4 {
+            return hot_bits::pack(self, out);
+        }
         // What changes with every event and is small is packed; the rest is as in format 1.
         out.plain(&(&self.policy_version, &self.segment, self.backfill, self.maturity));
         out.plain(&(&self.streams, &self.alerts, &self.resolved, self.outcome));
@@ -42,7 +47,7 @@ impl Row for Hot {
         out.int(self.today.0.into());
         write_time(out, self.today_ends_at, base);
         out.byte(u8::from(self.scheduled));
-        self.activity.pack(out);
+        self.activity.pack(out, version);
         for (now, published) in self.context_points.iter().zip(self.context_published) {
             write_points(out, *now);
             write_points(out, Points(published.0.wrapping_sub(now.0)));
@@ -58,7 +63,10 @@ impl Row for Hot {
         }
     }
 
-    fn unpack(input: &mut Reader<'_>) -> Option<Hot> {
+    fn unpack(input: &mut Reader<'_>, version: u8) -> Option<Hot> {
+        if version == V4 {
+            return hot_bits::unpack(input);
+        }
         let (policy_version, segment, backfill, maturity) = input.plain()?;
         let (streams, alerts, resolved, outcome) = input.plain()?;
         let last_event_at = read_option(input)?.map(Millis);
@@ -78,7 +86,7 @@ impl Row for Hot {
             today: read_day(input)?,
             today_ends_at: read_time(input, base)?,
             scheduled: read_flag(input)?,
-            activity: Row::unpack(input)?,
+            activity: Row::unpack(input, version)?,
             ..Hot::default()
         };
         for (now, published) in hot.context_points.iter_mut().zip(&mut hot.context_published) {

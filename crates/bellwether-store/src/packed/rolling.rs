@@ -15,7 +15,7 @@ const ROOM_MAX: u64 = 256;
 const MILLIONTHS: u64 = 1;
 
 impl Row for Rolling {
-    fn pack(&self, out: &mut Writer) {
+    fn pack(&self, out: &mut Writer, _version: u8) {
         out.int(self.day.0.into());
         out.int(self.last_at.0.wrapping_sub(day_start(self.day)));
         out.int(self.last_at.0.wrapping_sub(self.first_at.0));
@@ -37,7 +37,7 @@ impl Row for Rolling {
         }
     }
 
-    fn unpack(input: &mut Reader<'_>) -> Option<Rolling> {
+    fn unpack(input: &mut Reader<'_>, _version: u8) -> Option<Rolling> {
         let day = Day(i32::try_from(input.int()?).ok()?);
         let last_at = Millis(input.int()?.wrapping_add(day_start(day)));
         let first_at = Millis(last_at.0.wrapping_sub(input.int()?));

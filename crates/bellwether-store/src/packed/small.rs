@@ -12,7 +12,7 @@ const TICKED: u8 = 8;
 
 /// Times are differences to the newest.
 impl Row for Clock {
-    fn pack(&self, out: &mut Writer) {
+    fn pack(&self, out: &mut Writer, _version: u8) {
         let times = [self.newest, self.fired, self.horizon];
         let there = (0..).zip(times).map(|(bit, time)| u8::from(time.is_some()) << bit);
         out.byte(there.sum::<u8>() | if self.ticked { TICKED } else { 0 });
@@ -23,7 +23,7 @@ impl Row for Clock {
         }
     }
 
-    fn unpack(input: &mut Reader<'_>) -> Option<Clock> {
+    fn unpack(input: &mut Reader<'_>, _version: u8) -> Option<Clock> {
         let there = Some(input.byte()?).filter(|there| *there < 2 * TICKED)?;
         let mut times = [None; 3];
         let mut before = 0_i64;
@@ -40,7 +40,7 @@ impl Row for Clock {
 
 /// Hashes are evenly spread and ascend: what is written is their distance, in about its expected length.
 impl Row for SeenRecord {
-    fn pack(&self, out: &mut Writer) {
+    fn pack(&self, out: &mut Writer, _version: u8) {
         out.uint(self.hours.len() as u64);
         let mut bits = BitWriter::default();
         for (hour, hashes) in &self.hours {
@@ -56,7 +56,7 @@ impl Row for SeenRecord {
         out.bytes(&bits.into_bytes());
     }
 
-    fn unpack(input: &mut Reader<'_>) -> Option<SeenRecord> {
+    fn unpack(input: &mut Reader<'_>, _version: u8) -> Option<SeenRecord> {
         let count = input.uint()?;
         let mut heads = Vec::new();
         for _ in 0..count {

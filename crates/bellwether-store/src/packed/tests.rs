@@ -1,10 +1,15 @@
 //! Every row reads back in every format, whatever it holds, and no bytes make a reader panic.
 
 use bellwether_core::account::{Backfill, Hot, SignalKey, SignalState, StoredBaseline};
+use bellwether_core::feedback::Raised;
+use bellwether_core::forecast::{Forecast, Limits};
 use bellwether_core::history::{Activity, DayTotals, History, RING_DAYS, Ring};
+use bellwether_core::life::{Life, Standing};
 use bellwether_core::points::Points;
+use bellwether_core::rebaseline::{Change, Stage};
 use bellwether_core::rolling::{DaySum, Rolling, RollingSignal, SUM_MICROS_MAX};
 use bellwether_core::state::Clock;
+use bellwether_core::streams::Streams;
 use bellwether_core::time::{Day, Millis};
 use proptest::prelude::*;
 
@@ -30,6 +35,10 @@ fn read_all(bytes: &[u8]) {
     drop(decode::<Activity>("a row", bytes));
     drop(decode::<Clock>("a row", bytes));
     drop(decode::<Rolling>("a row", bytes));
+    drop(decode::<Forecast>("a row", bytes));
+    drop(decode::<Vec<Raised>>("a row", bytes));
+    drop(decode::<Vec<Life>>("a row", bytes));
+    drop(decode::<Vec<Change>>("a row", bytes));
     drop(decode::<SeenRecord>("a row", bytes));
 }
 
@@ -71,7 +80,28 @@ fn totals() -> impl Strategy<Value = DayTotals> {
             last_at,
         },
     );
-    prop_oneof![ones, others]
+    // Of no gauge.
+    let counted = (0..300_u32, 0..5_000_u32).prop_map(|(count, sum)| DayTotals {
+        count,
+        sum_micros: i128::from(sum) * 1_000_000,
+        ..DayTotals::default()
+    });
+    prop_oneof![ones, others, counted]
+}
+
+/// What follows from the other numbers of a signal, as a rule.
+fn observed(signal: &SignalState, which: u8) -> Option<f64> {
+    let (rest, oldest) = (signal.window_rest, signal.window_oldest);
+    let sum = |add: &dyn Fn(&DayTotals) -> f64| {
+        signal.open.iter().map(|(_, totals)| add(totals)).sum::<f64>()
+    };
+    match which {
+        0 => None,
+        1 => Some(rest + sum(&|totals| totals.sum_micros as f64 / 1e6).max(oldest)),
+        2 => Some(rest + sum(&|totals| f64::from(totals.count)).max(oldest)),
+        3 => Some(rest / oldest),
+        _ => Some(rest),
+    }
 }
 
 fn signal() -> impl Strategy<Value = SignalState> {
@@ -83,10 +113,10 @@ fn signal() -> impl Strategy<Value = SignalState> {
     );
     let numbers =
         (any::<u32>(), float(), float(), any::<i32>(), prop::option::of(float()), any::<i32>());
-    (days, numbers, any::<bool>()).prop_map(
-        |((open, first_day, recent, baseline), numbers, same)| {
-            let (key, window_rest, window_oldest, points, observed, published) = numbers;
-            SignalState {
+    (days, numbers, any::<bool>(), 0..5_u8).prop_map(
+        |((open, first_day, recent, baseline), numbers, same, which)| {
+            let (key, window_rest, window_oldest, points, other, published) = numbers;
+            let state = SignalState {
                 key: SignalKey(key),
                 open,
                 first_day,
@@ -100,9 +130,10 @@ fn signal() -> impl Strategy<Value = SignalState> {
                 window_oldest,
                 evidence: None,
                 points: Points(points),
-                observed,
+                observed: None,
                 published: Points(if same { points } else { published }),
-            }
+            };
+            SignalState { observed: other.or(observed(&state, which)), ..state }
         },
     )
 }
@@ -117,12 +148,12 @@ fn hot() -> impl Strategy<Value = Hot> {
         prop::option::of(prop::option::of(millis())),
     );
     let numbers = (any::<[i32; 6]>(), any::<i32>(), prop::option::of(any::<i32>()), any::<u64>());
-    let rest = (any::<bool>(), activity(), ".{0,8}", prop::option::of("[a-z]{0,8}"));
+    let rest = (any::<bool>(), activity(), ".{0,8}", prop::option::of("[a-z]{0,8}"), streams());
     (times, numbers, rest, prop::collection::vec(signal(), 0..5)).prop_map(
         |(times, numbers, rest, signals)| {
             let (first_event_at, last_event_at, held_until, today_ends_at, today, backfill) = times;
             let ([a, b, c, d, e, f], score, published_score, sequence) = numbers;
-            let (scheduled, activity, policy_version, segment) = rest;
+            let (scheduled, activity, policy_version, segment, streams) = rest;
             Hot {
                 policy_version,
                 segment,
@@ -134,6 +165,7 @@ fn hot() -> impl Strategy<Value = Hot> {
                 held_until,
                 backfill: backfill.map(|floor| Backfill { floor, since: today_ends_at }),
                 signals,
+                streams,
                 activity,
                 context_points: [a, b, c].map(Points),
                 context_published: [d, e, f].map(Points),
@@ -145,6 +177,85 @@ fn hot() -> impl Strategy<Value = Hot> {
             }
         },
     )
+}
+
+fn streams() -> impl Strategy<Value = Streams> {
+    let mask = prop_oneof![(0..64_u32).prop_map(|bit| 1 << bit), any::<u64>()];
+    let weight = prop_oneof![0..10_000_u64, any::<u64>()];
+    prop::collection::vec((mask, weight), 0..6).prop_map(Streams::from)
+}
+
+fn single() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        4 => (0..200_u16).prop_map(f32::from),
+        4 => 0.0..200.0_f32,
+        1 => any::<u32>().prop_map(f32::from_bits),
+        1 => prop::sample::select(vec![0.0, -0.0, f32::NAN, f32::INFINITY, 16_777_216.0, f32::MIN_POSITIVE]),
+    ]
+}
+
+fn forecast() -> impl Strategy<Value = Forecast> {
+    let limits = (single(), single(), single());
+    let limits = limits.prop_map(|(low, expected, high)| Limits { low, expected, high });
+    let limits = (any::<u32>().prop_map(SignalKey), limits);
+    (day(), prop::collection::vec(limits, 0..5)).prop_map(|(day, limits)| Forecast { day, limits })
+}
+
+/// Ids as they are made, and what looks like one.
+fn id() -> impl Strategy<Value = String> {
+    prop_oneof!["[0-9a-f]{32}", "[0-9a-fA-F]{32}", "[+0-9a-f]{32}", ".{0,9}", "[0-9a-f]{30,34}"]
+}
+
+fn raised() -> impl Strategy<Value = Vec<Raised>> {
+    let one = (id(), "[a-z_]{0,9}", millis(), prop::option::of(millis()), any::<bool>());
+    let one = one.prop_map(|(alert, kind, opened_at, urgent_at, withheld)| Raised {
+        alert,
+        kind,
+        opened_at,
+        urgent_at,
+        withheld,
+        acted_at: urgent_at,
+        verdict: urgent_at.map(|at| (withheld, at)),
+        over: withheld,
+    });
+    prop::collection::vec(one, 0..4)
+}
+
+fn lives() -> impl Strategy<Value = Vec<Life>> {
+    let one = (id(), "[a-z_]{0,9}", millis(), prop::option::of(millis()), any::<u32>());
+    let one = one.prop_map(|(alert, kind, opened_at, until, reopened)| Life {
+        alert,
+        kind,
+        opened_at,
+        standing: until.map_or(Standing::Open, Standing::Snoozed),
+        said: None,
+        came_back: until.into_iter().collect(),
+        reopened,
+    });
+    prop::collection::vec(one, 0..4)
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let stage = prop_oneof![
+        Just(Stage::Followed),
+        day().prop_map(Stage::Over),
+        day().prop_map(Stage::Normal)
+    ];
+    let days = (any::<u32>(), day(), day(), stage);
+    let one = (days, float(), float(), any::<[bool; 2]>(), any::<u16>()).prop_map(
+        |((key, since, found, stage), before, after, [risk, held], days_back)| Change {
+            signal: SignalKey(key),
+            since,
+            found,
+            before,
+            after,
+            risk,
+            held,
+            days_back,
+            stage,
+        },
+    );
+    prop::collection::vec(one, 0..4)
 }
 
 fn activity() -> impl Strategy<Value = Activity> {
@@ -242,18 +353,37 @@ proptest! {
         round_trip(&row)?;
     }
 
+    #[test]
+    fn forecasts_read_back(row in forecast()) {
+        round_trip(&row)?;
+    }
+
+    #[test]
+    fn lists_read_back(raised in raised(), lives in lives(), changes in changes()) {
+        round_trip(&raised)?;
+        round_trip(&lives)?;
+        round_trip(&changes)?;
+    }
+
     /// Also bytes that begin well: a row with one byte changed.
     #[test]
     fn no_bytes_make_a_reader_panic(
-        version in 0..4_u8, bytes in prop::collection::vec(any::<u8>(), 0..300),
-        row in hot(), sums in rolling(), ring in ring(), at: prop::sample::Index, byte: u8
+        version in 0..6_u8, bytes in prop::collection::vec(any::<u8>(), 0..300),
+        (row, sums, ahead) in (hot(), rolling(), forecast()),
+        (raised, lives, changes) in (raised(), lives(), changes()),
+        rings in prop::collection::vec(ring(), 1..4),
+        at: prop::sample::Index, byte: u8
     ) {
         read_all(&[&[version], bytes.as_slice()].concat());
         read_all(&bytes);
-        let history = History { newest: None, rings: vec![(SignalKey(1), ring)], older: Vec::new() };
+        let rings = rings.into_iter().map(|ring| (SignalKey(1), ring)).collect();
+        let history = History { newest: None, rings, older: Vec::new() };
         for format in Format::ALL {
-            for mut value in [encode(&row, format), encode(&history, format), encode(&sums, format)] {
+            let of_account = [encode(&row, format), encode(&history, format), encode(&sums, format), encode(&ahead, format)];
+            let lists = [encode(&raised, format), encode(&lives, format), encode(&changes, format)];
+            for mut value in of_account.into_iter().chain(lists) {
                 let place = at.index(value.len());
+                read_all(&value[..place]);
                 value[place] = byte;
                 read_all(&value);
             }
@@ -261,7 +391,7 @@ proptest! {
     }
 }
 
-/// What format 2 is for: a year's quarter of a small team's logins, at some bits a day.
+/// What formats 2 and 4 are for: a year's quarter of a small team's logins, at some bits a day.
 #[test]
 fn small_counts_take_bits_and_not_bytes() {
     let mut ring = Ring::default();
@@ -269,10 +399,50 @@ fn small_counts_take_bits_and_not_bytes() {
         ring.push(if day % 7 < 5 { (day * 7 % 5) as f64 } else { 0.0 });
     }
     let quiet = Ring::default();
-    let mut still = Ring::default();
-    (0..RING_DAYS).for_each(|_| still.push(25.0));
-    let rings = [ring, quiet, still].map(|ring| (SignalKey(7), ring)).to_vec();
+    let still = Ring::from(vec![25.0; RING_DAYS]);
+    let unknown = Ring::from(vec![f64::NAN; RING_DAYS]);
+    let rings = [ring, quiet, still, unknown].map(|ring| (SignalKey(7), ring)).to_vec();
     let history = History { newest: Some(Day(20_000)), rings, older: Vec::new() };
     let bytes = Format::ALL.map(|format| encode(&history, format).len());
-    assert!(bytes[0] >= 270 && bytes[1] < 70, "{bytes:?}");
+    assert!(bytes[0] >= 398 && bytes[1] < 80 && bytes[3] < 74, "{bytes:?}");
+}
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) % end
+    }
+}
+
+/// Bits of a history with one ring of such days.
+fn ring_bits(day: impl Fn(&mut Random) -> f64) -> usize {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let days: Vec<f64> = (0..RING_DAYS).map(|_| day(&mut random)).collect();
+    let rings = vec![(SignalKey(1), Ring::from(days))];
+    encode(&History { newest: None, rings, older: Vec::new() }, Format::V4).len() * 8
+}
+
+/// Rings as people make them: counts, large ones, amounts of money, means of some events, days without a measurement.
+#[test]
+fn days_take_about_what_they_tell() {
+    // Each of so many equally likely values, at the logarithm of how many there are, and a little.
+    let allowed = |values: f64| (RING_DAYS as f64 * (values.log2() + 0.7) + 160.0) as usize;
+    let counts = ring_bits(|random| random.below(8) as f64);
+    assert!(counts < allowed(8.0), "{counts}");
+    let large = ring_bits(|random| 5_000.0 + random.below(1_000) as f64);
+    assert!(large < allowed(1_000.0), "{large}");
+    let money = ring_bits(|random| (900 + random.below(200)) as f64 / 100.0);
+    assert!(money < allowed(200.0), "{money}");
+    let means = ring_bits(|random| (10 + random.below(20)) as f64 / 3.0);
+    assert!(means < allowed(40.0), "{means}");
+    let measured = ring_bits(|random| match random.below(2) {
+        0 => f64::NAN,
+        _ => random.below(16) as f64,
+    });
+    assert!(measured < allowed(8.0), "{measured}");
 }

@@ -159,13 +159,13 @@ fn add(account: &mut Account, row: AccountRow, value: &[u8]) -> Result<(), Store
             account.history = History { older, ..decode(what, value)? };
         }
         AccountRow::Older => account.history.older = rows::decode(what, value)?,
-        AccountRow::Changes => account.changes = rows::decode(what, value)?,
+        AccountRow::Changes => account.changes = decode(what, value)?,
         AccountRow::Masked => account.masked = rows::decode(what, value)?,
-        AccountRow::Forecast => account.forecast = rows::decode(what, value)?,
+        AccountRow::Forecast => account.forecast = decode(what, value)?,
         AccountRow::Profile => account.profile = Some(rows::decode_profile(what, value)?),
         AccountRow::Standing => account.standing = rows::decode(what, value)?,
-        AccountRow::Raised => account.raised = rows::decode(what, value)?,
-        AccountRow::Lives => account.lives = rows::decode(what, value)?,
+        AccountRow::Raised => account.raised = decode(what, value)?,
+        AccountRow::Lives => account.lives = decode(what, value)?,
         AccountRow::Shadow => account.shadow = Some(rows::decode(what, value)?),
         AccountRow::Predicted => account.predicted = Some(Box::new(rows::decode(what, value)?)),
         AccountRow::Own => account.own = Some(rows::decode(what, value)?),

@@ -1,7 +1,13 @@
 //! Rebuilding a store from its changelogs, from the positions it has up to their ends.
 
 use bellwether_core::account::{Account, Hot};
+use bellwether_core::feedback::Raised;
+use bellwether_core::forecast::Forecast;
+use bellwether_core::history::{Activity, History};
 use bellwether_core::id::AccountId;
+use bellwether_core::life::Life;
+use bellwether_core::rebaseline::Change;
+use bellwether_core::rolling::Rolling;
 use bellwether_core::time::Millis;
 use hashbrown::HashMap;
 
@@ -256,21 +262,20 @@ fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
     match row {
         AccountRow::Profile => profile_readable(row.name(), value),
         AccountRow::Older
-        | AccountRow::Forecast
         | AccountRow::Watched(_)
         | AccountRow::Masked
         | AccountRow::Own
         | AccountRow::Standing
-        | AccountRow::Raised
-        | AccountRow::Lives
         | AccountRow::Shadow
-        | AccountRow::Predicted
-        | AccountRow::Changes => body(row.name(), value).map(drop),
-        AccountRow::Hot
-        | AccountRow::History
-        | AccountRow::Activity(_)
-        | AccountRow::Rolling
-        | AccountRow::Recent => version(row.name(), value).map(drop),
+        | AccountRow::Predicted => body(row.name(), value).map(drop),
+        AccountRow::Hot => version::<Hot>(row.name(), value).map(drop),
+        AccountRow::History => version::<History>(row.name(), value).map(drop),
+        AccountRow::Raised => version::<Vec<Raised>>(row.name(), value).map(drop),
+        AccountRow::Lives => version::<Vec<Life>>(row.name(), value).map(drop),
+        AccountRow::Changes => version::<Vec<Change>>(row.name(), value).map(drop),
+        AccountRow::Forecast => version::<Forecast>(row.name(), value).map(drop),
+        AccountRow::Activity(_) => version::<Activity>(row.name(), value).map(drop),
+        AccountRow::Rolling | AccountRow::Recent => version::<Rolling>(row.name(), value).map(drop),
     }
 }
 

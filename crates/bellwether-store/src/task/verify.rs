@@ -51,6 +51,17 @@ pub struct Contents {
     pub hash: u128,
 }
 
+/// What the rows of a kind take, keys included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowsSize {
+    /// How many there are.
+    pub rows: u64,
+    /// Bytes of their keys.
+    pub key_bytes: u64,
+    /// Bytes of their values.
+    pub value_bytes: u64,
+}
+
 /// The hash of what is known, row by row in the order of keys. Values count as decoded: each is encoded in one fixed format.
 struct Digest(Xxh3);
 
@@ -163,7 +174,7 @@ impl Store {
                     digest.row(&key, &older);
                 }
                 AccountRow::Forecast => {
-                    digest.row(&key, &rows::decode::<Forecast>(kind.name(), &value)?);
+                    digest.row(&key, &decode::<Forecast>(kind.name(), &value)?);
                 }
                 AccountRow::Profile => {
                     contents.profiles += 1;
@@ -175,10 +186,10 @@ impl Store {
                     digest.row(&key, &rows::decode::<Vec<Line>>(kind.name(), &value)?);
                 }
                 AccountRow::Raised => {
-                    digest.row(&key, &rows::decode::<Vec<Raised>>(kind.name(), &value)?);
+                    digest.row(&key, &decode::<Vec<Raised>>(kind.name(), &value)?);
                 }
                 AccountRow::Lives => {
-                    digest.row(&key, &rows::decode::<Vec<Life>>(kind.name(), &value)?);
+                    digest.row(&key, &decode::<Vec<Life>>(kind.name(), &value)?);
                 }
                 AccountRow::Shadow => {
                     digest.row(&key, &rows::decode::<Shadow>(kind.name(), &value)?);
@@ -191,7 +202,7 @@ impl Store {
                     digest.row(&key, &rows::decode::<Vec<Span>>(kind.name(), &value)?);
                 }
                 AccountRow::Changes => {
-                    digest.row(&key, &rows::decode::<Vec<Change>>(kind.name(), &value)?);
+                    digest.row(&key, &decode::<Vec<Change>>(kind.name(), &value)?);
                 }
                 AccountRow::Watched(_) => {
                     digest.row(&key, &rows::decode::<Watched>(kind.name(), &value)?);
@@ -220,6 +231,37 @@ impl Store {
         }
         contents.hash = digest.0.digest128();
         Ok(contents)
+    }
+
+    /// What rows take by what they are called, as they were before the database compresses them.
+    ///
+    /// # Errors
+    /// Where the disk fails or a key is damaged.
+    pub fn row_sizes(&self) -> Result<BTreeMap<&'static str, RowsSize>, StoreError> {
+        self.check()?;
+        let mut sizes: BTreeMap<&'static str, RowsSize> = BTreeMap::new();
+        let mut add = |kind: &'static str, key: &[u8], value: &[u8]| {
+            let size = sizes.entry(kind).or_default();
+            size.rows += 1;
+            size.key_bytes += key.len() as u64;
+            size.value_bytes += value.len() as u64;
+        };
+        for row in self.database.scan(ROWS, &[], None) {
+            let (key, value) = row?;
+            match RowKey::decode(&key)? {
+                RowKey::Account(_, row) => add(row.name(), &key, &value),
+                RowKey::Clock
+                | RowKey::Cohort(..)
+                | RowKey::Calendar(_)
+                | RowKey::Promotion(_)
+                | RowKey::Challenger(_) => add("rows of no account", &key, &value),
+            }
+        }
+        for row in self.database.scan(timers::FAMILY, &[], None) {
+            let (key, value) = row?;
+            add("timers", &key, &value);
+        }
+        Ok(sizes)
     }
 
     /// Holds the timers against those that follow from the accounts; how many there are.
