@@ -355,7 +355,7 @@ mod tests {
             (fetch(&options).as_deref(), retry(&options).as_deref()),
             (Some("30"), Some("50"))
         );
-        assert_eq!(read(&options).as_deref(), Some("100"), "restores do not wait for it");
+        assert_eq!(read(&options).as_deref(), Some("10"), "what is read back does not wait for it");
     }
 
     #[test]
