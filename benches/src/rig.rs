@@ -87,6 +87,7 @@ impl Budget {
             close_time_max: Duration::from_millis(20),
             dead_letter_bytes_max: 1 << 20,
             restore_records_max: 50_000,
+            restore_time_max: Duration::from_millis(200),
             poll_timeout: Duration::from_millis(100),
             ticks: Ticks::Off,
             tick_every: Duration::from_secs(60),

@@ -257,6 +257,7 @@ fn settings(dir: &Path, topics: &TopicNames, store: &StoreOptions) -> Settings {
         batch_records_max: 1_000,
         batch_bytes_max: 16 << 20,
         restore_records_max: 5_000,
+        restore_time_max: Duration::from_millis(200),
         ticks: Ticks::Live,
         ..Budget::mib(1_024).settings(dir, topics)
     }

@@ -82,8 +82,6 @@ const PACE_MIN: usize = 500;
 /// Changelog records of a first step of a restore. The next ones are as long as takes the time of a step.
 const RESTORE_FIRST: usize = 2_000;
 const RESTORE_MIN: usize = 100;
-/// How long a step of a restore should take, and the steps of a turn together at most.
-const RESTORE_TIME: Duration = Duration::from_millis(200);
 /// Accounts that are shown to the API at once when they are read back.
 const SHOWN_AT_ONCE: usize = 1_000;
 /// How often gauges are refreshed.
@@ -116,6 +114,8 @@ pub struct Settings {
     pub dead_letter_bytes_max: usize,
     /// Changelog records that are applied before the other partitions have their turn.
     pub restore_records_max: usize,
+    /// How long a step of a restore should take, and the steps of a turn together at most, about.
+    pub restore_time_max: Duration,
     /// How long a poll waits.
     pub poll_timeout: Duration,
     /// Whether time is recorded in quiet partitions.
@@ -550,7 +550,7 @@ impl Worker {
     /// fetched of one is lost when it goes to another.
     fn restore_some(&mut self, log: &mut dyn Log) -> Result<(), WorkerError> {
         let began = self.clock.elapsed();
-        self.open_stores()?;
+        self.open_stores(began)?;
         while let Some(partition) = self.least_left() {
             let Some(mut restoring) = self.restoring.remove(&partition) else { break };
             let step = self.restore_step(log, partition, &mut restoring);
@@ -561,15 +561,15 @@ impl Worker {
                 self.restoring.insert(partition, restoring);
                 step?;
             }
-            if self.clock.elapsed().saturating_sub(began) >= RESTORE_TIME {
+            if self.clock.elapsed().saturating_sub(began) >= self.settings.restore_time_max {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Opens the stores of partitions whose directories are free by now.
-    fn open_stores(&mut self) -> Result<(), WorkerError> {
+    /// Opens the stores of partitions whose directories are free by now: one in any case, and others as long as there is time.
+    fn open_stores(&mut self, began: Duration) -> Result<(), WorkerError> {
         let waits = self.restoring.iter().filter(|(_, restoring)| restoring.store.is_none());
         let waits: Vec<(i32, Duration)> =
             waits.map(|(partition, restoring)| (*partition, restoring.since)).collect();
@@ -578,6 +578,9 @@ impl Worker {
             let left = self.changelogs(&store);
             if let Some(restoring) = self.restoring.get_mut(&partition) {
                 (restoring.left, restoring.store) = (left, Some(store));
+            }
+            if self.clock.elapsed().saturating_sub(began) >= self.settings.restore_time_max {
+                break;
             }
         }
         Ok(())
@@ -630,7 +633,7 @@ impl Worker {
         self.shared.readiness.restoring(partition, remaining);
         store.finish_restore(&[(stream, read.next)]).map_err(of(partition))?;
         let took = began.map_or(Duration::ZERO, |at| self.clock.elapsed().saturating_sub(at));
-        restoring.step = next_step(step, took);
+        restoring.step = next_step(step, took, self.settings.restore_time_max);
         restoring.records_left = Some(remaining);
         if read.next < read.end {
             if let Some(front) = restoring.left.front_mut() {
@@ -1412,11 +1415,11 @@ impl TopicNames {
     }
 }
 
-/// Records of a step after one of so many that took so long.
-fn next_step(step: usize, took: Duration) -> usize {
-    if took < RESTORE_TIME / 4 {
+/// Records of a step after one of so many that took so long, where it may take so long.
+fn next_step(step: usize, took: Duration, time: Duration) -> usize {
+    if took < time / 4 {
         step * 4
-    } else if took > RESTORE_TIME {
+    } else if took > time {
         (step / 2).max(RESTORE_MIN)
     } else {
         step
@@ -1443,9 +1446,10 @@ mod tests {
 
     #[test]
     fn steps_of_a_restore_follow_the_time_they_take_and_never_crawl() {
-        let fast = next_step(RESTORE_FIRST, Duration::from_millis(10));
-        assert_eq!((fast, next_step(fast, RESTORE_TIME / 2)), (8_000, 8_000));
-        let slow = (0..20).fold(fast, |step, _| next_step(step, Duration::from_secs(1)));
+        let time = Duration::from_millis(200);
+        let fast = next_step(RESTORE_FIRST, Duration::from_millis(10), time);
+        assert_eq!((fast, next_step(fast, time / 2, time)), (8_000, 8_000));
+        let slow = (0..20).fold(fast, |step, _| next_step(step, Duration::from_secs(1), time));
         assert_eq!(slow, RESTORE_MIN);
     }
 

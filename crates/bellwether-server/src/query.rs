@@ -143,7 +143,7 @@ pub(crate) fn alert(
     if events.is_empty() {
         let back_to = model.alerts_kept_since().map_or(began_at, |since| since.max(began_at));
         let detail = format!(
-            "no alert {id:?} is open here, or was since {back}; GET /v1/alerts?open=true lists those that are open, and those that ended before then stand in the topic only",
+            "no alert {id:?} is open here, or was in the partitions of this process since {back}; GET /v1/alerts?open=true lists those that are open, and those that ended before then, or elsewhere, stand in the topic only",
             back = back_to.iso()
         );
         return Err(unknown_alert(detail, Some(back_to)));

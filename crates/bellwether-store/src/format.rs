@@ -7,6 +7,9 @@
 //! | 3 | values as in 2; besides, rows of what plans use (`D` `09`), profiles in their version 2 where they have the end of a fiscal year, and of rolling sums what changed alone (`A` `22`) |
 //! | 4 | closed days at about the cost of their information (`A` `02`), the hot row (`A` `01`), the forecast (`A` `07`) and changes of level (`A` `09`) in bits, ids of alerts as bytes (`A` `13`, `A` `14`); other values as in 3; besides, what a learned scorecard said (`A` `23`) |
 //!
+//! Since format 4 the last value of an open day and its time are kept of gauges alone; in formats 2 and 3, which left both out where every event
+//! counts one, an open day of counts takes some bytes more than it did.
+//!
 //! The last of these rows joined format 3 when there were workers that wrote format 3 without it. Neither was released; since there is a
 //! format 4, it belongs to that.
 //!

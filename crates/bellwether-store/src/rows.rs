@@ -499,7 +499,11 @@ pub(crate) fn account_row(prefix: &[u8], key: &[u8]) -> Result<AccountRow, Store
     }
     match RowKey::decode(key)? {
         RowKey::Account(_, row) => Ok(row),
-        _ => Err(not_of_an_account()),
+        RowKey::Clock
+        | RowKey::Cohort(..)
+        | RowKey::Calendar(_)
+        | RowKey::Promotion(_)
+        | RowKey::Challenger(_) => Err(not_of_an_account()),
     }
 }
 

@@ -507,6 +507,7 @@ impl Store {
         match self.touched.entry_ref(id) {
             EntryRef::Occupied(known) => Ok(known.into_mut()),
             EntryRef::Vacant(new) => {
+                self.ahead.touch();
                 let loaded = match self.cache.take(id) {
                     Some(loaded) => Some(loaded),
                     None => match self.ahead.take(id) {

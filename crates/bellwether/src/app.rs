@@ -389,6 +389,8 @@ const CLOSE_TIME: Duration = Duration::from_millis(20);
 /// Changelog records that are applied before other partitions have their turn, at most: a reader that goes on elsewhere has to ask for the
 /// ends and fetch anew.
 const RESTORE_RECORDS_MAX: usize = 50_000;
+/// How long a restore goes on before whatever else is due has its turn.
+const RESTORE_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// Twice the longest grace period that a policy can have, so that a change of policy leaves the log as it is.
 const EMBEDDED_SEEN_MS: i64 = 30 * 24 * 3_600_000;
@@ -437,6 +439,7 @@ fn settings(config: &Config, data_dir: &Path, store: StoreOptions, worker: u32) 
         close_time_max: CLOSE_TIME,
         dead_letter_bytes_max: config.engine.dead_letter_bytes_max,
         restore_records_max: RESTORE_RECORDS_MAX,
+        restore_time_max: RESTORE_TIME_MAX,
         poll_timeout: Duration::from_millis(100),
         ticks: config.engine.ticks,
         tick_every: Duration::from_secs(config.engine.tick_seconds),

@@ -189,9 +189,9 @@ pub(crate) struct Engine {
 #[serde(deny_unknown_fields)]
 pub(crate) struct State {
     /// The format in which state and its changelogs are written; every format is read. None: the newest (4). Set it to that of the
-    /// older version (1 or 2) for a rolling upgrade, on every worker that is upgraded, and remove it when all of them are: an older version
-    /// refuses what it does not know. Below 3 the condition `higher_tier` says nothing, `fiscal_year_end` of profiles is passed over,
-    /// and the rolling detector writes all days of an account with every event.
+    /// older version (1 to 3) for a rolling upgrade, on every worker that is upgraded, and remove it when all of them are: an older version
+    /// refuses what it does not know. Below 4 no live ranking of a learned scorecard is measured; below 3 the condition `higher_tier` says
+    /// nothing, `fiscal_year_end` of profiles is passed over, and the rolling detector writes all days of an account with every event.
     pub(crate) format: Option<u8>,
 }
 

@@ -242,7 +242,7 @@ impl<'f> World<'f> {
     /// A process starts: its worker, and perhaps a standby beside it.
     fn start(&mut self, index: usize) {
         let stands_by = self.rng.bool();
-        let format = if self.rng.bool() { Format::NEWEST } else { Format::V1 };
+        let format = Format::ALL[self.rng.usize(..Format::ALL.len())];
         let process = &self.processes[index];
         lock(&process.faults).is_cut = false;
         let (broker, faults) = (Arc::clone(&self.broker), Arc::clone(&process.faults));
@@ -254,11 +254,12 @@ impl<'f> World<'f> {
             worker: 0,
             topics: self.fixed.topics.clone(),
             state_dir: PathBuf::from(STATE_DIR),
-            // As in an upgrade: every start may write another format, and finds state of both.
+            // As in an upgrade: every start may write another format, and finds state of all.
             store: StoreOptions { format, ..store_options(&process.disk, self.rng.usize(1..=4)) },
             batch_records_max: self.rng.usize(1..=40),
             batch_bytes_max: self.rng.usize(1..=200_000),
             restore_records_max: self.rng.usize(1..=200),
+            restore_time_max: Duration::from_micros(self.rng.u64(1..=8)),
             batch_time_max: Duration::from_micros(self.rng.u64(1..=60)),
             close_timers_max: self.rng.u32(1..=6),
             close_time_max: Duration::from_micros(self.rng.u64(0..=6)),

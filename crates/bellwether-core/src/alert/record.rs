@@ -145,7 +145,15 @@ fn short(item: &Evidence) -> String {
     if let Some(change) = item.change_pct {
         return format!("{name} {}", percent(change));
     }
-    let direction = if item.z < 0.0 { "down" } else { "up" };
+    let (direction, agrees) = if item.z < 0.0 {
+        ("down", item.observed < item.baseline)
+    } else {
+        ("up", item.observed > item.baseline)
+    };
+    // Of a run of three the figures are the first and the last: what it is says its own sentence.
+    if !agrees {
+        return item.text.clone();
+    }
     let (before, now) = figures(item.baseline, item.observed);
     format!("{name} {direction} from {before} to {now}{}", unit_beside(&name, &item.unit))
 }

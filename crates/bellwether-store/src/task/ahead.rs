@@ -14,7 +14,7 @@ use crate::task::reads::read;
 
 /// Ids that are looked at together: at least, and at most.
 const IDS: (usize, usize) = (16, 8_192);
-/// Reading ahead is worth its while where one account in so many is not in the cache.
+/// Reading ahead is worth its while where one account in so many was not in the cache.
 const MISSES: usize = 16;
 /// What an account takes while nobody knows.
 const ACCOUNT_BYTES: usize = 16 << 10;
@@ -23,16 +23,25 @@ const ACCOUNT_BYTES: usize = 16 << 10;
 pub(super) struct Ahead {
     /// None: it has no rows.
     accounts: HashMap<AccountId, Option<Loaded>>,
-    /// Ids that were looked at last, and how many accounts had to be read since then.
-    looked_at: usize,
+    /// Accounts that came into batches since it was last said which come next, and how many of them were not in the cache.
+    touched: usize,
     read: usize,
+    /// Whether so many were not that it is worth its while.
+    worth: bool,
     /// What an account takes, about.
     account_bytes: usize,
 }
 
 impl Ahead {
     pub(super) fn new() -> Ahead {
-        Ahead { accounts: HashMap::new(), looked_at: 0, read: 0, account_bytes: ACCOUNT_BYTES }
+        let (touched, read, worth) = (0, 0, true);
+        let account_bytes = ACCOUNT_BYTES;
+        Ahead { accounts: HashMap::new(), touched, read, worth, account_bytes }
+    }
+
+    /// An account comes into the batch.
+    pub(super) fn touch(&mut self) {
+        self.touched += 1;
     }
 
     /// Takes an account out, if it was looked for; it is somebody's from now on.
@@ -66,18 +75,20 @@ impl Store {
         bytes_max: usize,
     ) -> Result<usize, StoreError> {
         self.check()?;
-        let is_worth = self.ahead.read * MISSES >= self.ahead.looked_at;
-        self.ahead.clear();
-        let (least, most) = IDS;
-        let room = (bytes_max / self.ahead.account_bytes).clamp(least, most);
-        (self.ahead.looked_at, self.ahead.read) = (0, 0);
-        if !is_worth {
-            self.ahead.looked_at = ids.take(room).count();
-            return Ok(self.ahead.looked_at);
+        let ahead = &mut self.ahead;
+        ahead.clear();
+        if ahead.touched > 0 {
+            ahead.worth = ahead.read * MISSES >= ahead.touched;
         }
-        let mut missing = Vec::new();
-        for id in ids.take(room) {
-            self.ahead.looked_at += 1;
+        (ahead.touched, ahead.read) = (0, 0);
+        let (least, most) = IDS;
+        let ids = ids.take((bytes_max / ahead.account_bytes).clamp(least, most));
+        if !ahead.worth {
+            return Ok(ids.count());
+        }
+        let (mut looked_at, mut missing) = (0, Vec::new());
+        for id in ids {
+            looked_at += 1;
             let id = std::str::from_utf8(id).ok().and_then(|id| AccountId::new(id).ok());
             let is_here = |id: &AccountId| self.touched.contains_key(id) || self.cache.has(id);
             missing.extend(id.filter(|id| !is_here(id)));
@@ -85,15 +96,24 @@ impl Store {
         // In the order of their keys, so that a block is read once for all that lie in it.
         missing.sort_unstable();
         missing.dedup();
-        let Some(last) = missing.last() else { return Ok(self.ahead.looked_at) };
+        let Some(last) = missing.last() else { return Ok(looked_at) };
         let mut cursor = self.database.cursor(ROWS, Some(rows::account_end(last)));
-        let (mut bytes, accounts) = (0, missing.len());
+        let (mut bytes, mut found) = (0, 0);
         for id in missing {
+            // Who finds no room is read when it is its turn.
+            if bytes >= bytes_max && self.ahead.accounts.len() >= least {
+                break;
+            }
             let loaded = read(&mut cursor, &id)?;
-            bytes += loaded.as_ref().map_or(0, |loaded| loaded.beside);
+            if let Some(loaded) = &loaded {
+                (bytes, found) = (bytes + loaded.beside, found + 1);
+            }
             self.ahead.accounts.insert(id, loaded);
         }
-        self.ahead.account_bytes = (bytes / accounts).max(size_of::<Loaded>());
-        Ok(self.ahead.looked_at)
+        // Accounts that are new say nothing of what others take.
+        if let Some(mean) = bytes.checked_div(found) {
+            self.ahead.account_bytes = mean.max(size_of::<Loaded>());
+        }
+        Ok(looked_at)
     }
 }

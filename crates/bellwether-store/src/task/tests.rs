@@ -664,15 +664,37 @@ fn accounts_of_the_cache_are_not_looked_for_again_until_some_are_missing() {
     let mut store = with_accounts(dir.path(), &ids, 1 << 20);
     assert_eq!(announce(&mut store, &ids, 1 << 20), 40);
     assert_eq!(store.ahead.len(), 0, "all are cached");
-    ids.iter().for_each(|id| store.cache.forget(id));
+    let take_all = |store: &mut Store| {
+        for id in &ids {
+            store.take(id).expect("readable").expect("committed");
+        }
+        // Which forgets them.
+        store.discard();
+    };
+    take_all(&mut store);
     assert_eq!(announce(&mut store, &ids, 1 << 20), 40);
     assert_eq!(store.ahead.len(), 0, "none was missing before");
-    for id in &ids {
-        store.take(id).expect("readable").expect("committed");
-    }
-    store.discard();
+    take_all(&mut store);
     announce(&mut store, &ids, 1 << 20);
     assert_eq!(store.ahead.len(), 40);
+}
+
+#[test]
+fn many_strangers_do_not_make_room_for_many_accounts() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ids: Vec<AccountId> = (0..200).map(account_id).collect();
+    let mut store = with_accounts(dir.path(), &ids, 0);
+    let strangers: Vec<AccountId> = (0..200)
+        .map(|number| AccountId::new(&format!("stranger-{number}")).expect("an identifier"))
+        .collect();
+    announce(&mut store, &strangers, 1 << 20);
+    for id in &strangers {
+        assert_eq!(store.take(id), Ok(None));
+    }
+    let one = store.get(&ids[0]).expect("readable").expect("committed").memory_bytes();
+    assert_eq!(announce(&mut store, &ids, 20 * one), 16, "as little as nobody knows better");
+    assert_eq!(announce(&mut store, &ids, 20 * one), 20, "what they take is known now");
+    assert!(store.ahead.len() <= 21);
 }
 
 /// A crash that loses everything since the last flush, with more commits on either side of it.
