@@ -242,8 +242,8 @@ fn without_a_server_commands_go_into_the_topic_by_the_whole_id() {
 /// Partitions of the embedded log.
 const PARTITIONS: i32 = 4;
 
-/// Puts a record that nobody can decode, and that names an alert, into the log of a process that has ended.
-fn damage(data_dir: &Path, account: &str, alert: &str) {
+/// Appends a record to the log of a process that has ended, so many times: into the partition of an account, in the topic of alerts.
+fn append(data_dir: &Path, account: &str, (key, payload): (&str, Vec<u8>), times: usize) {
     let shared = bellwether_store::Shared::new(16 << 20);
     let dir = data_dir.join("log");
     // A process that another test starts meanwhile may hold a copy of its lock until it has begun.
@@ -251,13 +251,22 @@ fn damage(data_dir: &Path, account: &str, alert: &str) {
     let record = Append {
         topic: "health.alerts.v1".into(),
         partition: partition_of(account.as_bytes(), PARTITIONS),
-        key: Some(account.as_bytes().to_vec()),
-        // Avro of a schema that only a registry knows.
-        payload: Some([&[0, 0, 0, 0, 7], alert.as_bytes()].concat()),
+        key: Some(key.as_bytes().to_vec()),
+        payload: Some(payload),
         headers: Vec::new(),
         timestamp_ms: None,
     };
-    log.append(&[record], Duration::ZERO).expect("there is room");
+    let page = vec![record; times.min(10_000)];
+    for _ in 0..times.div_ceil(page.len()) {
+        log.append(&page, Duration::ZERO).expect("there is room");
+    }
+}
+
+/// Puts a record that nobody can decode, and that names an alert, into the log of a process that has ended.
+fn damage(data_dir: &Path, account: &str, alert: &str) {
+    // Avro of a schema that only a registry knows.
+    let payload = [&[0, 0, 0, 0, 7], alert.as_bytes()].concat();
+    append(data_dir, account, (account, payload), 1);
 }
 
 #[test]
@@ -319,21 +328,7 @@ fn what_cannot_be_read_of_an_alert_is_no_absence_and_others_do_not_matter() {
 
 /// Publishes events of alerts of other accounts, as a log of years has them, into a partition of the log of a process that has ended.
 fn bury(data_dir: &Path, account: &str, records: usize) {
-    let shared = bellwether_store::Shared::new(16 << 20);
-    let dir = data_dir.join("log");
-    let log = wait_until("the log", LIMIT, || Embedded::open(&dir, &shared, u64::MAX).ok());
-    let record = Append {
-        topic: "health.alerts.v1".into(),
-        partition: partition_of(account.as_bytes(), PARTITIONS),
-        key: Some(b"another".to_vec()),
-        payload: Some(b"{}".to_vec()),
-        headers: Vec::new(),
-        timestamp_ms: None,
-    };
-    let page = vec![record; 10_000];
-    for _ in 0..records.div_ceil(page.len()) {
-        log.append(&page, Duration::ZERO).expect("there is room");
-    }
+    append(data_dir, account, ("another", b"{}".to_vec()), records);
 }
 
 #[test]

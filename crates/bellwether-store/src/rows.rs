@@ -468,11 +468,8 @@ impl RowKey {
                 Some(RowKey::Cohort(name, key))
             }
             [TAG_ACCOUNT, rest @ ..] => {
-                let end = rest.iter().position(|&byte| byte == TERMINATOR)?;
-                let (id, suffix) = rest.split_at_checked(end)?;
-                let id = AccountId::new(std::str::from_utf8(id).ok()?).ok()?;
-                let row = AccountRow::decode(suffix.get(1..)?)?;
-                Some(RowKey::Account(id, row))
+                let (id, suffix) = split_account(rest)?;
+                Some(RowKey::Account(AccountId::new(id).ok()?, AccountRow::decode(suffix)?))
             }
             _ => None,
         };
@@ -481,12 +478,17 @@ impl RowKey {
     }
 }
 
+/// The id in the key of an account's row, behind the tag, and what says which row it is.
+fn split_account(rest: &[u8]) -> Option<(&str, &[u8])> {
+    let (id, suffix) = rest.split_at_checked(rest.iter().position(|&byte| byte == TERMINATOR)?)?;
+    Some((std::str::from_utf8(id).ok()?, suffix.get(1..)?))
+}
+
 /// The row of an account that a key names; none where it names another row, or cannot be read.
 pub(crate) fn row_of_account(key: &[u8]) -> Option<AccountRow> {
     let (&TAG_ACCOUNT, rest) = key.split_first()? else { return None };
-    let (id, suffix) = rest.split_at_checked(rest.iter().position(|&byte| byte == TERMINATOR)?)?;
-    let is_id = std::str::from_utf8(id).is_ok_and(is_identifier);
-    AccountRow::decode(suffix.get(1..)?).filter(|_| is_id)
+    let (id, suffix) = split_account(rest)?;
+    AccountRow::decode(suffix).filter(|_| is_identifier(id))
 }
 
 /// Which row of the account with this prefix a key names.

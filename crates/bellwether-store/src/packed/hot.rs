@@ -256,7 +256,7 @@ fn read_open(
     Some(())
 }
 
-fn day_before(today: Day, days: i64) -> Option<Day> {
+pub(super) fn day_before(today: Day, days: i64) -> Option<Day> {
     i32::try_from(i64::from(today.0).checked_sub(days)?).ok().map(Day)
 }
 

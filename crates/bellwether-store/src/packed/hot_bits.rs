@@ -10,6 +10,7 @@ use bellwether_core::streams::Streams;
 use bellwether_core::time::{DAY_MS, Day, Millis};
 
 use super::bits::{BitReader, BitWriter, rice_parameter};
+use super::hot::day_before;
 use super::numbers::about;
 use super::{MICROS, Reader, Writer, unzigzag, zigzag};
 use crate::format::{Row, V2};
@@ -324,10 +325,6 @@ fn unpack_signal(
 
 fn points_k(before: &SignalState) -> u32 {
     about(f64::from(before.points.0).abs()).max(4)
-}
-
-fn day_before(today: Day, days: i64) -> Option<Day> {
-    i32::try_from(i64::from(today.0).checked_sub(days)?).ok().map(Day)
 }
 
 fn pack_baseline(
