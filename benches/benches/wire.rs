@@ -25,6 +25,7 @@ const TOPICS: OutputTopics<'_> = OutputTopics {
     score_current: "current",
     alerts: "alerts",
     shadow: "shadow",
+    examples: "examples",
 };
 /// Ids of our schema of events, and of another one: of an application that knows fewer fields, and one that we do not.
 const IDS: (u32, u32) = (1, 2);

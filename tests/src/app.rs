@@ -108,6 +108,7 @@ impl App {
             "score_current",
             "alerts",
             "shadow",
+            "examples",
             "dead_letters",
             "state_changelog",
             "seen_changelog",

@@ -13,7 +13,7 @@ pub const BRITTLE: &str = "session_timeout_seconds = 6\ntransaction_timeout_seco
 /// Small batches, so that much is left undone at any moment.
 pub const SMALL: &str = "[engine]\nbatch_records_max = 150\n";
 /// The topics that are compared.
-pub const OUTPUTS: [&str; 4] = ["score_changed", "score_current", "alerts", "shadow"];
+pub const OUTPUTS: [&str; 5] = ["score_changed", "score_current", "alerts", "shadow", "examples"];
 
 /// An application with all stories as input.
 #[must_use]

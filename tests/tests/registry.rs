@@ -60,12 +60,13 @@ fn change() -> Output {
 
 #[test]
 fn output_schemas_are_registered_once_and_bound_to_full_compatibility() {
-    let names = ["changed", "current", "alerts", "shadow"].map(unique);
+    let names = ["changed", "current", "alerts", "shadow", "examples"].map(unique);
     let topics = OutputTopics {
         score_changed: &names[0],
         score_current: &names[1],
         alerts: &names[2],
         shadow: &names[3],
+        examples: &names[4],
     };
     let encoder = Encoder::avro(&config(), &topics).expect("the registry takes them");
     let payload = encoder.encode(&change()).payload;
@@ -88,6 +89,7 @@ fn a_subject_with_another_schema_refuses_ours_by_name() {
         score_current: &topic,
         alerts: &topic,
         shadow: &topic,
+        examples: &topic,
     };
     // The second schema is not compatible with the first, which bound the subject.
     let error = Encoder::avro(&config(), &topics).expect_err("two schemas for one subject");
@@ -140,12 +142,13 @@ fn ids_that_the_registry_does_not_know_are_typed_rejects() {
 fn a_registry_that_went_away_pauses_and_fetched_schemas_still_serve() {
     let registry = Registry::start();
     let topic = unique("changed");
-    let others = (unique("current"), unique("alerts"), unique("shadow"));
+    let others = ["current", "alerts", "shadow", "examples"].map(unique);
     let topics = OutputTopics {
         score_changed: &topic,
-        score_current: &others.0,
-        alerts: &others.1,
-        shadow: &others.2,
+        score_current: &others[0],
+        alerts: &others[1],
+        shadow: &others[2],
+        examples: &others[3],
     };
     let config = RegistryConfig::new(registry.url());
     let encoder = Encoder::avro(&config, &topics).expect("the registry takes them");

@@ -93,6 +93,7 @@ fn committed_outputs_and_state_are_those_of_a_process_that_never_failed() {
         ("accounts deleted", found.forgotten),
         ("scores by promoted models", found.by_model),
         ("scores by challengers", found.beside),
+        ("examples to learn from", found.examples),
         ("closes that were cut", found.cut_closes),
         ("messages between partitions", found.told),
         ("stores compared", found.live_stores),

@@ -30,6 +30,7 @@ fn names() -> TopicNames {
         score_current: of(&default.score_current),
         alerts: of(&default.alerts),
         shadow: of(&default.shadow),
+        examples: of(&default.examples),
         dead_letters: of(&default.dead_letters),
         state_changelog: of(&default.state_changelog),
         seen_changelog: of(&default.seen_changelog),
@@ -44,7 +45,7 @@ fn names() -> TopicNames {
 fn a_fresh_cluster_is_set_up_once_and_then_found_right() {
     let (admin, names) = (admin(), names());
     let error = check(&admin, &names).expect_err("nothing exists");
-    assert!(matches!(&error, TopicsError::Missing(missing) if missing.len() == 17), "{error:?}");
+    assert!(matches!(&error, TopicsError::Missing(missing) if missing.len() == 18), "{error:?}");
     assert!(error.to_string().ends_with("run `bellwether topics apply`"), "{error}");
 
     let actions = plan(&admin, &names, 3, &KEPT).expect("the broker answers");

@@ -25,7 +25,9 @@ use crate::scan::{Finding, Lane, Law};
 use crate::score::{Context, Reading, is_presence};
 use crate::step::Core;
 use crate::time::{Day, MINUTE_MS, Millis};
-use crate::{alert, feedback, forecast, publish, ranking, rebaseline, shadow, standing, tiers};
+use crate::{
+    alert, example, feedback, forecast, publish, ranking, rebaseline, shadow, standing, tiers,
+};
 
 /// Days after its last interaction for which a run of interactions still counts.
 const STREAK_DAYS: i32 = 14;
@@ -101,6 +103,7 @@ pub(crate) fn judge_day(
     // Before the scan lends signals its evidence: both sides see the same readings.
     shadow::follow(core, account, cohorts, (day, at), out);
     ranking::predict(core, account, cohorts.is_unranked(), day);
+    example::follow(core, account, (day, at), out);
     account.hot.today_ends_at = account.zone().day_start(day.plus(2));
     account.changed.note(Row::Hot);
     let established = maturity(account) == Maturity::Established;

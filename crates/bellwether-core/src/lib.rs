@@ -18,6 +18,7 @@ pub mod detect;
 pub mod drift;
 pub mod due;
 pub mod event;
+pub mod example;
 pub mod expect;
 pub mod feedback;
 pub mod figure;

@@ -620,6 +620,31 @@ pub struct ShadowScore {
     pub challenger_version: String,
 }
 
+/// What a scorecard would read of an account at one moment: once it is known what became of the account, one can learn from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LearningExample {
+    /// Deterministic id.
+    pub id: String,
+    /// The account.
+    pub account_id: AccountId,
+    /// Its segment.
+    pub segment: Option<String>,
+    /// Event time of the judgement: nothing that happened later is in the readings.
+    pub at: Millis,
+    /// Days of the horizon that the readings are made for, at least 1.
+    pub horizon_days: u32,
+    /// Days from one example of an account to its next, at least 1.
+    pub step_days: u32,
+    /// By name, in the order of names; none where there is no reading.
+    pub readings: Vec<(String, Option<f64>)>,
+    /// What the readings mean: the same for all policies whose readings are alike ([`Compiled::readings_version`]).
+    ///
+    /// [`Compiled::readings_version`]: crate::policy::Compiled::readings_version
+    pub readings_version: String,
+    /// The policy that was in force.
+    pub policy_version: String,
+}
+
 /// Everything that the core publishes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
@@ -631,6 +656,8 @@ pub enum Output {
     Alert(Box<AlertEvent>),
     /// For the shadow topic.
     Shadow(Box<ShadowScore>),
+    /// For the topic of examples.
+    Example(Box<LearningExample>),
     /// The account is deleted: a tombstone for the score-current topic.
     Forgotten(AccountId),
 }
@@ -685,6 +712,7 @@ impl Output {
             Output::Health(record) => &record.account_id,
             Output::Alert(event) => &event.account_id,
             Output::Shadow(beside) => &beside.account_id,
+            Output::Example(example) => &example.account_id,
             Output::Forgotten(account) => account,
         }
     }

@@ -15,6 +15,7 @@ use crate::history::RING_DAYS;
 use crate::intraday::Settings;
 use crate::output::Category;
 use crate::policy_check::SPIKE_KIND;
+use crate::publish::content_id;
 use crate::score::Scale;
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 
@@ -87,6 +88,9 @@ pub struct Policy {
     /// The scorecard.
     #[serde(default)]
     pub score: ScorePolicy,
+    /// What is kept to learn from.
+    #[serde(default, skip_serializing_if = "LearningPolicy::is_default")]
+    pub learning: LearningPolicy,
     /// The simplest detector, in place of all that is above but for admission and score.
     #[serde(default, skip_serializing_if = "RollingPolicy::is_default")]
     pub rolling: RollingPolicy,
@@ -127,6 +131,9 @@ macro_rules! section {
         }
     };
 }
+
+/// Hexadecimal digits of a version.
+const VERSION_CHARS: usize = 12;
 
 /// What to do with events of an account without a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -447,6 +454,23 @@ section! {
 }
 
 section! {
+    /// What is kept to learn from ([`crate::example`]).
+    LearningPolicy {
+        /// Days from one example of an account to its next (0..=91); 0: none are published.
+        example_days: u16 = 7,
+        /// Days within which an account leaves that a scorecard is to warn of (7..=366): their readings are made for it.
+        horizon_days: u16 = 28,
+    }
+}
+
+impl LearningPolicy {
+    /// A policy that does not name it has the version that it had before there was one.
+    fn is_default(&self) -> bool {
+        *self == LearningPolicy::default()
+    }
+}
+
+section! {
     /// The simplest detector ([`crate::rolling`]): a score after every event, from rolling sums of seven days.
     RollingPolicy {
         /// Whether it decides.
@@ -634,6 +658,7 @@ fn one_of(patterns: &[String], text: Option<&str>) -> bool {
 pub struct Compiled {
     policy: Policy,
     version: String,
+    readings_version: String,
     findings: u64,
     keys: Vec<SignalKey>,
     candidates: Candidates,
@@ -705,6 +730,22 @@ fn findings(policy: &Policy) -> u64 {
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
 
+fn readings_version(policy: &Policy) -> String {
+    let signals = policy.signals.iter().map(|signal| {
+        serde_json::json!([
+            signal.name,
+            signal.direction,
+            signal.aggregate,
+            signal.effect_full_pct,
+            signal.counted,
+            signal.matches
+        ])
+    });
+    let signals: serde_json::Value = signals.collect();
+    let upside = policy.score.upside_share.to_string();
+    content_id(&[&signals.to_string(), &upside])[..VERSION_CHARS].to_owned()
+}
+
 impl Compiled {
     /// Reads and checks a policy. `file` names it in errors.
     pub fn parse(file: &str, text: &str) -> Result<Compiled, PolicyError> {
@@ -728,10 +769,11 @@ impl Compiled {
             message: error.to_string(),
         })?;
         let hash = xxhash_rust::xxh3::xxh3_128(canonical.as_bytes());
-        let version = format!("{hash:032x}")[..12].to_owned();
+        let version = format!("{hash:032x}")[..VERSION_CHARS].to_owned();
         let findings = findings(&policy);
+        let readings_version = readings_version(&policy);
         let candidates = Candidates::of(&policy.signals);
-        Ok(Compiled { policy, version, findings, keys, candidates })
+        Ok(Compiled { policy, version, readings_version, findings, keys, candidates })
     }
 
     /// The default policy.
@@ -762,6 +804,13 @@ impl Compiled {
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// A hash of what the readings of the policy's signals depend on: a scorecard that was learned under one policy can be used under another
+    /// one, and examples of both can be learned from together, as long as it is the same. 12 hexadecimal digits.
+    #[must_use]
+    pub fn readings_version(&self) -> &str {
+        &self.readings_version
     }
 
     /// Whether a signal may confirm others ([`Signal::is_evidence`]); unknown ones may not.

@@ -235,6 +235,9 @@ fn check_score(check: &Check<'_>, policy: &Policy) -> Result<(), PolicyError> {
     check.within("feedback.strictest", feedback.strictest, 0.01, 1.0)?;
     check.within("feedback.loosest", feedback.loosest, 1.0, 10.0)?;
     check.within("feedback.control_share", feedback.control_share, 0.0, 0.5)?;
+    let learning = &policy.learning;
+    check.within("learning.example_days", learning.example_days, 0.0, 91.0)?;
+    check.within("learning.horizon_days", learning.horizon_days, 7.0, 366.0)?;
     check.within("score.base_points", score.base_points, 0.0, 100.0)?;
     check.within("score.recency_points", score.recency_points, 0.0, 50.0)?;
     check.within("score.recency_full_days", score.recency_full_days, 2.0, 128.0)?;

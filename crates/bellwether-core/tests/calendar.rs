@@ -104,6 +104,7 @@ impl Run {
             Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         });
         events.filter(|event| event.account_id.as_str() == name).collect()
@@ -113,7 +114,11 @@ impl Run {
     fn lowest(&self, name: &str, from: i32) -> f64 {
         let scores = self.out.iter().filter_map(|output| match output {
             Output::ScoreChanged(change) => Some(change),
-            Output::Alert(_) | Output::Health(_) | Output::Shadow(_) | Output::Forgotten(_) => None,
+            Output::Alert(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Example(_)
+            | Output::Forgotten(_) => None,
         });
         let scores = scores.filter(|change| change.account_id.as_str() == name);
         let later = scores.filter(|change| change.at >= noon(from));

@@ -119,6 +119,7 @@ impl Story {
             | Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         });
         events.collect()
@@ -127,7 +128,11 @@ impl Story {
     fn scores(&self) -> Vec<i32> {
         let changes = self.out.iter().filter_map(|output| match output {
             Output::ScoreChanged(change) => Some(change.score.0),
-            Output::Alert(_) | Output::Health(_) | Output::Shadow(_) | Output::Forgotten(_) => None,
+            Output::Alert(_)
+            | Output::Health(_)
+            | Output::Shadow(_)
+            | Output::Example(_)
+            | Output::Forgotten(_) => None,
         });
         changes.collect()
     }

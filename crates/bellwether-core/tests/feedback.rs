@@ -92,6 +92,7 @@ impl Run {
             Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         })
     }
@@ -109,6 +110,7 @@ impl Run {
             Output::ScoreChanged(_)
             | Output::Alert(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         });
         let mut records = records.filter(|record| record.account_id.as_str() == SLIPPING);
@@ -288,6 +290,7 @@ fn alerts_of_the_control_group_are_kept_and_not_published() {
             Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         });
         ids.filter(|event| !withheld(&event.account_id))

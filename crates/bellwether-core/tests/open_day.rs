@@ -109,6 +109,7 @@ impl Run {
                 Output::Alert(_)
                 | Output::ScoreChanged(_)
                 | Output::Shadow(_)
+                | Output::Example(_)
                 | Output::Forgotten(_) => {}
             }
         }

@@ -111,7 +111,11 @@ impl Run {
     fn changes(&self) -> impl Iterator<Item = &ScoreChanged> {
         self.out.iter().filter_map(|output| match output {
             Output::ScoreChanged(change) => Some(change.as_ref()),
-            Output::Health(_) | Output::Alert(_) | Output::Shadow(_) | Output::Forgotten(_) => None,
+            Output::Health(_)
+            | Output::Alert(_)
+            | Output::Shadow(_)
+            | Output::Example(_)
+            | Output::Forgotten(_) => None,
         })
     }
 

@@ -137,7 +137,7 @@ proptest! {
             prop_assert_eq!(verdict, Ok(()));
             let changes: Vec<_> = out.iter().filter_map(|output| match output {
                 Output::ScoreChanged(change) => Some(change),
-                Output::Health(_) | Output::Alert(_) | Output::Shadow(_) | Output::Forgotten(_) => None,
+                Output::Health(_) | Output::Alert(_) | Output::Shadow(_) | Output::Example(_) | Output::Forgotten(_) => None,
             }).collect();
             if (score - published).abs() < 1.0 {
                 prop_assert!(changes.is_empty(), "{score} after {published}");

@@ -162,6 +162,7 @@ impl Run {
             Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Alert(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         })
     }

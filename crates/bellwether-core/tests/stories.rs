@@ -54,6 +54,7 @@ impl Run {
             Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         });
         events.filter(|event| event.account_id.as_str() == account).collect()
@@ -65,6 +66,7 @@ impl Run {
             Output::ScoreChanged(_)
             | Output::Alert(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         });
         records.find(|record| record.account_id.as_str() == account).expect("a health record")
@@ -201,7 +203,7 @@ fn every_explanation_adds_up() {
                 let sum: Points = record.contributions.iter().map(|line| line.points).sum();
                 assert_eq!(sum, record.score);
             }
-            Output::Alert(_) | Output::Shadow(_) | Output::Forgotten(_) => {}
+            Output::Alert(_) | Output::Shadow(_) | Output::Example(_) | Output::Forgotten(_) => {}
         }
     }
 }

@@ -119,6 +119,7 @@ impl Run {
             | Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         });
         events.filter(|event| event.account_id.as_str() == account).collect()

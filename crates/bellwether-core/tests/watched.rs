@@ -77,6 +77,7 @@ impl Run {
             Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         });
         self.alerts.extend(alerts);

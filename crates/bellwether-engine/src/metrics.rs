@@ -99,7 +99,7 @@ metrics! {
     CLOSE_SECONDS = Counter "bellwether_close_seconds_total" []
         "Time that closes and judgements took while records waited for them.";
     OUTPUTS = Counter "bellwether_outputs_total" ["kind"]
-        "Records published: score_changed, score_current, alert, tombstone, shadow, dead_letter.";
+        "Records published: score_changed, score_current, alert, tombstone, shadow, example, dead_letter.";
     ALERT_TRANSITIONS = Counter "bellwether_alert_transitions_total"
         ["transition", "kind", "severity"] "Alert events published.";
     BATCH_RECORDS = Histogram "bellwether_batch_records" [] "Input records in a committed batch.";
@@ -214,8 +214,8 @@ const DIFFERENCE_BUCKETS_POINTS: [f64; 11] =
     [-40.0, -20.0, -10.0, -5.0, -1.0, 0.0, 1.0, 5.0, 10.0, 20.0, 40.0];
 
 /// The kinds of output record, as the label of `bellwether_outputs_total`.
-const OUTPUT_KINDS: [&str; 6] =
-    ["score_changed", "score_current", "alert", "tombstone", "shadow", "dead_letter"];
+const OUTPUT_KINDS: [&str; 7] =
+    ["score_changed", "score_current", "alert", "tombstone", "shadow", "example", "dead_letter"];
 
 /// The metrics could not be set up or written out: a defect of [`TABLE`], not of the environment.
 #[derive(Debug, thiserror::Error)]
@@ -607,7 +607,8 @@ impl Metrics {
 
     /// Counts the published outputs of a committed batch, and the alert transitions among them.
     pub fn outputs(&self, outputs: &[Output]) {
-        let [mut changes, mut records, mut alerts, mut tombstones, mut shadows] = [0; 5];
+        let [mut changes, mut records, mut alerts, mut tombstones, mut shadows, mut examples] =
+            [0; 6];
         let differences = self.shadow_difference.local();
         for output in outputs {
             match output {
@@ -618,6 +619,7 @@ impl Metrics {
                     self.alert_transition(event.transition, &event.kind, event.severity);
                 }
                 Output::Forgotten(_) => tombstones += 1,
+                Output::Example(_) => examples += 1,
                 Output::Shadow(beside) => {
                     shadows += 1;
                     let Beside { champion, challenger } = &beside.sides;
@@ -628,7 +630,7 @@ impl Metrics {
             }
         }
         differences.flush();
-        let counts = [changes, records, alerts, tombstones, shadows];
+        let counts = [changes, records, alerts, tombstones, shadows, examples];
         for (kind, count) in OUTPUT_KINDS.into_iter().zip(counts) {
             self.outputs.with_label_values(&[kind]).inc_by(count);
         }

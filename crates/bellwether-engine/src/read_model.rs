@@ -205,7 +205,7 @@ impl ReadModel {
                     continue;
                 }
                 // Read from its topic.
-                Output::Shadow(_) => continue,
+                Output::Shadow(_) | Output::Example(_) => continue,
                 Output::Health(_) | Output::ScoreChanged(_) | Output::Alert(_) => {}
             }
             let mut entry = self.accounts.entry(output.account().clone()).or_default();
@@ -217,7 +217,7 @@ impl ReadModel {
                     index.put_alert(self.limits.alerts, partition, &mut entry, event);
                 }
                 // Above.
-                Output::Forgotten(_) | Output::Shadow(_) => {}
+                Output::Forgotten(_) | Output::Shadow(_) | Output::Example(_) => {}
             }
         }
         while index.changes.len() > self.limits.changes {
@@ -662,6 +662,7 @@ mod tests {
                 Output::ScoreChanged(_)
                 | Output::Alert(_)
                 | Output::Shadow(_)
+                | Output::Example(_)
                 | Output::Forgotten(_) => None,
             }
         }

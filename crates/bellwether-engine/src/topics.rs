@@ -56,6 +56,8 @@ pub struct TopicNames {
     pub alerts: String,
     /// Output: scores of the champion and of a challenger, side by side.
     pub shadow: String,
+    /// Output: what was read of accounts, to learn from.
+    pub examples: String,
     /// Output: rejected input.
     pub dead_letters: String,
     /// Internal: changes of state.
@@ -84,6 +86,7 @@ impl Default for TopicNames {
             score_current: "health.score-current.v1".to_owned(),
             alerts: "health.alerts.v1".to_owned(),
             shadow: "health.shadow.v1".to_owned(),
+            examples: "health.examples.v1".to_owned(),
             dead_letters: "usage.events.dlq.v1".to_owned(),
             state_changelog: "bellwether.state.changelog".to_owned(),
             seen_changelog: "bellwether.seen.changelog".to_owned(),
@@ -220,6 +223,7 @@ impl TopicNames {
             spec(&self.score_current, "the latest health record per account", false, compact, None),
             spec(&self.alerts, "alerts", false, delete, Some(730 * DAY_MS)),
             spec(&self.shadow, "a challenger's scores", false, delete, Some(90 * DAY_MS)),
+            spec(&self.examples, "examples to learn from", false, delete, Some(730 * DAY_MS)),
             TopicSpec {
                 record_bytes_max: Some(DEAD_LETTER_BYTES_MAX),
                 ..spec(&self.dead_letters, "rejected input", false, delete, Some(30 * DAY_MS))

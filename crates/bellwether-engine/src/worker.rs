@@ -1150,6 +1150,7 @@ impl Worker {
                     Output::Health(_) | Output::Forgotten(_) => &topics.score_current,
                     Output::Alert(_) => &topics.alerts,
                     Output::Shadow(_) => &topics.shadow,
+                    Output::Example(_) => &topics.examples,
                 };
                 batch.transaction.appends.push(Append {
                     topic: topic.as_str().into(),

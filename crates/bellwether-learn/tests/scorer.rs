@@ -104,7 +104,7 @@ fn every_record_adds_up_and_names_the_model() {
                 assert_eq!(moved, change.score - before.unwrap_or_default());
                 changes += 1;
             }
-            Output::Alert(_) | Output::Shadow(_) | Output::Forgotten(_) => {}
+            Output::Alert(_) | Output::Shadow(_) | Output::Example(_) | Output::Forgotten(_) => {}
         }
     }
     assert!(changes > 10, "{changes}");
@@ -123,6 +123,7 @@ fn silence_costs_what_the_scorecard_says_and_busy_days_do_not() {
         | Output::Alert(_)
         | Output::ScoreChanged(_)
         | Output::Shadow(_)
+        | Output::Example(_)
         | Output::Forgotten(_) => None,
     });
     let record = record.expect("a record");
@@ -161,6 +162,7 @@ fn back_to_expert_weights_the_lines_leave_as_they_came() {
         | Output::Health(_)
         | Output::Alert(_)
         | Output::Shadow(_)
+        | Output::Example(_)
         | Output::Forgotten(_) => None,
     });
     let first = changes.next().expect("the scale has changed");

@@ -86,12 +86,14 @@ fn alerts_are_read_in_both_forms_and_back_from_the_notifiers_own_memory() {
         score_current: "current",
         alerts: "alerts",
         shadow: "shadow",
+        examples: "examples",
     };
     let registry = FakeRegistry::start()
         .with_subject("changed-value", 11, OutputKind::ScoreChanged.contract().text())
         .with_subject("current-value", 12, OutputKind::ScoreCurrent.contract().text())
         .with_subject("alerts-value", 13, OutputKind::Alert.contract().text())
-        .with_subject("shadow-value", 14, OutputKind::Shadow.contract().text());
+        .with_subject("shadow-value", 14, OutputKind::Shadow.contract().text())
+        .with_subject("examples-value", 15, OutputKind::Example.contract().text());
     let avro = Encoder::avro(&registry.config(), &topics).expect("it takes them");
     let mut decoder = Decoder::new(Some(&registry.config()), RECORD_BYTES_MAX).expect("an address");
     for encoder in [Encoder::json(), avro] {

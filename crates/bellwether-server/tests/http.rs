@@ -58,6 +58,7 @@ impl Ingest for Collector {
             Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         });
         let meant = |event: &AlertEvent| {

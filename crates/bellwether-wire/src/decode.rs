@@ -29,7 +29,9 @@ use crate::input::{
     CalendarRecord, EventRecord, OutcomeRecord, ProfileRecord, PromotionRecord, account_id,
     event_id,
 };
-use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord, ShadowScoreRecord};
+use crate::output::{
+    AlertRecord, LearningExampleRecord, ScoreChangedRecord, ScoreCurrentRecord, ShadowScoreRecord,
+};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::scalar::Borrowed;
 use crate::schema::{self, Contract};
@@ -242,6 +244,10 @@ impl Decoder {
             OutputKind::Shadow => {
                 let record: ShadowScoreRecord<'_> = self.record(contract, payload)?;
                 Output::Shadow(Box::new(record.check()?))
+            }
+            OutputKind::Example => {
+                let record: LearningExampleRecord<'_> = self.record(contract, payload)?;
+                Output::Example(Box::new(record.check()?))
             }
         })
     }

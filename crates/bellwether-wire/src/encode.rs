@@ -6,7 +6,9 @@ use bellwether_core::time::Millis;
 use schema_registry_converter::schema_registry_common::get_payload;
 use serde::Serialize;
 
-use crate::output::{AlertRecord, ScoreChangedRecord, ScoreCurrentRecord, ShadowScoreRecord};
+use crate::output::{
+    AlertRecord, LearningExampleRecord, ScoreChangedRecord, ScoreCurrentRecord, ShadowScoreRecord,
+};
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::schema::{self, Contract};
 
@@ -24,12 +26,19 @@ pub enum OutputKind {
     Alert,
     /// Two scores side by side.
     Shadow,
+    /// An example to learn from.
+    Example,
 }
 
 impl OutputKind {
     /// Every kind.
-    pub const ALL: [OutputKind; 4] =
-        [OutputKind::ScoreChanged, OutputKind::ScoreCurrent, OutputKind::Alert, OutputKind::Shadow];
+    pub const ALL: [OutputKind; 5] = [
+        OutputKind::ScoreChanged,
+        OutputKind::ScoreCurrent,
+        OutputKind::Alert,
+        OutputKind::Shadow,
+        OutputKind::Example,
+    ];
 
     /// The kind of an output.
     #[must_use]
@@ -39,6 +48,7 @@ impl OutputKind {
             Output::Health(_) => OutputKind::ScoreCurrent,
             Output::Alert(_) => OutputKind::Alert,
             Output::Shadow(_) => OutputKind::Shadow,
+            Output::Example(_) => OutputKind::Example,
             // A tombstone for what stands there.
             Output::Forgotten(_) => OutputKind::ScoreCurrent,
         }
@@ -52,6 +62,7 @@ impl OutputKind {
             OutputKind::ScoreCurrent => &schema::SCORE_CURRENT,
             OutputKind::Alert => &schema::ALERT,
             OutputKind::Shadow => &schema::SHADOW_SCORE,
+            OutputKind::Example => &schema::LEARNING_EXAMPLE,
         }
     }
 
@@ -63,6 +74,7 @@ impl OutputKind {
             OutputKind::ScoreCurrent => "io.bellwether.score-current.v1",
             OutputKind::Alert => "io.bellwether.alert.v1",
             OutputKind::Shadow => "io.bellwether.shadow-score.v1",
+            OutputKind::Example => "io.bellwether.learning-example.v1",
         }
     }
 }
@@ -78,6 +90,8 @@ pub struct OutputTopics<'a> {
     pub alerts: &'a str,
     /// Scores side by side.
     pub shadow: &'a str,
+    /// Examples to learn from.
+    pub examples: &'a str,
 }
 
 /// A record ready to append. Its key is the account id.
@@ -104,6 +118,7 @@ enum Format {
         score_current: u32,
         alert: u32,
         shadow: u32,
+        example: u32,
     },
 }
 
@@ -132,6 +147,7 @@ impl Encoder {
             score_current: register(topics.score_current, OutputKind::ScoreCurrent)?,
             alert: register(topics.alerts, OutputKind::Alert)?,
             shadow: register(topics.shadow, OutputKind::Shadow)?,
+            example: register(topics.examples, OutputKind::Example)?,
         };
         Ok(Encoder { format })
     }
@@ -149,6 +165,9 @@ impl Encoder {
             }
             Output::Alert(event) => self.payload(kind, &AlertRecord::from(event.as_ref())),
             Output::Shadow(beside) => self.payload(kind, &ShadowScoreRecord::from(beside.as_ref())),
+            Output::Example(example) => {
+                self.payload(kind, &LearningExampleRecord::from(example.as_ref()))
+            }
             Output::Forgotten(_) => return Encoded { payload: None, headers: Vec::new() },
         };
         Encoded { payload: Some(payload), headers: self.headers(output) }
@@ -158,12 +177,13 @@ impl Encoder {
         match self.format {
             Format::Json => serde_json::to_vec(record)
                 .expect("records hold texts, numbers and lists of them, all of which JSON can say"),
-            Format::Avro { score_changed, score_current, alert, shadow } => {
+            Format::Avro { score_changed, score_current, alert, shadow, example } => {
                 let id = match kind {
                     OutputKind::ScoreChanged => score_changed,
                     OutputKind::ScoreCurrent => score_current,
                     OutputKind::Alert => alert,
                     OutputKind::Shadow => shadow,
+                    OutputKind::Example => example,
                 };
                 let writer: &GenericDatumWriter<'_> = kind.contract().writer();
                 let datum = writer
@@ -202,6 +222,7 @@ fn identity(output: &Output) -> (String, Millis) {
         Output::Health(record) => (format!("{}/{}", record.account_id, record.sequence), record.at),
         Output::Alert(event) => (event.id.clone(), event.at),
         Output::Shadow(beside) => (beside.id.clone(), beside.at),
+        Output::Example(example) => (example.id.clone(), example.at),
         // A tombstone is a key and nothing else; this names it all the same.
         Output::Forgotten(account) => (account.to_string(), Millis::default()),
     }

@@ -1,12 +1,12 @@
-//! Output records as they stand on the wire. The structs mirror `score-changed.avsc`, `score-current.avsc`, `alert.avsc` and `shadow-score.avsc`
-//! field by field; JSON and Avro are both written from them. The serde names are the schemas' record names: the Avro library checks them.
+//! Output records as they stand on the wire. The structs mirror `score-changed.avsc`, `score-current.avsc`, `alert.avsc`, `shadow-score.avsc` and
+//! `learning-example.avsc` field by field; JSON and Avro are both written from them. The serde names are the schemas' record names: the Avro library checks them.
 
 use std::borrow::Cow;
 
 use bellwether_core::calendar::Span;
 use bellwether_core::output::{
-    AlertEvent, AlertState, Beside, Contribution, Evidence, HealthRecord, Movement, Rebaselined,
-    ScoreChanged, Scored, ShadowLine, ShadowScore, SubScore, Transition,
+    AlertEvent, AlertState, Beside, Contribution, Evidence, HealthRecord, LearningExample,
+    Movement, Rebaselined, ScoreChanged, Scored, ShadowLine, ShadowScore, SubScore, Transition,
 };
 use bellwether_core::points::Points;
 use bellwether_core::priority::PriorityPart;
@@ -204,6 +204,27 @@ struct ShadowLineRecord<'a> {
     category: Option<Text<'a>>,
     champion_centipoints: i32,
     challenger_centipoints: i32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "LearningExample")]
+pub(crate) struct LearningExampleRecord<'a> {
+    id: Text<'a>,
+    account_id: Text<'a>,
+    segment: Option<Text<'a>>,
+    at: InstantMs,
+    horizon_days: i32,
+    step_days: i32,
+    readings: Vec<ReadingRecord<'a>>,
+    readings_version: Text<'a>,
+    policy_version: Text<'a>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "Reading")]
+struct ReadingRecord<'a> {
+    name: Text<'a>,
+    value: Option<f64>,
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -404,6 +425,27 @@ impl<'a> From<&'a ShadowLine> for ShadowLineRecord<'a> {
             category: line.category.map(|category| text(category.as_str())),
             champion_centipoints: line.champion.0,
             challenger_centipoints: line.challenger.0,
+        }
+    }
+}
+
+impl<'a> From<&'a LearningExample> for LearningExampleRecord<'a> {
+    fn from(example: &'a LearningExample) -> Self {
+        let reading = |(name, value): &'a (String, Option<f64>)| ReadingRecord {
+            name: text(name),
+            value: *value,
+        };
+        LearningExampleRecord {
+            id: text(&example.id),
+            account_id: text(example.account_id.as_str()),
+            segment: example.segment.as_deref().map(text),
+            at: InstantMs(example.at),
+            // A policy's are at most 366.
+            horizon_days: example.horizon_days.cast_signed(),
+            step_days: example.step_days.cast_signed(),
+            readings: example.readings.iter().map(reading).collect(),
+            readings_version: text(&example.readings_version),
+            policy_version: text(&example.policy_version),
         }
     }
 }
@@ -645,6 +687,30 @@ impl ShadowLineRecord<'_> {
             category: optional_word("category", self.category.as_deref())?,
             champion: Points(self.champion_centipoints),
             challenger: Points(self.challenger_centipoints),
+        })
+    }
+}
+
+impl LearningExampleRecord<'_> {
+    pub(crate) fn check(self) -> Result<LearningExample, Reject> {
+        let days = |name: &str, days: i32| {
+            let known = u32::try_from(days).ok().filter(|days| (1..=366).contains(days));
+            known.ok_or_else(|| invalid(format!("{name} is {days}, allowed are 1 to 366")))
+        };
+        Ok(LearningExample {
+            id: self.id.into_owned(),
+            account_id: account_id(&self.account_id)?,
+            segment: self.segment.map(Cow::into_owned),
+            at: self.at.0,
+            horizon_days: days("horizon_days", self.horizon_days)?,
+            step_days: days("step_days", self.step_days)?,
+            readings: self
+                .readings
+                .into_iter()
+                .map(|reading| (reading.name.into_owned(), reading.value))
+                .collect(),
+            readings_version: self.readings_version.into_owned(),
+            policy_version: self.policy_version.into_owned(),
         })
     }
 }

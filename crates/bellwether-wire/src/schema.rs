@@ -100,6 +100,8 @@ contracts! {
     SCORE_CURRENT = "score-current";
     /// Output: two scores side by side.
     SHADOW_SCORE = "shadow-score";
+    /// Output: an example to learn from.
+    LEARNING_EXAMPLE = "learning-example";
     /// Output: an event of an alert.
     ALERT = "alert";
     /// The view of a dead letter.

@@ -199,9 +199,11 @@ pub(crate) fn event_of(
     }
     Ok(match decoder.output(OutputKind::Alert, record.payload.as_deref())? {
         Output::Alert(event) => Some(*event).filter(|event| event.alert_id.starts_with(id)),
-        Output::ScoreChanged(_) | Output::Health(_) | Output::Shadow(_) | Output::Forgotten(_) => {
-            None
-        }
+        Output::ScoreChanged(_)
+        | Output::Health(_)
+        | Output::Shadow(_)
+        | Output::Example(_)
+        | Output::Forgotten(_) => None,
     })
 }
 

@@ -486,6 +486,7 @@ fn encoder(config: &Config, registry: Option<&RegistryConfig>) -> Result<Encoder
         score_current: &config.topics.score_current,
         alerts: &config.topics.alerts,
         shadow: &config.topics.shadow,
+        examples: &config.topics.examples,
     };
     match (config.engine.output_format, registry) {
         (OutputFormat::Json, _) | (OutputFormat::Auto, None) => Ok(Encoder::json()),

@@ -59,7 +59,10 @@ pub(crate) fn print(outputs: &[Output], json: bool) -> Result<ExitCode> {
         match output {
             Output::Health(record) => print!("{}", show::explanation(record)),
             Output::Alert(event) => print!("{}", show::alert(event)),
-            Output::ScoreChanged(_) | Output::Shadow(_) | Output::Forgotten(_) => {}
+            Output::ScoreChanged(_)
+            | Output::Shadow(_)
+            | Output::Example(_)
+            | Output::Forgotten(_) => {}
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -75,7 +78,10 @@ fn print_json(outputs: &[Output]) -> Result<ExitCode> {
         match output {
             Output::Health(_) => account = record,
             Output::Alert(_) => alerts.push(record),
-            Output::ScoreChanged(_) | Output::Shadow(_) | Output::Forgotten(_) => {}
+            Output::ScoreChanged(_)
+            | Output::Shadow(_)
+            | Output::Example(_)
+            | Output::Forgotten(_) => {}
         }
     }
     let answer = serde_json::json!({"account": account, "alerts": alerts});

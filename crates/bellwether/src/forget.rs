@@ -158,8 +158,13 @@ fn say(
     let events = topics.events.join(", ");
     let not_deleted = [
         format!(
-            "records of the account in {events}, {}, {}, {}, {} and {}: they go with the retention of these topics",
-            topics.score_changed, topics.alerts, topics.parked, topics.shadow, topics.dead_letters
+            "records of the account in {events}, {}, {}, {}, {}, {} and {}: they go with the retention of these topics",
+            topics.score_changed,
+            topics.alerts,
+            topics.parked,
+            topics.shadow,
+            topics.examples,
+            topics.dead_letters
         ),
         format!(
             "what a notifier told before, at its sinks; and in {} which alerts were told, as hashes: for remember_days of the delivery policy. Messages that wait, and entries of digests, go",

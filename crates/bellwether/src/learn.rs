@@ -2,6 +2,7 @@
 
 mod data;
 mod page;
+mod published;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,7 +27,9 @@ use serde_json::{Value, json};
 use crate::cli::{LearnCommand, LearnFitArgs};
 use crate::config::Config;
 use crate::model::{FORMAT, ModelFile};
+use crate::place::Place;
 use crate::replay::{Replay, Snapshots, Writers};
+use crate::source::Source;
 use crate::usage::{Usage, wrong};
 use crate::{model, policies, show};
 
@@ -34,6 +37,9 @@ use crate::{model, policies, show};
 const STALE_MS: i64 = 3 * DAY_MS;
 /// One event in so many may come after the week in which it was looked at its account.
 const BEHIND_SHARE: u64 = 100;
+/// Days of the horizon, and from one look at an account to the next, unless told otherwise.
+const HORIZON_DAYS: u32 = 28;
+const STEP_DAYS: u32 = 7;
 /// 1970-01-05, a Monday.
 const MONDAY: Millis = Millis(4 * DAY_MS);
 
@@ -78,31 +84,36 @@ pub(crate) fn run(command: &LearnCommand, config: &Config, json: bool) -> Result
 }
 
 fn fit(args: &LearnFitArgs, config: &Config, json: bool) -> Result<ExitCode> {
-    if args.horizon_days < 7 || args.horizon_days > 366 || args.step_days == 0 {
+    let policy = Arc::new(policies::load(config.policy.as_deref())?);
+    let horizon_days = args.horizon_days.unwrap_or(match args.examples {
+        true => u32::from(policy.learning.horizon_days),
+        false => HORIZON_DAYS,
+    });
+    let step_days = args.step_days.unwrap_or(STEP_DAYS);
+    if !(7..=366).contains(&horizon_days) || step_days == 0 {
         wrong!(
-            "--horizon-days is {} and --step-days is {}, allowed are 7 to 366 and 1 or more",
-            args.horizon_days,
-            args.step_days
+            "--horizon-days is {horizon_days} and --step-days is {step_days}, allowed are 7 to 366 and 1 or more"
         )
     }
-    let policy = Arc::new(policies::load(config.policy.as_deref())?);
-    let stays = Stays::read(&args.outcomes, args.kind.as_deref())?;
-    let training = Training {
-        horizon_days: args.horizon_days,
-        step_days: args.step_days,
-        cut: args.cut.as_deref().map(time).transpose()?,
+    let cut = args.cut.as_deref().map(time).transpose()?;
+    let kind = args.kind.as_deref();
+    let listed = args.outcomes.as_deref().map(|path| Stays::read(path, kind)).transpose()?;
+    let training = Training { horizon_days, step_days, cut };
+    let model = if args.examples {
+        from_examples(args, config, &policy, (listed, training))?
+    } else {
+        let material = Material { stays: listed.unwrap_or_default(), training, until: None };
+        let fed = |replay: &mut Replay| {
+            if let Some(path) = &args.profiles {
+                replay.profiles_in_time(path)?;
+            }
+            for path in &args.files {
+                replay.file(path, None, json)?;
+            }
+            replay.finish(None)
+        };
+        learn(&policy, material, fed)?
     };
-    let material = Material { stays, training, until: None };
-    let fed = |replay: &mut Replay| {
-        if let Some(path) = &args.profiles {
-            replay.profiles_in_time(path)?;
-        }
-        for path in &args.files {
-            replay.file(path, None, json)?;
-        }
-        replay.finish(None)
-    };
-    let model = learn(&policy, material, fed)?;
     std::fs::write(&args.out, serde_json::to_string_pretty(&model)? + "\n")
         .with_context(|| format!("{} cannot be written", args.out.display()))?;
     if json {
@@ -115,6 +126,23 @@ fn fit(args: &LearnFitArgs, config: &Config, json: bool) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Learns from what workers published, and from outcomes that are listed, or those of their topic.
+fn from_examples(
+    args: &LearnFitArgs,
+    config: &Config,
+    policy: &Compiled,
+    (listed, training): (Option<Stays>, Training),
+) -> Result<ModelFile> {
+    let place = Place::Log(Source::open(&args.log, config, "bellwether-learn")?);
+    let found = published::examples(&place, config, policy, training.horizon_days)?;
+    let stays = match listed {
+        Some(stays) => stays,
+        None => published::outcomes(&place, config)?,
+    };
+    let training = Training { step_days: found.step_days, ..training };
+    trained(policy, found.rows, (&stays, &training, found.end), found.data)
 }
 
 pub(crate) fn time(text: &str) -> Result<Millis> {
@@ -169,6 +197,17 @@ pub(crate) fn learn(
     let end = replay.newest().unwrap_or(Millis(0));
     let end = until.map_or(end, |until| until.min(end));
     let rows = std::mem::take(&mut *rows.lock().unwrap_or_else(PoisonError::into_inner));
+    let data = data::quality(&core, &replay);
+    trained(policy, rows, (&stays, &training, end), data)
+}
+
+/// A model of rows whose outcomes are known by `end`.
+fn trained(
+    policy: &Compiled,
+    rows: Vec<Example>,
+    (stays, training, end): (&Stays, &Training, Millis),
+    data: Value,
+) -> Result<ModelFile> {
     let horizon_ms = i64::from(training.horizon_days) * DAY_MS;
     let examples: Vec<Example> = rows
         .into_iter()
@@ -182,16 +221,16 @@ pub(crate) fn learn(
         })
         .collect();
     let features = features(policy);
-    let trained = train(&features, &examples, &training)?;
+    let trained = train(&features, &examples, training)?;
     let version = model::version_of(&trained.card);
     Ok(ModelFile {
         format: FORMAT,
         version: version[..12].to_owned(),
         policy: policy.name.clone(),
-        readings: Some(model::readings(policy)),
+        readings: Some(policy.readings_version().to_owned()),
         horizon_days: training.horizon_days,
         data_until: end.iso(),
-        report: report(&examples, &trained, data::quality(&core, &replay))?,
+        report: report(&examples, &trained, data)?,
         card: trained.card,
     })
 }
@@ -239,15 +278,17 @@ impl Stays {
         for outcome in files::open_outcomes(path)? {
             let outcome = outcome.with_context(|| path.display().to_string())?;
             if outcome.kind == OutcomeKind::Churned {
-                let stay = Stay {
-                    eligible_from: Millis::MIN,
-                    churned_at: Some(outcome.occurred_at),
-                    observed_until: Millis::MAX,
-                };
-                stays.listed.entry(outcome.account).or_default().push(stay);
+                stays.left(outcome.account, outcome.occurred_at);
             }
         }
         Ok(stays)
+    }
+
+    /// Takes in that an account left.
+    fn left(&mut self, account: AccountId, at: Millis) {
+        let stay =
+            Stay { eligible_from: Millis::MIN, churned_at: Some(at), observed_until: Millis::MAX };
+        self.listed.entry(account).or_default().push(stay);
     }
 
     /// The stays of an account, none of them observed beyond `end`.

@@ -104,7 +104,7 @@ impl ModelFile {
                 self.policy, policy.name
             ));
         }
-        if self.readings.as_ref().is_some_and(|known| *known != readings(policy)) {
+        if self.readings.as_ref().is_some_and(|known| known != policy.readings_version()) {
             return Err(format!(
                 "it was learned under other signals than those of the policy `{}` now: fit a model for them",
                 policy.name
@@ -146,26 +146,6 @@ const VERSION_CHARS: usize = 12;
 pub(crate) fn version_of(card: &Scorecard) -> String {
     // A scorecard holds texts and numbers, which JSON can say.
     content_id(&[&serde_json::to_string(card).unwrap_or_default()])
-}
-
-/// A hash of what the readings of a policy's signals depend on.
-pub(crate) fn readings(policy: &Compiled) -> String {
-    let signals: Vec<Value> = policy
-        .signals
-        .iter()
-        .map(|signal| {
-            json!([
-                signal.name,
-                signal.direction,
-                signal.aggregate,
-                signal.effect_full_pct,
-                signal.counted,
-                signal.matches
-            ])
-        })
-        .collect();
-    let upside = policy.score.upside_share.to_string();
-    content_id(&[&Value::Array(signals).to_string(), &upside])[..VERSION_CHARS].to_owned()
 }
 
 /// An engine that is scored by the model of a file.

@@ -417,8 +417,11 @@ impl Replay {
                 Output::Alert(event) if event.transition.begins() => {
                     *self.summary.alerts_opened.entry(event.severity.as_str()).or_default() += 1;
                 }
-                Output::Alert(_) | Output::Health(_) | Output::Shadow(_) | Output::Forgotten(_) => {
-                }
+                Output::Alert(_)
+                | Output::Health(_)
+                | Output::Shadow(_)
+                | Output::Example(_)
+                | Output::Forgotten(_) => {}
             }
             let written = self.writers.write(&output)?;
             if let Some(watch) = self.watch.as_mut().filter(|_| written) {

@@ -129,11 +129,12 @@ fn carry_out(log: &Log, plan: &Plan, config: &Config) -> Result<()> {
 
 fn say(args: &ResetArgs, plan: &Plan, config: &Config, json: bool) -> Result<()> {
     let stays = format!(
-        "what was published in {}, {}, {}, {} and {} stays; it is published again with the same ids",
+        "what was published in {}, {}, {}, {}, {} and {} stays; it is published again with the same ids",
         config.topics.score_changed,
         config.topics.score_current,
         config.topics.alerts,
         config.topics.shadow,
+        config.topics.examples,
         config.topics.dead_letters
     );
     if json {

@@ -72,6 +72,7 @@ pub(crate) fn stood(
             | Output::Alert(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => {}
         }
     }

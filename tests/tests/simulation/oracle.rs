@@ -46,6 +46,7 @@ pub(crate) struct Found {
     pub(crate) by_model: u64,
     /// Outputs of challengers.
     pub(crate) beside: u64,
+    pub(crate) examples: u64,
     pub(crate) live_stores: u64,
     pub(crate) standby_copies: u64,
     /// Rejected records as processes counted them.
@@ -64,6 +65,7 @@ impl std::ops::AddAssign for Found {
         self.told += other.told;
         self.by_model += other.by_model;
         self.beside += other.beside;
+        self.examples += other.examples;
         self.live_stores += other.live_stores;
         self.standby_copies += other.standby_copies;
         self.rejected += other.rejected;
@@ -189,6 +191,7 @@ impl Expected {
             &topics.score_current,
             &topics.alerts,
             &topics.shadow,
+            &topics.examples,
             &topics.dead_letters,
         ];
         let mut expected = Expected {
@@ -245,6 +248,7 @@ impl Expected {
             for output in &out {
                 found.forgotten += u64::from(matches!(output, Output::Forgotten(_)));
                 found.beside += u64::from(matches!(output, Output::Shadow(_)));
+                found.examples += u64::from(matches!(output, Output::Example(_)));
                 found.by_model += u64::from(matches!(
                     output,
                     Output::ScoreChanged(change) if change.model_version.starts_with("times-")
@@ -254,6 +258,7 @@ impl Expected {
                     Output::Health(_) | Output::Forgotten(_) => &topics.score_current,
                     Output::Alert(_) => &topics.alerts,
                     Output::Shadow(_) => &topics.shadow,
+                    Output::Example(_) => &topics.examples,
                 };
                 let key = Some(output.account().as_str().to_owned());
                 let encoded = encoder.encode(output);

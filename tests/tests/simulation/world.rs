@@ -197,6 +197,7 @@ impl<'f> World<'f> {
             &topics.score_changed,
             &topics.score_current,
             &topics.shadow,
+            &topics.examples,
             &topics.alerts,
             &topics.dead_letters,
             &topics.state_changelog,

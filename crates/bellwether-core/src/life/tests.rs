@@ -166,6 +166,7 @@ impl World {
             Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         })
     }

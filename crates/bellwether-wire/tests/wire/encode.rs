@@ -4,8 +4,8 @@ use bellwether_core::calendar::Span;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{
     AlertEvent, AlertState, Band, Beside, Category, Contribution, Evidence, Family, HealthRecord,
-    Maturity, Movement, Output, Rebaselined, Resolution, ScoreChanged, Scored, Severity,
-    ShadowLine, ShadowScore, SubScore, Transition,
+    LearningExample, Maturity, Movement, Output, Rebaselined, Resolution, ScoreChanged, Scored,
+    Severity, ShadowLine, ShadowScore, SubScore, Transition,
 };
 use bellwether_core::points::Points;
 use bellwether_core::priority::PriorityPart;
@@ -44,6 +44,25 @@ fn sub_scores() -> Vec<SubScore> {
     Category::ALL
         .map(|category| SubScore { category, score: Points(4321), points: Points(-250) })
         .to_vec()
+}
+
+/// An example, with every field set or every nullable one unset.
+fn example(full: bool) -> LearningExample {
+    let some = |text: &str| full.then(|| text.to_owned());
+    LearningExample {
+        id: "0e2f".to_owned(),
+        account_id: acme(),
+        segment: some("smb"),
+        at: Millis(1_772_357_400_123),
+        horizon_days: 28,
+        step_days: 7,
+        readings: vec![
+            ("activity".to_owned(), full.then_some(0.25)),
+            ("signal:logins".to_owned(), None),
+        ],
+        readings_version: "r1".to_owned(),
+        policy_version: "p1".to_owned(),
+    }
 }
 
 /// What a challenger says, with every field set or every nullable one unset.
@@ -136,6 +155,7 @@ fn outputs() -> Vec<Output> {
             model_version: "m1".to_owned(),
         })));
         outputs.push(Output::Shadow(Box::new(shadow_score(full))));
+        outputs.push(Output::Example(Box::new(example(full))));
         outputs.push(Output::Alert(Box::new(AlertEvent {
             id: "e1".to_owned(),
             alert_id: "a1".to_owned(),
@@ -192,19 +212,21 @@ fn avro_reads_back_as_what_was_written() {
         score_current: "current",
         alerts: "alerts",
         shadow: "shadow",
+        examples: "examples",
     };
     let registry = FakeRegistry::start()
         .with_subject("changed-value", 11, OutputKind::ScoreChanged.contract().text())
         .with_subject("current-value", 12, OutputKind::ScoreCurrent.contract().text())
         .with_subject("alerts-value", 13, OutputKind::Alert.contract().text())
-        .with_subject("shadow-value", 14, OutputKind::Shadow.contract().text());
+        .with_subject("shadow-value", 14, OutputKind::Shadow.contract().text())
+        .with_subject("examples-value", 15, OutputKind::Example.contract().text());
     let encoder = Encoder::avro(&registry.config(), &topics).expect("it takes them");
     let mut decoder = Decoder::new(Some(&registry.config()), RECORD_BYTES_MAX).expect("an address");
     for output in outputs() {
         let encoded = encoder.encode(&output);
         let payload = encoded.payload.as_deref().expect("no tombstone");
         assert_eq!(payload[..4], [0, 0, 0, 0], "magic byte and schema id");
-        assert!((11..=14).contains(&payload[4]));
+        assert!((11..=15).contains(&payload[4]));
         let content_type = encoded.headers.iter().find(|(name, _)| name == "content-type");
         assert_eq!(content_type.map(|(_, value)| value.as_slice()), Some(&b"application/avro"[..]));
         let back = decoder
@@ -293,6 +315,7 @@ fn a_registry_that_fails_or_refuses_says_which_subject_and_what_to_do() {
         score_current: "current",
         alerts: "alerts",
         shadow: "shadow",
+        examples: "examples",
     };
     let error = Encoder::avro(&nobody(), &topics).expect_err("nobody is there");
     assert!(matches!(error, RegistryError::Unavailable(_)), "{error}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::InputArgs;
+use super::{InputArgs, LogArgs};
 
 /// A change of what scores: where it is kept, from when on it holds, and who makes it.
 #[derive(Debug, Args)]
@@ -63,13 +63,21 @@ pub(crate) enum LearnCommand {
 #[derive(Debug, Args)]
 pub(crate) struct LearnFitArgs {
     /// Files of events, as `replay` reads them
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "examples", conflicts_with = "examples", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+
+    /// From what workers published, week by week, instead of history: the topic of examples
+    #[arg(long, conflicts_with_all = ["profiles", "step_days"])]
+    pub(crate) examples: bool,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 
     /// Who left, and when: JSON lines as in the topic of outcomes, or CSV with account_id, kind, churned_at (and eligible_from,
     /// observed_until where those who stayed are listed, too)
-    #[arg(long, required = true, value_name = "FILE")]
-    pub(crate) outcomes: PathBuf,
+    /// [default with --examples: the topic of outcomes]
+    #[arg(long, required_unless_present = "examples", value_name = "FILE")]
+    pub(crate) outcomes: Option<PathBuf>,
 
     /// Of a CSV file: outcomes of this kind only
     #[arg(long, value_name = "WORD")]
@@ -79,13 +87,13 @@ pub(crate) struct LearnFitArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) profiles: Option<PathBuf>,
 
-    /// Days within which an account leaves that the score is to warn of (7 to 366)
-    #[arg(long, default_value_t = 28, value_name = "DAYS")]
-    pub(crate) horizon_days: u32,
+    /// Days within which an account leaves that the score is to warn of (7 to 366) [default: 28; with --examples: learning.horizon_days of the policy]
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) horizon_days: Option<u32>,
 
-    /// Days between the times at which accounts are looked at
-    #[arg(long, default_value_t = 7, value_name = "DAYS")]
-    pub(crate) step_days: u32,
+    /// Days between the times at which accounts are looked at [default: 7]
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) step_days: Option<u32>,
 
     /// Where the hold-out begins (default: at the last quarter)
     #[arg(long, value_name = "DATE")]

@@ -70,12 +70,23 @@ pub(super) fn rows(data: &Value) -> Vec<Vec<String>> {
     .collect()
 }
 
+/// How much there was, in a sentence.
+pub(super) fn said(data: &Value) -> String {
+    match data["examples"].as_u64() {
+        None => format!("{} events were used.", data["events"]),
+        Some(examples) => format!(
+            "{examples} published examples were used; not used were {} of other horizons, {} of policies whose signals mean something else, and {} that cannot be read.",
+            data["other_horizon"], data["other_readings"], data["unreadable"]
+        ),
+    }
+}
+
 pub(super) fn print(data: &Value) {
     let rows = rows(data);
     if rows.is_empty() {
         return;
     }
-    println!("\nThe data: {} events were used.", data["events"]);
+    println!("\nThe data: {}", said(data));
     let mut table = show::table(&HEADER);
     for row in rows {
         table.add_row(row.iter().map(|cell| show::plain(cell)));

@@ -70,7 +70,7 @@ pub(super) fn page(model: &ModelFile) -> String {
                 @let rows = data::rows(&model.report["data"]);
                 @if !rows.is_empty() {
                     h2 { "What it was learned from" }
-                    p.lead { (model.report["data"]["events"]) " events were used." }
+                    p.lead { (data::said(&model.report["data"])) }
                     (table(&data::HEADER, rows.into_iter()))
                     p.small {
                         "Silent: nothing came of the signal from any account of the cohort up to the end, for longer than ever within 128 days; of signals "
