@@ -23,6 +23,7 @@ use crate::forecast::{Forecast, Limits};
 use crate::history::{Activity, DayTotals, History};
 use crate::id::AccountId;
 use crate::intraday::{STATE_BYTES_MAX, Watch};
+use crate::lazy::Lazy;
 use crate::life::Life;
 use crate::output::{Band, Evidence, Maturity};
 use crate::points::Points;
@@ -312,8 +313,8 @@ pub struct Account {
     pub profile: Option<Profile>,
     /// The hot row.
     pub hot: Hot,
-    /// The history row.
-    pub history: History,
+    /// The history row, and what came before it.
+    pub history: Lazy<History>,
     /// What of the calendar concerns it, as of its last day close or judgement: rising.
     pub masked: Vec<Span>,
     /// Changes of level, as they were found.
@@ -397,7 +398,7 @@ impl Account {
             && is_bare
             && is_unjudged
             && *hot == Hot::default()
-            && *history == History::default()
+            && **history == History::default()
             && *forecast == Forecast::default()
     }
 
@@ -408,7 +409,7 @@ impl Account {
             id,
             profile: None,
             hot: Hot::default(),
-            history: History::default(),
+            history: Lazy::default(),
             masked: Vec::new(),
             changes: Vec::new(),
             forecast: Forecast::default(),
@@ -480,7 +481,8 @@ impl Account {
                 + state.recent.len() * size_of::<(Millis, f64)>()
                 + state.evidence.as_ref().map_or(0, |_| FIXED_BYTES / 4)
         };
-        let rings: usize = self.history.rings.iter().map(|(_, ring)| ring.len() * 8 + 64).sum();
+        let stored = self.history.rows().into_iter().flatten();
+        let rings = self.unfolded_bytes() + stored.map(|row| row.len()).sum::<usize>();
         let members: usize = self.activity.keys().map(|key| ROW_BYTES + key.value.len()).sum();
         let members = members + self.watched.len() * (ROW_BYTES + STATE_BYTES_MAX);
         let members = members + (self.masked.len() + self.changes.len()) * ROW_BYTES;
@@ -498,6 +500,13 @@ impl Account {
                 + alerts;
         }
         size_of::<Account>() + FIXED_BYTES + signals + forecast + rings + members + alerts
+    }
+
+    /// Those of them that a history takes which is in memory as more than its rows.
+    #[must_use]
+    pub fn unfolded_bytes(&self) -> usize {
+        let rings = self.history.unfolded().into_iter().flat_map(|history| &history.rings);
+        rings.map(|(_, ring)| ring.len() * 8 + 64).sum()
     }
 
     /// When the account's timer is due, if it waits for one.

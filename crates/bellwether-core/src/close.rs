@@ -266,15 +266,15 @@ fn align_history(account: &mut Account, policy: &Compiled) {
 /// Brings the rings up to `day`, correcting the days that late events changed.
 fn roll_history(account: &mut Account, policy: &Compiled, cohorts: &mut Cohorts, day: Day) {
     let segment = account.segment().map(str::to_owned);
-    let older = &mut account.history.older;
+    let history = &mut *account.history;
+    let older = &mut history.older;
     let signals = &account.hot.signals;
     let first_open = signals.iter().flat_map(|state| &state.open).map(|(open, _)| *open).min();
-    let newest =
-        account.history.newest.unwrap_or_else(|| first_open.unwrap_or(day).min(day).plus(-1));
+    let newest = history.newest.unwrap_or_else(|| first_open.unwrap_or(day).min(day).plus(-1));
     let keep_from = day.plus(-policy.grace_days());
     for (index, signal) in policy.signals.iter().enumerate() {
         let (Some(state), Some((key, ring))) =
-            (account.hot.signals.get_mut(index), account.history.rings.get_mut(index))
+            (account.hot.signals.get_mut(index), history.rings.get_mut(index))
         else {
             continue;
         };
@@ -311,7 +311,7 @@ fn roll_history(account: &mut Account, policy: &Compiled, cohorts: &mut Cohorts,
         }
         state.open.retain(|(open, _)| *open > keep_from);
     }
-    account.history.newest = Some(day);
+    history.newest = Some(day);
 }
 
 /// Whether a day is no part of what is normal for a signal.

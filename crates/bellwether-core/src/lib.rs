@@ -28,6 +28,7 @@ mod forget;
 pub mod history;
 pub mod id;
 pub mod intraday;
+pub mod lazy;
 pub mod life;
 mod month;
 pub mod output;

@@ -1115,7 +1115,7 @@ fn begin(account: &mut Account, day: Day, at: Millis) {
     if returning {
         // Zeros take the place of what was older, since a store writes what is there.
         let older = account.history.older.iter().map(|(key, _)| (*key, Older::default())).collect();
-        account.history = History { older, ..History::default() };
+        account.history = History { older, ..History::default() }.into();
         account.hot.first_event_at = Some(at);
         account.hot.activity = crate::history::Activity::default();
         account.hot.maturity = None;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bellwether_core::account::{self, Account, Changed, Row};
 use bellwether_core::cohort::{CohortKey, Cohorts};
+use bellwether_core::history::History;
 use bellwether_core::id::AccountId;
 use bellwether_core::rolling::Rolling;
 use bellwether_core::state::{Clock, State, seen_hour};
@@ -150,6 +151,8 @@ struct Touched {
     exists: bool,
     /// Whether the row of recent sums is.
     recent: bool,
+    /// Bytes of its history, once that was looked at.
+    unfolded: usize,
     /// Whether only recent sums are written, as was decided when the batch was staged.
     alone: bool,
     /// When its timer is due by the database.
@@ -181,8 +184,19 @@ impl Touched {
         let place = loaded.map_or(Place::Nowhere, |loaded| Place::Here(loaded.account));
         let changed = Changed::default();
         let due_committed = due;
-        let (alone, removed) = (false, None);
-        Touched { place, counted, exists, recent, alone, due_committed, due, changed, removed }
+        let (unfolded, alone, removed) = (0, false, None);
+        Touched {
+            place,
+            counted,
+            exists,
+            recent,
+            unfolded,
+            alone,
+            due_committed,
+            due,
+            changed,
+            removed,
+        }
     }
 
     /// Whether the database has the row of its events once the batch is written.
@@ -192,9 +206,25 @@ impl Touched {
         counts || self.removed.is_none() && self.counted
     }
 
+    /// Encodes a history that changed: from now on its rows say what it says.
+    fn write_history(&mut self, format: Format) {
+        let is_written = self.removed.unwrap_or(self.changed.rows).has(Row::History);
+        let Place::Here(account) = &mut self.place else { return };
+        if is_written {
+            let history: &History = &account.history;
+            let rings = format::encode(history, format).into();
+            let older = match history.older.is_empty() {
+                true => Box::default(),
+                false => rows::encode(&history.older).into(),
+            };
+            account.history.written(reads::history(rings, older));
+        }
+    }
+
     /// Adds the changed rows; those of a removed account that were not written anew are deleted.
     fn stage(&mut self, id: &AccountId, format: Format, rows: &mut Rows) {
         self.alone = false;
+        self.write_history(format);
         let account = match &self.place {
             Place::Here(account) => Some(account.as_ref()),
             Place::Nowhere | Place::Out => None,
@@ -213,8 +243,9 @@ impl Touched {
                 rows.push(AccountRow::Recent.key(id), None);
             }
             if row == Row::History {
-                let older = account.map(|account| &account.history.older);
-                let older = older.filter(|older| !older.is_empty()).map(rows::encode);
+                let rows_of = account.and_then(|account| account.history.rows());
+                let older = rows_of.map(|[_, older]| older.to_vec());
+                let older = older.filter(|older| !older.is_empty());
                 // Older history never becomes none, unless the account is removed.
                 if older.is_some() || self.removed.is_some() {
                     rows.push(AccountRow::Older.key(id), older);
@@ -254,7 +285,7 @@ fn encode_row(account: &Account, row: Row, format: Format) -> Option<Vec<u8>> {
     }
     match row {
         Row::Hot => Some(format::encode(&account.hot, format)),
-        Row::History => Some(format::encode(&account.history, format)),
+        Row::History => account.history.rows().map(|[rings, _]| rings.to_vec()),
         Row::Profile => account.profile.as_ref().map(|of| rows::encode_profile(of, format)),
         Row::Own => account.own.as_ref().map(rows::encode),
         Row::Standing => unless_empty(&account.standing),
@@ -438,7 +469,7 @@ impl Store {
     /// An account as committed; the batch is not looked at.
     pub fn get(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
         self.check()?;
-        Ok(load(&self.database, id)?.map(|loaded| *loaded.account))
+        reads::whole(&self.database, id)
     }
 
     /// Gives every account as committed, by ascending id: one pass over all rows, however few an account has.
@@ -607,6 +638,7 @@ impl Store {
         for (id, touched) in self.touched.drain() {
             let counted = touched.will_count();
             if let Place::Here(mut account) = touched.place {
+                account.history.fold();
                 if touched.changed.rows.has(Row::Rolling) {
                     account.rolling.iter_mut().for_each(|rolling| rolling.written(touched.alone));
                 }
@@ -640,10 +672,14 @@ impl State for Store {
     fn put(&mut self, mut account: Box<Account>) -> Result<(), StoreError> {
         self.check()?;
         self.staged = None;
+        reads::check_history(&account)?;
         let id = account.id.clone();
         let is_blank = account.is_blank();
         let changed = std::mem::take(&mut account.changed);
+        let unfolded = account.unfolded_bytes();
         let touched = self.touch(&id)?;
+        let grown = unfolded.saturating_sub(touched.unfolded);
+        touched.unfolded += grown;
         if let Some(written) = &mut touched.removed {
             *written = written.union(changed.rows);
         }
@@ -658,6 +694,7 @@ impl State for Store {
         let before = std::mem::replace(&mut touched.due, due);
         touched.place = Place::Here(account);
         self.timers.change(&id, before, due);
+        self.touched_bytes += grown;
         Ok(())
     }
 

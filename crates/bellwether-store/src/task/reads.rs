@@ -7,13 +7,14 @@ use bellwether_core::account::Account;
 use bellwether_core::cohort::Cohorts;
 use bellwether_core::history::History;
 use bellwether_core::id::AccountId;
+use bellwether_core::lazy::{Lazy, Stored};
 use bellwether_core::rolling::Rolling;
 
 use super::ROWS;
 use crate::cache::Loaded;
 use crate::database::{Cursor, Database};
 use crate::error::StoreError;
-use crate::format::decode;
+use crate::format::{decode, version};
 use crate::rows::{self, AccountRow, RowKey};
 
 /// The ids of a store's accounts, ascending. One seek per account, however many rows it has.
@@ -86,13 +87,34 @@ impl StoreReader {
     /// Where the disk fails or the rows are damaged.
     pub fn get(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
         let Some(database) = self.0.upgrade() else { return Ok(None) };
-        Ok(load(&database, id)?.map(|loaded| *loaded.account))
+        whole(&database, id)
     }
 }
 
 /// Reads all rows of an account; none where it has none.
 pub(super) fn load(database: &Database, id: &AccountId) -> Result<Option<Loaded>, StoreError> {
     read(&mut database.cursor(ROWS, Some(rows::account_end(id))), id)
+}
+
+/// An account of which every row was read; none where it has none.
+pub(super) fn whole(database: &Database, id: &AccountId) -> Result<Option<Account>, StoreError> {
+    let Some(loaded) = load(database, id)? else { return Ok(None) };
+    let account = *loaded.account;
+    std::hint::black_box(account.history.newest);
+    check_history(&account)?;
+    Ok(Some(account))
+}
+
+/// Says that the rows of a history were looked at and cannot be read.
+pub(super) fn check_history(account: &Account) -> Result<(), StoreError> {
+    if account.history.is_broken() {
+        let what = AccountRow::History.name();
+        return Err(StoreError::Corrupt(format!(
+            "{what} of account {} cannot be read",
+            account.id
+        )));
+    }
+    Ok(())
 }
 
 /// The same through a cursor that reads others, too.
@@ -155,9 +177,11 @@ fn add(account: &mut Account, row: AccountRow, value: &[u8]) -> Result<(), Store
             account.rolling.as_deref_mut().ok_or_else(rows::recent_of_nothing)?.renew(recent);
         }
         AccountRow::History => {
-            let older = std::mem::take(&mut account.history.older);
-            account.history = History { older, ..decode(what, value)? };
+            version::<History>(what, value)?;
+            account.history = Lazy::stored(history(value.into(), Box::default()));
         }
+        // It comes behind the one that it belongs to.
+        AccountRow::Older if account.history.join(value) => {}
         AccountRow::Older => account.history.older = rows::decode(what, value)?,
         AccountRow::Changes => account.changes = decode(what, value)?,
         AccountRow::Masked => account.masked = rows::decode(what, value)?,
@@ -177,6 +201,20 @@ fn add(account: &mut Account, row: AccountRow, value: &[u8]) -> Result<(), Store
         }
     }
     Ok(())
+}
+
+/// A history by its rows: the rings, and what came before them; empty where nothing did.
+pub(super) fn history(rings: Box<[u8]>, older: Box<[u8]>) -> Stored<History> {
+    fn read(rows: &[Box<[u8]>; 2]) -> Option<History> {
+        let [rings, older] = rows;
+        let history: History = decode(AccountRow::History.name(), rings).ok()?;
+        let older = match older.is_empty() {
+            true => Vec::new(),
+            false => rows::decode(AccountRow::Older.name(), older).ok()?,
+        };
+        Some(History { older, ..history })
+    }
+    Stored { rows: [rings, older], read }
 }
 
 /// Reads the rows of all cohorts, the calendar, the promotions and the challengers.

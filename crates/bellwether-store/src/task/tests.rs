@@ -9,7 +9,7 @@ use bellwether_core::cohort::{CohortKey, CohortRow, Cohorts, DaySum, Told};
 use bellwether_core::event::Profile;
 use bellwether_core::feedback::Raised;
 use bellwether_core::forecast::{Forecast, Limits};
-use bellwether_core::history::{Activity, Older};
+use bellwether_core::history::{Activity, Older, Ring};
 use bellwether_core::id::EventId;
 use bellwether_core::intraday::Settings;
 use bellwether_core::life::{Life, Standing};
@@ -1022,4 +1022,72 @@ fn a_removed_account_leaves_no_row() {
         assert_eq!(left(&restored), expected);
         restored.verify().expect("whole");
     }
+}
+
+/// An account with days before today, committed and read anew.
+fn with_days(dir: &Path) -> (AccountId, Store) {
+    let id = account_id(0);
+    let mut store = open(dir);
+    let mut account = Box::new(Account::new(id.clone()));
+    account.history.rings = vec![(SignalKey(1), Ring::from(vec![3.0, 4.0, 0.5]))];
+    account.history.newest = Some(Day(7));
+    account.history.older = vec![(SignalKey(1), Older { sum: 2.0, exposure: 1.0 })];
+    account.hot.sequence = 1;
+    account.changed.note(Row::History);
+    account.changed.note(Row::Hot);
+    store.put(account).expect("stageable");
+    store.commit(&[]).expect("a write");
+    store.close().expect("a clean close");
+    (id, open(dir))
+}
+
+#[test]
+fn an_event_leaves_the_days_before_as_they_are_stored() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (id, mut store) = with_days(dir.path());
+    // From the disk, then from the cache.
+    for sequence in 2..5 {
+        let mut account = store.take(&id).expect("readable").expect("there");
+        assert_eq!(account.history.unfolded(), None, "nobody looked");
+        account.hot.sequence = sequence;
+        account.changed.note(Row::Hot);
+        store.put(account).expect("stageable");
+        assert_eq!(written(&mut store, &id).len(), 1, "the hot row alone");
+        store.commit(&[]).expect("a write");
+    }
+    // A day closes: what comes back is stored, and is what it was.
+    let mut account = store.take(&id).expect("readable").expect("there");
+    assert_eq!(account.history.newest, Some(Day(7)));
+    account.history.rings[0].1.push(9.0);
+    account.history.newest = Some(Day(8));
+    account.changed.note(Row::History);
+    let expected = account.history.clone();
+    store.put(account).expect("stageable");
+    let kinds: Vec<AccountRow> = written(&mut store, &id).into_iter().map(|row| row.0).collect();
+    assert_eq!(kinds, [AccountRow::History, AccountRow::Older]);
+    store.commit(&[]).expect("a write");
+    let account = store.take(&id).expect("readable").expect("there");
+    assert_eq!(account.history.unfolded(), None);
+    assert_eq!(account.history, expected);
+    assert_eq!(store.get(&id).expect("readable").expect("there").history, expected);
+}
+
+#[test]
+fn days_that_cannot_be_read_are_damage_as_soon_as_somebody_looks() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (id, store) = with_days(dir.path());
+    let key = AccountRow::History.key(&id);
+    let mut row = store.database.get(ROWS, &key).expect("readable").expect("there").to_vec();
+    row.truncate(row.len() - 1);
+    let mut batch = Batch::default();
+    batch.put(ROWS, key, row);
+    store.database.write(batch).expect("a write");
+    let mut store = store;
+    let account = store.take(&id).expect("nobody looked").expect("there");
+    assert!(account.history.rings.is_empty());
+    let error = store.put(account).expect_err("somebody looked");
+    assert!(matches!(&error, StoreError::Corrupt(_)) && error.is_rebuildable(), "{error}");
+    store.discard();
+    let error = store.get(&id).expect_err("it is damaged");
+    assert!(matches!(&error, StoreError::Corrupt(why) if why.contains(id.as_str())), "{error}");
 }
