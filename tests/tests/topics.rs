@@ -49,7 +49,7 @@ fn a_fresh_cluster_is_set_up_once_and_then_found_right() {
     assert!(error.to_string().ends_with("run `bellwether topics apply`"), "{error}");
 
     let actions = plan(&admin, &names, 3, &KEPT).expect("the broker answers");
-    assert_eq!(apply(&admin, &actions, 1).expect("topics can be created").len(), 17);
+    assert_eq!(apply(&admin, &actions, 1).expect("topics can be created").len(), 18);
     assert_eq!(check(&admin, &names), Ok(3));
 
     let actions = plan(&admin, &names, 3, &KEPT).expect("the broker answers");
