@@ -38,6 +38,7 @@ test: ## Run all tests, against a real Kafka and schema registry
 	@deploy/setup.sh --for test
 	tests/harness/kafka-local.sh fetch
 	tests/harness/registry-local.sh fetch
+	tests/harness/helm-local.sh fetch
 	# Of the whole workspace, as the tests are: for one package dependencies would be built once more, with other features.
 	cargo build --workspace --bin bellwether --locked
 	cargo test --workspace --locked $(ARGS)

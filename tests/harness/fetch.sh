@@ -4,3 +4,4 @@ set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$HERE/kafka-local.sh" fetch
 "$HERE/registry-local.sh" fetch
+"$HERE/helm-local.sh" fetch

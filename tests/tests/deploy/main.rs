@@ -5,6 +5,7 @@
 
 mod compose;
 mod dashboard;
+mod helm;
 mod kafka;
 mod prometheus;
 mod setup;

@@ -115,7 +115,7 @@ mode = "immediate"
 "#;
 
 /// The binary, on its embedded log.
-struct Worker {
+pub(crate) struct Worker {
     process: Bellwether,
     url: String,
     port: u16,
@@ -124,7 +124,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn start() -> Worker {
+    pub(crate) fn start() -> Worker {
         let port = free_port();
         let data = tempfile::tempdir().expect("a temporary directory");
         // With a notifier, whose metrics are on the dashboard, too.
@@ -142,6 +142,16 @@ impl Worker {
             ureq::get(format!("{url}/readyz")).call().ok()
         });
         Worker { process, url, port, events: Cell::new(0), _data: data }
+    }
+
+    /// Where it serves a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// Stops it, which has to go well.
+    pub(crate) fn stop(&mut self) {
+        assert!(self.process.terminate(Duration::from_secs(30)).success());
     }
 
     /// Sends a login of this moment.
@@ -190,5 +200,5 @@ fn prometheus_scrapes_a_worker_and_answers_the_queries_of_the_dashboard() {
             (!array(&ask()).is_empty()).then_some(())
         });
     }
-    assert!(worker.process.terminate(Duration::from_secs(30)).success());
+    worker.stop();
 }
