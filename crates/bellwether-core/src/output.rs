@@ -558,6 +558,12 @@ impl AlertEvent {
     pub fn is_fleet(&self) -> bool {
         self.kind == crate::policy_check::FLEET_KIND
     }
+
+    /// Whether events of one alert go back to its beginning: the one that opened it is among them.
+    #[must_use]
+    pub fn are_whole<'a>(events: impl IntoIterator<Item = &'a AlertEvent>) -> bool {
+        events.into_iter().any(|event| event.transition == Transition::Opened)
+    }
 }
 
 /// A score of one side.

@@ -123,7 +123,7 @@ pub(crate) async fn alert(
     Ok(Json(json!({
         "alert": json::alerts(&events[..1])[0],
         "events": json::alerts(&events),
-        "whole": query::is_whole(&events),
+        "whole": AlertEvent::are_whole(events.iter().map(AsRef::as_ref)),
     })))
 }
 

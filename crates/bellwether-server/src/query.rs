@@ -159,11 +159,6 @@ pub(crate) fn unknown_alert(detail: impl Into<String>, looked_back_to: Option<Mi
         .with("looked_back_to", json!(looked_back_to.map(Millis::iso)))
 }
 
-/// Whether these are all events of an alert from its beginning on: then the one that opened it is among them.
-pub(crate) fn is_whole(events: &[Arc<AlertEvent>]) -> bool {
-    events.iter().any(|event| event.transition == Transition::Opened)
-}
-
 /// A problem where the events are of several alerts.
 pub(crate) fn of_one(events: &[Arc<AlertEvent>], id: &str) -> Result<(), Problem> {
     let alerts: BTreeSet<&str> = events.iter().map(|event| event.alert_id.as_str()).collect();

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use bellwether_core::event::OutcomeKind;
 use bellwether_core::id::AccountId;
 use bellwether_core::life::snoozed_until;
-use bellwether_core::output::{AlertEvent, Output, Transition};
+use bellwether_core::output::{AlertEvent, Output};
 use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_engine::clock::now_ms;
 use bellwether_engine::log::Record;
@@ -161,7 +161,7 @@ fn show_logged(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<Exi
     if events.iter().any(|event| event.alert_id != latest.alert_id) {
         wrong!("several alerts begin with `{id}`: name more of the id");
     }
-    let whole = events.iter().any(|event| event.transition == Transition::Opened);
+    let whole = AlertEvent::are_whole(&events);
     if json {
         let mut records: Vec<Value> = Vec::new();
         for event in events {
