@@ -16,6 +16,8 @@ use crate::policy_check::{CORROBORATED_KIND, SPIKE_KIND};
 use crate::publish::content_id;
 use crate::time::{Day, MINUTE_MS};
 
+mod reached;
+
 const START: Day = Day(20_500);
 
 /// Something that happens to an account's alerts.

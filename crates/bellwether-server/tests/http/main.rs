@@ -1,5 +1,7 @@
 //! The server over a real connection: probes, API, ingest and pages.
 
+mod looked;
+mod pages;
 mod support;
 
 use std::sync::Arc;
@@ -10,13 +12,14 @@ use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::Millis;
 use bellwether_server::{
-    BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected, Stood,
+    BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, LookedBack,
+    Rejected, Stood,
 };
 use serde_json::Value;
 use support::{BEGAN_AT, HOSTILE, Server, alert, change, health};
 
 /// How far back the log is looked through, where not all of it is: after the first event of an alert, and before the second.
-const LOOKED_BACK_TO: Option<Millis> = Some(Millis(1_772_323_200_002));
+const LOOKED_BACK_TO: Millis = Millis(1_772_323_200_002);
 
 /// Accepts events that name an account, and keeps them.
 #[derive(Default)]
@@ -51,6 +54,8 @@ impl Ingest for Collector {
         let logged = [
             alert("long-ago", 1, Transition::Opened, Severity::Low),
             alert("long-ago", 2, Transition::Resolved, Severity::Low),
+            alert("gone", 1, Transition::Opened, Severity::Low),
+            alert("gone", 2, Transition::Resolved, Severity::Low),
             alert("x", 0, Transition::Opened, Severity::Low),
         ];
         let events = logged.into_iter().filter_map(|output| match output {
@@ -65,11 +70,15 @@ impl Ingest for Collector {
             event.alert_id.starts_with(id) && account.is_none_or(|of| event.account_id == *of)
         };
         let mut events: Vec<AlertEvent> = events.filter(meant).collect();
-        // As if the log were looked through from here on.
-        let looked_back_to = LOOKED_BACK_TO.filter(|_| id.starts_with("alert-long-a"));
-        events.retain(|event| looked_back_to.is_none_or(|back_to| event.at >= back_to));
-        let looked_back_to = looked_back_to.or(LOOKED_BACK_TO.filter(|_| id.contains("before")));
-        Ok(LoggedAlert { events, looked_back_to })
+        // As if the log were looked through, or kept, from here on.
+        let looked_back = match id {
+            id if id.starts_with("alert-long-a") => LookedBack::Newest(LOOKED_BACK_TO),
+            id if id.contains("gone") => LookedBack::Kept(LOOKED_BACK_TO),
+            id if id.contains("before") => LookedBack::Newest(LOOKED_BACK_TO),
+            _ => LookedBack::Whole,
+        };
+        events.retain(|event| looked_back.to().is_none_or(|back_to| event.at >= back_to));
+        Ok(LoggedAlert { events, looked_back })
     }
 
     fn account_at(&self, account: &AccountId, at: Millis) -> Result<Stood, IngestError> {
@@ -85,11 +94,13 @@ impl Ingest for Collector {
         };
         Ok(match at.iso().get(..4) {
             Some("2020") => Stood::Nothing,
-            Some("2021") => Stood::Partly { looked_back_to: LOOKED_BACK_TO },
+            Some("2018") => Stood::Partly { looked_back: LookedBack::Kept(LOOKED_BACK_TO) },
+            Some("2021") => Stood::Partly { looked_back: LookedBack::Newest(LOOKED_BACK_TO) },
             Some("2022") => {
-                Stood::Known { record, alerts: vec![*event], looked_back_to: LOOKED_BACK_TO }
+                let looked_back = LookedBack::Newest(LOOKED_BACK_TO);
+                Stood::Known { record, alerts: vec![*event], looked_back }
             }
-            _ => Stood::Known { record, alerts: vec![*event], looked_back_to: None },
+            _ => Stood::Known { record, alerts: vec![*event], looked_back: LookedBack::Whole },
         })
     }
 
@@ -121,6 +132,11 @@ impl Ingest for Collector {
         }
         Ok(receipt)
     }
+}
+
+/// How far back an answer says that was looked, and why not further.
+fn back(answer: &Value) -> (Option<String>, Value) {
+    (answer["looked_back_to"].as_str().map(str::to_owned), answer["older_records"].clone())
 }
 
 fn strings<'a>(value: &'a Value, list: &str, field: &str) -> Vec<&'a str> {
@@ -355,6 +371,16 @@ fn commands_go_to_an_alert_by_its_id() {
         (strings(&some, "events", "id"), &some["whole"]),
         (vec!["long-ago-2"], &false.into())
     );
+    assert_eq!(back(&some), (Some(LOOKED_BACK_TO.iso()), "unread".into()));
+    // Or is no longer kept. Of what is known from its beginning on, it matters to nobody.
+    let gone = server.get("/v1/alerts/alert-gone?history=true").json();
+    assert_eq!(
+        (strings(&gone, "events", "id"), &gone["whole"], back(&gone)),
+        (vec!["gone-2"], &false.into(), (Some(LOOKED_BACK_TO.iso()), "gone".into()))
+    );
+    assert_eq!(back(&all), (None, Value::Null));
+    // Without the log: since when the process is told, and not when something happened.
+    assert_eq!(back(&known), (Some(BEGAN_AT.iso()), "unread".into()));
     let away = server.get("/v1/alerts/unreadable?history=true");
     assert_eq!((away.status, away.header("retry-after")), (503, "3"));
     assert!(away.json()["detail"].as_str().is_some_and(|it| it.contains("the registry is away")));
@@ -383,83 +409,6 @@ fn commands_go_to_an_alert_by_its_id() {
     let closed = Server::start(None);
     closed.publish(&[alert("x", 1, Transition::Opened, Severity::Low)]);
     assert_eq!(closed.post("/v1/alerts/alert-x/outcomes", verdict).status, 404);
-}
-
-#[test]
-fn an_alert_that_is_unknown_comes_with_how_far_back_was_looked() {
-    let server = Server::start(Some(Arc::new(Collector::default())));
-    let unknown = |path: &str| {
-        let answer = server.get(path);
-        assert_eq!(answer.status, 404, "{path}: {}", answer.body);
-        assert_eq!(answer.header("content-type"), "application/problem+json", "{path}");
-        let problem = answer.json();
-        assert_eq!(
-            (&problem["type"], &problem["title"], &problem["status"]),
-            (&"unknown-alert".into(), &"Unknown alert".into(), &404.into()),
-            "{path}"
-        );
-        let detail = problem["detail"].as_str().expect("a detail").to_owned();
-        (problem["looked_back_to"].as_str().map(str::to_owned), detail)
-    };
-    // What the process was told of since it began; the log up to where it is looked through; and all of the log.
-    let (began, detail) = unknown("/v1/alerts/ffffffff");
-    assert_eq!(began, Some(BEGAN_AT.iso()));
-    assert!(detail.contains(&BEGAN_AT.iso()), "{detail}");
-    let (back_to, detail) = unknown("/v1/alerts/long-before?history=true");
-    assert_eq!(back_to, LOOKED_BACK_TO.map(Millis::iso));
-    assert!(detail.contains("goes back to 2026-03-01T00:00:00.002Z"), "{detail}");
-    let (never, detail) = unknown("/v1/alerts/ffffffff?history=true");
-    assert_eq!(never, None);
-    assert!(detail.contains("there never was an alert"), "{detail}");
-    let said = server.post("/v1/alerts/ffffffff/outcomes", r#"{"kind":"resolved"}"#);
-    assert_eq!((said.status, &said.json()["type"]), (404, &"unknown-alert".into()));
-    // Nothing at a path is another problem.
-    assert_eq!(server.get("/v1/nothing").json()["type"], "about:blank");
-
-    // One of which the process knows no beginning.
-    server.publish(&[alert("x", 2, Transition::Escalated, Severity::High)]);
-    let known = server.get("/v1/alerts/alert-x").json();
-    assert_eq!((strings(&known, "events", "id"), &known["whole"]), (vec!["x-2"], &false.into()));
-    let all = server.get("/v1/alerts/alert-x?history=true").json();
-    assert_eq!((strings(&all, "events", "id"), &all["whole"]), (vec!["x-2", "x-0"], &true.into()));
-}
-
-#[test]
-fn an_account_is_shown_as_it_stood_at_a_time() {
-    let server = Server::start(Some(Arc::new(Collector::default())));
-    let then = server.get("/v1/accounts/a%20b%2Fc?at=2026-03-01");
-    let answer = then.json();
-    assert_eq!((then.status, answer["account"]["account_id"].as_str()), (200, Some("a b/c")));
-    assert_eq!(answer["account"]["score_centipoints"], 4_200);
-    assert_eq!((strings(&answer, "alerts", "id"), &answer["whole"]), (vec!["x-1"], &true.into()));
-    assert_eq!(answer["looked_back_to"], Value::Null);
-    let partly = server.get("/v1/accounts/a?at=2022-03-01").json();
-    assert_eq!(
-        (&partly["whole"], partly["looked_back_to"].as_str()),
-        (&false.into(), Some("2026-03-01T00:00:00.002Z"))
-    );
-    let gone = server.get("/v1/accounts/a?at=2021-03-01").json();
-    assert_eq!(gone["looked_back_to"], "2026-03-01T00:00:00.002Z");
-    let zoned = server.get("/v1/accounts/a?at=2026-03-01T00:00:00%2B01:00");
-    assert_eq!(zoned.status, 200, "{}", zoned.body);
-    for (path, status, words) in [
-        ("/v1/accounts/a?at=2020-03-01", 404, "nothing had been published"),
-        ("/v1/accounts/a?at=2021-03-01", 410, "no longer kept"),
-        ("/v1/accounts/a?at=yesterday", 400, "ISO-8601"),
-        ("/v1/accounts/a?at=", 400, "ISO-8601"),
-        ("/v1/accounts/a?when=2020-03-01", 400, "when"),
-        ("/v1/accounts/%00?at=2020-03-01", 400, "control characters"),
-        ("/v1/accounts/unreadable?at=2026-03-01", 503, "the registry is away"),
-    ] {
-        let answer = server.get(path);
-        assert_eq!(answer.status, status, "{path}: {}", answer.body);
-        let problem = answer.json();
-        let detail = problem["detail"].as_str().expect("a detail");
-        assert!(detail.contains(words), "{path}: {detail}");
-    }
-    let closed = Server::start(None).get("/v1/accounts/a?at=2026-03-01");
-    assert_eq!(closed.status, 404);
-    assert!(closed.body.contains("explain ACCOUNT --at TIME"), "{}", closed.body);
 }
 
 #[test]
@@ -544,73 +493,6 @@ fn an_account_is_deleted_on_request_and_not_by_foreign_pages() {
     assert_eq!(strings(&server.get("/v1/calendar").json(), "entries", "entry_id"), ["1"]);
     let closed = Server::start(None);
     assert_eq!(closed.send("DELETE", "/v1/accounts/a", &[], "").status, 404);
-}
-
-#[test]
-fn the_form_on_an_account_page_sends_an_event_of_it() {
-    let collector = Arc::new(Collector::default());
-    let server = Server::start(Some(Arc::clone(&collector) as Arc<dyn Ingest>));
-    server.publish(&[health("a b/c", None, 5_000, Band::Neutral)]);
-    let form =
-        [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
-    let body = "type=login&member_id=mia&value=";
-    let answer = server.send("POST", "/accounts/a%20b%2Fc/events", &form, body);
-    assert_eq!((answer.status, answer.header("location")), (303, "/accounts/a%20b%2Fc?sent=1"));
-    let taken = collector.taken.lock().expect("no test panics with it");
-    let event: Value = serde_json::from_str(&taken[0]).expect("JSON");
-    assert_eq!(
-        event,
-        serde_json::json!({"account_id": "a b/c", "type": "login", "member_id": "mia"})
-    );
-}
-
-#[test]
-fn hostile_text_is_shown_and_not_obeyed() {
-    let server = Server::start(Some(Arc::new(Collector::default())));
-    let id = "a/b \"c\" 'd' <script>alert(1)</script>&?#%";
-    server.publish(&[
-        health(id, Some(HOSTILE), 2_000, Band::AtRisk),
-        alert(id, 1, Transition::Opened, Severity::Critical),
-    ]);
-    let overview = server.get("/");
-    let link = overview.body.split("href=\"/accounts/").nth(1).expect("a link to the account");
-    let link = link.split('"').next().expect("it ends");
-    let path = format!("/accounts/{link}");
-    assert!(path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/%-_.~".contains(&byte)));
-    for path in ["/", "/accounts", "/alerts", "/accounts?q=%3Cscript%3E%22", &path] {
-        let page = server.get(path);
-        assert_eq!(page.status, 200, "{path}");
-        assert!(!page.body.contains("<script") && !page.body.contains("<img"), "{path}");
-        assert!(!page.body.contains(" style="), "{path}: the policy forbids inline styles");
-        let policy = page.header("content-security-policy");
-        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"));
-        assert_eq!(page.header("x-content-type-options"), "nosniff");
-    }
-    assert!(server.get(&path).body.contains("&lt;img src=x"));
-    let record = server.get(&format!("/v1{path}")).json();
-    assert_eq!(record["account"]["account_id"].as_str(), Some(id));
-    assert_eq!(server.get("/accounts/nobody").status, 404);
-}
-
-#[test]
-fn the_waterfall_ends_at_the_score() {
-    let server = Server::start(None);
-    server.publish(&[health("acme", Some("Acme"), 3_150, Band::AtRisk)]);
-    let page = server.get("/accounts/acme").body;
-    let body = page.split("<tbody>").nth(1).and_then(|rest| rest.split("</tbody>").next());
-    let cells: Vec<&str> = body
-        .expect("a table")
-        .split("<td class=\"num\">")
-        .skip(1)
-        .filter_map(|cell| cell.split('<').next())
-        .collect();
-    let sum: f64 = cells
-        .iter()
-        .map(|cell| cell.replace('−', "-").replace('+', "").parse::<f64>().expect("a number"))
-        .sum();
-    assert_eq!(cells.len(), 3, "{cells:?}");
-    assert!((sum - 31.5).abs() < 1e-9, "{cells:?}");
-    assert!(page.contains("<td class=\"num total\">31.50</td></tr></tfoot>"));
 }
 
 #[test]
