@@ -16,6 +16,7 @@ mod classify;
 mod commit;
 mod context;
 mod direct;
+mod member;
 mod options;
 mod reader;
 mod reset;
@@ -35,6 +36,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use self::commit::Committer;
 use self::context::{Change, DeliveryContext, GroupContext, Taken};
 pub use self::direct::KafkaTopics;
+use self::member::Member;
 pub use self::options::{GroupProtocol, KafkaOptions, WorkerId, is_secret};
 use self::reader::Reader;
 pub use self::reset::{KafkaReset, Position};
@@ -63,7 +65,7 @@ pub struct KafkaLog {
     options: KafkaOptions,
     worker: WorkerId,
     inputs: Vec<Topic>,
-    consumer: BaseConsumer<GroupContext>,
+    consumer: Member<GroupContext>,
     committer: Committer,
     /// Connected at the first read.
     reader: Option<Reader>,
@@ -136,7 +138,7 @@ impl KafkaLog {
             options: options.clone(),
             worker: worker.clone(),
             inputs: inputs.to_vec(),
-            consumer,
+            consumer: Member::new(consumer),
             committer: Committer::new(producer),
             reader: None,
             owned: BTreeSet::new(),

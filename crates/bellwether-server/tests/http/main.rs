@@ -12,8 +12,8 @@ use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::Millis;
 use bellwether_server::{
-    BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, LookedBack,
-    Rejected, Stood,
+    BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, LookedBack, Rejected,
+    Stood,
 };
 use serde_json::Value;
 use support::{BEGAN_AT, HOSTILE, Server, alert, change, health};
