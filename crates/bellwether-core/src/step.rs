@@ -52,6 +52,8 @@ pub struct Core {
     reader: Option<Reader>,
     /// What accounts are aligned with: the policy, and the model where it is not the policy's own.
     setting: Arc<str>,
+    /// See [`Core::for_older`].
+    for_older: bool,
 }
 
 /// Reads promoted models.
@@ -216,7 +218,21 @@ impl Core {
             promoted: None,
             reader: None,
             setting,
+            for_older: false,
         }
+    }
+
+    /// The same engine where a version from before there were lines of the contract ([`Trait::is_of_contract`]) has to be able to read what
+    /// is kept of accounts: it gives none.
+    ///
+    /// [`Trait::is_of_contract`]: crate::standing::Trait::is_of_contract
+    #[must_use]
+    pub fn for_older(self) -> Core {
+        Core { for_older: true, ..self }
+    }
+
+    pub(crate) fn is_for_older(&self) -> bool {
+        self.for_older
     }
 
     /// The same engine with another scorecard on the same scale: for what a scorecard makes of readings.

@@ -9,6 +9,7 @@ use bellwether_core::policy::{Compiled, Policy, Signal};
 use bellwether_core::standing::{Standing, Trait, standing};
 use serde::{Deserialize, Serialize};
 
+use crate::example::Example;
 use crate::transform::{Risky, Scale, Transform};
 
 /// What a feature is for.
@@ -64,7 +65,29 @@ fn of_signal(signal: &Signal, policy: &Policy) -> Feature {
     }
 }
 
-/// How an account stands. Expected weights are one: each is worth a factor of e in the odds between its best and its worst
+/// Features and examples without those about the contract ([`Trait::is_of_contract`]) of which no example has a reading: a model then is
+/// what it would be had they never been there.
+///
+/// # Panics
+/// Where an example has fewer readings than there are features.
+#[must_use]
+pub fn known(features: Vec<Feature>, examples: Vec<Example>) -> (Vec<Feature>, Vec<Example>) {
+    let of_contract =
+        |name: &str| Trait::ALL.iter().any(|of| of.is_of_contract() && of.as_str() == name);
+    let is_kept = |(index, feature): (usize, &Feature)| {
+        !of_contract(&feature.name) || examples.iter().any(|example| !example.features[index].is_nan())
+    };
+    let kept: Vec<bool> = features.iter().enumerate().map(is_kept).collect();
+    fn retain<T>(all: Vec<T>, kept: &[bool]) -> Vec<T> {
+        all.into_iter().zip(kept).filter(|(_, kept)| **kept).map(|(one, _)| one).collect()
+    }
+    let examples = examples
+        .into_iter()
+        .map(|example| Example { features: retain(example.features, &kept), ..example });
+    (retain(features, &kept), examples.collect())
+}
+
+/// How an account stands. Expected weights are mostly one: each is worth a factor of e in the odds between its best and its worst
 /// reading.
 fn of_trait(of: Trait) -> Feature {
     let (scale, low, high) = match of {
@@ -72,11 +95,20 @@ fn of_trait(of: Trait) -> Feature {
         Trait::Trend => (Scale::Linear, -0.8, 0.4),
         Trait::Members => (Scale::Log(1.0), 1.0, 9.0),
         Trait::Maturity => (Scale::Log(0.0), 28.0, 1_095.0),
+        // Contracts are left when they end: half of it is said by the last month.
+        Trait::Renewal => (Scale::Log(7.0), 0.0, 180.0),
+        Trait::Value => (Scale::Log(0.0), 1_000.0, 1_000_000.0),
+        // From half as much to half as much again.
+        Trait::Spend => (Scale::Linear, -0.7, 0.4),
     };
     let (role, prior_mean) = match of {
         // The hazard of leaving falls with about the square root of tenure: ln(1095 / 28) / 2.
         Trait::Maturity => (Role::Base, 1.8),
         Trait::Activity | Trait::Habit | Trait::Trend | Trait::Members => (Role::Score, 1.0),
+        Trait::Renewal | Trait::Spend => (Role::Score, 1.0),
+        // That small accounts leave more than large ones of their cohort is for outcomes to show: nothing is expected, and the opposite
+        // is not learned.
+        Trait::Value => (Role::Score, 0.0),
     };
     Feature {
         name: of.as_str().to_owned(),
@@ -125,5 +157,35 @@ mod tests {
         for feature in &features {
             assert_eq!(feature.transform.check(), Ok(()), "{}", feature.name);
         }
+    }
+
+    #[test]
+    fn what_no_example_says_of_the_contract_is_no_feature() {
+        let all = features(&Compiled::default_policy());
+        let at = |name: &str| all.iter().position(|feature| feature.name == name).expect("there");
+        let example = |known: &[(usize, f64)]| {
+            let mut readings = vec![f64::NAN; all.len()];
+            known.iter().for_each(|&(index, value)| readings[index] = value);
+            Example {
+                account: bellwether_core::id::AccountId::new("acme").expect("an id"),
+                cohort: String::new(),
+                at: bellwether_core::time::Millis(0),
+                features: readings,
+                left_after_ms: None,
+                weight: 1.0,
+            }
+        };
+        let examples = vec![example(&[(at("value"), 5_000.0)]), example(&[(at("activity"), 0.5)])];
+        let (kept, examples) = known(all.clone(), examples);
+        let dropped: Vec<&str> = all
+            .iter()
+            .filter(|feature| !kept.contains(feature))
+            .map(|feature| feature.name.as_str())
+            .collect();
+        assert_eq!(dropped, ["renewal", "spend"], "of signals and the rest all stay");
+        let place = |name: &str| kept.iter().position(|feature| feature.name == name);
+        assert!((examples[0].features[place("value").expect("kept")] - 5_000.0).abs() < 1e-9);
+        assert!((examples[1].features[place("activity").expect("kept")] - 0.5).abs() < 1e-9);
+        assert!(examples.iter().all(|example| example.features.len() == kept.len()));
     }
 }

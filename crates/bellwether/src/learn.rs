@@ -17,7 +17,7 @@ use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_learn::curve::Curves;
 use bellwether_learn::example::{Example, Stay};
-use bellwether_learn::feature::{Feature, features, row};
+use bellwether_learn::feature::{Feature, features, known, row};
 use bellwether_learn::resample::{Interval, Worth};
 use bellwether_learn::train::{Trained, Training, fitted, train};
 use bellwether_wire::files;
@@ -181,7 +181,7 @@ pub(crate) fn learn(
             outcome.map(|outcome| Example { left_after_ms: outcome.left_after_ms(), ..row })
         })
         .collect();
-    let features = features(policy);
+    let (features, examples) = known(features(policy), examples);
     let trained = train(&features, &examples, &training)?;
     let version = model::version_of(&trained.card);
     Ok(ModelFile {
