@@ -1,4 +1,4 @@
-//! The features of the scorecard: one per signal of a policy, and how an account stands.
+//! The features of the scorecard: one per signal and sequence of a policy, and how an account stands.
 //!
 //! A signal's reading is what an expert says of its deviation ([`strength`]): a share of its weight.
 //!
@@ -6,6 +6,7 @@
 
 use bellwether_core::account::Account;
 use bellwether_core::policy::{Compiled, Policy, Signal};
+use bellwether_core::sequence::Sequence;
 use bellwether_core::standing::{Standing, Trait, standing};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Feature {
-    /// Name in models, records and reports: that of a [`Trait`], or `signal:` and the name of a signal.
+    /// Name in models, records and reports: that of a [`Trait`], or `signal:` and the name of a signal, or `sequence:` and that of a sequence.
     pub name: String,
     /// Unit of its readings.
     pub unit: String,
@@ -42,12 +43,14 @@ pub struct Feature {
 }
 
 pub use bellwether_core::drift::SIGNAL_PREFIX;
+pub use bellwether_core::sequence::SEQUENCE_PREFIX;
 
 /// The features of a policy, in the order of [`row`].
 #[must_use]
 pub fn features(policy: &Policy) -> Vec<Feature> {
     let signals = policy.signals.iter().map(|signal| of_signal(signal, policy));
-    signals.chain(Trait::ALL.map(of_trait)).collect()
+    let sequences = policy.sequences.iter().map(of_sequence);
+    signals.chain(sequences).chain(Trait::ALL.map(of_trait)).collect()
 }
 
 /// Deviations say what changed, and hardly who leaves (an area under the curve of .45 to .57 on the development data, each by itself or
@@ -65,8 +68,23 @@ fn of_signal(signal: &Signal, policy: &Policy) -> Feature {
     }
 }
 
-/// Features and examples without those about the contract ([`Trait::is_of_contract`]) of which no example has a reading: a model then is
-/// what it would be had they never been there.
+/// How strong a sequence is, from not at all to just complete. Nothing is expected of it; what it says is for outcomes to show.
+fn of_sequence(sequence: &Sequence) -> Feature {
+    Feature {
+        name: format!("{SEQUENCE_PREFIX}{}", sequence.name),
+        unit: "share of its strength".to_owned(),
+        role: Role::Score,
+        transform: transform(Risky::High, Scale::Linear, 0.0, 1.0),
+        prior_mean: 0.0,
+        prior_sd: SEQUENCE_SD,
+    }
+}
+
+/// Of one that is met once in a while more is believed than of deviations, which are always there.
+const SEQUENCE_SD: f64 = 0.5;
+
+/// Features and examples without those of sequences and about the contract ([`Trait::is_of_contract`]) of which no example has a reading: a
+/// model then is what it would be had they never been there.
 ///
 /// # Panics
 /// Where an example has fewer readings than there are features.
@@ -74,8 +92,9 @@ fn of_signal(signal: &Signal, policy: &Policy) -> Feature {
 pub fn known(features: Vec<Feature>, examples: Vec<Example>) -> (Vec<Feature>, Vec<Example>) {
     let of_contract =
         |name: &str| Trait::ALL.iter().any(|of| of.is_of_contract() && of.as_str() == name);
+    let may_go = |name: &str| name.starts_with(SEQUENCE_PREFIX) || of_contract(name);
     let is_kept = |(index, feature): (usize, &Feature)| {
-        !of_contract(&feature.name) || examples.iter().any(|example| !example.features[index].is_nan())
+        !may_go(&feature.name) || examples.iter().any(|example| !example.features[index].is_nan())
     };
     let kept: Vec<bool> = features.iter().enumerate().map(is_kept).collect();
     fn retain<T>(all: Vec<T>, kept: &[bool]) -> Vec<T> {
@@ -140,6 +159,7 @@ pub fn row(account: &Account, policy: &Compiled, horizon_days: u32) -> Option<Ve
         })
         .collect();
     row.resize(policy.signals.len(), f64::NAN);
+    row.extend(policy.sequences.iter().map(|sequence| sequence.reading(account, policy, day)));
     let Standing(stands) = standing(account, policy, day, horizon_days);
     row.extend(stands);
     Some(row)

@@ -14,7 +14,7 @@ use bellwether_core::state::MemoryState;
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, Day, HOUR_MS, Millis};
 use bellwether_learn::calibrate::Calibration;
-use bellwether_learn::feature::features;
+use bellwether_learn::feature::{features, row};
 use bellwether_learn::fit::{FitOptions, fit};
 use bellwether_learn::scorecard::{BASE, DOUBLING, Scorecard};
 use bellwether_learn::scorer::LearnedScorer;
@@ -264,6 +264,78 @@ fn records_add_up_over_a_renewal() {
     assert_eq!(names, ["value"], "day 120 is over");
     let (_, again) = run_with(&core(&policy), 150, &profiles);
     assert_eq!(again, out);
+}
+
+/// With a sequence the policy of two has a third line, which is learned as the others are, and costs nothing where it is not known.
+const SLIDE: &str = r#"
+[[signal]]
+name = "sentiment"
+category = "support"
+group = "sentiment"
+direction = "down"
+aggregate = "mean"
+match = { types = ["support.message"] }
+unit = "sentiment"
+weight = 5.0
+kind = "sentiment_slide"
+[[sequence]]
+name = "slide"
+category = "support"
+weight = 6.0
+when = { worsening = { signal = "sentiment", times = 3, by = 0.5, within_days = 28 } }
+"#;
+
+#[test]
+fn a_sequence_costs_what_was_learned_of_it() {
+    let policy = Compiled::parse("two.toml", &format!("{POLICY}{SLIDE}")).expect("a good policy");
+    let policy = Arc::new(policy);
+    let mut card = card(&policy);
+    let at = card.model.features.iter().position(|feature| feature.name == "sequence:slide");
+    card.model.global.weights.segments[at.expect("a feature")].value = 1.2;
+    let core =
+        Core::new(Arc::clone(&policy)).scored_by(Arc::new(LearnedScorer::new("m1", 28, card)));
+    let (mut state, mut out) = run(&core, 100);
+    for (day, value) in [(100, 0.5), (101, 0.2), (102, -0.3)] {
+        for event in [
+            login("stays", day, 0),
+            Event {
+                kind: "support.message".to_owned(),
+                value: Some(value),
+                ..login("stays", day, 1)
+            },
+        ] {
+            let at = event.occurred_at;
+            let Ok(verdict) = core.apply(&mut state, Input::Event(event), at, &mut out);
+            verdict.expect("admitted");
+        }
+    }
+    let event = login("stays", 103, 0);
+    let at = event.occurred_at;
+    let Ok(verdict) = core.apply(&mut state, Input::Event(event), at, &mut out);
+    verdict.expect("admitted");
+    let record = |account: &str| {
+        let id = AccountId::new(account).expect("an id");
+        core.record(state.accounts()[&id].clone()).expect("a record")
+    };
+    let line = |account: &str| {
+        let lines = record(account).contributions.into_iter();
+        lines.filter(|line| line.name == "slide").map(|line| line.points).next()
+    };
+    // All of it, where half is usual: 1.2 * (1 - .5) of log-odds.
+    let expected = Points::from_f64(-0.6 * 10.0 / std::f64::consts::LN_2);
+    assert_eq!((line("stays"), line("leaves")), (Some(expected), None));
+    let sum: Points = record("stays").contributions.iter().map(|line| line.points).sum();
+    assert_eq!(sum, record("stays").score);
+    // What is learned from is what is scored.
+    let id = AccountId::new("stays").expect("an id");
+    let readings = row(&state.accounts()[&id], &policy, 28).expect("it is known");
+    assert!((readings[at_of(&policy, "sequence:slide")] - 1.0).abs() < 1e-12, "{readings:?}");
+    let known = bellwether_core::drift::readings(&core, &state.accounts()[&id], 28);
+    assert!((known["sequence:slide"] - 1.0).abs() < 1e-12, "{known:?}");
+}
+
+fn at_of(policy: &Compiled, name: &str) -> usize {
+    features(policy).iter().position(|feature| feature.name == name).expect("a feature")
 }
 
 /// The scorecard without its features about the contract, as a version from before there were any fitted it.

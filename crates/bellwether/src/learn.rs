@@ -17,7 +17,7 @@ use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_learn::curve::Curves;
 use bellwether_learn::example::{Example, Stay};
-use bellwether_learn::feature::{Feature, features, known, row};
+use bellwether_learn::feature::{Feature, SEQUENCE_PREFIX, features, known, row};
 use bellwether_learn::resample::{Interval, Worth};
 use bellwether_learn::train::{Trained, Training, fitted, train};
 use bellwether_wire::files;
@@ -182,6 +182,7 @@ pub(crate) fn learn(
         })
         .collect();
     let (features, examples) = known(features(policy), examples);
+    let is_read = |name: &str| features.iter().any(|feature| feature.name == name);
     let trained = train(&features, &examples, &training)?;
     let version = model::version_of(&trained.card);
     Ok(ModelFile {
@@ -189,6 +190,10 @@ pub(crate) fn learn(
         version: version[..12].to_owned(),
         policy: policy.name.clone(),
         readings: Some(model::readings(policy)),
+        sequences: model::sequences(policy)
+            .into_iter()
+            .filter(|(name, _)| is_read(&format!("{SEQUENCE_PREFIX}{name}")))
+            .collect(),
         horizon_days: training.horizon_days,
         data_until: end.iso(),
         report: report(&examples, &trained, data::quality(&core, &replay))?,
