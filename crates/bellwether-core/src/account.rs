@@ -79,7 +79,8 @@ pub struct SignalState {
     pub open: Vec<(Day, DayTotals)>,
     /// First day on which the signal was seen; none: never, so it is missing, not zero.
     pub first_day: Option<Day>,
-    /// The last three values, oldest first, for runs of single interactions.
+    /// The last values, oldest first, for runs of single interactions: as many as the policy asks for
+    /// ([`Compiled::values_kept`](crate::policy::Compiled::values_kept)).
     pub recent: Vec<(Millis, f64)>,
     /// Baseline of the last day close.
     pub baseline: Option<StoredBaseline>,
@@ -120,7 +121,7 @@ pub struct Hot {
     pub held_until: Option<Millis>,
     /// Set while events come that are so old that their ids may have been forgotten.
     pub backfill: Option<Backfill>,
-    /// One state per signal of the policy, in its order.
+    /// One state per signal of the policy, in its order, and behind them one per sequence.
     pub signals: Vec<SignalState>,
     /// Which events fed which signals lately: what the independence of evidence is judged by.
     pub streams: Streams,

@@ -26,7 +26,8 @@ use crate::score::{Context, Reading, is_presence};
 use crate::step::Core;
 use crate::time::{Day, MINUTE_MS, Millis};
 use crate::{
-    alert, example, feedback, forecast, publish, ranking, rebaseline, shadow, standing, tiers,
+    alert, example, feedback, forecast, publish, ranking, rebaseline, sequence, shadow, standing,
+    tiers,
 };
 
 /// Days after its last interaction for which a run of interactions still counts.
@@ -94,9 +95,10 @@ pub(crate) fn judge_day(
     // The policy may have changed since the day was closed.
     align_history(account, &core.policy);
     let distinct = distinct_blocks(account, &core.policy, day);
-    for index in 0..account.hot.signals.len() {
+    for index in 0..core.policy.signals.len() {
         judge_signal(core, account, index, day, &distinct);
     }
+    sequence::renew(core, account, day);
     context(core, account, day.max(account.hot.activity.newest));
     standing::renew(core, account, day);
     publish::rescore(account, &core.policy);
@@ -609,14 +611,14 @@ pub(crate) fn rescore(core: &Core, account: &mut Account) {
     }
     let day = account.hot.today.plus(-1);
     let cohort = account.segment().unwrap_or_default().to_owned();
-    for index in 0..account.hot.signals.len() {
-        let signal = &core.policy.signals[index];
+    for (index, signal) in core.policy.signals.iter().enumerate() {
         if is_presence(signal) {
             judge_presence(core, account, index, day);
         } else {
             refresh_points(core, &cohort, signal, &mut account.hot.signals[index], day);
         }
     }
+    sequence::renew(core, account, day);
     context(core, account, day.max(account.hot.activity.newest));
     standing::renew(core, account, day);
     publish::rescore(account, &core.policy);

@@ -18,6 +18,7 @@ use crate::policy::{Compiled, Signal};
 use crate::quality::{Fed, Silence};
 use crate::ranking::{HeldOut, Outcomes, Ranking};
 use crate::score::ExpertScorecard;
+use crate::sequence::SEQUENCE_PREFIX;
 use crate::standing::{Standing, Trait, standing};
 use crate::step::Core;
 use crate::time::Day;
@@ -351,7 +352,11 @@ pub fn readings(core: &Core, account: &Account, horizon_days: u32) -> BTreeMap<S
     });
     let Standing(stands) = standing(account, policy, day, horizon_days);
     let traits = Trait::ALL.iter().zip(stands).map(|(of, value)| (of.as_str().to_owned(), value));
-    signals.chain(traits).collect()
+    let sequences = policy.sequences.iter().map(|sequence| {
+        let name = format!("{SEQUENCE_PREFIX}{}", sequence.name);
+        (name, sequence.reading(account, policy, day))
+    });
+    signals.chain(sequences).chain(traits).collect()
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub mod reject;
 pub mod rolling;
 pub mod scan;
 pub mod score;
+pub mod sequence;
 pub mod shadow;
 pub mod standing;
 pub mod state;

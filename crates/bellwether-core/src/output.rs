@@ -115,7 +115,7 @@ impl Maturity {
 /// One line of a score's explanation. The lines of a record sum exactly to its score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Contribution {
-    /// A signal's name, or one of `base`, `recency`, `frequency`, `tenure`, `clip`; under a learned scorecard also one of
+    /// A signal's or a sequence's name, or one of `base`, `recency`, `frequency`, `tenure`, `clip`; under a learned scorecard also one of
     /// [`Trait`](crate::standing::Trait).
     pub name: String,
     /// The category whose sub-score it belongs to; none for `base` and `clip`.

@@ -17,6 +17,7 @@ use crate::output::Category;
 use crate::policy_check::SPIKE_KIND;
 use crate::publish::content_id;
 use crate::score::Scale;
+use crate::sequence::{Course, Sequence};
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 
 /// The default policy: a B2B software product with signals of all five categories.
@@ -100,6 +101,9 @@ pub struct Policy {
     /// Alerts by plain conditions; none given: none.
     #[serde(rename = "condition", default)]
     pub conditions: Vec<Condition>,
+    /// Courses of events that cost points; none given: none.
+    #[serde(rename = "sequence", default, skip_serializing_if = "Vec::is_empty")]
+    pub sequences: Vec<Sequence>,
 }
 
 fn unnamed() -> String {
@@ -660,8 +664,28 @@ pub struct Compiled {
     version: String,
     readings_version: String,
     findings: u64,
+    /// Of the signals, and behind them of the sequences.
     keys: Vec<SignalKey>,
+    /// Per signal, how many of its last values are kept.
+    values_kept: Vec<usize>,
     candidates: Candidates,
+}
+
+/// Values of which a run of single interactions consists.
+const STREAK_VALUES: usize = 3;
+
+/// How many of its last values are kept of each signal.
+fn values_kept(policy: &Policy) -> Vec<usize> {
+    let of = |signal: &Signal| {
+        let runs = policy.sequences.iter().filter_map(|sequence| match &sequence.when {
+            Course::Worsening { signal: name, times, .. } if *name == signal.name => {
+                Some(usize::from(*times))
+            }
+            Course::Worsening { .. } | Course::Follows { .. } => None,
+        });
+        runs.chain(signal.streak.as_ref().map(|_| STREAK_VALUES)).max().unwrap_or(0)
+    };
+    policy.signals.iter().map(of).collect()
 }
 
 /// Which signals an event may feed, by its type.
@@ -762,7 +786,8 @@ impl Compiled {
             }
         }
         crate::policy_check::check(file, &policy)?;
-        let keys = policy.signals.iter().map(|signal| SignalKey::of(&signal.name)).collect();
+        let keys = policy.signals.iter().map(|signal| SignalKey::of(&signal.name));
+        let keys = keys.chain(policy.sequences.iter().map(Sequence::key)).collect();
         let canonical = serde_json::to_string(&policy).map_err(|error| PolicyError {
             file: file.to_owned(),
             key: "(all)".to_owned(),
@@ -773,7 +798,8 @@ impl Compiled {
         let findings = findings(&policy);
         let readings_version = readings_version(&policy);
         let candidates = Candidates::of(&policy.signals);
-        Ok(Compiled { policy, version, readings_version, findings, keys, candidates })
+        let values_kept = values_kept(&policy);
+        Ok(Compiled { policy, version, readings_version, findings, keys, values_kept, candidates })
     }
 
     /// The default policy.
@@ -786,11 +812,12 @@ impl Compiled {
             .expect("the built-in policy is checked by a test")
     }
 
-    /// This policy with further signals.
+    /// This policy with further signals and sequences.
     pub fn with_signals(&self, file: &str, more: &Policy) -> Result<Compiled, PolicyError> {
         let mut policy = self.policy.clone();
         policy.name = format!("{} + {}", policy.name, more.name);
         policy.signals.extend(more.signals.iter().cloned());
+        policy.sequences.extend(more.sequences.iter().cloned());
         Compiled::check(file, policy)
     }
 
@@ -842,7 +869,19 @@ impl Compiled {
     /// The persisted keys of the signals, in policy order.
     #[must_use]
     pub fn keys(&self) -> &[SignalKey] {
+        &self.keys[..self.policy.signals.len()]
+    }
+
+    /// The persisted keys of an account's states: of the signals, and behind them of the sequences, in policy order.
+    #[must_use]
+    pub fn state_keys(&self) -> &[SignalKey] {
         &self.keys
+    }
+
+    /// How many of its last values are kept of a signal, for runs of single interactions.
+    #[must_use]
+    pub fn values_kept(&self, index: usize) -> usize {
+        self.values_kept.get(index).copied().unwrap_or(0)
     }
 
     /// How long event time may run out of order.
@@ -889,6 +928,9 @@ impl Compiled {
         let mut weights = BTreeMap::new();
         for signal in &self.policy.signals {
             *weights.entry(signal.category).or_insert(0.0) += signal.weight;
+        }
+        for sequence in &self.policy.sequences {
+            *weights.entry(sequence.category).or_insert(0.0) += sequence.weight;
         }
         *weights.entry(Category::Engagement).or_insert(0.0) += self.policy.score.recency_points;
         *weights.entry(Category::Relationship).or_insert(0.0) += self.policy.score.tenure_points;

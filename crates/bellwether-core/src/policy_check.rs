@@ -1,5 +1,7 @@
 //! Ranges and cross-references of a policy: everything that its types cannot say.
 
+mod sequences;
+
 use std::collections::BTreeMap;
 
 use crate::account::SignalKey;
@@ -64,6 +66,7 @@ pub(crate) fn check(file: &str, policy: &Policy) -> Result<(), PolicyError> {
     check_sections(&check, policy)?;
     check_score(&check, policy)?;
     check_conditions(&check, policy)?;
+    sequences::check(&check, policy)?;
     check_rolling(&check, policy)?;
     if policy.signals.is_empty() || policy.signals.len() > SIGNALS_MAX {
         return check.fail(

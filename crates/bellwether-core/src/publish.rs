@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::account::{Account, Row};
+use crate::account::{Account, Row, SignalState};
 use crate::output::{
     Category, Contribution, HealthRecord, Movement, Output, ScoreChanged, SubScore,
 };
 use crate::points::Points;
 use crate::policy::Compiled;
 use crate::score::{CONTEXT_LINES, band, clip, sub_scores};
+use crate::sequence::Sequence;
 use crate::time::Millis;
 
 /// A deterministic id: 32 hexadecimal digits of a hash (XXH3-128) of the parts.
@@ -122,6 +123,10 @@ fn movements(account: &Account, policy: &Compiled) -> Vec<Movement> {
     for (signal, state) in policy.signals.iter().zip(&hot.signals) {
         lines.push((signal.name.clone(), Some(signal.category), state.points, state.published));
     }
+    for (sequence, state) in sequences(account, policy) {
+        let name = sequence.name.clone();
+        lines.push((name, Some(sequence.category), state.points, state.published));
+    }
     for (index, (name, category, _)) in CONTEXT_LINES.iter().enumerate() {
         let (now, before) = (hot.context_points[index], hot.context_published[index]);
         lines.push(((*name).to_owned(), Some(*category), now, before));
@@ -150,6 +155,9 @@ fn sub_scores_of(account: &Account, policy: &Compiled) -> Vec<SubScore> {
     for (signal, state) in policy.signals.iter().zip(&account.hot.signals) {
         *sums.entry(signal.category).or_default() += state.points;
     }
+    for (sequence, state) in sequences(account, policy) {
+        *sums.entry(sequence.category).or_default() += state.points;
+    }
     for ((_, category, _), points) in CONTEXT_LINES.iter().zip(account.hot.context_points) {
         *sums.entry(*category).or_default() += points;
     }
@@ -159,7 +167,16 @@ fn sub_scores_of(account: &Account, policy: &Compiled) -> Vec<SubScore> {
     sub_scores(&sums, policy)
 }
 
-/// The explanation of the score as it stands: lines that sum exactly to it. Signals never seen are left out.
+/// The sequences of the policy and what is kept of each.
+fn sequences<'a>(
+    account: &'a Account,
+    policy: &'a Compiled,
+) -> impl Iterator<Item = (&'a Sequence, &'a SignalState)> {
+    policy.sequences.iter().zip(account.hot.signals.iter().skip(policy.signals.len()))
+}
+
+/// The explanation of the score as it stands: lines that sum exactly to it. Signals never seen are left out, and sequences that cost
+/// nothing.
 #[must_use]
 pub fn contributions(account: &Account, policy: &Compiled) -> Vec<Contribution> {
     let hot = &account.hot;
@@ -181,6 +198,14 @@ pub fn contributions(account: &Account, policy: &Compiled) -> Vec<Contribution> 
             baseline: state.baseline.map(|baseline| baseline.level),
             ..plain(&signal.name, Some(signal.category), state.points, &signal.unit)
         });
+    }
+    for (sequence, state) in sequences(account, policy) {
+        if state.points == Points::ZERO && state.observed.is_none() {
+            continue;
+        }
+        let unit = sequence.unit(policy);
+        let line = plain(&sequence.name, Some(sequence.category), state.points, &unit);
+        lines.push(Contribution { observed: state.observed, ..line });
     }
     for (index, (name, category, unit)) in CONTEXT_LINES.iter().enumerate() {
         lines.push(Contribution {

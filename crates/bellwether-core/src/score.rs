@@ -1,8 +1,8 @@
 //! The scorecard: an additive model, so that its explanation is exact.
 //!
-//! A score is `base + one line per signal + recency + frequency + tenure`, clipped to 0..100; the clipping is a line
+//! A score is `base + one line per signal + one per sequence + recency + frequency + tenure`, clipped to 0..100; the clipping is a line
 //! of its own. Every line is an integer of hundredths, so lines sum to the score and their differences to its change.
-//! A line depends on its own signal only: more bad evidence never raises a score.
+//! A line depends on its own signal (or those of its sequence) only: more bad evidence never raises a score.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use crate::output::{Band, Category, SubScore};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Policy, Signal};
 use crate::ranking::HeldOut;
+use crate::sequence::Sequence;
 use crate::standing::{Standing, Trait};
 use crate::time::Millis;
 
@@ -73,6 +74,11 @@ pub trait Scorer: std::fmt::Debug + Send + Sync {
 
     /// Points of an absence, for signals of presence; `z` as in [`crate::absence::Absence`].
     fn absence(&self, cohort: &str, signal: &Signal, z: f64) -> Points;
+
+    /// Points of a sequence of an account of a cohort that is this strong ([`Sequence::strength`]).
+    fn sequence(&self, _cohort: &str, _sequence: &Sequence, _strength: f64) -> Points {
+        Points::ZERO
+    }
 
     /// Points of recency, frequency and tenure.
     fn context(&self, context: &Context, policy: &Policy) -> [Points; 3];
@@ -155,6 +161,10 @@ impl Scorer for ExpertScorecard {
 
     fn absence(&self, _cohort: &str, signal: &Signal, z: f64) -> Points {
         Points::from_f64(signal.weight * absence_strength(z))
+    }
+
+    fn sequence(&self, _cohort: &str, sequence: &Sequence, strength: f64) -> Points {
+        Points::from_f64(-sequence.weight * strength)
     }
 
     fn context(&self, context: &Context, policy: &Policy) -> [Points; 3] {

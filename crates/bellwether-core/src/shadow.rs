@@ -24,6 +24,7 @@ use crate::promotion::{Promotion, Promotions};
 use crate::publish::{base, content_id};
 use crate::reject::{Reason, Reject};
 use crate::score::{CONTEXT_LINES, band, clip};
+use crate::sequence;
 use crate::standing::{self, Trait};
 use crate::step::Core;
 use crate::time::{Day, Millis};
@@ -45,6 +46,7 @@ pub struct Shadow {
 struct Lines {
     base: Points,
     signals: Vec<Points>,
+    sequences: Vec<Points>,
     context: [Points; CONTEXT_LINES.len()],
     standing: Vec<(Trait, Points)>,
 }
@@ -53,10 +55,11 @@ impl Lines {
     /// The lines of an account whose `day` was just judged.
     fn of(core: &Core, account: &Account, day: Day) -> Lines {
         let cohort = account.segment().unwrap_or_default();
-        let signals = 0..account.hot.signals.len();
+        let signals = 0..core.policy.signals.len();
         Lines {
             base: base(&core.policy),
             signals: signals.map(|index| close::points_at(core, account, index, day)).collect(),
+            sequences: sequence::points(core, account, day),
             context: close::context_points(core, account, day.max(account.hot.activity.newest)),
             standing: standing::points(core, account, cohort, day),
         }
@@ -64,7 +67,7 @@ impl Lines {
 
     fn raw(&self) -> Points {
         let standing: Points = self.standing.iter().map(|(_, points)| *points).sum();
-        let signals: Points = self.signals.iter().copied().sum();
+        let signals: Points = self.signals.iter().chain(&self.sequences).copied().sum();
         self.base + signals + self.context.iter().copied().sum() + standing
     }
 
@@ -81,6 +84,11 @@ impl Lines {
         let signals = core.policy.signals.iter().zip(&hot.signals).zip(&self.signals);
         lines.extend(signals.map(|((signal, state), points)| {
             line(&signal.name, Some(signal.category), state.points, *points)
+        }));
+        let states = hot.signals.iter().skip(core.policy.signals.len());
+        let sequences = core.policy.sequences.iter().zip(states).zip(&self.sequences);
+        lines.extend(sequences.map(|((sequence, state), points)| {
+            line(&sequence.name, Some(sequence.category), state.points, *points)
         }));
         let context = CONTEXT_LINES.iter().zip(hot.context_points).zip(self.context);
         lines.extend(context.map(|(((name, category, _), before), points)| {

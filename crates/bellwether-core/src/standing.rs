@@ -2,7 +2,8 @@
 //!
 //! Deviations say what changed; level, trend, breadth and age say who leaves (`Scorer::horizon_days`). All windows scale with the horizon
 //! of the outcome: half of it, the whole and twice it are the half-lives of exponentially weighted means, over the 128 days that are
-//! kept. Readings are made when a day is judged, of closed days only; what is not known is missing, not zero.
+//! kept. Readings are made when a day is judged, of closed days only; what is not known is missing, not zero. What the profile says of the
+//! contract (its renewal, its value) is read as it is known then.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use crate::expect::is_count;
 use crate::history::{Ring, mask};
 use crate::output::Category;
 use crate::points::Points;
-use crate::policy::{Aggregate, Compiled};
+use crate::policy::{Aggregate, Compiled, Signal};
 use crate::step::Core;
 use crate::time::Day;
 
@@ -31,12 +32,27 @@ pub enum Trait {
     Members,
     /// Days as a customer.
     Maturity,
+    /// Days from the end of the judged day until the profile's renewal; missing once that lies behind.
+    Renewal,
+    /// The profile's contracted value in US dollars a year.
+    Value,
+    /// Mean logarithm of what was paid on a day with payments, half-life of half a horizon, minus that of two horizons; averaged over the
+    /// signals that add up amounts ([`is_amount`]).
+    Spend,
 }
 
 impl Trait {
     /// All, in their order.
-    pub const ALL: [Trait; 5] =
-        [Trait::Activity, Trait::Habit, Trait::Trend, Trait::Members, Trait::Maturity];
+    pub const ALL: [Trait; 8] = [
+        Trait::Activity,
+        Trait::Habit,
+        Trait::Trend,
+        Trait::Members,
+        Trait::Maturity,
+        Trait::Renewal,
+        Trait::Value,
+        Trait::Spend,
+    ];
 
     /// Its name in explanations and models.
     #[must_use]
@@ -47,6 +63,9 @@ impl Trait {
             Trait::Trend => "trend",
             Trait::Members => "members",
             Trait::Maturity => "maturity",
+            Trait::Renewal => "renewal",
+            Trait::Value => "value",
+            Trait::Spend => "spend",
         }
     }
 
@@ -58,6 +77,9 @@ impl Trait {
             Trait::Trend => "change of mean log daily count",
             Trait::Members => "members active in 12 weeks",
             Trait::Maturity => "days as a customer",
+            Trait::Renewal => "days until renewal",
+            Trait::Value => "US dollars a year",
+            Trait::Spend => "change of mean log amount",
         }
     }
 
@@ -67,7 +89,20 @@ impl Trait {
         match self {
             Trait::Activity | Trait::Habit | Trait::Trend => Category::Engagement,
             Trait::Members => Category::Adoption,
-            Trait::Maturity => Category::Relationship,
+            Trait::Maturity | Trait::Renewal => Category::Relationship,
+            Trait::Value | Trait::Spend => Category::Financial,
+        }
+    }
+
+    /// Whether it is about the contract. A version from before there were such lines cannot read a row that has one, and where nothing of
+    /// the contract is known a model is learned without them.
+    #[must_use]
+    pub fn is_of_contract(self) -> bool {
+        match self {
+            Trait::Activity | Trait::Habit | Trait::Trend | Trait::Members | Trait::Maturity => {
+                false
+            }
+            Trait::Renewal | Trait::Value | Trait::Spend => true,
         }
     }
 }
@@ -111,7 +146,53 @@ pub fn standing(account: &Account, policy: &Compiled, day: Day, horizon_days: u3
         trend(account, policy, day, (short, longest)),
         members(account, policy, day),
         account.hot.first_event_at.map_or(f64::NAN, |_| tenure_days(account, day)),
+        renewal_days(account, day),
+        value_usd(account),
+        spend(account, policy, day, (short, longest)),
     ])
+}
+
+/// Whether a signal adds up amounts of money: the sums of the financial category, but for those of things.
+#[must_use]
+pub fn is_amount(signal: &Signal) -> bool {
+    signal.category == Category::Financial && signal.aggregate == Aggregate::Sum && !signal.counted
+}
+
+/// A date that lies behind is that of a contract that was renewed or has ended: it says nothing of the next one.
+fn renewal_days(account: &Account, day: Day) -> f64 {
+    let renews_on = account.profile.as_ref().and_then(|profile| profile.renews_on);
+    let days = renews_on.map(|on| on.since(day.plus(1))).filter(|days| *days >= 0);
+    days.map_or(f64::NAN, f64::from)
+}
+
+fn value_usd(account: &Account) -> f64 {
+    let value = account.profile.as_ref().and_then(|profile| profile.annual_value_usd);
+    value.filter(|value| value.is_finite() && *value >= 0.0).unwrap_or(f64::NAN)
+}
+
+/// Of days with a payment alone: whether bills come monthly or daily must not matter. A first payment has nothing to differ from.
+fn spend(account: &Account, policy: &Compiled, day: Day, (short, long): (f64, f64)) -> f64 {
+    let masked = account.masked_days(day);
+    let (mut sum, mut signals) = (0.0, 0.0);
+    for (signal, (_, ring)) in policy.signals.iter().zip(&account.history.rings) {
+        if !is_amount(signal) {
+            continue;
+        }
+        let is_masked = |back: usize| back < 128 && masked >> back & 1 == 1;
+        let paid =
+            |back: &usize| ring.back(*back).is_some_and(|amount| amount > 0.0) && !is_masked(*back);
+        if (0..ring.len()).filter(paid).count() < 2 {
+            continue;
+        }
+        let log = |amount: f64| (amount > 0.0).then(|| amount.ln());
+        let mean = |half_life| mean_log(ring, masked, ring.len(), half_life, log);
+        let moved = mean(short) - mean(long);
+        if moved.is_finite() {
+            sum += moved;
+            signals += 1.0;
+        }
+    }
+    sum / signals
 }
 
 /// Share of active days since the first, the weight of a day halved every so many days. Announced days count neither way.
@@ -143,7 +224,8 @@ fn trend(account: &Account, policy: &Compiled, day: Day, (short, long): (f64, f6
         };
         let Some(first) = state.first_day.filter(|_| is_count(signal)) else { continue };
         let age = usize::try_from(day.since(first) + 1).unwrap_or(0).min(ring.len());
-        let mean = |half_life| mean_log(ring, masked, age, half_life);
+        let log = |count: f64| Some(count.max(0.0).ln_1p());
+        let mean = |half_life| mean_log(ring, masked, age, half_life, log);
         let moved = mean(short) - mean(long);
         if moved.is_finite() {
             sum += moved;
@@ -153,16 +235,22 @@ fn trend(account: &Account, policy: &Compiled, day: Day, (short, long): (f64, f6
     sum / signals
 }
 
-fn mean_log(ring: &Ring, masked: u128, age: usize, half_life_days: f64) -> f64 {
+/// The mean of what a logarithm makes of the last days, the weight of a day halved every so many days; NaN where it makes nothing of any.
+fn mean_log(
+    ring: &Ring,
+    masked: u128,
+    age: usize,
+    half_life_days: f64,
+    log: impl Fn(f64) -> Option<f64>,
+) -> f64 {
     let (mut sum, mut weights) = (0.0, 0.0);
     for back in 0..age {
         let is_masked = back < 128 && masked >> back & 1 == 1;
-        let Some(count) = ring.back(back).filter(|count| count.is_finite() && !is_masked) else {
-            continue;
-        };
+        let value = ring.back(back).filter(|value| value.is_finite() && !is_masked);
+        let Some(log) = value.and_then(&log) else { continue };
         let weight = (-(back as f64) / half_life_days).exp2();
         weights += weight;
-        sum += weight * count.max(0.0).ln_1p();
+        sum += weight * log;
     }
     sum / weights
 }
@@ -197,7 +285,14 @@ pub(crate) fn points(
     day: Day,
 ) -> Vec<(Trait, Points)> {
     let Some(horizon_days) = core.scorer.horizon_days() else { return Vec::new() };
-    core.scorer.standing(cohort, &standing(account, &core.policy, day, horizon_days))
+    said(core, cohort, &standing(account, &core.policy, day, horizon_days))
+}
+
+/// What the scorecard says of how an account stands, as far as whoever reads the account's rows knows such lines.
+fn said(core: &Core, cohort: &str, standing: &Standing) -> Vec<(Trait, Points)> {
+    let mut points = core.scorer.standing(cohort, standing);
+    points.retain(|(of, _)| !(core.is_for_older() && of.is_of_contract()));
+    points
 }
 
 /// Renews the lines of an account whose `day` was judged.
@@ -209,20 +304,21 @@ pub(crate) fn renew(core: &Core, account: &mut Account, day: Day) {
     };
     let standing = standing(account, &core.policy, day, horizon_days);
     let cohort = account.segment().unwrap_or_default();
-    let points = core.scorer.standing(cohort, &standing);
+    let points = said(core, cohort, &standing);
     let lines = Trait::ALL.into_iter().filter_map(|of| {
         let published =
             account.standing.iter().find(|line| line.of == of).map(|line| line.published);
         let now = points.iter().find(|(known, _)| *known == of).map(|(_, points)| *points);
-        if now.is_none() && published.unwrap_or_default() == Points::ZERO {
-            return None;
-        }
-        Some(Line {
+        let line = Line {
             of,
             observed: Some(standing.get(of)).filter(|value| value.is_finite()),
             points: now.unwrap_or_default(),
             published: published.unwrap_or_default(),
-        })
+        };
+        // Of what the scorecard does not know, and of what is missing, there is no line but to tell that one is gone.
+        let is_there = now.is_some() && line.observed.is_some();
+        let is_told = line.points != Points::ZERO || line.published != Points::ZERO;
+        (is_there || is_told).then_some(line)
     });
     let lines: Vec<Line> = lines.collect();
     if account.standing != lines {

@@ -52,6 +52,8 @@ pub struct Core {
     reader: Option<Reader>,
     /// What accounts are aligned with: the policy, and the model where it is not the policy's own.
     setting: Arc<str>,
+    /// See [`Core::for_older`].
+    for_older: bool,
 }
 
 /// Reads promoted models.
@@ -216,7 +218,21 @@ impl Core {
             promoted: None,
             reader: None,
             setting,
+            for_older: false,
         }
+    }
+
+    /// The same engine where a version from before there were lines of the contract ([`Trait::is_of_contract`]) has to be able to read what
+    /// is kept of accounts: it gives none.
+    ///
+    /// [`Trait::is_of_contract`]: crate::standing::Trait::is_of_contract
+    #[must_use]
+    pub fn for_older(self) -> Core {
+        Core { for_older: true, ..self }
+    }
+
+    pub(crate) fn is_for_older(&self) -> bool {
+        self.for_older
     }
 
     /// The same engine with another scorecard on the same scale: for what a scorecard makes of readings.
@@ -710,7 +726,7 @@ impl Core {
         let mut old = std::mem::take(&mut account.hot.signals);
         account.hot.signals = self
             .policy
-            .keys()
+            .state_keys()
             .iter()
             .map(|&key| match old.iter().position(|state| state.key == key) {
                 Some(at) => old.swap_remove(at),
@@ -772,12 +788,13 @@ impl Core {
                 totals.add(value);
             }
         }
-        if signal.streak.is_some() {
+        let kept = self.policy.values_kept(index);
+        if kept > 0 {
             state.recent.push((event.occurred_at, value));
             state
                 .recent
                 .sort_by(|left, right| left.0.cmp(&right.0).then(left.1.total_cmp(&right.1)));
-            let surplus = state.recent.len().saturating_sub(3);
+            let surplus = state.recent.len().saturating_sub(kept);
             state.recent.drain(..surplus);
         }
         marked != Mark::NoRoom
@@ -1153,7 +1170,9 @@ fn run_of_three(
     policy: &Compiled,
 ) -> Option<Evidence> {
     let streak = signal.streak.as_ref()?;
-    let [(first_at, first), (_, second), (_, third)] = state.recent.as_slice() else { return None };
+    let [.., (first_at, first), (_, second), (_, third)] = state.recent.as_slice() else {
+        return None;
+    };
     let sign = match signal.direction {
         Direction::Down => 1.0,
         Direction::Up => -1.0,

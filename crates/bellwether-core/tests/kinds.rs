@@ -118,6 +118,7 @@ impl Story {
             Output::ScoreChanged(_)
             | Output::Health(_)
             | Output::Shadow(_)
+            | Output::Example(_)
             | Output::Forgotten(_) => None,
         })
     }

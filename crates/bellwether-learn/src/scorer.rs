@@ -8,10 +8,11 @@ use bellwether_core::points::Points;
 use bellwether_core::policy::{Policy, Signal};
 use bellwether_core::ranking::HeldOut;
 use bellwether_core::score::{Context, Reading, Scale, Scorer, absence_strength, strength};
+use bellwether_core::sequence::Sequence;
 use bellwether_core::standing::{Standing, Trait};
 use bellwether_core::time::Millis;
 
-use crate::feature::{Role, SIGNAL_PREFIX};
+use crate::feature::{Role, SEQUENCE_PREFIX, SIGNAL_PREFIX};
 use crate::scorecard::{BASE, Scorecard};
 
 /// Odds of leaving, relative to the base odds of the cohort, from which an account is at risk; and those up to which it is healthy.
@@ -27,6 +28,7 @@ pub struct LearnedScorer {
     fitted: Option<Arc<Fitted>>,
     held_out: Option<Arc<HeldOut>>,
     signals: BTreeMap<String, Place>,
+    sequences: BTreeMap<String, Place>,
     traits: Vec<(Trait, Place)>,
 }
 
@@ -38,6 +40,7 @@ impl LearnedScorer {
     #[must_use]
     pub fn new(version: &str, horizon_days: u32, card: Scorecard) -> LearnedScorer {
         let (mut signals, mut traits, mut segment) = (BTreeMap::new(), Vec::new(), 0);
+        let mut sequences = BTreeMap::new();
         for (index, feature) in card.model.features.iter().enumerate() {
             let place = (index, segment);
             segment += feature.transform.segments();
@@ -46,6 +49,9 @@ impl LearnedScorer {
             }
             if let Some(name) = feature.name.strip_prefix(SIGNAL_PREFIX) {
                 signals.insert(name.to_owned(), place);
+            }
+            if let Some(name) = feature.name.strip_prefix(SEQUENCE_PREFIX) {
+                sequences.insert(name.to_owned(), place);
             }
             traits.extend(
                 Trait::ALL.into_iter().find(|of| of.as_str() == feature.name).map(|of| (of, place)),
@@ -59,6 +65,7 @@ impl LearnedScorer {
             fitted: None,
             held_out: None,
             signals,
+            sequences,
             traits,
         }
     }
@@ -121,6 +128,11 @@ impl Scorer for LearnedScorer {
 
     fn absence(&self, cohort: &str, signal: &Signal, z: f64) -> Points {
         self.of_signal(cohort, signal, absence_strength(z))
+    }
+
+    fn sequence(&self, cohort: &str, sequence: &Sequence, strength: f64) -> Points {
+        let place = self.sequences.get(&sequence.name);
+        place.map_or(Points::ZERO, |&place| self.line(cohort, place, strength))
     }
 
     /// What recency, frequency and tenure say is in how the account stands.

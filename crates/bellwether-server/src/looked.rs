@@ -82,10 +82,13 @@ impl LookedBack {
     pub fn of(answer: &Value) -> Option<LookedBack> {
         let since = answer.get("looked_back_to")?;
         let since = || since.as_str().and_then(Millis::parse);
-        match answer.get("older_records")? {
-            Value::Null => Some(LookedBack::Whole),
-            older if older == "gone" => since().map(LookedBack::Kept),
-            older if older == "unread" => since().map(LookedBack::Newest),
+        let older = answer.get("older_records")?;
+        if older.is_null() {
+            return Some(LookedBack::Whole);
+        }
+        match older.as_str()? {
+            "gone" => since().map(LookedBack::Kept),
+            "unread" => since().map(LookedBack::Newest),
             _ => None,
         }
     }

@@ -5,13 +5,13 @@
 //! | 1 | postcard of the row |
 //! | 2 | [`packed`](crate::packed): numbers as short as they are, times as differences, closed days in bits. Profiles stay in 1 |
 //! | 3 | values as in 2; besides, rows of what plans use (`D` `09`), profiles in their version 2 where they have the end of a fiscal year, and of rolling sums what changed alone (`A` `22`) |
-//! | 4 | closed days at about the cost of their information (`A` `02`), the hot row (`A` `01`), the forecast (`A` `07`) and changes of level (`A` `09`) in bits, ids of alerts as bytes (`A` `13`, `A` `14`); other values as in 3; besides, what a learned scorecard said (`A` `23`) |
+//! | 4 | closed days at about the cost of their information (`A` `02`), the hot row (`A` `01`), the forecast (`A` `07`) and changes of level (`A` `09`) in bits, ids of alerts as bytes (`A` `13`, `A` `14`); other values as in 3; besides, what a learned scorecard said (`A` `23`), and lines of a learned score (`A` `12`) in their version 4 where one is about the contract |
 //!
 //! Since format 4 the last value of an open day and its time are kept of gauges alone; in formats 2 and 3, which left both out where every event
 //! counts one, an open day of counts takes some bytes more than it did.
 //!
-//! The last of these rows joined format 3 when there were workers that wrote format 3 without it. Neither was released; since there is a
-//! format 4, it belongs to that.
+//! The rows of what a learned scorecard said joined format 3 when there were workers that wrote format 3 without them, and lines about the
+//! contract joined format 4 likewise. None of these was released; since there is a format 4, both belong to that.
 //!
 //! # Invariants
 //! - A value of a format that is not known is refused ([`StoreError::UnknownVersion`]), which is no damage: wiping would not help.
@@ -79,6 +79,12 @@ impl Format {
     /// Whether what a learned scorecard said is written.
     #[must_use]
     pub fn has_predicted(self) -> bool {
+        self >= Format::V4
+    }
+
+    /// Whether lines about the contract are written among those of a learned score.
+    #[must_use]
+    pub fn has_contract(self) -> bool {
         self >= Format::V4
     }
 

@@ -42,6 +42,7 @@ use bellwether_core::cohort::{CohortKey, CohortRow};
 use bellwether_core::event::Profile;
 use bellwether_core::fleet::Period;
 use bellwether_core::id::{AccountId, EventId, is_identifier};
+use bellwether_core::standing::Line;
 use bellwether_core::time::{Day, YearDay};
 use serde::{Deserialize, Serialize};
 
@@ -568,6 +569,40 @@ pub(crate) fn decode_profile(what: &'static str, value: &[u8]) -> Result<Profile
 /// Whether a value is a profile of a version that is known.
 pub(crate) fn profile_readable(what: &'static str, value: &[u8]) -> Result<(), StoreError> {
     if value.first() == Some(&PROFILE_VERSION) { Ok(()) } else { body(what, value).map(drop) }
+}
+
+/// The version of lines of a learned score of which one is about the contract, which came later: postcard, too.
+const LINES_VERSION: u8 = 4;
+
+/// Lines as they are stored: as the first version of Bellwether did, unless one is of a kind that that did not know. A format without such
+/// lines leaves them out: what they were published with counts as clipped until they are published as gone.
+pub(crate) fn encode_lines(lines: &[Line], format: Format) -> Option<Vec<u8>> {
+    let is_later = |line: &&Line| line.of.is_of_contract();
+    let version = match lines.iter().any(|line| is_later(&line)) {
+        true if format.has_contract() => LINES_VERSION,
+        true => {
+            let first: Vec<Line> = lines.iter().filter(|line| !is_later(line)).copied().collect();
+            return encode_lines(&first, format);
+        }
+        false => VALUE_VERSION,
+    };
+    let encode = || postcard::to_extend(lines, vec![version]);
+    (!lines.is_empty())
+        .then(|| encode().expect("rows are plain values whose sequences know their length"))
+}
+
+/// Reads lines of any version; all of them.
+pub(crate) fn decode_lines(what: &'static str, value: &[u8]) -> Result<Vec<Line>, StoreError> {
+    let Some((&LINES_VERSION, body)) = value.split_first() else { return decode(what, value) };
+    match postcard::take_from_bytes(body) {
+        Ok((lines, [])) => Ok(lines),
+        Ok(_) | Err(_) => Err(StoreError::Corrupt(format!("{what} cannot be read"))),
+    }
+}
+
+/// Whether a value is lines of a version that is known.
+pub(crate) fn lines_readable(what: &'static str, value: &[u8]) -> Result<(), StoreError> {
+    if value.first() == Some(&LINES_VERSION) { Ok(()) } else { body(what, value).map(drop) }
 }
 
 /// Checks the version of a value and returns its body.

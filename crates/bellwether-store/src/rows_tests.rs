@@ -198,10 +198,13 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         days_back: 3,
         stage,
     });
-    let line =
-        |of, observed, points| Line { of, observed, points: Points(points), published: Points(-3) };
-    let lines = Trait::ALL.map(|of| line(of, Some(0.25), 120)).to_vec();
-    check_plain("standing", &[lines, vec![line(Trait::Trend, None, 0)]].concat());
+    let lines = Trait::ALL.into_iter().filter(|of| !of.is_of_contract());
+    let mut lines: Vec<Line> = lines.map(|of| line(of, Some(0.25), 120)).collect();
+    lines.push(line(Trait::Trend, None, 0));
+    check_plain("standing", &lines);
+    for format in Format::ALL {
+        assert_eq!(encode_lines(&lines, format), Some(encode(&lines)), "{format:?}");
+    }
     let raised = Raised {
         alert: "0123456789abcdef0123456789abcdef".to_owned(),
         kind: "churn_risk".to_owned(),
@@ -231,15 +234,6 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
         reopened: 3,
     });
     check("lives", &lives.to_vec());
-    let shadow = Shadow {
-        of: EventId::new("c1").expect("an identifier"),
-        sequence: 300,
-        champion: (Points(4_105), Band::AtRisk),
-        challenger: (Points(7_000), Band::Healthy),
-    };
-    check_plain("shadow", &shadow);
-    let scores = vec![(-1, Points(0)), (733, Points(10_000))];
-    check_plain("predicted", &Predicted { model: "0123456789ab".to_owned(), scores });
     check("changes", &changes.to_vec());
     check_plain("masked", &vec![holiday]);
     let limits = Limits { low: 0.0, expected: 41.5, high: 1.0e15 };
@@ -274,6 +268,47 @@ fn fixtures_of_account_rows_read_as_they_were_written() {
             fiscal_year_end: None,
         },
     );
+}
+
+#[test]
+fn fixtures_of_what_models_said_read_as_they_were_written() {
+    let shadow = Shadow {
+        of: EventId::new("c1").expect("an identifier"),
+        sequence: 300,
+        champion: (Points(4_105), Band::AtRisk),
+        challenger: (Points(7_000), Band::Healthy),
+    };
+    check_plain("shadow", &shadow);
+    let scores = vec![(-1, Points(0)), (733, Points(10_000))];
+    check_plain("predicted", &Predicted { model: "0123456789ab".to_owned(), scores });
+}
+
+fn line(of: Trait, observed: Option<f64>, points: i32) -> Line {
+    Line { of, observed, points: Points(points), published: Points(-3) }
+}
+
+/// Lines that the first version did not know are of a version of their own; in formats without such lines they are left out.
+#[test]
+fn lines_about_the_contract_read_as_they_were_written() {
+    let lines = Trait::ALL.map(|of| line(of, Some(90.5), -250));
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/standing.v4.bin");
+    let written = encode_lines(&lines, Format::V4).expect("there are some");
+    if !path.exists() && std::env::var_os("BELLWETHER_WRITE_FIXTURES").is_some() {
+        std::fs::write(&path, &written).expect("the fixture is writable");
+    }
+    let bytes = std::fs::read(&path).expect("the fixture is in the repository");
+    assert_eq!(written, bytes, "written");
+    assert_eq!(decode_lines("lines", &bytes).expect("readable"), lines);
+    let refused =
+        body("lines", &bytes).expect_err("of a newer version, to one that has the first alone");
+    assert!(matches!(refused, StoreError::UnknownVersion { version: 4, .. }), "{refused}");
+    let first = &lines[..5];
+    for older in [Format::V1, Format::V2, Format::V3] {
+        assert_eq!(encode_lines(&lines, older), Some(encode(&first)), "{older:?}");
+        assert_eq!(encode_lines(&lines[5..], older), None, "{older:?}");
+    }
+    assert!(decode_lines("lines", &[&bytes[..], &[0]].concat()).is_err(), "too long");
+    assert!(decode_lines("lines", &bytes[..bytes.len() - 1]).is_err(), "cut off");
 }
 
 /// A profile that has what the first version did not know is of a version of its own; every other one is written as it ever was.

@@ -288,7 +288,7 @@ fn encode_row(account: &Account, row: Row, format: Format) -> Option<Vec<u8>> {
         Row::History => account.history.rows().map(|[rings, _]| rings.to_vec()),
         Row::Profile => account.profile.as_ref().map(|of| rows::encode_profile(of, format)),
         Row::Own => account.own.as_ref().map(rows::encode),
-        Row::Standing => unless_empty(&account.standing),
+        Row::Standing => rows::encode_lines(&account.standing, format),
         Row::Raised => packed(&account.raised, format),
         Row::Lives => packed(&account.lives, format),
         Row::Rolling => account.rolling.as_deref().map(|row| format::encode(row, format)),

@@ -258,11 +258,11 @@ fn say_what_waits(config: &Config, policy: &Compiled) {
         let kinds: Vec<&str> = rest_on_plans.map(|condition| condition.kind.as_str()).collect();
         tracing::warn!(
             kinds = kinds.join(", "),
-            "state.format is {number}: there are no alerts of these kinds, fiscal_year_end of profiles is passed over, and how a scorecard ranks is not measured, until it is {newest} or not set"
+            "state.format is {number}: there are no alerts of these kinds, fiscal_year_end of profiles is passed over, a learned score has no lines about the contract, and how it ranks is not measured, until it is {newest} or not set"
         );
     } else if !format.has_predicted() {
         tracing::warn!(
-            "state.format is {number}: how a scorecard ranks is not measured, until it is {newest} or not set"
+            "state.format is {number}: a learned score has no lines about the contract, and how it ranks is not measured, until it is {newest} or not set"
         );
     }
 }

@@ -18,7 +18,7 @@ use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_learn::curve::Curves;
 use bellwether_learn::example::{Example, Stay};
-use bellwether_learn::feature::{Feature, features, row};
+use bellwether_learn::feature::{Feature, SEQUENCE_PREFIX, features, known, row};
 use bellwether_learn::resample::{Interval, Worth};
 use bellwether_learn::train::{Trained, Training, fitted, train};
 use bellwether_wire::files;
@@ -220,7 +220,8 @@ fn trained(
             outcome.map(|outcome| Example { left_after_ms: outcome.left_after_ms(), ..row })
         })
         .collect();
-    let features = features(policy);
+    let (features, examples) = known(features(policy), examples);
+    let is_read = |name: &str| features.iter().any(|feature| feature.name == name);
     let trained = train(&features, &examples, training)?;
     let version = model::version_of(&trained.card);
     Ok(ModelFile {
@@ -228,6 +229,10 @@ fn trained(
         version: version[..12].to_owned(),
         policy: policy.name.clone(),
         readings: Some(policy.readings_version().to_owned()),
+        sequences: model::sequences(policy)
+            .into_iter()
+            .filter(|(name, _)| is_read(&format!("{SEQUENCE_PREFIX}{name}")))
+            .collect(),
         horizon_days: training.horizon_days,
         data_until: end.iso(),
         report: report(&examples, &trained, data)?,

@@ -1,5 +1,6 @@
 //! Models: their files, and which of them is promoted when.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use bellwether_core::promotion::{MODEL_BYTES_MAX, ModelReader};
 use bellwether_core::publish::content_id;
 use bellwether_core::ranking::{Auc, HeldOut};
 use bellwether_core::score::Scorer;
+use bellwether_core::sequence::Sequence;
 use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
 use bellwether_engine::clock::now_ms;
@@ -41,6 +43,9 @@ pub(crate) struct ModelFile {
     /// Of what that policy's readings depend on; a model of before that was kept has none.
     #[serde(default)]
     pub(crate) readings: Option<String>,
+    /// The sequences that it knows: of each, a hash of what its reading depends on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) sequences: BTreeMap<String, String>,
     pub(crate) horizon_days: u32,
     /// The end of the data that it was learned from.
     pub(crate) data_until: String,
@@ -110,6 +115,15 @@ impl ModelFile {
                 policy.name
             ));
         }
+        // A sequence that came since has no points; one that it knows must be the same.
+        let now = sequences(policy);
+        let mut known = self.sequences.iter();
+        if let Some((name, _)) = known.find(|(name, hash)| now.get(*name) != Some(*hash)) {
+            return Err(format!(
+                "it was learned under another sequence `{name}` than that of the policy `{}` now: fit a model for it",
+                policy.name
+            ));
+        }
         let mut scorer = LearnedScorer::new(&self.version, self.horizon_days, self.card.clone());
         // Models of before that was kept have none.
         if let Ok(fitted) = Fitted::deserialize(&self.report["distributions"]) {
@@ -146,6 +160,15 @@ const VERSION_CHARS: usize = 12;
 pub(crate) fn version_of(card: &Scorecard) -> String {
     // A scorecard holds texts and numbers, which JSON can say.
     content_id(&[&serde_json::to_string(card).unwrap_or_default()])
+}
+
+/// Of each sequence of a policy, a hash of what its reading depends on beside its signals.
+pub(crate) fn sequences(policy: &Compiled) -> BTreeMap<String, String> {
+    let of = |sequence: &Sequence| {
+        let content = json!([sequence.when, sequence.fades_days]).to_string();
+        (sequence.name.clone(), content_id(&[&content])[..VERSION_CHARS].to_owned())
+    };
+    policy.sequences.iter().map(of).collect()
 }
 
 /// An engine that is scored by the model of a file.
@@ -325,7 +348,58 @@ fn say(record: &Value, json: bool) -> Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_learn::calibrate::Calibration;
+    use bellwether_learn::feature::features;
+    use bellwether_learn::fit::{FitOptions, fit};
+    use bellwether_learn::scorecard::DOUBLING;
+
     use super::*;
+
+    /// A sequence that came after a model changes nothing for it; one that it knows must mean the same.
+    #[test]
+    fn a_model_is_refused_under_another_sequence_than_it_knows() {
+        let with = |within_days: u32, weight: f64| {
+            let signals = ["visits", "tickets"].map(|name| {
+                format!(
+                    "[[signal]]\nname = \"{name}\"\ncategory = \"support\"\ngroup = \"{name}\"\n\
+                     direction = \"up\"\naggregate = \"count\"\nmatch = {{ types = [\"{name}\"] }}\n\
+                     unit = \"a week\"\nweight = 5.0\nkind = \"{name}\"\n"
+                )
+            });
+            let sequence = format!(
+                "[[sequence]]\nname = \"course\"\ncategory = \"support\"\nweight = {weight:.1}\n\
+                 when = {{ follows = {{ first = {{ comes = {{ signal = \"visits\" }} }}, \
+                 then = {{ comes = {{ signal = \"tickets\" }} }}, within_days = {within_days} }} }}\n"
+            );
+            let text = format!("name = \"s\"\n{}{sequence}", signals.concat());
+            Compiled::parse("s.toml", &text).expect("a good policy")
+        };
+        let policy = with(7, 5.0);
+        let fitted = fit(&features(&policy), &[], &FitOptions::default()).expect("a model");
+        let card =
+            Scorecard { model: fitted, doubling: DOUBLING, calibration: Calibration::default() };
+        let mut model = ModelFile {
+            format: FORMAT,
+            version: version_of(&card)[..VERSION_CHARS].to_owned(),
+            policy: "s".to_owned(),
+            readings: Some(policy.readings_version().to_owned()),
+            sequences: sequences(&policy),
+            horizon_days: 28,
+            data_until: "2026-01-01T00:00:00Z".to_owned(),
+            card,
+            report: Value::Null,
+        };
+        let text = serde_json::to_string(&model).expect("JSON");
+        let read = ModelFile::parse(&text).expect("readable");
+        assert_eq!(read.sequences, model.sequences);
+        assert!(model.scorer(&with(7, 9.0)).is_ok(), "what an expert makes of it does not matter");
+        let refused = model.scorer(&with(8, 5.0)).expect_err("another sequence");
+        assert!(refused.contains("another sequence `course`"), "{refused}");
+        // Of before there were any: the same file as ever, and at work under either.
+        model.sequences.clear();
+        assert!(!serde_json::to_string(&model).expect("JSON").contains("sequences"));
+        assert!(model.scorer(&with(7, 5.0)).is_ok() && model.scorer(&with(8, 5.0)).is_ok());
+    }
 
     #[test]
     fn a_hold_out_is_read_from_a_report_with_its_uncertainty() {

@@ -43,6 +43,7 @@ pub(crate) fn core(config: &Config) -> Result<Core> {
 /// An engine that reads promoted models, scored by the model that a configuration names.
 pub(crate) fn with_model(core: Core, config: &Config) -> Result<Core> {
     let core = core.reading(crate::model::reader());
+    let core = if config.state.format().has_contract() { core } else { core.for_older() };
     match &config.model {
         Some(path) => crate::model::scored_by(core, path),
         None => Ok(core),

@@ -132,6 +132,46 @@ fn a_scorecard_is_learned_reported_and_put_to_work() {
     assert!(last("a1") > 60.0 && last("a6") < 45.0, "{} {}", last("a1"), last("a6"));
 }
 
+/// What profiles say of contracts is learned as it was known at the time, and left out where they say nothing.
+#[test]
+fn renewals_and_values_of_profiles_are_learned() {
+    let place = Place::new();
+    let names = |model: &Value| -> Vec<String> {
+        let features = model["card"]["model"]["features"].as_array().expect("features");
+        let names = features.iter().filter_map(|feature| feature["name"].as_str());
+        let of_contract = ["renewal", "value", "spend"];
+        names.filter(|name| of_contract.contains(name)).map(str::to_owned).collect()
+    };
+    assert_eq!(names(&place.fit("outcomes.csv")), [""; 0], "no profiles");
+    // Contracts renew on the day on which accounts leave, or a year after all is over.
+    let mut profiles = String::new();
+    for account in 0..80_i64 {
+        let leaves = account % 2 == 0 && account % 3 != 0;
+        let days = START_MS / DAY_MS + if leaves { 80 + account * 3 } else { 2 * DAYS };
+        let renews_on = bellwether_core::time::Day(days as i32);
+        let value = 1_000 * (1 + account % 7);
+        profiles += &format!(
+            "{{\"account_id\":\"a{account}\",\"as_of\":\"2024-01-01T00:00:00Z\",\"renews_on\":\"{renews_on}\",\"annual_value_usd\":{value}}}\n"
+        );
+    }
+    place.write("profiles.ndjson", &profiles);
+    let fit = ["learn", "fit", "events.csv", "--outcomes", "outcomes.csv", "--policy"];
+    let text = place
+        .text(&[&fit[..], &["policy.toml", "--profiles", "profiles.ndjson", "--json"]].concat());
+    let model: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(names(&model), ["renewal", "value"], "and nobody sent a bill");
+    // Each feature has one segment.
+    let card = &model["card"]["model"];
+    let at = card["features"].as_array().expect("features").iter();
+    let at = at.clone().position(|feature| feature["name"] == "renewal").expect("it is there");
+    let weight = card["global"]["weights"]["segments"][at]["value"].as_f64();
+    assert!(weight > Some(1.5), "more than was expected: {weight:?}");
+    let report = place.text(&["learn", "report", "model.json"]);
+    assert!(report.contains("renewal") && report.contains("value"), "{report}");
+    let replay = ["replay", "events.csv", "--policy", "policy.toml", "--model", "model.json"];
+    place.text(&replay);
+}
+
 #[test]
 fn a_report_says_how_good_the_data_were() {
     let place = Place::new();

@@ -45,7 +45,7 @@ impl<C: ConsumerContext + 'static> Drop for Member<C> {
 
 /// Whether work ends in time, on a thread of its own; otherwise it is left there.
 fn ends(within: Duration, work: impl FnOnce() + Send + 'static) -> bool {
-    let (done, wait) = mpsc::channel::<()>();
+    let (done, wait) = mpsc::sync_channel::<()>(1);
     let closing = thread::Builder::new().name("closing".to_owned()).spawn(move || {
         work();
         drop(done);
@@ -61,8 +61,10 @@ mod tests {
     #[test]
     fn what_does_not_end_is_left() {
         assert!(ends(Duration::from_secs(60), || ()));
-        let (release, held) = mpsc::channel::<()>();
-        assert!(!ends(Duration::from_millis(10), move || drop(held.recv())));
+        let (release, held) = mpsc::sync_channel::<()>(1);
+        assert!(!ends(Duration::from_millis(10), move || {
+            held.recv().expect_err("nothing is sent");
+        }));
         drop(release);
     }
 }

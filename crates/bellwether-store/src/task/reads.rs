@@ -187,7 +187,7 @@ fn add(account: &mut Account, row: AccountRow, value: &[u8]) -> Result<(), Store
         AccountRow::Masked => account.masked = rows::decode(what, value)?,
         AccountRow::Forecast => account.forecast = decode(what, value)?,
         AccountRow::Profile => account.profile = Some(rows::decode_profile(what, value)?),
-        AccountRow::Standing => account.standing = rows::decode(what, value)?,
+        AccountRow::Standing => account.standing = rows::decode_lines(what, value)?,
         AccountRow::Raised => account.raised = decode(what, value)?,
         AccountRow::Lives => account.lives = decode(what, value)?,
         AccountRow::Shadow => account.shadow = Some(rows::decode(what, value)?),

@@ -16,7 +16,7 @@ use crate::batch::Batch;
 use crate::error::StoreError;
 use crate::format::{decode, version};
 use crate::kill_point;
-use crate::rows::{self, AccountRow, RowKey, body, profile_readable};
+use crate::rows::{self, AccountRow, RowKey, body, lines_readable, profile_readable};
 use crate::seen::SeenRecord;
 
 /// A batch of this size is written: large enough to be cheap, small against any write buffer. A changelog that is not compacted yet has
@@ -261,11 +261,11 @@ fn count(restoring: &mut Restoring, before: bool, after: bool) {
 fn readable(row: &AccountRow, value: &[u8]) -> Result<(), StoreError> {
     match row {
         AccountRow::Profile => profile_readable(row.name(), value),
+        AccountRow::Standing => lines_readable(row.name(), value),
         AccountRow::Older
         | AccountRow::Watched(_)
         | AccountRow::Masked
         | AccountRow::Own
-        | AccountRow::Standing
         | AccountRow::Shadow
         | AccountRow::Predicted => body(row.name(), value).map(drop),
         AccountRow::Hot => version::<Hot>(row.name(), value).map(drop),

@@ -16,7 +16,6 @@ use bellwether_core::ranking::Predicted;
 use bellwether_core::rebaseline::Change;
 use bellwether_core::rolling::Rolling;
 use bellwether_core::shadow::Shadow;
-use bellwether_core::standing::Line;
 use bellwether_core::time::Millis;
 
 use bellwether_core::state::{Clock, seen_hour};
@@ -183,7 +182,7 @@ impl Store {
                     profile.fiscal_year_end.iter().for_each(|end| digest.row(&key, end));
                 }
                 AccountRow::Standing => {
-                    digest.row(&key, &rows::decode::<Vec<Line>>(kind.name(), &value)?);
+                    digest.row(&key, &rows::decode_lines(kind.name(), &value)?);
                 }
                 AccountRow::Raised => {
                     digest.row(&key, &decode::<Vec<Raised>>(kind.name(), &value)?);

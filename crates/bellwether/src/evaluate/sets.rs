@@ -144,7 +144,7 @@ pub(crate) fn power_policy(base: &Compiled) -> Result<Compiled> {
     with_signals_of(base, "power", POWER)
 }
 
-/// Every parameter of the base policy, with the signals of a set. Conditions that ask for other signals go with those.
+/// Every parameter of the base policy, with the signals of a set. Conditions and sequences that ask for other signals go with those.
 fn with_signals_of(base: &Compiled, name: &str, signals: &str) -> Result<Compiled> {
     let set = Compiled::parse(name, signals)?;
     let mut policy =
@@ -152,6 +152,10 @@ fn with_signals_of(base: &Compiled, name: &str, signals: &str) -> Result<Compile
     policy.conditions.retain(|condition| {
         let known = |name: &&str| set.signals.iter().any(|signal| signal.name == **name);
         condition.when.signals().iter().all(known)
+    });
+    policy.sequences.retain(|sequence| {
+        let known = |name: &&str| set.signals.iter().any(|signal| signal.name == **name);
+        sequence.signals().iter().all(known)
     });
     Ok(Compiled::check(name, policy)?)
 }
@@ -187,6 +191,7 @@ mod tests {
                 name: base.name.clone(),
                 signals: base.signals.clone(),
                 conditions: base.conditions.clone(),
+                sequences: base.sequences.clone(),
                 ..Policy::clone(&policy)
             };
             assert!(!policy.conditions.is_empty(), "{policy}: those that ask for no signal stay");
