@@ -216,6 +216,8 @@ fn a_success_that_says_that_it_failed_is_a_failure() {
     ] {
         assert_eq!(answered(kind, 200, json, body), Outcome::Delivered, "{kind}");
     }
+    // As Slack's incoming webhooks say it.
+    assert_eq!(answered("slack", 200, "text/html", "ok"), Outcome::Delivered);
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub(crate) fn follow(
             .into_iter()
             .map(|(name, value)| (name, Some(value).filter(|value| value.is_finite())))
             .collect(),
-        readings_version: core.policy.readings_version().to_owned(),
+        readings_version: core.policy.examples_version().to_owned(),
         policy_version: policy_version.to_owned(),
     })));
 }

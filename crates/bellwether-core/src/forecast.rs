@@ -188,6 +188,8 @@ pub(crate) fn judge_open(
     if groups_beyond(account, policy, day) < usize::from(policy.corroboration.groups_high) {
         return None;
     }
+    // It is looked at before it is copied, so that the copy knows, too, whether it can be read.
+    account.history.newest?;
     let closed = account.history.clone();
     for (_, ring) in &mut account.history.rings {
         ring.push(f64::NAN);

@@ -656,9 +656,9 @@ pub struct LearningExample {
     pub step_days: u32,
     /// By name, in the order of names; none where there is no reading.
     pub readings: Vec<(String, Option<f64>)>,
-    /// What the readings mean: the same for all policies whose readings are alike ([`Compiled::readings_version`]).
+    /// What the readings mean: the same for all policies whose readings are alike ([`Compiled::examples_version`]).
     ///
-    /// [`Compiled::readings_version`]: crate::policy::Compiled::readings_version
+    /// [`Compiled::examples_version`]: crate::policy::Compiled::examples_version
     pub readings_version: String,
     /// The policy that was in force.
     pub policy_version: String,

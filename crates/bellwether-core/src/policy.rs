@@ -17,7 +17,7 @@ use crate::output::Category;
 use crate::policy_check::SPIKE_KIND;
 use crate::publish::content_id;
 use crate::score::Scale;
-use crate::sequence::{Course, Sequence};
+use crate::sequence::{Course, RUN_VALUES, Sequence};
 use crate::time::{DAY_MS, HOUR_MS, MINUTE_MS};
 
 /// The default policy: a B2B software product with signals of all five categories.
@@ -663,6 +663,7 @@ pub struct Compiled {
     policy: Policy,
     version: String,
     readings_version: String,
+    examples_version: String,
     findings: u64,
     /// Of the signals, and behind them of the sequences.
     keys: Vec<SignalKey>,
@@ -678,9 +679,7 @@ const STREAK_VALUES: usize = 3;
 fn values_kept(policy: &Policy) -> Vec<usize> {
     let of = |signal: &Signal| {
         let runs = policy.sequences.iter().filter_map(|sequence| match &sequence.when {
-            Course::Worsening { signal: name, times, .. } if *name == signal.name => {
-                Some(usize::from(*times))
-            }
+            Course::Worsening { signal: name, .. } if *name == signal.name => Some(RUN_VALUES),
             Course::Worsening { .. } | Course::Follows { .. } => None,
         });
         runs.chain(signal.streak.as_ref().map(|_| STREAK_VALUES)).max().unwrap_or(0)
@@ -770,6 +769,19 @@ fn readings_version(policy: &Policy) -> String {
     content_id(&[&signals.to_string(), &upside])[..VERSION_CHARS].to_owned()
 }
 
+/// The same with the sequences, where there are any.
+fn examples_version(policy: &Policy) -> String {
+    let readings = readings_version(policy);
+    if policy.sequences.is_empty() {
+        return readings;
+    }
+    let of = |sequence: &Sequence| {
+        serde_json::json!([sequence.name, sequence.when, sequence.fades_days])
+    };
+    let sequences: serde_json::Value = policy.sequences.iter().map(of).collect();
+    content_id(&[&readings, &sequences.to_string()])[..VERSION_CHARS].to_owned()
+}
+
 impl Compiled {
     /// Reads and checks a policy. `file` names it in errors.
     pub fn parse(file: &str, text: &str) -> Result<Compiled, PolicyError> {
@@ -796,10 +808,20 @@ impl Compiled {
         let hash = xxhash_rust::xxh3::xxh3_128(canonical.as_bytes());
         let version = format!("{hash:032x}")[..VERSION_CHARS].to_owned();
         let findings = findings(&policy);
-        let readings_version = readings_version(&policy);
+        let versions = [readings_version(&policy), examples_version(&policy)];
+        let [readings_version, examples_version] = versions;
         let candidates = Candidates::of(&policy.signals);
         let values_kept = values_kept(&policy);
-        Ok(Compiled { policy, version, readings_version, findings, keys, values_kept, candidates })
+        Ok(Compiled {
+            policy,
+            version,
+            readings_version,
+            examples_version,
+            findings,
+            keys,
+            values_kept,
+            candidates,
+        })
     }
 
     /// The default policy.
@@ -833,8 +855,15 @@ impl Compiled {
         &self.version
     }
 
+    /// A hash of what the readings of examples depend on, the sequences among them: those of two policies can be learned from together as
+    /// long as it is the same. 12 hexadecimal digits.
+    #[must_use]
+    pub fn examples_version(&self) -> &str {
+        &self.examples_version
+    }
+
     /// A hash of what the readings of the policy's signals depend on: a scorecard that was learned under one policy can be used under another
-    /// one, and examples of both can be learned from together, as long as it is the same. 12 hexadecimal digits.
+    /// one as long as it is the same. 12 hexadecimal digits.
     #[must_use]
     pub fn readings_version(&self) -> &str {
         &self.readings_version

@@ -19,7 +19,7 @@ use crate::output::Category;
 use crate::points::Points;
 use crate::policy::{Compiled, Direction, Policy};
 use crate::step::Core;
-use crate::time::Day;
+use crate::time::{Day, Millis};
 
 /// What the name of a sequence's reading begins with.
 pub const SEQUENCE_PREFIX: &str = "sequence:";
@@ -41,6 +41,9 @@ pub struct Sequence {
     pub when: Course,
 }
 
+/// Values of which a run of worsening interactions consists at most.
+pub const RUN_VALUES: usize = 16;
+
 fn four_weeks() -> u16 {
     28
 }
@@ -49,15 +52,16 @@ fn four_weeks() -> u16 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Course {
-    /// The last values of a signal of single interactions are each no better than the one before. A better one ends it.
+    /// The last values of a signal of single interactions are each no better than the one before. A better one ends it. Of the
+    /// last [`RUN_VALUES`].
     Worsening {
         /// The signal; its aggregate is `mean`.
         signal: String,
-        /// How many interactions (3..=8).
+        /// How many interactions at least (3..=8).
         times: u8,
-        /// By how much the last must be worse than the first (above 0).
+        /// By how much one of them must be worse than another that came as many before it (above 0).
         by: f64,
-        /// Days within which they must lie (1..=100).
+        /// Days within which these must lie (1..=100).
         within_days: u16,
     },
     /// One thing comes some days after another, or on the same day: which comes first within a day is not kept.
@@ -160,7 +164,10 @@ impl Sequence {
     pub fn unit(&self, policy: &Policy) -> String {
         match &self.when {
             Course::Worsening { signal, times, .. } => {
-                format!("days since {} worsened {times} times in a row", label(policy, signal))
+                let label = label(policy, signal);
+                format!(
+                    "days since {times} interactions of {label} in a row, none better than before"
+                )
             }
             Course::Follows { first, then, .. } => {
                 format!("days since {} after {}", then.words(policy), first.words(policy))
@@ -224,20 +231,28 @@ impl<'a> Looked<'a> {
     fn worsened(&self, name: &str, times: usize, by: f64, within_days: u16) -> Option<Option<u16>> {
         let index = self.seen(name)?;
         let recent = &self.account.hot.signals[index].recent;
-        let run = &recent[recent.len().checked_sub(times)?..];
-        let [(first_at, first), .., (last_at, last)] = run else { return None };
+        recent.len().checked_sub(times)?;
         let sign = match self.policy.signals[index].direction {
             Direction::Down => 1.0,
             Direction::Up => -1.0,
         };
-        let worsens = run.windows(2).all(|pair| sign * pair[1].1 <= sign * pair[0].1);
+        let is_worse = |pair: &[(Millis, f64)]| sign * pair[1].1 <= sign * pair[0].1;
+        let steps = recent.windows(2).rev().take_while(|pair| is_worse(pair)).count();
+        let run = &recent[recent.len() - 1 - steps..];
         let zone = self.account.zone();
-        let (first_day, last_day) = (zone.day(*first_at), zone.day(*last_at));
-        let is_near = last_day.since(first_day) <= i32::from(within_days);
-        let complete = worsens && sign * (first - last) >= by && is_near;
+        // With each that is no better the run goes on, so what was complete stays complete.
+        let completes = |last: &usize| {
+            let (at, value) = run[*last];
+            let firsts = run.get(..(last + 1).saturating_sub(times - 1)).unwrap_or_default();
+            firsts.iter().any(|(first_at, first)| {
+                let days = zone.day(at).since(zone.day(*first_at));
+                sign * (first - value) >= by && days <= i32::from(within_days)
+            })
+        };
+        let last = (0..run.len()).rev().find(completes);
         // The last one may have come since the day ended.
-        let days = u16::try_from(self.day.since(last_day).max(0)).unwrap_or(u16::MAX);
-        Some(complete.then_some(days))
+        let days = |last: usize| self.day.since(zone.day(run[last].0)).max(0);
+        Some(last.map(|last| u16::try_from(days(last)).unwrap_or(u16::MAX)))
     }
 
     fn step(&self, step: &'a Step) -> Option<Followed<'a>> {

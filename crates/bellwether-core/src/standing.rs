@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::{Account, Row, SignalKey};
 use crate::calendar::without;
 use crate::close::{rows, tenure_days};
+use crate::event::Profile;
 use crate::expect::is_count;
 use crate::history::{Ring, mask};
 use crate::output::Category;
@@ -147,7 +148,7 @@ pub fn standing(account: &Account, policy: &Compiled, day: Day, horizon_days: u3
         members(account, policy, day),
         account.hot.first_event_at.map_or(f64::NAN, |_| tenure_days(account, day)),
         renewal_days(account, day),
-        value_usd(account),
+        value_usd(account, day),
         spend(account, policy, day, (short, longest)),
     ])
 }
@@ -158,15 +159,22 @@ pub fn is_amount(signal: &Signal) -> bool {
     signal.category == Category::Financial && signal.aggregate == Aggregate::Sum && !signal.counted
 }
 
+/// The profile as far as it is of the time: on the day on which `day` is judged, and not of later. Where history is read again, the topic of
+/// profiles says what became of accounts since.
+fn contract(account: &Account, day: Day) -> Option<&Profile> {
+    let profile = account.profile.as_ref();
+    profile.filter(|profile| account.zone().day(profile.as_of) <= day.plus(1))
+}
+
 /// A date that lies behind is that of a contract that was renewed or has ended: it says nothing of the next one.
 fn renewal_days(account: &Account, day: Day) -> f64 {
-    let renews_on = account.profile.as_ref().and_then(|profile| profile.renews_on);
+    let renews_on = contract(account, day).and_then(|profile| profile.renews_on);
     let days = renews_on.map(|on| on.since(day.plus(1))).filter(|days| *days >= 0);
     days.map_or(f64::NAN, f64::from)
 }
 
-fn value_usd(account: &Account) -> f64 {
-    let value = account.profile.as_ref().and_then(|profile| profile.annual_value_usd);
+fn value_usd(account: &Account, day: Day) -> f64 {
+    let value = contract(account, day).and_then(|profile| profile.annual_value_usd);
     value.filter(|value| value.is_finite() && *value >= 0.0).unwrap_or(f64::NAN)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bellwether_core::event::{Event, Input};
+use bellwether_core::event::{Event, Input, Profile};
 use bellwether_core::id::{AccountId, EventId, MemberId};
 use bellwether_core::output::{LearningExample, Output};
 use bellwether_core::points::Points;
@@ -12,7 +12,7 @@ use bellwether_core::score::{Context, ExpertScorecard, Reading, Scorer};
 use bellwether_core::standing::Trait;
 use bellwether_core::state::MemoryState;
 use bellwether_core::step::Core;
-use bellwether_core::time::{DAY_MS, HOUR_MS, Millis};
+use bellwether_core::time::{DAY_MS, Day, HOUR_MS, Millis};
 
 /// A Monday.
 const START_MS: i64 = 20_402 * DAY_MS;
@@ -95,6 +95,50 @@ fn examples(out: &[Output]) -> Vec<&LearningExample> {
         | Output::Forgotten(_) => None,
     });
     examples.collect()
+}
+
+/// A profile that was made at a time.
+fn profile(as_of_ms: i64, renews_on: Day) -> Input {
+    Input::Profile(Profile {
+        account: AccountId::new("daily").expect("an identifier"),
+        as_of: Millis(as_of_ms),
+        name: None,
+        segment: None,
+        plan: None,
+        time_zone: None,
+        region: None,
+        started_on: None,
+        renews_on: Some(renews_on),
+        owner: None,
+        annual_value_usd: Some(1_000.0),
+        entitlements: BTreeMap::new(),
+        fiscal_year_end: None,
+    })
+}
+
+/// Where history is read again, the topic of profiles has what became of the account since.
+#[test]
+fn a_profile_of_later_is_not_known_yet() {
+    let core = core("example_days = 7 ");
+    let (mut state, mut out) = (MemoryState::default(), Vec::new());
+    let half = START_MS + 40 * DAY_MS;
+    let renews_on = Day(20_402 + 100);
+    let Ok(verdict) = core.apply(&mut state, profile(half, renews_on), Millis(half), &mut out);
+    verdict.expect("taken");
+    for event in events() {
+        let at = event.occurred_at;
+        let Ok(verdict) = core.apply(&mut state, Input::Event(event), at, &mut out);
+        verdict.expect("admitted");
+    }
+    let of_daily: Vec<_> =
+        examples(&out).into_iter().filter(|of| of.account_id.as_str() == "daily").collect();
+    for example in of_daily {
+        let day = Day((example.at.0 / DAY_MS) as i32);
+        let known = example.at.0 > half;
+        let days = known.then(|| f64::from(renews_on.since(day)));
+        assert_eq!(reading(example, "renewal"), days, "{example:?}");
+        assert_eq!(reading(example, "value"), known.then_some(1_000.0));
+    }
 }
 
 fn reading(example: &LearningExample, of: &str) -> Option<f64> {

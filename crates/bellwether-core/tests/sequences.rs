@@ -179,7 +179,10 @@ fn interactions_that_worsen_in_a_row_cost_points_and_fade() {
         |until, more: &[Told]| Run::new(policy()).live(0..=until, &[&SLIDE[..], more].concat());
     let line = run(43, &[]).line("support_slide").expect("it is complete");
     assert_eq!((line.points, line.observed), (Points(-600), Some(0.0)));
-    assert_eq!(line.unit, "days since support sentiment worsened 4 times in a row");
+    assert_eq!(
+        line.unit,
+        "days since 4 interactions of support sentiment in a row, none better than before"
+    );
     assert_eq!(line.baseline, None);
     // A week of four: three quarters are left.
     assert_eq!(run(50, &[]).said("support_slide"), Some((Points(-450), Some(7.0))));
@@ -189,8 +192,14 @@ fn interactions_that_worsen_in_a_row_cost_points_and_fade() {
     // A better one ends it, a worse one goes on with it.
     let better = run(50, &[(49, MESSAGE, 0.0)]);
     assert_eq!((better.said("support_slide"), better.reading("support_slide")), (None, Some(0.0)));
-    let worse = run(50, &[(49, MESSAGE, -0.4)]);
-    assert_eq!(worse.said("support_slide"), Some((Points(-579), Some(1.0))), "6 * 27 / 28");
+    for next in [-0.1, -0.2, -0.4] {
+        let worse = run(50, &[(49, MESSAGE, next)]);
+        let said = Some((Points(-579), Some(1.0)));
+        assert_eq!(worse.said("support_slide"), said, "6 * 27 / 28: {next}");
+    }
+    // One that comes much later is too far from the first, and takes nothing back.
+    let late = run(75, &[(50, MESSAGE, -0.1), (73, MESSAGE, -0.15)]);
+    assert_eq!(late.said("support_slide"), Some((Points(-64), Some(25.0))), "6 * 3 / 28");
 }
 
 #[test]
@@ -407,7 +416,7 @@ fn the_examples_of_the_default_policy_are_good() {
     assert_eq!(
         units.collect::<Vec<_>>(),
         [
-            "days since support sentiment worsened 3 times in a row",
+            "days since 3 interactions of support sentiment in a row, none better than before",
             "days since a fall of seats in use after visits to downgrade pages",
         ]
     );
@@ -457,12 +466,15 @@ proptest! {
         let before = points(&known(&values, &visits, &seats));
         let mut worse_values = values.clone();
         worse_values[3] -= more;
+        let mut one_more = values.clone();
+        one_more.push(values[3] - more);
         let mut more_visits = visits.clone();
         more_visits[day] += more;
         let mut fewer_seats = seats.clone();
         fewer_seats[39] = (fewer_seats[39] - more).max(0.0);
         for after in [
             points(&known(&worse_values, &visits, &seats)),
+            points(&known(&one_more, &visits, &seats)),
             points(&known(&values, &more_visits, &seats)),
             points(&known(&values, &visits, &fewer_seats)),
         ] {

@@ -104,12 +104,9 @@ impl HttpSink {
         let retry_after = response.headers().get("retry-after");
         let retry_after_ms =
             retry_after.and_then(|value| retry_after_ms(value.to_str().ok()?, now_ms));
-        let is_page = response.headers().get("content-type").is_some_and(|value| {
-            value.to_str().is_ok_and(|value| value.trim_start().starts_with("text/html"))
-        });
         let said = self.read(response).await;
         if status.is_success()
-            && let Some(denied) = denial(self.kind, is_page, &said)
+            && let Some(denied) = denial(self.kind, &said)
         {
             let detail = format!("answered {}, and {denied}", status.as_u16());
             return Outcome::Failed { detail, retry_after_ms };
@@ -141,7 +138,7 @@ fn shown(said: &[u8]) -> String {
 
 /// What an answer of success says against itself: that it failed, in the words of the vendor, or a page for people in the place of an API
 /// (a proxy that wants a login). The receiver of a webhook has said all by its status, and so has whatever a template is for.
-fn denial(kind: SinkType, is_page: bool, said: &[u8]) -> Option<String> {
+fn denial(kind: SinkType, said: &[u8]) -> Option<String> {
     let answer = || serde_json::from_slice::<serde_json::Value>(said).unwrap_or_default();
     let denies = match kind {
         SinkType::Slack => answer()["ok"] == false,
@@ -158,11 +155,19 @@ fn denial(kind: SinkType, is_page: bool, said: &[u8]) -> Option<String> {
     };
     if denies {
         Some(format!("said that it failed: {}", shown(said)))
-    } else if is_page {
+    } else if is_page(said) {
         Some("sent a page of HTML, which no such sink does".to_owned())
     } else {
         None
     }
+}
+
+/// Whether an answer is a page. By what it is and not by what it is called: Slack says `ok` as `text/html`.
+fn is_page(said: &[u8]) -> bool {
+    let beginning = said.trim_ascii_start();
+    let beginning = beginning.get(..beginning.len().min(9)).unwrap_or_default();
+    beginning.eq_ignore_ascii_case(b"<!doctype")
+        || beginning.to_ascii_lowercase().starts_with(b"<html")
 }
 
 fn failed(error: reqwest::Error, timeout: Duration) -> Outcome {
@@ -250,7 +255,10 @@ mod tests {
             (SinkType::Webhook, r#"{"ok":false,"status":"error"}"#),
             (SinkType::Template, r#"{"ok":false,"status":"error"}"#),
         ] {
-            assert_eq!(denial(kind, false, said.as_bytes()), None, "{kind:?} {said}");
+            assert_eq!(denial(kind, said.as_bytes()), None, "{kind:?} {said}");
+        }
+        for page in ["<html>", "\n <!DOCTYPE html><title>Sign in</title>", "<HTML lang=en>"] {
+            assert!(denial(SinkType::Slack, page.as_bytes()).is_some(), "{page}");
         }
     }
 

@@ -700,6 +700,7 @@ impl State for Store {
 
     fn remove(&mut self, account: Box<Account>) -> Result<(), StoreError> {
         self.check()?;
+        reads::check_history(&account)?;
         self.staged = None;
         let touched = self.touch(&account.id)?;
         touched.place = Place::Nowhere;

@@ -136,10 +136,10 @@ fn from_examples(
     (listed, training): (Option<Stays>, Training),
 ) -> Result<ModelFile> {
     let place = Place::Log(Source::open(&args.log, config, "bellwether-learn")?);
-    let found = published::examples(&place, config, policy, training.horizon_days)?;
+    let mut found = published::examples(&place, config, policy, training.horizon_days)?;
     let stays = match listed {
         Some(stays) => stays,
-        None => published::outcomes(&place, config)?,
+        None => published::outcomes(&place, config, &mut found.data)?,
     };
     let training = Training { step_days: found.step_days, ..training };
     trained(policy, found.rows, (&stays, &training, found.end), found.data)

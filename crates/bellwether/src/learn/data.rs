@@ -75,8 +75,11 @@ pub(super) fn said(data: &Value) -> String {
     match data["examples"].as_u64() {
         None => format!("{} events were used.", data["events"]),
         Some(examples) => format!(
-            "{examples} published examples were used; not used were {} of other horizons, {} of policies whose signals mean something else, and {} that cannot be read.",
-            data["other_horizon"], data["other_readings"], data["unreadable"]
+            "{examples} published examples were used; not used were {} of other horizons, {} of policies whose readings mean something else, and {} that cannot be read. {} outcomes cannot be read.",
+            data["other_horizon"],
+            data["other_readings"],
+            data["unreadable"],
+            data["unreadable_outcomes"].as_u64().unwrap_or(0)
         ),
     }
 }

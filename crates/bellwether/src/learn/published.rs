@@ -7,10 +7,10 @@ use bellwether_core::event::OutcomeKind;
 use bellwether_core::id::AccountId;
 use bellwether_core::output::{LearningExample, Output};
 use bellwether_core::policy::Compiled;
-use bellwether_core::time::Millis;
+use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_learn::example::Example;
 use bellwether_learn::feature::{SIGNAL_PREFIX, features};
-use bellwether_wire::decode::Decoder;
+use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::OutputKind;
 use serde_json::{Map, Value, json};
 
@@ -49,7 +49,7 @@ struct Unused {
     unreadable: u64,
 }
 
-/// Reads the topic of examples. Of one account and moment the last record counts: after `reset` there may be several.
+/// Reads the topic of examples. Of one account and day the last record counts: after `reset` there may be several.
 pub(super) fn examples(
     place: &Place,
     config: &Config,
@@ -59,26 +59,34 @@ pub(super) fn examples(
     let topic = &config.topics.examples;
     let names: Vec<String> = features(policy).into_iter().map(|feature| feature.name).collect();
     let mut decoder = decoder(config)?;
-    let mut rows: BTreeMap<(Millis, AccountId), Example> = BTreeMap::new();
-    let (mut unused, mut newest) = (Unused::default(), None);
+    let mut rows: BTreeMap<(i64, AccountId), Example> = BTreeMap::new();
+    let (mut unused, mut newest, mut failed) = (Unused::default(), None, None);
     place
         .each(topic, &mut |record| {
             let decoded = decoder.output(OutputKind::Example, record.payload.as_deref());
-            let Ok(Output::Example(found)) = decoded else {
-                unused.unreadable += 1;
-                return;
+            let found = match decoded {
+                Ok(Output::Example(found)) => found,
+                Err(error @ DecodeError::RegistryUnavailable(_)) => {
+                    failed.get_or_insert(error);
+                    return;
+                }
+                Ok(_) | Err(DecodeError::Reject(_)) => {
+                    unused.unreadable += 1;
+                    return;
+                }
             };
             if found.horizon_days != horizon_days {
                 *unused.other_horizon.entry(found.horizon_days).or_default() += 1;
-            } else if found.readings_version != policy.readings_version() {
+            } else if found.readings_version != policy.examples_version() {
                 unused.other_readings += 1;
             } else {
                 newest = newest.max(Some((found.at, found.step_days)));
                 let row = row(*found, &names);
-                rows.insert((row.at, row.account.clone()), row);
+                rows.insert((row.at.0.div_euclid(DAY_MS), row.account.clone()), row);
             }
         })
         .with_context(|| format!("{topic} cannot be read"))?;
+    failed.map_or(Ok(()), Err)?;
     let Some((end, step_days)) = newest else {
         let horizons: Vec<String> = unused
             .other_horizon
@@ -150,11 +158,12 @@ impl Unused {
     }
 }
 
-/// Reads who left from the topic of outcomes. What is there and cannot be read was rejected by the workers, too.
-pub(super) fn outcomes(place: &Place, config: &Config) -> Result<Stays> {
+/// Reads who left from the topic of outcomes, and counts what cannot be read there: workers rejected it, too.
+pub(super) fn outcomes(place: &Place, config: &Config, data: &mut Value) -> Result<Stays> {
     let topic = &config.topics.outcomes;
     let mut decoder = decoder(config)?;
     let mut stays = Stays { others_stayed: true, ..Stays::default() };
+    let (mut unreadable, mut failed) = (0_u64, None);
     place
         .each(topic, &mut |record| {
             let outcome = decoder.outcome(record.key.as_deref(), record.payload.as_deref());
@@ -162,9 +171,15 @@ pub(super) fn outcomes(place: &Place, config: &Config) -> Result<Stays> {
                 Ok(outcome) if outcome.kind == OutcomeKind::Churned => {
                     stays.left(outcome.account, outcome.occurred_at);
                 }
-                Ok(_) | Err(_) => {}
+                Ok(_) => {}
+                Err(DecodeError::Reject(_)) => unreadable += 1,
+                Err(error @ DecodeError::RegistryUnavailable(_)) => {
+                    failed.get_or_insert(error);
+                }
             }
         })
         .with_context(|| format!("{topic} cannot be read"))?;
+    failed.map_or(Ok(()), Err)?;
+    data["unreadable_outcomes"] = unreadable.into();
     Ok(stays)
 }
