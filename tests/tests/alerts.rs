@@ -13,6 +13,8 @@ use serde_json::Value;
 
 /// No step takes longer on a busy machine.
 const LIMIT: Duration = Duration::from_secs(600);
+/// Where the commands say that all stands that is kept.
+const TOPIC: &str = "--embedded while no process has the log";
 /// The account whose story ends in an urgent alert.
 const SLIPPING: &str = "story-slipping";
 
@@ -242,12 +244,21 @@ fn without_a_server_commands_go_into_the_topic_by_the_whole_id() {
 /// Partitions of the embedded log.
 const PARTITIONS: i32 = 4;
 
-/// Appends a record to the log of a process that has ended, so many times: into the partition of an account, in the topic of alerts.
-fn append(data_dir: &Path, account: &str, (key, payload): (&str, Vec<u8>), times: usize) {
+fn now() -> Millis {
+    Millis(bellwether_engine::clock::now_ms())
+}
+
+/// The log of a process that has ended.
+fn opened(data_dir: &Path) -> Embedded {
     let shared = bellwether_store::Shared::new(16 << 20);
     let dir = data_dir.join("log");
     // A process that another test starts meanwhile may hold a copy of its lock until it has begun.
-    let log = wait_until("the log", LIMIT, || Embedded::open(&dir, &shared, u64::MAX).ok());
+    wait_until("the log", LIMIT, || Embedded::open(&dir, &shared, u64::MAX).ok())
+}
+
+/// Appends a record to the log of a process that has ended, so many times: into the partition of an account, in the topic of alerts.
+fn append(data_dir: &Path, account: &str, (key, payload): (&str, Vec<u8>), times: usize) {
+    let log = opened(data_dir);
     let record = Append {
         topic: "health.alerts.v1".into(),
         partition: partition_of(account.as_bytes(), PARTITIONS),
@@ -333,6 +344,7 @@ fn bury(data_dir: &Path, account: &str, records: usize) {
 
 #[test]
 fn an_alert_that_lies_further_back_than_is_looked_is_told_from_one_that_never_was() {
+    let started_at = now();
     let dir = tempfile::tempdir().expect("a directory");
     let mut running = Bellwether::spawn(command(dir.path()));
     let urgent = told(&mut running, |account| account == SLIPPING);
@@ -355,6 +367,16 @@ fn an_alert_that_lies_further_back_than_is_looked_is_told_from_one_that_never_wa
     );
     let shown = text(&alerts(&url, &["show", &id]).stdout);
     assert!(shown.contains("its beginning is not among these (it opened 20"), "{shown}");
+    assert!(shown.contains("the server looked back to 20") && shown.contains(TOPIC), "{shown}");
+    assert_eq!(answer["older_records"], "unread");
+    // Of history that was read in today: when it was published counts, and not when it happened.
+    let back_to = answer["looked_back_to"].as_str().and_then(Millis::parse).expect("a time");
+    let mut began = ureq::get(format!("{url}/v1/alerts/{id}")).call().expect("an answer");
+    let began = began.body_mut().read_to_string().expect("text");
+    let began: Value = serde_json::from_str(&began).expect("JSON");
+    let known_since = began["looked_back_to"].as_str().and_then(Millis::parse).expect("a time");
+    assert!(started_at <= back_to && back_to <= known_since, "{answer} {began}");
+    assert_eq!(began["older_records"], "unread", "without the log that is not known");
     assert_eq!(alerts(&url, &["resolve", &id, "--by", "ann"]).status.code(), Some(0));
     let answer = once(&mut running, &id, "resolved");
     assert_eq!(answer["whole"], false);
@@ -374,14 +396,17 @@ fn an_alert_that_lies_further_back_than_is_looked_is_told_from_one_that_never_wa
     assert_eq!(kind.as_ref().map(|kind| kind.as_bytes()), Some(&b"application/problem+json"[..]));
     let problem = answer.body_mut().read_to_string().expect("text");
     let problem: Value = serde_json::from_str(&problem).expect("JSON");
-    assert_eq!(problem["type"], "unknown-alert");
+    assert_eq!(
+        (&problem["type"], &problem["older_records"]),
+        (&"unknown-alert".into(), &"unread".into())
+    );
     let back_to = problem["looked_back_to"].as_str().and_then(Millis::parse).expect("a time");
     let opened_at = urgent["opened_at"].as_str().and_then(Millis::parse).expect("a time");
     assert!(back_to > opened_at, "{problem}");
     let shown = alerts(&url, &["show", &id]);
     let said = text(&shown.stderr);
     assert_eq!(shown.status.code(), Some(3), "{said}");
-    assert!(said.contains("it looked back to 20") && said.contains("--embedded"), "{said}");
+    assert!(said.contains("it looked back to 20") && said.contains(TOPIC), "{said}");
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
 
     // The log itself has it, from its beginning on.
@@ -391,4 +416,52 @@ fn an_alert_that_lies_further_back_than_is_looked_is_told_from_one_that_never_wa
     let events = answer["events"].as_array().expect("a list");
     assert_eq!((&answer["whole"], &events[0]["transition"]), (&true.into(), &"resolved".into()));
     assert_eq!(events.last().expect("there are some")["transition"], "opened");
+    assert_eq!((&answer["looked_back_to"], &answer["older_records"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn what_retention_took_of_an_alert_is_not_said_to_lie_further_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut running = Bellwether::spawn(command(dir.path()));
+    let urgent = told(&mut running, |account| account == SLIPPING);
+    let id = urgent["alert_id"].as_str().expect("an id").to_owned();
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    // Records go and offsets go on, as when their time is over.
+    let emptied_at = now();
+    let log = opened(dir.path());
+    log.reset(&["health.alerts.v1"], &[]).expect("the log can be written");
+    drop(log);
+
+    // It is still open, so its latest event is known.
+    let mut running = Bellwether::spawn(command(dir.path()));
+    running.wait_until_ready();
+    let url = running.url();
+    let shown = alerts(&url, &["show", &id, "--json"]);
+    let answer: Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!((&answer["whole"], &answer["older_records"]), (&false.into(), &"gone".into()));
+    let back_to = answer["looked_back_to"].as_str().and_then(Millis::parse).expect("a time");
+    assert!(back_to >= emptied_at, "{answer}");
+    let text_of = |words: &[&str]| text(&alerts(&url, words).stdout);
+    let shown = text_of(&["show", &id]);
+    assert!(shown.contains("its beginning (it opened 20"), "{shown}");
+    assert!(shown.contains("is no longer kept") && !shown.contains(TOPIC), "{shown}");
+    let unknown = alerts(&url, &["show", "ffffffffffffffff"]);
+    let said = text(&unknown.stderr);
+    assert_eq!(unknown.status.code(), Some(3), "{said}");
+    assert!(said.contains("all that its log keeps") && !said.contains(TOPIC), "{said}");
+    // What comes from now on is kept, and its beginning is not.
+    assert_eq!(alerts(&url, &["resolve", &id, "--by", "ann"]).status.code(), Some(0));
+    once(&mut running, &id, "resolved");
+    let answer: Value = serde_json::from_str(&text_of(&["show", &id, "--json"])).expect("JSON");
+    assert_eq!((&answer["whole"], &answer["older_records"]), (&false.into(), &"gone".into()));
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    let logged = |words: &[&str]| {
+        let mut command = bellwether(["alerts", "show", &id, "--embedded", "--data-dir"]);
+        command.arg(dir.path()).args(words).output().expect("the binary runs")
+    };
+    let answer: Value = serde_json::from_slice(&logged(&["--json"]).stdout).expect("JSON");
+    assert_eq!((&answer["whole"], &answer["older_records"]), (&false.into(), &"gone".into()));
+    let shown = text(&logged(&[]).stdout);
+    assert!(shown.contains("resolved by ann") && shown.contains("is no longer kept"), "{shown}");
 }

@@ -110,6 +110,20 @@ struct Entry {
 /// Where a scan stands: the last account that it returned.
 pub type Position = (Points, AccountId);
 
+/// An alert event, the partition that it is of, and when it was published here.
+#[derive(Debug)]
+struct Kept {
+    partition: i32,
+    published_at: Millis,
+    event: Arc<AlertEvent>,
+}
+
+/// Where the full records of a partition are, and since when it is owned.
+struct Opened {
+    since: Millis,
+    details: Arc<dyn Details>,
+}
+
 /// What concerns more than one account, behind one lock that is taken once per batch.
 #[derive(Debug, Default)]
 struct Index {
@@ -117,9 +131,11 @@ struct Index {
     by_score: BTreeSet<Position>,
     bands: BTreeMap<Band, usize>,
     open: BTreeMap<Severity, usize>,
-    /// Latest alert events, oldest first, each with its partition, and their ids.
-    alerts: VecDeque<(i32, Arc<AlertEvent>)>,
+    /// Latest alert events, oldest first, and their ids.
+    alerts: VecDeque<Kept>,
     alert_ids: HashSet<String>,
+    /// When the latest alert event was published that is kept no longer because there were too many.
+    dropped_at: Option<Millis>,
     /// Every score change kept, oldest first. An entry may outlive its change; then it stands for nothing.
     changes: VecDeque<(AccountId, u64)>,
 }
@@ -130,7 +146,7 @@ pub struct ReadModel {
     limits: Limits,
     accounts: DashMap<AccountId, Entry>,
     index: RwLock<Index>,
-    details: RwLock<BTreeMap<i32, Arc<dyn Details>>>,
+    opened: RwLock<BTreeMap<i32, Opened>>,
     results: RwLock<BTreeMap<i32, BTreeMap<String, CohortResults>>>,
     surveys: RwLock<BTreeMap<i32, Survey>>,
 }
@@ -151,10 +167,10 @@ impl ReadModel {
         ReadModel { limits, ..ReadModel::default() }
     }
 
-    /// Says where the full records of a partition are, until [`ReadModel::drop_partition`].
-    pub fn open_partition(&self, partition: i32, details: Arc<dyn Details>) {
-        let mut all = self.details.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(partition, details);
+    /// Says that a partition is owned since now, and where its full records are, until [`ReadModel::drop_partition`].
+    pub fn open_partition(&self, partition: i32, now: Millis, details: Arc<dyn Details>) {
+        let mut all = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(partition, Opened { since: now, details });
     }
 
     /// Takes in what a partition knows of the results of all cohorts.
@@ -192,8 +208,8 @@ impl ReadModel {
         furthest
     }
 
-    /// Takes in what a worker just committed for a partition, in order.
-    pub fn publish(&self, partition: i32, outputs: &[Output]) {
+    /// Takes in what a worker just committed for a partition, in order. `now` is by the clock of the process and not the time of an event.
+    pub fn publish(&self, partition: i32, now: Millis, outputs: &[Output]) {
         if outputs.is_empty() {
             return;
         }
@@ -214,7 +230,7 @@ impl ReadModel {
                 Output::Health(record) => index.put_record(&mut entry, record),
                 Output::ScoreChanged(change) => index.put_change(&mut entry, change),
                 Output::Alert(event) => {
-                    index.put_alert(self.limits.alerts, partition, &mut entry, event);
+                    index.put_alert(self.limits.alerts, (partition, now), &mut entry, event);
                 }
                 // Above.
                 Output::Forgotten(_) | Output::Shadow(_) => {}
@@ -249,10 +265,10 @@ impl ReadModel {
         index.forget(account, &entry);
         index.changes.retain(|(of, _)| of != account);
         let Index { alerts, alert_ids, .. } = index;
-        alerts.retain(|(_, event)| {
-            let stays = event.account_id != *account;
+        alerts.retain(|kept| {
+            let stays = kept.event.account_id != *account;
             if !stays {
-                alert_ids.remove(&event.id);
+                alert_ids.remove(&kept.event.id);
             }
             stays
         });
@@ -260,7 +276,7 @@ impl ReadModel {
 
     /// Forgets the accounts and alerts of a partition that is no longer owned.
     pub fn drop_partition(&self, partition: i32) {
-        self.details.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+        self.opened.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
         self.results.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
         self.surveys.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
         let mut index = self.index_mut();
@@ -271,8 +287,8 @@ impl ReadModel {
             }
             stays
         });
-        index.alerts.retain(|(owner, _)| *owner != partition);
-        index.alert_ids = index.alerts.iter().map(|(_, event)| event.id.clone()).collect();
+        index.alerts.retain(|kept| kept.partition != partition);
+        index.alert_ids = index.alerts.iter().map(|kept| kept.event.id.clone()).collect();
     }
 
     /// Bytes in use, about.
@@ -295,8 +311,8 @@ impl ReadModel {
             (entry.partition, entry.changes.iter().cloned().collect(), entry.open.clone())
         };
         let details = {
-            let all = self.details.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.get(&partition)?)
+            let all = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&all.get(&partition)?.details)
         };
         Some(AccountView { record: Arc::new(details.record(id)?), changes, open_alerts })
     }
@@ -320,15 +336,20 @@ impl ReadModel {
     /// Recent alert events, latest first.
     #[must_use]
     pub fn recent_alerts(&self) -> Vec<Arc<AlertEvent>> {
-        self.index().alerts.iter().rev().map(|(_, event)| Arc::clone(event)).collect()
+        self.index().alerts.iter().rev().map(|kept| Arc::clone(&kept.event)).collect()
     }
 
-    /// Where older alert events may have been dropped, because no more are kept: the event time of the oldest one that is kept.
+    /// Since when all alert events that were published of the owned partitions are known here, by the clock of the process: since the last of
+    /// them came to it, or since what had to be dropped because there were too many. None: no partition is owned.
     #[must_use]
-    pub fn alerts_kept_since(&self) -> Option<Millis> {
-        let index = self.index();
-        let is_full = index.alerts.len() >= self.limits.alerts;
-        index.alerts.front().filter(|_| is_full).map(|(_, event)| event.at)
+    pub fn alerts_known_since(&self) -> Option<Millis> {
+        let opened = {
+            let all = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+            all.values().map(|opened| opened.since).max()
+        };
+        // Of what was published together with the last one dropped, more may have been.
+        let kept = self.index().dropped_at.map(|dropped| dropped.plus(1));
+        opened.map(|opened| kept.map_or(opened, |kept| kept.max(opened)))
     }
 
     /// The latest event of every open alert, highest priority first, then the latest one.
@@ -399,7 +420,7 @@ impl Index {
     fn put_alert(
         &mut self,
         alerts_max: usize,
-        partition: i32,
+        (partition, published_at): (i32, Millis),
         entry: &mut Entry,
         event: &AlertEvent,
     ) {
@@ -407,11 +428,12 @@ impl Index {
             return;
         }
         let event = Arc::new(event.clone());
-        self.alerts.push_back((partition, Arc::clone(&event)));
+        self.alerts.push_back(Kept { partition, published_at, event: Arc::clone(&event) });
         if self.alerts.len() > alerts_max
-            && let Some((_, oldest)) = self.alerts.pop_front()
+            && let Some(oldest) = self.alerts.pop_front()
         {
-            self.alert_ids.remove(&oldest.id);
+            self.alert_ids.remove(&oldest.event.id);
+            self.dropped_at = self.dropped_at.max(Some(oldest.published_at));
         }
         if let Some(at) = entry.open.iter().position(|open| open.alert_id == event.alert_id) {
             let before = entry.open.remove(at);
@@ -574,6 +596,9 @@ mod tests {
 
     use super::*;
 
+    /// By the clock of the process: much later than the events.
+    const NOW: Millis = Millis(1_772_000_000_000);
+
     fn account(id: &str) -> AccountId {
         AccountId::new(id).expect("a valid id")
     }
@@ -670,10 +695,10 @@ mod tests {
     #[test]
     fn the_full_record_is_read_where_the_state_is() {
         let model = ReadModel::default();
-        model.publish(0, &[health("a", 100, Band::AtRisk)]);
+        model.publish(0, NOW, &[health("a", 100, Band::AtRisk)]);
         assert_eq!(model.glance(&account("a")).map(|glance| glance.score), Some(Points(100)));
         assert!(model.account(&account("a")).is_none(), "its state is not open");
-        model.open_partition(0, Arc::new(Everyone));
+        model.open_partition(0, NOW, Arc::new(Everyone));
         let view = model.account(&account("a")).expect("it is known and its state is open");
         assert_eq!(view.record.score, Points(7));
         assert!(model.account(&account("b")).is_none(), "nothing was published of it");
@@ -700,10 +725,10 @@ mod tests {
     #[test]
     fn accounts_come_by_rising_score_and_a_new_record_replaces_the_old_one() {
         let model = ReadModel::default();
-        model.publish(0, &[health("b", 500, Band::AtRisk), health("a", 9000, Band::Healthy)]);
-        model.publish(1, &[health("c", 500, Band::AtRisk)]);
+        model.publish(0, NOW, &[health("b", 500, Band::AtRisk), health("a", 9000, Band::Healthy)]);
+        model.publish(1, NOW, &[health("c", 500, Band::AtRisk)]);
         assert_eq!(ids(&model.scan(None, 10)), ["b", "c", "a"]);
-        model.publish(0, &[health("b", 9500, Band::Healthy)]);
+        model.publish(0, NOW, &[health("b", 9500, Band::Healthy)]);
         let first = model.scan(None, 2);
         assert_eq!(ids(&first), ["c", "a"]);
         assert_eq!(ids(&model.scan(first.last(), 2)), ["b"]);
@@ -717,12 +742,12 @@ mod tests {
     fn an_alert_is_open_until_it_is_resolved() {
         let model = ReadModel::default();
         let opened = alert("a", 1, Transition::Opened, Severity::Low);
-        model.publish(0, &[opened.clone(), opened]);
+        model.publish(0, NOW, &[opened.clone(), opened]);
         assert_eq!(open_of(&model, Severity::Low), 1);
-        model.publish(0, &[alert("a", 2, Transition::Escalated, Severity::High)]);
+        model.publish(0, NOW, &[alert("a", 2, Transition::Escalated, Severity::High)]);
         assert_eq!((open_of(&model, Severity::Low), open_of(&model, Severity::High)), (0, 1));
         assert_eq!(model.open_alerts().len(), 1);
-        model.publish(0, &[alert("a", 3, Transition::Resolved, Severity::High)]);
+        model.publish(0, NOW, &[alert("a", 3, Transition::Resolved, Severity::High)]);
         assert_eq!((open_of(&model, Severity::High), model.open_alerts().len()), (0, 0));
         let recent: Vec<String> = model.recent_alerts().iter().map(|e| e.id.clone()).collect();
         assert_eq!(recent, ["a-3", "a-2", "a-1"]);
@@ -740,6 +765,7 @@ mod tests {
         };
         model.publish(
             0,
+            NOW,
             &[
                 prioritised("loud", 9, Severity::Critical, 60),
                 prioritised("renews", 1, Severity::Medium, 85),
@@ -754,22 +780,22 @@ mod tests {
     #[test]
     fn a_forgotten_account_leaves_nothing() {
         let model = ReadModel::default();
-        model.open_partition(0, Arc::new(Everyone));
+        model.open_partition(0, NOW, Arc::new(Everyone));
         let low = |id, event| alert(id, event, Transition::Opened, Severity::Low);
         let of = |id| [change(id, 1), health(id, 100, Band::AtRisk), low(id, 1)];
-        model.publish(0, &of("b"));
-        model.publish(0, &of("a"));
+        model.publish(0, NOW, &of("b"));
+        model.publish(0, NOW, &of("a"));
         let resolved = alert("a", 2, Transition::Resolved, Severity::Low);
-        model.publish(0, &[resolved, Output::Forgotten(account("a"))]);
-        model.publish(0, &[Output::Forgotten(account("a")), Output::Forgotten(account("x"))]);
+        model.publish(0, NOW, &[resolved, Output::Forgotten(account("a"))]);
+        model.publish(0, NOW, &[Output::Forgotten(account("a")), Output::Forgotten(account("x"))]);
         assert!(model.account(&account("a")).is_none() && model.account(&account("b")).is_some());
         assert_eq!(ids(&model.scan(None, 10)), ["b"]);
         assert_eq!(model.band_counts()[0], (Band::AtRisk, 1));
         assert_eq!((open_of(&model, Severity::Low), model.recent_alerts().len()), (1, 1));
         assert_eq!((model.index().changes.len(), model.index().alert_ids.len()), (1, 1));
         // It begins anew with the same numbers; the deletion that another partition comes to only now is not its own.
-        model.publish(0, &of("a"));
-        model.publish(1, &[Output::Forgotten(account("a"))]);
+        model.publish(0, NOW, &of("a"));
+        model.publish(1, NOW, &[Output::Forgotten(account("a"))]);
         assert_eq!(model.account(&account("a")).map(|view| view.changes.len()), Some(1));
         assert_eq!(model.recent_alerts().len(), 2);
     }
@@ -778,14 +804,14 @@ mod tests {
     fn a_revoked_partition_takes_its_accounts_and_alerts_along() {
         let model = ReadModel::default();
         let low = |id| alert(id, 1, Transition::Opened, Severity::Low);
-        model.publish(0, &[health("a", 100, Band::AtRisk), low("a")]);
-        model.publish(1, &[health("b", 200, Band::AtRisk), low("b")]);
+        model.publish(0, NOW, &[health("a", 100, Band::AtRisk), low("a")]);
+        model.publish(1, NOW, &[health("b", 200, Band::AtRisk), low("b")]);
         model.drop_partition(0);
         assert!(model.account(&account("a")).is_none());
         assert_eq!(ids(&model.scan(None, 10)), ["b"]);
         assert_eq!(model.band_counts()[0], (Band::AtRisk, 1));
         assert_eq!((open_of(&model, Severity::Low), model.recent_alerts().len()), (1, 1));
-        model.publish(0, &[low("a")]);
+        model.publish(0, NOW, &[low("a")]);
         assert_eq!(model.recent_alerts().len(), 2);
     }
 
@@ -793,28 +819,57 @@ mod tests {
     fn what_is_kept_is_bounded_per_account_and_in_all() {
         let limits = Limits { alerts: 50, changes: 300 };
         let model = ReadModel::new(limits);
-        model.open_partition(0, Arc::new(Everyone));
-        model.publish(0, &[health("a", 1, Band::AtRisk), health("z", 2, Band::AtRisk)]);
+        model.open_partition(0, NOW, Arc::new(Everyone));
+        model.publish(0, NOW, &[health("a", 1, Band::AtRisk), health("z", 2, Band::AtRisk)]);
         let many: Vec<Output> = (1..=100).map(|sequence| change("a", sequence)).collect();
-        model.publish(0, &many);
-        model.publish(0, &many);
+        model.publish(0, NOW, &many);
+        model.publish(0, NOW, &many);
         let view = model.account(&account("a")).expect("it has a record");
         let kept: Vec<u64> = view.changes.iter().map(|change| change.sequence).collect();
         assert_eq!(kept, (41..=100).collect::<Vec<u64>>());
 
         for number in 0..limits.changes {
-            model.publish(0, &[change(&format!("n{number}"), 1)]);
+            model.publish(0, NOW, &[change(&format!("n{number}"), 1)]);
         }
         let view = model.account(&account("a")).expect("it has a record");
         assert!(view.changes.is_empty(), "the oldest changes of all went first");
         assert_eq!(model.index().changes.len(), limits.changes);
 
         for event in 0..=limits.alerts as u32 {
-            model.publish(0, &[alert("z", event, Transition::Updated, Severity::Low)]);
+            let at = NOW.plus(i64::from(event));
+            model.publish(0, at, &[alert("z", event, Transition::Updated, Severity::Low)]);
         }
         let alerts = model.recent_alerts();
         assert_eq!((alerts.len(), alerts.last().map(|e| e.at)), (limits.alerts, Some(Millis(1))));
-        assert_eq!(model.alerts_kept_since(), Some(Millis(1)));
+    }
+
+    #[test]
+    fn since_when_alerts_are_known_goes_by_when_they_were_published_and_not_by_their_own_time() {
+        let model = ReadModel::new(Limits { alerts: 2, changes: 10 });
+        assert_eq!(model.alerts_known_since(), None, "it has no partition");
+        model.open_partition(0, NOW, Arc::new(Everyone));
+        assert_eq!(model.alerts_known_since(), Some(NOW));
+        // Events of 1970, of which only two are kept.
+        let publish = |partition, at: i64, id: &str, events: std::ops::Range<u32>| {
+            let event = |number| alert(id, number, Transition::Updated, Severity::Low);
+            let events: Vec<Output> = events.map(event).collect();
+            model.publish(partition, NOW.plus(at), &events);
+        };
+        publish(0, 10, "a", 0..2);
+        assert_eq!(model.alerts_known_since(), Some(NOW), "none was dropped");
+        publish(0, 20, "a", 2..3);
+        assert_eq!(model.alerts_known_since(), Some(NOW.plus(11)), "one of the first two was");
+        publish(0, 30, "a", 3..6);
+        assert_eq!(model.alerts_known_since(), Some(NOW.plus(31)));
+        // That there is room again brings back nothing.
+        model.publish(0, NOW.plus(40), &[Output::Forgotten(account("a"))]);
+        assert_eq!(model.recent_alerts().len(), 0);
+        assert_eq!(model.alerts_known_since(), Some(NOW.plus(31)));
+        // Nothing is known of what others published of a partition that came later, until it is given up.
+        model.open_partition(1, NOW.plus(50), Arc::new(Everyone));
+        assert_eq!(model.alerts_known_since(), Some(NOW.plus(50)));
+        model.drop_partition(1);
+        assert_eq!(model.alerts_known_since(), Some(NOW.plus(31)));
     }
 
     #[test]

@@ -668,7 +668,8 @@ impl Worker {
         let core = self.core.current(promotions).unwrap_or_else(|| self.core.clone());
         let shown = Arc::new(RwLock::new(core.clone()));
         let records = Records { core: Arc::clone(&shown), reader: store.reader() };
-        self.shared.read_model.open_partition(partition, Arc::new(records));
+        let now = Millis(self.clock.now_ms());
+        self.shared.read_model.open_partition(partition, now, Arc::new(records));
         self.show(partition, &core, &store).map_err(of(partition))?;
         let model = (core.model_version(), core.learned_until());
         self.shared.metrics.model(partition, None, model);
@@ -723,6 +724,7 @@ impl Worker {
     /// Shows the restored accounts to the API.
     fn show(&self, partition: i32, core: &Core, store: &Store) -> Result<(), StoreError> {
         let (mut outputs, mut glances) = (Vec::new(), Vec::new());
+        let now = Millis(self.clock.now_ms());
         store.each_account(|account| {
             match core.glance(&account) {
                 Some((score, band)) => {
@@ -732,14 +734,14 @@ impl Worker {
                 None => outputs.extend(core.view(account)),
             }
             if outputs.len() + glances.len() >= SHOWN_AT_ONCE {
-                self.shared.read_model.publish(partition, &outputs);
+                self.shared.read_model.publish(partition, now, &outputs);
                 outputs.clear();
                 self.shared.read_model.publish_glances(partition, &mut glances);
             }
         })?;
         self.shared.read_model.publish_glances(partition, &mut glances);
         outputs.extend(core.view_fleet(store.known_cohorts()));
-        self.shared.read_model.publish(partition, &outputs);
+        self.shared.read_model.publish(partition, now, &outputs);
         Ok(())
     }
 
@@ -1105,6 +1107,8 @@ impl Worker {
         let receipt = log
             .commit(&batch.transaction)
             .inspect_err(|error| self.shared.metrics.commit_failed(error.remedy))?;
+        // Not before any of it was.
+        let published_at = Millis(self.clock.now_ms());
         kill_point::pass("before-store");
         for partition in &touched {
             let Some(task) = self.tasks.get_mut(partition) else { continue };
@@ -1133,7 +1137,7 @@ impl Worker {
                     // Or a crash would leave the rows on disk, and the tombstones in the changelog are not kept for ever.
                     task.store.flush().map_err(of(*partition))?;
                 }
-                self.shared.read_model.publish(*partition, outputs);
+                self.shared.read_model.publish(*partition, published_at, outputs);
             }
         }
         self.count(&batch, self.clock.elapsed().saturating_sub(started));

@@ -14,8 +14,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::ingest::{Ingest, Stood, blocking};
+use crate::looked::LookedBack;
 use crate::problem::Problem;
-use crate::query::{self, AccountsPage, AccountsQuery, AlertsQuery};
+use crate::query::{self, AccountsPage, AccountsQuery, AlertsQuery, Known};
 use crate::{AppState, json};
 
 /// An answer, or a problem.
@@ -70,20 +71,25 @@ async fn account_at(state: &AppState, id: &AccountId, at: &str) -> Answer {
     let account = id.clone();
     let (id, time) = (id.as_str(), at.iso());
     match blocking(move || ingest.account_at(&account, at)).await? {
-        Stood::Known { record, alerts, looked_back_to } => {
-            Ok(Json(json::account_at(*record, alerts, looked_back_to)))
+        Stood::Known { record, alerts, looked_back } => {
+            Ok(Json(json::account_at(*record, alerts, looked_back)))
         }
         Stood::Nothing => {
             let detail = format!("nothing had been published of account {id:?} by {time}");
             Err(Problem::new(StatusCode::NOT_FOUND, detail))
         }
-        Stood::Partly { looked_back_to } => {
-            let detail = format!(
-                "records that led up to the score of account {id:?} at {time} are no longer kept, or lie further back than is looked through here; \
-                 `bellwether explain {id} --at {time}` reads all that there are"
-            );
-            let problem = Problem::new(StatusCode::GONE, detail);
-            Err(problem.with("looked_back_to", json!(looked_back_to.map(Millis::iso))))
+        Stood::Partly { looked_back } => {
+            let detail = match looked_back {
+                LookedBack::Newest(since) => format!(
+                    "records that led up to the score of account {id:?} at {time} lie further back than is looked through here, which is to {back}; \
+                     `bellwether explain {id} --at {time}` reads all that are kept",
+                    back = since.iso()
+                ),
+                LookedBack::Kept(_) | LookedBack::Whole => format!(
+                    "records that led up to the score of account {id:?} at {time} are no longer kept"
+                ),
+            };
+            Err(Problem::new(StatusCode::GONE, detail).with_all(looked_back.members()))
         }
     }
 }
@@ -116,28 +122,25 @@ pub(crate) async fn alert(
     let history = parameters(query)?.history;
     let Path(id) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
     let known = known(&state, id.clone()).await;
-    let events = match state.ingest.as_ref().filter(|_| history) {
+    let Known { events, looked_back } = match state.ingest.as_ref().filter(|_| history) {
         Some(ingest) => from_the_log(Arc::clone(ingest), id, known).await?,
         None => known?,
     };
-    Ok(Json(json!({
-        "alert": json::alerts(&events[..1])[0],
-        "events": json::alerts(&events),
-        "whole": AlertEvent::are_whole(events.iter().map(AsRef::as_ref)),
-    })))
+    Ok(Json(json::alert(events, looked_back)))
 }
 
 /// The events of an alert that the log has, and those that only this process knows; latest first, at least one.
 async fn from_the_log(
     ingest: Arc<dyn Ingest>,
     id: String,
-    known: Result<Vec<Arc<AlertEvent>>, Problem>,
-) -> Result<Vec<Arc<AlertEvent>>, Problem> {
+    known: Result<Known, Problem>,
+) -> Result<Known, Problem> {
     let known = match known {
         Err(problem) if problem.status != StatusCode::NOT_FOUND => return Err(problem),
         known => known,
     };
-    let account = known.as_ref().ok().and_then(|events| Some(events.first()?.account_id.clone()));
+    let account =
+        known.as_ref().ok().and_then(|known| Some(known.events.first()?.account_id.clone()));
     // A beginning that is too short for the process is too short for the log.
     if account.is_none() && id.len() < query::ID_PREFIX_MIN {
         return known;
@@ -146,31 +149,37 @@ async fn from_the_log(
     let logged = blocking(move || ingest.alert_events(account.as_ref(), &wanted)).await?;
     let mut events: Vec<Arc<AlertEvent>> = logged.events.into_iter().rev().map(Arc::new).collect();
     if events.is_empty() {
-        return known.map_err(|_| not_in_the_log(&id, logged.looked_back_to));
+        // Of what the process knows, the log was asked, too.
+        return known
+            .map(|known| Known { looked_back: logged.looked_back, ..known })
+            .map_err(|_| not_in_the_log(&id, logged.looked_back));
     }
     query::of_one(&events, &id)?;
-    let missing = known.into_iter().flatten();
+    let missing = known.into_iter().flat_map(|known| known.events);
     let missing: Vec<_> =
         missing.filter(|event| events.iter().all(|logged| logged.id != event.id)).collect();
     // What the log keeps no more is older, what it has not yet is newer; times of an alert's events rise.
     events.extend(missing);
     events.sort_by_key(|event| std::cmp::Reverse(event.at));
-    events.truncate(query::LIMIT_MAX);
-    Ok(events)
+    Ok(Known { events, looked_back: logged.looked_back })
 }
 
-fn not_in_the_log(id: &str, looked_back_to: Option<Millis>) -> Problem {
-    let detail = match looked_back_to {
-        Some(time) => format!(
+fn not_in_the_log(id: &str, looked_back: LookedBack) -> Problem {
+    let detail = match looked_back {
+        LookedBack::Newest(since) => format!(
             "no alert {id:?} is open, or in what was looked through of the log, which goes back to {back}; `bellwether alerts show --embedded`, while no process has the log, \
              looks through all that it keeps",
-            back = time.iso()
+            back = since.iso()
         ),
-        None => format!(
+        LookedBack::Kept(since) => format!(
+            "no alert {id:?} is open, or in all that the log keeps of alerts, which goes back to {back}",
+            back = since.iso()
+        ),
+        LookedBack::Whole => format!(
             "there never was an alert {id:?}: all was looked through that the log ever had of alerts"
         ),
     };
-    query::unknown_alert(detail, looked_back_to)
+    query::unknown_alert(detail, looked_back)
 }
 
 /// The events of the alert that a path names, latest first; at least one.
@@ -179,11 +188,11 @@ pub(crate) async fn find_alert(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Vec<Arc<AlertEvent>>, Problem> {
     let Path(id) = path.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-    known(state, id).await
+    Ok(known(state, id).await?.events)
 }
 
-/// What this process knows of an alert, latest first; at least one event.
-pub(crate) async fn known(state: &AppState, id: String) -> Result<Vec<Arc<AlertEvent>>, Problem> {
+/// What this process knows of an alert.
+pub(crate) async fn known(state: &AppState, id: String) -> Result<Known, Problem> {
     let began_at = state.began_at;
     read(state, move |model| query::alert(model, &id, began_at)).await
 }

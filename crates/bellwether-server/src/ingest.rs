@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::AppState;
+use crate::looked::LookedBack;
 use crate::problem::Problem;
 
 /// The largest body, in bytes.
@@ -85,8 +86,8 @@ pub trait Ingest: Send + Sync {
 pub struct LoggedAlert {
     /// Its events, in the order in which they were published.
     pub events: Vec<AlertEvent>,
-    /// How far back was looked: records that were published before are not among those. None: all that the log ever had was looked through.
-    pub looked_back_to: Option<Millis>,
+    /// How far back was looked.
+    pub looked_back: LookedBack,
 }
 
 /// How an account stood at a time.
@@ -98,15 +99,15 @@ pub enum Stood {
         record: Box<HealthRecord>,
         /// The alerts that were open, each as it was last told.
         alerts: Vec<AlertEvent>,
-        /// How far back alerts were looked through, by when they were published; none: all that the log ever had.
-        looked_back_to: Option<Millis>,
+        /// How far back alerts were looked through.
+        looked_back: LookedBack,
     },
     /// Nothing had been published of it.
     Nothing,
     /// Something had, but records that led up to it are no longer kept, or lie before those that are looked through.
     Partly {
-        /// How far back was looked, by when records were published; none: through all that the log ever had.
-        looked_back_to: Option<Millis>,
+        /// How far back was looked.
+        looked_back: LookedBack,
     },
 }
 

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 
 use bellwether_core::output::{AlertEvent, HealthRecord, Output};
-use bellwether_core::time::Millis;
 use bellwether_engine::read_model::{AccountView, Report};
 use bellwether_wire::encode::Encoder;
 use serde_json::{Map, Value, json};
+
+use crate::looked::LookedBack;
+use crate::query;
 
 /// Fields of a health record that a list of accounts shows; the rest is one request away.
 const LINE_FIELDS: [&str; 10] = [
@@ -52,20 +54,44 @@ pub(crate) fn account(view: &AccountView, alerts: &[Arc<AlertEvent>]) -> Value {
 }
 
 /// An account as it stood, with the alerts that were open; `whole` says whether these are all, and if not, `looked_back_to` how far back
-/// alerts were looked through.
+/// alerts were looked through, and `older_records` why not further.
 pub(crate) fn account_at(
     account: HealthRecord,
     alerts: Vec<AlertEvent>,
-    looked_back_to: Option<Millis>,
+    looked_back: LookedBack,
 ) -> Value {
     let alerts: Vec<Value> =
         alerts.into_iter().map(|event| record(&Output::Alert(Box::new(event)))).collect();
-    json!({
+    let mut answer = json!({
         "account": record(&Output::Health(Box::new(account))),
         "alerts": alerts,
-        "whole": looked_back_to.is_none(),
-        "looked_back_to": looked_back_to.map(Millis::iso),
-    })
+        "whole": looked_back == LookedBack::Whole,
+    });
+    extend(&mut answer, looked_back.members());
+    answer
+}
+
+/// An alert: its latest event, all that are known of it, the latest first, and how far back was looked for them. There is at least one; in a
+/// list that would be too long, those before the beginning are left out and counted.
+pub(crate) fn alert(mut events: Vec<Arc<AlertEvent>>, looked_back: LookedBack) -> Value {
+    let omitted = events.len().saturating_sub(query::LIMIT_MAX);
+    if omitted > 0 {
+        events.drain(query::LIMIT_MAX - 1..query::LIMIT_MAX - 1 + omitted);
+    }
+    let mut answer = json!({
+        "alert": alerts(events.get(..1).unwrap_or_default()).pop(),
+        "events": alerts(&events),
+        "omitted": omitted,
+        "whole": AlertEvent::are_whole(events.iter().map(AsRef::as_ref)),
+    });
+    extend(&mut answer, looked_back.members());
+    answer
+}
+
+fn extend(answer: &mut Value, members: Map<String, Value>) {
+    if let Value::Object(answer) = answer {
+        answer.extend(members);
+    }
 }
 
 /// Alert events.

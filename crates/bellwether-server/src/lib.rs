@@ -11,6 +11,7 @@ mod commands;
 mod guard;
 mod ingest;
 mod json;
+mod looked;
 mod pages;
 mod problem;
 mod query;
@@ -33,6 +34,7 @@ pub use crate::ingest::{
     BODY_BYTES_MAX, EVENTS_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected,
     Stood,
 };
+pub use crate::looked::LookedBack;
 use crate::problem::Problem;
 pub use crate::serve::serve;
 
@@ -53,7 +55,7 @@ pub struct AppState {
     pub name: String,
     /// The version of the build.
     pub version: String,
-    /// When the process began: of alerts it knows what happened since.
+    /// When the process began: of alerts it knows no more than what was published since.
     pub began_at: Millis,
 }
 

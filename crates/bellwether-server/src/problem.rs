@@ -46,8 +46,13 @@ impl Problem {
     }
 
     /// Adds a member.
-    pub(crate) fn with(mut self, name: &str, value: Value) -> Problem {
-        self.extensions.insert(name.to_owned(), value);
+    pub(crate) fn with(self, name: &str, value: Value) -> Problem {
+        self.with_all(Map::from_iter([(name.to_owned(), value)]))
+    }
+
+    /// Adds members.
+    pub(crate) fn with_all(mut self, members: Map<String, Value>) -> Problem {
+        self.extensions.extend(members);
         self
     }
 }

@@ -10,8 +10,8 @@ use bellwether_core::points::Points;
 use bellwether_core::time::Millis;
 use bellwether_engine::read_model::{AccountView, Glance, Position, ReadModel, SCAN_MAX};
 use serde::Deserialize;
-use serde_json::json;
 
+use crate::looked::LookedBack;
 use crate::problem::Problem;
 
 /// Entries on a page when the client does not say.
@@ -122,13 +122,15 @@ pub(crate) fn alerts(
     Ok(events)
 }
 
-/// What is known here of one alert, named by its id or the beginning of it: its recent events, latest first. The process knows what it was
-/// told of since it began.
-pub(crate) fn alert(
-    model: &ReadModel,
-    id: &str,
-    began_at: Millis,
-) -> Result<Vec<Arc<AlertEvent>>, Problem> {
+/// How far back a process knows what was published of alerts, in the partitions that it has.
+pub(crate) fn known_back(model: &ReadModel, began_at: Millis) -> LookedBack {
+    LookedBack::Newest(model.alerts_known_since().map_or(began_at, |since| since.max(began_at)))
+}
+
+/// What is known here of one alert, named by its id or the beginning of it: its recent events, latest first, and how far back they are known.
+pub(crate) fn alert(model: &ReadModel, id: &str, began_at: Millis) -> Result<Known, Problem> {
+    // Before the events: what comes meanwhile is more than is said.
+    let looked_back = known_back(model, began_at);
     let is_meant = |event: &Arc<AlertEvent>| {
         event.alert_id == id || id.len() >= ID_PREFIX_MIN && event.alert_id.starts_with(id)
     };
@@ -141,22 +143,29 @@ pub(crate) fn alert(
     }
     of_one(&events, id)?;
     if events.is_empty() {
-        let back_to = model.alerts_kept_since().map_or(began_at, |since| since.max(began_at));
+        let back = looked_back.to().map(Millis::iso).unwrap_or_default();
         let detail = format!(
-            "no alert {id:?} is open here, or was in the partitions of this process since {back}; GET /v1/alerts?open=true lists those that are open, and those that ended before then, or elsewhere, stand in the topic only",
-            back = back_to.iso()
+            "no alert {id:?} is open here, and nothing was published of one in the partitions of this process since {back}; GET /v1/alerts?open=true lists those that are open, and those that ended before then, or elsewhere, stand in the topic only"
         );
-        return Err(unknown_alert(detail, Some(back_to)));
+        return Err(unknown_alert(detail, looked_back));
     }
-    events.truncate(LIMIT_MAX);
-    Ok(events)
+    Ok(Known { events, looked_back })
 }
 
-/// The problem that there is no such alert in what was looked through, which goes back to a time; none: nothing was ever before it.
-pub(crate) fn unknown_alert(detail: impl Into<String>, looked_back_to: Option<Millis>) -> Problem {
+/// What is known of one alert.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Its events, latest first; at least one.
+    pub(crate) events: Vec<Arc<AlertEvent>>,
+    /// How far back was looked for them.
+    pub(crate) looked_back: LookedBack,
+}
+
+/// The problem that there is no such alert in what was looked through.
+pub(crate) fn unknown_alert(detail: impl Into<String>, looked_back: LookedBack) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, detail)
         .typed("unknown-alert", "Unknown alert")
-        .with("looked_back_to", json!(looked_back_to.map(Millis::iso)))
+        .with_all(looked_back.members())
 }
 
 /// A problem where the events are of several alerts.

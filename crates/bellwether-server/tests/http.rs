@@ -10,13 +10,14 @@ use bellwether_core::output::{AlertEvent, Band, Output, Severity, Transition};
 use bellwether_core::reject::{Reason, Reject};
 use bellwether_core::time::Millis;
 use bellwether_server::{
-    BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected, Stood,
+    BODY_BYTES_MAX, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, LookedBack,
+    Rejected, Stood,
 };
 use serde_json::Value;
 use support::{BEGAN_AT, HOSTILE, Server, alert, change, health};
 
 /// How far back the log is looked through, where not all of it is: after the first event of an alert, and before the second.
-const LOOKED_BACK_TO: Option<Millis> = Some(Millis(1_772_323_200_002));
+const LOOKED_BACK_TO: Millis = Millis(1_772_323_200_002);
 
 /// Accepts events that name an account, and keeps them.
 #[derive(Default)]
@@ -51,6 +52,8 @@ impl Ingest for Collector {
         let logged = [
             alert("long-ago", 1, Transition::Opened, Severity::Low),
             alert("long-ago", 2, Transition::Resolved, Severity::Low),
+            alert("gone", 1, Transition::Opened, Severity::Low),
+            alert("gone", 2, Transition::Resolved, Severity::Low),
             alert("x", 0, Transition::Opened, Severity::Low),
         ];
         let events = logged.into_iter().filter_map(|output| match output {
@@ -64,11 +67,15 @@ impl Ingest for Collector {
             event.alert_id.starts_with(id) && account.is_none_or(|of| event.account_id == *of)
         };
         let mut events: Vec<AlertEvent> = events.filter(meant).collect();
-        // As if the log were looked through from here on.
-        let looked_back_to = LOOKED_BACK_TO.filter(|_| id.starts_with("alert-long-a"));
-        events.retain(|event| looked_back_to.is_none_or(|back_to| event.at >= back_to));
-        let looked_back_to = looked_back_to.or(LOOKED_BACK_TO.filter(|_| id.contains("before")));
-        Ok(LoggedAlert { events, looked_back_to })
+        // As if the log were looked through, or kept, from here on.
+        let looked_back = match id {
+            id if id.starts_with("alert-long-a") => LookedBack::Newest(LOOKED_BACK_TO),
+            id if id.contains("gone") => LookedBack::Kept(LOOKED_BACK_TO),
+            id if id.contains("before") => LookedBack::Newest(LOOKED_BACK_TO),
+            _ => LookedBack::Whole,
+        };
+        events.retain(|event| looked_back.to().is_none_or(|back_to| event.at >= back_to));
+        Ok(LoggedAlert { events, looked_back })
     }
 
     fn account_at(&self, account: &AccountId, at: Millis) -> Result<Stood, IngestError> {
@@ -84,11 +91,13 @@ impl Ingest for Collector {
         };
         Ok(match at.iso().get(..4) {
             Some("2020") => Stood::Nothing,
-            Some("2021") => Stood::Partly { looked_back_to: LOOKED_BACK_TO },
+            Some("2018") => Stood::Partly { looked_back: LookedBack::Kept(LOOKED_BACK_TO) },
+            Some("2021") => Stood::Partly { looked_back: LookedBack::Newest(LOOKED_BACK_TO) },
             Some("2022") => {
-                Stood::Known { record, alerts: vec![*event], looked_back_to: LOOKED_BACK_TO }
+                let looked_back = LookedBack::Newest(LOOKED_BACK_TO);
+                Stood::Known { record, alerts: vec![*event], looked_back }
             }
-            _ => Stood::Known { record, alerts: vec![*event], looked_back_to: None },
+            _ => Stood::Known { record, alerts: vec![*event], looked_back: LookedBack::Whole },
         })
     }
 
@@ -120,6 +129,11 @@ impl Ingest for Collector {
         }
         Ok(receipt)
     }
+}
+
+/// How far back an answer says that was looked, and why not further.
+fn back(answer: &Value) -> (Option<String>, Value) {
+    (answer["looked_back_to"].as_str().map(str::to_owned), answer["older_records"].clone())
 }
 
 fn strings<'a>(value: &'a Value, list: &str, field: &str) -> Vec<&'a str> {
@@ -354,6 +368,16 @@ fn commands_go_to_an_alert_by_its_id() {
         (strings(&some, "events", "id"), &some["whole"]),
         (vec!["long-ago-2"], &false.into())
     );
+    assert_eq!(back(&some), (Some(LOOKED_BACK_TO.iso()), "unread".into()));
+    // Or is no longer kept. Of what is known from its beginning on, it matters to nobody.
+    let gone = server.get("/v1/alerts/alert-gone?history=true").json();
+    assert_eq!(
+        (strings(&gone, "events", "id"), &gone["whole"], back(&gone)),
+        (vec!["gone-2"], &false.into(), (Some(LOOKED_BACK_TO.iso()), "gone".into()))
+    );
+    assert_eq!(back(&all), (None, Value::Null));
+    // Without the log: since when the process is told, and not when something happened.
+    assert_eq!(back(&known), (Some(BEGAN_AT.iso()), "unread".into()));
     let away = server.get("/v1/alerts/unreadable?history=true");
     assert_eq!((away.status, away.header("retry-after")), (503, "3"));
     assert!(away.json()["detail"].as_str().is_some_and(|it| it.contains("the registry is away")));
@@ -398,17 +422,21 @@ fn an_alert_that_is_unknown_comes_with_how_far_back_was_looked() {
             "{path}"
         );
         let detail = problem["detail"].as_str().expect("a detail").to_owned();
-        (problem["looked_back_to"].as_str().map(str::to_owned), detail)
+        (back(&problem), detail)
     };
     // What the process was told of since it began; the log up to where it is looked through; and all of the log.
     let (began, detail) = unknown("/v1/alerts/ffffffff");
-    assert_eq!(began, Some(BEGAN_AT.iso()));
+    assert_eq!(began, (Some(BEGAN_AT.iso()), "unread".into()));
     assert!(detail.contains(&BEGAN_AT.iso()), "{detail}");
     let (back_to, detail) = unknown("/v1/alerts/long-before?history=true");
-    assert_eq!(back_to, LOOKED_BACK_TO.map(Millis::iso));
+    assert_eq!(back_to, (Some(LOOKED_BACK_TO.iso()), "unread".into()));
     assert!(detail.contains("goes back to 2026-03-01T00:00:00.002Z"), "{detail}");
+    assert!(detail.contains("--embedded"), "there may be more: {detail}");
+    let (back_to, detail) = unknown("/v1/alerts/one-gone?history=true");
+    assert_eq!(back_to, (Some(LOOKED_BACK_TO.iso()), "gone".into()));
+    assert!(detail.contains("all that the log keeps") && !detail.contains("--embedded"), "{detail}");
     let (never, detail) = unknown("/v1/alerts/ffffffff?history=true");
-    assert_eq!(never, None);
+    assert_eq!(never, (None, Value::Null));
     assert!(detail.contains("there never was an alert"), "{detail}");
     let said = server.post("/v1/alerts/ffffffff/outcomes", r#"{"kind":"resolved"}"#);
     assert_eq!((said.status, &said.json()["type"]), (404, &"unknown-alert".into()));
@@ -424,6 +452,58 @@ fn an_alert_that_is_unknown_comes_with_how_far_back_was_looked() {
 }
 
 #[test]
+fn how_far_back_a_process_knows_alerts_goes_by_when_they_were_published() {
+    let server = Server::start(None);
+    let model = &server.state.read_model;
+    let back_of = |path: &str| back(&server.get(path).json());
+    let unread = |at: Millis| (Some(at.iso()), Value::from("unread"));
+    // Of a time long after: what counts is when the process was told, in what was found and in what was not.
+    server.publish(&[alert("x", 2, Transition::Escalated, Severity::High)]);
+    for path in ["/v1/alerts/alert-x", "/v1/alerts/alert-x?history=true", "/v1/alerts/ffffffff"] {
+        assert_eq!(back_of(path), unread(BEGAN_AT), "{path}");
+    }
+    // More than are kept: those that were published at once with the last one dropped may be missing, those after it are not.
+    let events: Vec<Output> = (0..20_000)
+        .map(|number| alert("y", number, Transition::Updated, Severity::Low))
+        .collect();
+    for (at, half) in (10..).zip(events.chunks(10_000)) {
+        model.publish(0, BEGAN_AT.plus(at), half);
+    }
+    assert_eq!(back_of("/v1/alerts/ffffffff"), unread(BEGAN_AT.plus(11)));
+    let long = server.get("/v1/alerts/alert-y").json();
+    assert_eq!((back(&long), &long["whole"]), (unread(BEGAN_AT.plus(11)), &false.into()));
+    assert_eq!(strings(&long, "events", "id").len(), 500);
+    assert_eq!((&long["events"][0]["id"], &long["omitted"]), (&"y-19999".into(), &9_500.into()));
+    // Of what others published of a partition before it came here nothing is known.
+    let nothing: Arc<dyn bellwether_engine::read_model::Details> = Arc::new(Nothing);
+    model.open_partition(1, BEGAN_AT.plus(50), nothing);
+    assert_eq!(back_of("/v1/alerts/ffffffff"), unread(BEGAN_AT.plus(50)));
+    model.drop_partition(1);
+    assert_eq!(back_of("/v1/alerts/ffffffff"), unread(BEGAN_AT.plus(11)));
+}
+
+#[test]
+fn a_list_of_events_that_is_too_long_keeps_its_beginning_and_counts_what_it_leaves_out() {
+    let server = Server::start(None);
+    let opened = [alert("x", 0, Transition::Opened, Severity::Low)];
+    let updates = (1..=600).map(|number| alert("x", number, Transition::Updated, Severity::Low));
+    server.publish(&opened.into_iter().chain(updates).collect::<Vec<_>>());
+    let answer = server.get("/v1/alerts/alert-x").json();
+    let ids = strings(&answer, "events", "id");
+    assert_eq!((ids.len(), &answer["omitted"], &answer["whole"]), (500, &101.into(), &true.into()));
+    assert_eq!((ids[0], ids[498], ids[499]), ("x-600", "x-102", "x-0"));
+}
+
+/// The place of the records of a partition without accounts.
+struct Nothing;
+
+impl bellwether_engine::read_model::Details for Nothing {
+    fn record(&self, _id: &AccountId) -> Option<bellwether_core::output::HealthRecord> {
+        None
+    }
+}
+
+#[test]
 fn an_account_is_shown_as_it_stood_at_a_time() {
     let server = Server::start(Some(Arc::new(Collector::default())));
     let then = server.get("/v1/accounts/a%20b%2Fc?at=2026-03-01");
@@ -431,19 +511,23 @@ fn an_account_is_shown_as_it_stood_at_a_time() {
     assert_eq!((then.status, answer["account"]["account_id"].as_str()), (200, Some("a b/c")));
     assert_eq!(answer["account"]["score_centipoints"], 4_200);
     assert_eq!((strings(&answer, "alerts", "id"), &answer["whole"]), (vec!["x-1"], &true.into()));
-    assert_eq!(answer["looked_back_to"], Value::Null);
+    assert_eq!(back(&answer), (None, Value::Null));
     let partly = server.get("/v1/accounts/a?at=2022-03-01").json();
+    let looked_back_to = || Some("2026-03-01T00:00:00.002Z".to_owned());
     assert_eq!(
-        (&partly["whole"], partly["looked_back_to"].as_str()),
-        (&false.into(), Some("2026-03-01T00:00:00.002Z"))
+        (&partly["whole"], back(&partly)),
+        (&false.into(), (looked_back_to(), "unread".into()))
     );
-    let gone = server.get("/v1/accounts/a?at=2021-03-01").json();
-    assert_eq!(gone["looked_back_to"], "2026-03-01T00:00:00.002Z");
+    for (path, older) in [("2021", "unread"), ("2018", "gone")] {
+        let problem = server.get(&format!("/v1/accounts/a?at={path}-03-01")).json();
+        assert_eq!(back(&problem), (looked_back_to(), older.into()), "{path}");
+    }
     let zoned = server.get("/v1/accounts/a?at=2026-03-01T00:00:00%2B01:00");
     assert_eq!(zoned.status, 200, "{}", zoned.body);
     for (path, status, words) in [
         ("/v1/accounts/a?at=2020-03-01", 404, "nothing had been published"),
-        ("/v1/accounts/a?at=2021-03-01", 410, "no longer kept"),
+        ("/v1/accounts/a?at=2021-03-01", 410, "lie further back than is looked through"),
+        ("/v1/accounts/a?at=2018-03-01", 410, "no longer kept"),
         ("/v1/accounts/a?at=yesterday", 400, "ISO-8601"),
         ("/v1/accounts/a?at=", 400, "ISO-8601"),
         ("/v1/accounts/a?when=2020-03-01", 400, "when"),

@@ -9,7 +9,8 @@ use bellwether_core::life::snoozed_until;
 use bellwether_core::output::{AlertEvent, Output};
 use bellwether_core::time::{DAY_MS, Millis};
 use bellwether_engine::clock::now_ms;
-use bellwether_engine::log::Record;
+use bellwether_engine::log::{Record, Topic};
+use bellwether_server::LookedBack;
 use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::{Encoder, OutputKind};
 use serde_json::{Value, json};
@@ -102,12 +103,30 @@ fn show(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<ExitCode> 
     let events = events(&answer["events"])?;
     print!("{}", show::alert_life(&events));
     if answer["whole"] != true {
-        println!(
-            "  (its beginning is not among these{}: the server did not look so far back; {TOPIC})",
-            opened(&events)
-        );
+        println!("  ({})", without_beginning(&events, LookedBack::of(&answer)));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says of an alert why the events that are shown do not go back to its beginning; none: the server does not say how far it looked.
+fn without_beginning(events: &[AlertEvent], looked_back: Option<LookedBack>) -> String {
+    let opened = opened(events);
+    match looked_back {
+        Some(LookedBack::Newest(since)) => format!(
+            "its beginning is not among these{opened}: the server looked back to {} UTC, and what was published before may still be kept; {TOPIC}",
+            show::minute(since)
+        ),
+        Some(LookedBack::Kept(since)) => format!(
+            "its beginning{opened} is no longer kept: all that is goes back to {} UTC",
+            show::minute(since)
+        ),
+        Some(LookedBack::Whole) => {
+            format!("its beginning{opened} was never published in this log")
+        }
+        None => {
+            format!("its beginning is not among these{opened}; {TOPIC}")
+        }
+    }
 }
 
 /// When an alert opened, for a remark that its beginning is missing.
@@ -127,28 +146,33 @@ fn show_logged(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<Exi
     if id.len() < ID_PREFIX_MIN {
         wrong!("`{id}` is too short: name {ID_PREFIX_MIN} characters of the id at least");
     }
-    let place = Place::Log(Source::open(&args.log, config, "bellwether-alerts")?);
+    let source = Source::open(&args.log, config, "bellwether-alerts")?;
     let registry = crate::app::registry(config);
     let mut decoder = Decoder::new(registry.as_ref(), config.engine.record_bytes_max)?;
     let (mut events, mut failed) = (Vec::new(), None);
-    let (mut partition, mut kept_since) = (None, None);
-    place.each(&config.topics.alerts, &mut |record| {
-        // Partition by partition: the first record of each is its oldest.
-        if partition.replace(record.partition) != Some(record.partition) && record.offset > 0 {
-            kept_since = kept_since.max(Some(Millis(record.timestamp_ms)));
-        }
-        match event_of(&record, None, id, &mut decoder) {
-            Ok(event) => events.extend(event),
-            Err(error) => failed = failed.take().or(Some((record.partition, record.offset, error))),
-        }
-    })?;
+    let mut looked_back = LookedBack::Whole;
+    let topic: Topic = config.topics.alerts.as_str().into();
+    for partition in 0..source.partitions(&topic)? {
+        let mut oldest = None;
+        let end = source.read(&topic, partition, &mut |record| {
+            oldest.get_or_insert((record.offset, Millis(record.timestamp_ms)));
+            match event_of(&record, None, id, &mut decoder) {
+                Ok(event) => events.extend(event),
+                Err(error) => {
+                    failed = failed.take().or(Some((record.partition, record.offset, error)));
+                }
+            }
+        })?;
+        let now = Millis(now_ms());
+        looked_back = looked_back.and(LookedBack::by_reading(0, oldest, end, now));
+    }
     if let Some((partition, offset, error)) = failed {
         bail!("partition {partition}, offset {offset} names the alert and cannot be read: {error}");
     }
     // An account's records are in one partition, in their order.
     events.reverse();
     let Some(latest) = events.first() else {
-        let back_to = kept_since.map_or_else(String::new, |time: Millis| {
+        let back_to = looked_back.to().map_or_else(String::new, |time| {
             format!(
                 ", which goes back to {} UTC: what was before is no longer kept",
                 show::minute(time)
@@ -168,13 +192,17 @@ fn show_logged(args: &AlertsShowArgs, config: &Config, json: bool) -> Result<Exi
             let encoded = Encoder::json().encode(&Output::Alert(Box::new(event)));
             records.push(serde_json::from_slice(encoded.payload.as_deref().unwrap_or_default())?);
         }
-        let answer = json!({ "alert": records.first(), "events": records, "whole": whole });
+        let mut answer = looked_back.members();
+        answer.insert("alert".to_owned(), json!(records.first()));
+        answer.insert("events".to_owned(), json!(records));
+        answer.insert("omitted".to_owned(), json!(0));
+        answer.insert("whole".to_owned(), json!(whole));
         println!("{}", serde_json::to_string_pretty(&answer)?);
         return Ok(ExitCode::SUCCESS);
     }
     print!("{}", show::alert_life(&events));
     if !whole {
-        println!("  (its beginning{} is no longer kept)", opened(&events));
+        println!("  ({})", without_beginning(&events, Some(looked_back)));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -276,16 +304,21 @@ fn path(id: &str) -> String {
 /// Says that a server has no alert, and how far back it looked.
 fn unknown(id: &str, problem: &Value) -> ExitCode {
     let id = show::plain(id);
-    match (&problem["looked_back_to"], problem["looked_back_to"].as_str().and_then(Millis::parse)) {
-        (_, Some(time)) => eprintln!(
-            "error: the server knows no alert {id}: it looked back to {} UTC, and one that ended before then may still be found; {TOPIC}",
-            show::minute(time)
+    let why = match LookedBack::of(problem).filter(|_| problem["type"] == "unknown-alert") {
+        Some(LookedBack::Newest(since)) => format!(
+            "the server knows no alert {id}: it looked back to {} UTC, and one that ended before then may still be found; {TOPIC}",
+            show::minute(since)
         ),
-        (Value::Null, None) if problem["type"] == "unknown-alert" => eprintln!(
-            "error: there never was an alert {id}: the server looked through all that its log ever had"
+        Some(LookedBack::Kept(since)) => format!(
+            "the server knows no alert {id}: it looked through all that its log keeps, which goes back to {} UTC",
+            show::minute(since)
         ),
-        _ => eprintln!("error: the server knows no alert {id}"),
-    }
+        Some(LookedBack::Whole) => format!(
+            "there never was an alert {id}: the server looked through all that its log ever had"
+        ),
+        None => format!("the server knows no alert {id}"),
+    };
+    eprintln!("error: {why}");
     ExitCode::from(crate::EXIT_WANTING)
 }
 

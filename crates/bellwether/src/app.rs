@@ -32,7 +32,7 @@ use bellwether_engine::worker::{OpenLog, Settings, Shared, Worker, WorkerError};
 use bellwether_notify::policy::Loaded;
 use bellwether_notify::run::{NotifyError, Process};
 use bellwether_server::{
-    AppState, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, Rejected, Stood,
+    AppState, Feed, Ingest, IngestError, IngestReceipt, LoggedAlert, LookedBack, Rejected, Stood,
 };
 use bellwether_store::Format;
 use bellwether_store::log_store::Retention;
@@ -607,14 +607,14 @@ impl EmbeddedIngest {
         }
     }
 
-    /// Reads the newest records of a partition. How far back they go, by when they were published; none: there never were any before those.
+    /// Reads the newest records of a partition, and says how far back they go.
     fn read_newest<E: std::fmt::Display>(
         &self,
         topic: &Topic,
         partition: i32,
         records_max: i64,
         each: &mut dyn FnMut(&Record) -> Result<(), E>,
-    ) -> Result<Option<Millis>, IngestError> {
+    ) -> Result<LookedBack, IngestError> {
         let end = self.handle.end_offset(topic, partition).map_err(unreadable)?;
         let from = (end - records_max).max(0);
         let mut first = None;
@@ -625,13 +625,7 @@ impl EmbeddedIngest {
                 LogError::new(Remedy::Stop, format!("{at} of {topic}: {error}"))
             })
         })?;
-        Ok(match first {
-            Some((0, _)) => None,
-            Some((_, published_at)) => Some(published_at),
-            None if end == 0 => None,
-            // All of it was kept for its time and is gone; offsets go on.
-            None => Some(Millis(now_ms())),
-        })
+        Ok(LookedBack::by_reading(from, first, end, Millis(now_ms())))
     }
 
     /// What a topic has of an account, among the newest records of its partition; and how far back those go ([`Self::read_newest`]).
@@ -640,18 +634,19 @@ impl EmbeddedIngest {
         (topic, kind): (&str, OutputKind),
         account: &AccountId,
         decoder: &mut Decoder,
-    ) -> Result<(Vec<Output>, Option<Millis>), IngestError> {
+    ) -> Result<(Vec<Output>, LookedBack), IngestError> {
         let topic: Topic = topic.into();
         let key = account.as_str().as_bytes();
         let partition = partition_of(key, self.partitions);
         let mut found = Vec::new();
-        let back_to = self.read_newest(&topic, partition, HISTORY_RECORDS_MAX, &mut |record| {
-            if record.key.as_deref() == Some(key) {
-                found.push(decoder.output(kind, record.payload.as_deref())?);
-            }
-            Ok::<(), DecodeError>(())
-        })?;
-        Ok((found, back_to))
+        let looked_back =
+            self.read_newest(&topic, partition, HISTORY_RECORDS_MAX, &mut |record| {
+                if record.key.as_deref() == Some(key) {
+                    found.push(decoder.output(kind, record.payload.as_deref())?);
+                }
+                Ok::<(), DecodeError>(())
+            })?;
+        Ok((found, looked_back))
     }
 
     /// Appends a record without a value.
@@ -814,12 +809,11 @@ impl Ingest for EmbeddedIngest {
         let each_max = HISTORY_RECORDS_MAX / i64::from(partitions.end - partitions.start);
         let mut found = LoggedAlert::default();
         for partition in partitions {
-            let back_to = self.read_newest(&topic, partition, each_max, &mut |record| {
+            let looked_back = self.read_newest(&topic, partition, each_max, &mut |record| {
                 found.events.extend(crate::alerts::event_of(record, account, id, &mut decoder)?);
                 Ok::<(), DecodeError>(())
             })?;
-            // Since then all of them were looked through.
-            found.looked_back_to = found.looked_back_to.max(back_to);
+            found.looked_back = found.looked_back.and(looked_back);
         }
         Ok(found)
     }
@@ -828,16 +822,16 @@ impl Ingest for EmbeddedIngest {
         let decoder = Decoder::new(self.registry.as_ref(), RECORD_BYTES_MAX);
         let mut decoder = decoder.map_err(unreadable)?;
         let topic = (self.topics.score_changed.as_str(), OutputKind::ScoreChanged);
-        let (changes, changes_back_to) = self.published(topic, account, &mut decoder)?;
+        let (changes, changes_back) = self.published(topic, account, &mut decoder)?;
         let topic = (self.topics.alerts.as_str(), OutputKind::Alert);
-        let (events, looked_back_to) = self.published(topic, account, &mut decoder)?;
+        let (events, looked_back) = self.published(topic, account, &mut decoder)?;
         let (record, alerts) = crate::then::stood(changes.into_iter().chain(events), at);
         Ok(match record {
-            None if changes_back_to.is_none() => Stood::Nothing,
+            None if changes_back == LookedBack::Whole => Stood::Nothing,
             Some(record) if crate::then::is_explained(&record) => {
-                Stood::Known { record: Box::new(record), alerts, looked_back_to }
+                Stood::Known { record: Box::new(record), alerts, looked_back }
             }
-            None | Some(_) => Stood::Partly { looked_back_to: changes_back_to },
+            None | Some(_) => Stood::Partly { looked_back: changes_back },
         })
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use bellwether_core::id::AccountId;
 use bellwether_core::output::Output;
 use bellwether_core::time::Millis;
+use bellwether_server::LookedBack;
 use bellwether_store::task::Store;
 use bellwether_wire::decode::Decoder;
 use bellwether_wire::encode::{Encoder, OutputKind};
@@ -141,12 +142,19 @@ fn from_server(url: &str, id: &AccountId, at: Option<Millis>, json: bool) -> Res
     }
     let printed = print(&outputs, json)?;
     if answer["whole"] == false {
-        let back_to = answer["looked_back_to"].as_str().and_then(Millis::parse);
-        let back_to = back_to
-            .map_or_else(String::new, |time| format!(", back to {} UTC", show::minute(time)));
-        println!(
-            "  (other alerts may have been open: the server looks through the newest records only{back_to})"
-        );
+        let why = match LookedBack::of(&answer) {
+            Some(LookedBack::Kept(since)) => {
+                format!("what was published before {} UTC is no longer kept", show::minute(since))
+            }
+            Some(LookedBack::Newest(since)) => format!(
+                "the server looks through the newest records only, back to {} UTC",
+                show::minute(since)
+            ),
+            Some(LookedBack::Whole) | None => {
+                "the server looks through the newest records only".to_owned()
+            }
+        };
+        println!("  (other alerts may have been open: {why})");
     }
     Ok(printed)
 }

@@ -50,12 +50,13 @@ impl Source {
         })
     }
 
+    /// Reads a partition. Where it ends: the next record that comes to it has this offset.
     pub(crate) fn read(
         &self,
         topic: &Topic,
         partition: i32,
         each: &mut dyn FnMut(Record),
-    ) -> Result<()> {
+    ) -> Result<i64> {
         let mut next = 0;
         loop {
             let mut each = |record| {
@@ -68,7 +69,7 @@ impl Source {
             };
             next = read.next;
             if next >= read.end {
-                return Ok(());
+                return Ok(read.end);
             }
         }
     }

@@ -282,8 +282,9 @@ pub(crate) async fn send_feedback(
             let until = Millis(now_ms()).plus(i64::from(snooze_days(&state)) * DAY_MS);
             said.insert("until".to_owned(), json!(until.iso()));
         }
-        let events = api::known(&state, alert).await?;
-        let of_it = events
+        let known = api::known(&state, alert).await?;
+        let of_it = known
+            .events
             .first()
             .filter(|event| event.account_id == id)
             .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this account has no such alert"))?;

@@ -64,7 +64,7 @@ impl Server {
             began_at: BEGAN_AT,
         };
         let records: Arc<Records> = Arc::default();
-        state.read_model.open_partition(0, Arc::clone(&records) as Arc<dyn Details>);
+        state.read_model.open_partition(0, BEGAN_AT, Arc::clone(&records) as Arc<dyn Details>);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let listener = runtime.block_on(listener).expect("a free port");
         let address = listener.local_addr().expect("a bound port");
@@ -85,7 +85,7 @@ impl Server {
             }
         }
         drop(records);
-        self.state.read_model.publish(0, outputs);
+        self.state.read_model.publish(0, BEGAN_AT.plus(1), outputs);
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
