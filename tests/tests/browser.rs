@@ -43,13 +43,27 @@ fn a_visitor_sees_why_a_score_is_what_it_is_and_moves_one() {
     assert_eq!(score.len(), 1);
     assert_eq!(sum, centipoints(&score[0]));
     let page = browser.texts("body").concat();
-    for words in ["At-Risk", "Since"] {
+    for words in ["At-Risk", "since"] {
         assert!(page.contains(words), "{words}: {page}");
     }
     // By more than a third, as far as the days up to now show it: the story ends today, whatever day of the week that is.
-    let falls = page.split('−').filter_map(|text| text.split_once(" %")?.0.parse::<u32>().ok());
-    let fallen = falls.filter(|percent| (30..=45).contains(percent)).count();
-    assert!(fallen >= 3, "logins, projects, integrations: {page}");
+    let deviations = browser.texts("article.evidence").concat();
+    let falls = deviations.split("(-").filter_map(|text| text.split_once(" %)")?.0.parse().ok());
+    let fallen = falls.filter(|percent: &u32| (30..=45).contains(percent)).count();
+    assert!(fallen >= 3, "logins, projects, integrations: {deviations}");
+
+    // Each fact once: figures stand in sentences, and not beside them again.
+    let figures = |css: &str| browser.texts(css).concat().matches('%').count();
+    assert_eq!(figures("article.evidence"), figures("article.evidence h3"));
+    assert!(figures("article.alert") > 0, "{page}");
+    assert_eq!(figures("article.alert"), figures("article.alert .reasons"));
+    for alert in browser.texts("article.alert") {
+        let mut lines: Vec<&str> = alert.lines().collect();
+        let count = lines.len();
+        lines.sort_unstable();
+        lines.dedup();
+        assert_eq!(lines.len(), count, "{alert}");
+    }
 
     // Nothing sticks out of the window, on a telephone neither.
     for (width, path) in [

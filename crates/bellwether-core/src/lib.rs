@@ -24,6 +24,7 @@ pub mod figure;
 pub mod fleet;
 pub mod forecast;
 mod forget;
+pub mod headline;
 pub mod history;
 pub mod id;
 pub mod intraday;

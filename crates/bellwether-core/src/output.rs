@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::Span;
 use crate::figure::figures;
+use crate::headline::Headline;
 use crate::id::AccountId;
 use crate::intraday::Verdict;
 use crate::points::Points;
@@ -557,6 +558,18 @@ impl AlertEvent {
     #[must_use]
     pub fn is_fleet(&self) -> bool {
         self.kind == crate::policy_check::FLEET_KIND
+    }
+
+    /// Its title, and what that stands beside.
+    #[must_use]
+    pub fn headline(&self) -> Headline<'_> {
+        Headline {
+            kind: &self.kind,
+            title: &self.title,
+            ended: self.resolution.map(Resolution::as_str),
+            has_evidence: !self.evidence.is_empty(),
+            is_fleet: self.is_fleet(),
+        }
     }
 
     /// Whether events of one alert go back to its beginning: the one that opened it is among them.

@@ -4,6 +4,7 @@
 //! severities, kinds) are kept as they are. A newer engine never stops an older notifier.
 
 use bellwether_core::absence::named;
+use bellwether_core::headline::Headline;
 use bellwether_core::output::Severity;
 use bellwether_core::time::{Day, Millis};
 use serde::{Deserialize, Serialize};
@@ -187,30 +188,23 @@ impl Alert {
     /// Its title without its kind before it.
     #[must_use]
     pub fn summary(&self) -> &str {
-        self.without_kind().unwrap_or(&self.title)
+        self.headline().summary()
     }
 
     /// What its title says that neither its evidence nor its transition does; empty where that is nothing.
     #[must_use]
     pub fn beside(&self) -> &str {
-        if self.cohort().is_some() && !self.evidence.is_empty() {
-            // The first line of the evidence, and how many alerts of accounts are held back.
-            return self.title.rsplit_once("; ").map_or("", |(_, held_back)| held_back);
-        }
-        let Some(summary) = self.without_kind() else { return &self.title };
-        match self.resolution.as_deref().filter(|_| self.phase() == Phase::Ended) {
-            Some(why) => {
-                summary.strip_prefix(why).map_or(summary, |rest| rest.trim_start_matches(", "))
-            }
-            None if self.evidence.is_empty() => summary,
-            // The changes of the evidence in short.
-            None => "",
-        }
+        self.headline().beside()
     }
 
-    /// What follows `kind: ` in a title.
-    fn without_kind(&self) -> Option<&str> {
-        self.title.strip_prefix(&self.kind.replace('_', " "))?.strip_prefix(": ")
+    fn headline(&self) -> Headline<'_> {
+        Headline {
+            kind: &self.kind,
+            title: &self.title,
+            ended: self.resolution.as_deref().filter(|_| self.phase() == Phase::Ended),
+            has_evidence: !self.evidence.is_empty(),
+            is_fleet: self.cohort().is_some(),
+        }
     }
 
     /// The cohort of a fleet alert.

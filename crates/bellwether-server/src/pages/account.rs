@@ -16,9 +16,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::parts::{
-    account_path, alert, band, counted, date, name, number, percent, time, tone, words,
-};
+use super::parts::{account_path, alert, band, counted, date, name, time, tone, words};
 use super::{Place, charts, layout, waterfall};
 use crate::api::AccountStory;
 use crate::ingest::Feed;
@@ -149,21 +147,18 @@ fn sub_score_line(sub_score: &SubScore) -> Markup {
     }
 }
 
+/// What deviates, in its sentence, which has the figures, and what that does not say.
 fn evidence(evidence: &Evidence) -> Markup {
+    let onset = evidence.onset.to_string();
     html! {
         article.evidence {
             h3 class=[tone(evidence)] { (evidence.text) }
-            dl {
-                div { dt { "Observed" } dd { (number(evidence.observed)) } }
-                div { dt { "Normal" } dd { (number(evidence.baseline)) } }
-                @if let Some(change) = evidence.change_pct { div { dt { "Change" } dd { (percent(change)) } } }
-                div { dt { "Since" } dd { (evidence.onset) } }
-                div { dt { "Strength" } dd { (format!("{:.1} σ", evidence.z.abs())) } }
-            }
             p.meta {
-                span { (words(&evidence.signal)) }
                 span { (words(evidence.category.as_str())) }
-                span { (evidence.unit) }
+                @if !evidence.text.contains(&onset) { span { "since " (onset) } }
+                span title="How far from what is normal, in standard deviations" {
+                    (format!("{:.1} σ", evidence.z.abs()))
+                }
             }
         }
     }
@@ -283,11 +278,10 @@ pub(crate) async fn send_feedback(
             said.insert("until".to_owned(), json!(until.iso()));
         }
         let known = api::known(&state, alert).await?;
-        let of_it = known
-            .events
-            .first()
-            .filter(|event| event.account_id == id)
-            .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "this account has no such alert"))?;
+        let of_it =
+            known.events.first().filter(|event| event.account_id == id).ok_or_else(|| {
+                Problem::new(StatusCode::NOT_FOUND, "this account has no such alert")
+            })?;
         commands::submit(&state, of_it, said).await?;
         Ok::<_, Problem>(id)
     };

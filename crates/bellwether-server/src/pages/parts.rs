@@ -89,12 +89,6 @@ pub(super) fn signed(points: Points) -> String {
     format!("{sign}{}", points.abs())
 }
 
-/// A change in percent with its sign, e.g. `−38 %`.
-pub(super) fn percent(change: f64) -> String {
-    let sign = if change > 0.0 { "+" } else { "" };
-    format!("{sign}{} %", number(if change.abs() < 1.0 { change } else { change.round() }))
-}
-
 /// An instant as people read it, in UTC, e.g. `2026-03-01 09:30`.
 pub(super) fn time(at: Millis) -> Markup {
     let iso = at.iso();
@@ -109,15 +103,17 @@ pub(super) fn date(at: Millis) -> Markup {
     html! { time datetime=(iso) title={ (iso) " (UTC)" } { (iso.get(..10).unwrap_or(&iso)) } }
 }
 
-/// An alert event with what speaks for it: at most `reasons_max` sentences, strongest first.
+/// An alert event with what speaks for it: at most `reasons_max` sentences, strongest first. Each fact stands there once: of the title what is
+/// not among these.
 pub(super) fn alert(event: &AlertEvent, with_account: bool, reasons_max: usize) -> Markup {
     let hidden = event.evidence.len().saturating_sub(reasons_max);
+    let beside = event.headline().beside();
     let resolved = event.resolution.map(|resolution| words(resolution.as_str()));
     html! {
         article class={ "alert " (event.severity.as_str()) } {
             header {
                 (severity(event.severity))
-                h3 { (event.title) }
+                h3 { (words(&event.kind)) }
             }
             p.meta {
                 @if event.is_fleet() {
@@ -127,7 +123,6 @@ pub(super) fn alert(event: &AlertEvent, with_account: bool, reasons_max: usize) 
                         (event.account_name.as_deref().unwrap_or(event.account_id.as_str()))
                     }
                 }
-                span { (words(&event.kind)) }
                 span {
                     (words(event.transition.as_str()))
                     @if let Some(resolved) = resolved { " (" (resolved.to_lowercase()) ")" }
@@ -143,6 +138,7 @@ pub(super) fn alert(event: &AlertEvent, with_account: bool, reasons_max: usize) 
                     span { (event.groups.len()) " independent groups agree" }
                 }
             }
+            @if !beside.is_empty() { p.beside { (beside) } }
             @if let Some(note) = &event.note { p.quiet { "“" (note) "”" } }
             @if !event.evidence.is_empty() {
                 ul.reasons {
@@ -193,8 +189,6 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
-        assert_eq!(percent(-0.42), "−0.42 %");
-        assert_eq!((percent(-37.8), percent(250.0)), ("−38 %".to_owned(), "+250 %".to_owned()));
         assert_eq!((signed(Points(-350)), signed(Points(5))), ("−3.50".into(), "+0.05".into()));
     }
 
