@@ -38,7 +38,13 @@ fn delivery() -> Delivery {
 
 fn attempt(policy: &str) -> Outcome {
     let loaded = Loaded::parse(policy, "test").expect("sound");
-    let environment = |name: &str| (name == "KEY").then(|| SIGNING_KEY.to_owned());
+    // A variable that is called like a URL holds it.
+    let environment = |name: &str| {
+        let is_key = name == "KEY";
+        Some(if is_key { SIGNING_KEY } else { name })
+            .filter(|value| !value.is_empty())
+            .map(str::to_owned)
+    };
     let sink = loaded.policy().sink("s").expect("a sink");
     let channel = Channel::open(loaded.policy(), sink, &environment).expect("it opens");
     let runtime =
@@ -129,6 +135,22 @@ fn an_answer_without_end_is_not_read_to_its_end() {
     }
 }
 
+/// Sinks of every type that is called by HTTP.
+fn sinks(url: &str, settings: &str) -> Vec<(&'static str, String)> {
+    let of = |kind: &'static str, own: String| {
+        let sink = format!("[[sink]]\nname = \"s\"\ntype = \"{kind}\"\nallow_http = true\n");
+        (kind, format!("{sink}{own}\n{settings}\n{ROUTE}"))
+    };
+    vec![
+        of("slack", format!("url_env = \"{url}\"")),
+        of("teams", format!("url_env = \"{url}\"")),
+        of("webhook", format!("url = \"{url}\"\nsecret_env = \"KEY\"")),
+        of("pagerduty", format!("url = \"{url}\"\nsecret_env = \"KEY\"")),
+        of("alertmanager", format!("url = \"{url}\"")),
+        of("template", format!("url = \"{url}\"\nbody = \"1\"")),
+    ]
+}
+
 #[test]
 fn redirects_are_never_followed() {
     let target = Receiver::start(|_, _| Reply::status(200));
@@ -136,10 +158,64 @@ fn redirects_are_never_followed() {
         let headers = vec![("location".to_owned(), format!("{}/internal", target.url()))];
         let server =
             Receiver::start(move |_, _| Reply::Status(status, headers.clone(), Vec::new()));
-        let outcome = attempt(&webhook(&server.url(), "allow_private = true"));
-        assert_eq!(refused(&outcome), Parking::Redirect);
+        for (kind, policy) in sinks(&server.url(), "allow_private = true") {
+            assert_eq!(refused(&attempt(&policy)), Parking::Redirect, "{kind} {status}");
+        }
     }
     assert_eq!(target.connections(), 0);
+}
+
+#[test]
+fn every_type_of_sink_that_fails_or_hangs_is_tried_again() {
+    let settings = "allow_private = true\ntimeout_ms = 300";
+    for (reply, words) in [(Reply::status(503), "503"), (Reply::Hang, "300 ms")] {
+        let server = Receiver::start(move |_, _| reply.clone());
+        for (kind, policy) in sinks(&server.url(), settings) {
+            let outcome = attempt(&policy);
+            assert!(failed(&outcome).0.contains(words), "{kind}: {outcome:?}");
+        }
+    }
+}
+
+/// What vendors answer with 200 or 202 when they have not taken a message.
+#[test]
+fn a_success_that_says_that_it_failed_is_a_failure() {
+    let answered = |kind: &str, status, content: &str, body: &str| {
+        let headers = vec![("content-type".to_owned(), content.to_owned())];
+        let body = body.as_bytes().to_vec();
+        let server =
+            Receiver::start(move |_, _| Reply::Status(status, headers.clone(), body.clone()));
+        let sinks = sinks(&server.url(), "allow_private = true");
+        let (_, policy) = sinks.iter().find(|(of, _)| *of == kind).expect("a type of sink");
+        let outcome = attempt(policy);
+        assert_eq!(server.requests().len(), 1);
+        outcome
+    };
+    let json = "application/json";
+    let teams = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId MS-CV=x.";
+    for (kind, status, content, body, words) in [
+        ("slack", 200, json, r#"{"ok":false,"error":"invalid_auth"}"#, "invalid_auth"),
+        ("teams", 200, "text/plain", teams, "HTTP error 429"),
+        ("pagerduty", 202, json, r#"{"status":"invalid event","message":"no"}"#, "invalid event"),
+        ("alertmanager", 200, json, r#"{"status":"error","error":"bad"}"#, "bad"),
+    ] {
+        let outcome = answered(kind, status, content, body);
+        let said = failed(&outcome).0;
+        assert!(said.contains(words) && said.contains(&status.to_string()), "{kind}: {said}");
+        // A proxy that wants a login, say.
+        let page = answered(kind, 200, "text/html; charset=utf-8", "<html>Sign in</html>");
+        assert!(failed(&page).0.contains("a page of HTML"), "{kind}: {page:?}");
+    }
+    for (kind, body) in [
+        ("slack", "ok"),
+        ("teams", ""),
+        ("webhook", r#"{"ok":false}"#),
+        ("pagerduty", r#"{"status":"success","message":"Event processed","dedup_key":"k"}"#),
+        ("alertmanager", ""),
+        ("template", r#"{"status":"error"}"#),
+    ] {
+        assert_eq!(answered(kind, 200, json, body), Outcome::Delivered, "{kind}");
+    }
 }
 
 #[test]

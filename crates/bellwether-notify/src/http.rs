@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - An attempt ends within its time-out, whatever the other side does; at most so many bytes of its answer are read.
+//! - An answer of success is no success where it says that it failed.
 //! - Redirects are refused, proxies of the environment are not used, addresses are checked ([`crate::address`]).
 //! - No error names the URL: it may be a secret.
 
@@ -16,7 +17,7 @@ use reqwest::{Client, StatusCode, Url};
 
 use crate::address::{self, Forbidden};
 use crate::delivery::{Outcome, Parking};
-use crate::policy::{Effort, Sink};
+use crate::policy::{Effort, Sink, SinkType};
 
 /// Idle connections that are kept.
 const IDLE_MAX: usize = 4;
@@ -27,6 +28,7 @@ const SHOWN_BYTES: usize = 200;
 #[derive(Debug, Clone)]
 pub struct HttpSink {
     client: Client,
+    kind: SinkType,
     url: Url,
     response_bytes_max: usize,
     timeout: Duration,
@@ -83,7 +85,8 @@ impl HttpSink {
             .user_agent(concat!("bellwether/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| format!("sink `{name}`: no HTTP client: {error}"))?;
-        Ok(HttpSink { client, url, response_bytes_max: effort.response_bytes_max, timeout })
+        let (kind, response_bytes_max) = (sink.kind, effort.response_bytes_max);
+        Ok(HttpSink { client, kind, url, response_bytes_max, timeout })
     }
 
     /// One attempt.
@@ -101,12 +104,21 @@ impl HttpSink {
         let retry_after = response.headers().get("retry-after");
         let retry_after_ms =
             retry_after.and_then(|value| retry_after_ms(value.to_str().ok()?, now_ms));
+        let is_page = response.headers().get("content-type").is_some_and(|value| {
+            value.to_str().is_ok_and(|value| value.trim_start().starts_with("text/html"))
+        });
         let said = self.read(response).await;
-        of_status(status, retry_after_ms, &said)
+        if status.is_success()
+            && let Some(denied) = denial(self.kind, is_page, &said)
+        {
+            let detail = format!("answered {}, and {denied}", status.as_u16());
+            return Outcome::Failed { detail, retry_after_ms };
+        }
+        of_status(status, retry_after_ms, &shown(&said))
     }
 
     /// The beginning of an answer. What comes after its limit is not waited for; an answer that breaks off has been given all the same.
-    async fn read(&self, mut response: reqwest::Response) -> String {
+    async fn read(&self, mut response: reqwest::Response) -> Vec<u8> {
         let mut read: Vec<u8> = Vec::new();
         while read.len() < self.response_bytes_max {
             match response.chunk().await {
@@ -117,8 +129,39 @@ impl HttpSink {
                 Ok(None) | Err(_) => break,
             }
         }
-        read.truncate(SHOWN_BYTES);
-        crate::render::clean(&String::from_utf8_lossy(&read))
+        read
+    }
+}
+
+/// The beginning of what a sink said, for people.
+fn shown(said: &[u8]) -> String {
+    let beginning = said.get(..SHOWN_BYTES).unwrap_or(said);
+    crate::render::clean(&String::from_utf8_lossy(beginning))
+}
+
+/// What an answer of success says against itself: that it failed, in the words of the vendor, or a page for people in the place of an API
+/// (a proxy that wants a login). The receiver of a webhook has said all by its status, and so has whatever a template is for.
+fn denial(kind: SinkType, is_page: bool, said: &[u8]) -> Option<String> {
+    let answer = || serde_json::from_slice::<serde_json::Value>(said).unwrap_or_default();
+    let denies = match kind {
+        SinkType::Slack => answer()["ok"] == false,
+        SinkType::Teams => {
+            // As connectors, which came before workflows, reported the errors of Teams itself.
+            let text = String::from_utf8_lossy(said);
+            text.contains("message delivery failed") || text.contains("returned HTTP error")
+        }
+        SinkType::Pagerduty => {
+            answer()["status"].as_str().is_some_and(|status| status != "success")
+        }
+        SinkType::Alertmanager => answer()["status"] == "error",
+        SinkType::Webhook | SinkType::Template | SinkType::Email => return None,
+    };
+    if denies {
+        Some(format!("said that it failed: {}", shown(said)))
+    } else if is_page {
+        Some("sent a page of HTML, which no such sink does".to_owned())
+    } else {
+        None
     }
 }
 
@@ -191,6 +234,24 @@ mod tests {
         assert_eq!([200, 401, 429, 500, 503].map(works), [true, false, true, false, false]);
         let asked = of_status(StatusCode::SERVICE_UNAVAILABLE, Some(1_000), "").retry_after_ms();
         assert_eq!(asked, Some(1_000), "what it asks for is heeded all the same");
+    }
+
+    #[test]
+    fn what_a_vendor_says_when_all_is_well_is_no_denial() {
+        for (kind, said) in [
+            (SinkType::Slack, "ok"),
+            (SinkType::Slack, r#"{"ok":true}"#),
+            (SinkType::Slack, ""),
+            (SinkType::Teams, ""),
+            (SinkType::Teams, "1"),
+            (SinkType::Pagerduty, r#"{"status":"success","message":"Event processed"}"#),
+            (SinkType::Pagerduty, "{}"),
+            (SinkType::Alertmanager, ""),
+            (SinkType::Webhook, r#"{"ok":false,"status":"error"}"#),
+            (SinkType::Template, r#"{"ok":false,"status":"error"}"#),
+        ] {
+            assert_eq!(denial(kind, false, said.as_bytes()), None, "{kind:?} {said}");
+        }
     }
 
     #[test]
