@@ -1,5 +1,6 @@
 //! `bellwether alerts`: see alerts, and move them in their lives.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -27,12 +28,17 @@ use crate::{outcome, policies, preview, show};
 const ID_DIGITS: usize = 32;
 const ID_PREFIX_MIN: usize = 8;
 
-/// Runs the command.
-pub(crate) fn run(command: &AlertsCommand, config: &Config, json: bool) -> Result<ExitCode> {
+/// Runs the command. `policy`: what stands behind `--policy`.
+pub(crate) fn run(
+    command: &AlertsCommand,
+    policy: Option<&Path>,
+    config: &Config,
+    json: bool,
+) -> Result<ExitCode> {
     match command {
         AlertsCommand::Ls(args) => ls(args, json),
         AlertsCommand::Show(args) => show(args, config, json),
-        AlertsCommand::Preview(args) => preview::run(args, config, json),
+        AlertsCommand::Preview(args) => preview::run(args, policy, config, json),
         AlertsCommand::Ack(said) => say(said, "acknowledged", None, config, json),
         AlertsCommand::Resolve(said) => say(said, "resolved", None, config, json),
         AlertsCommand::Label { said, label } => {

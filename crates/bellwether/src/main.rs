@@ -156,7 +156,9 @@ fn run(cli: &Cli, config: Config) -> Result<ExitCode> {
             calibrate::run(args, &policies::load(config.policy.as_deref())?, json)?
         }
         Command::Outcome(args) => return outcome::run(args, &config, json),
-        Command::Alerts { command } => return alerts::run(command, &config, json),
+        Command::Alerts { command } => {
+            return alerts::run(command, cli.global.policy.as_deref(), &config, json);
+        }
         Command::Calendar { command } => return calendar::run(command, &config, json),
         Command::Kpis { url } => return outcome::kpis(url, json),
         Command::Learn { command } => return learn::run(command, &config, json),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -20,12 +20,13 @@ use serde_json::{Value, json};
 use crate::cli::LogArgs;
 use crate::config::Config;
 use crate::source::Source;
+use crate::usage::wrong;
 use crate::{app, explain, notify};
 
 /// `alerts preview`
 #[derive(Debug, Args)]
 pub(crate) struct PreviewArgs {
-    /// Delivery policy (default: the built-in texts and playbooks, no routes)
+    /// Delivery policy, by this name or as --policy: no other is asked here (default: the built-in texts and playbooks, no routes)
     #[arg(long, value_name = "FILE")]
     pub(crate) delivery: Option<PathBuf>,
 
@@ -45,11 +46,19 @@ pub(crate) struct PreviewArgs {
     pub(crate) url: Option<String>,
 }
 
-/// Runs the command. Where there are no alerts: exit code 3.
-pub(crate) fn run(args: &PreviewArgs, config: &Config, json: bool) -> Result<ExitCode> {
-    let policy = match &args.delivery {
-        Some(file) => notify::load(file)?,
-        None => Loaded::builtin(),
+/// Runs the command. `named`: what stands behind `--policy`. Where there are no alerts: exit code 3.
+pub(crate) fn run(
+    args: &PreviewArgs,
+    named: Option<&Path>,
+    config: &Config,
+    json: bool,
+) -> Result<ExitCode> {
+    let policy = match (args.delivery.as_deref(), named) {
+        (Some(_), Some(_)) => {
+            wrong!("--delivery and --policy both name the delivery policy here: give one")
+        }
+        (Some(file), None) | (None, Some(file)) => notify::load(file)?,
+        (None, None) => Loaded::builtin(),
     };
     let texts = policy.texts();
     let (mut alerts, profiles) = match &args.url {

@@ -63,6 +63,24 @@ fn the_story_of_an_account_becomes_a_slack_message_that_says_what_why_and_what_n
     }
     let page = std::fs::read_to_string(&page).expect("it was written");
     assert!(page.contains("<h3>What changed</h3>") && page.contains("Acme Logistics"), "{page}");
+
+    // By either name, and by no other policy.
+    let previewed = |flags: &[&str]| {
+        let mut preview = bellwether(["alerts", "preview", "--embedded", "--limit", "100"]);
+        let shown = preview.arg("--data-dir").arg(&data).args(flags).output().expect("it runs");
+        (shown.status.code(), String::from_utf8_lossy(&shown.stdout).into_owned(), shown.stderr)
+    };
+    let file = delivery.to_str().expect("a path of letters");
+    let (code, by_policy, _) = previewed(&["--policy", file]);
+    assert_eq!((code, by_policy == text), (Some(0), true), "{by_policy}");
+    let (code, _, said) = previewed(&["--policy", file, "--delivery", file]);
+    assert_eq!(code, Some(2), "{}", String::from_utf8_lossy(&said));
+    let scoring = dir.path().join("scoring.toml");
+    std::fs::write(&scoring, "[score]\nbase_points = 74.0\n").expect("writable");
+    let (code, shown, said) = previewed(&["--policy", scoring.to_str().expect("letters")]);
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!((code, shown.as_str()), (Some(2), ""), "{said}");
+    assert!(said.contains("scoring.toml") && said.contains("score"), "{said}");
 }
 
 #[test]
