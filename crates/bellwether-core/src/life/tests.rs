@@ -16,6 +16,8 @@ use crate::policy_check::{CORROBORATED_KIND, SPIKE_KIND};
 use crate::publish::content_id;
 use crate::time::{Day, MINUTE_MS};
 
+mod reached;
+
 const START: Day = Day(20_500);
 
 /// Something that happens to an account's alerts.
@@ -48,13 +50,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         OutcomeKind::Snoozed,
         OutcomeKind::Resolved,
     ]);
+    // Snoozes that end while the history goes on, and longer ones.
+    let until = prop_oneof![1..6_i16, -1..100_i16];
     let ends = prop::sample::select(vec![Resolution::Outcome, Resolution::Dormant]);
     let step = prop_oneof![
         4 => (0..6_usize, z).prop_map(|(signal, z)| Step::Evidence { signal, z }),
         6 => (prop_oneof![Just(1_u8), 1..12_u8], urgent(), prop::option::weighted(0.1, Just(Severity::High)))
             .prop_map(|(count, alarm, rise)| Step::Days { count, alarm, rise }),
         2 => (0..600_u16).prop_map(|minutes| Step::Event { minutes }),
-        4 => (kind, 0..3_usize, prop_oneof![Just(0_u16), 0..3_000_u16], prop::option::of(-1..100_i16))
+        4 => (kind, 0..3_usize, prop_oneof![Just(0_u16), 0..3_000_u16], prop::option::of(until))
             .prop_map(|(kind, back, minutes_ago, until_days)| Step::Command { kind, back, minutes_ago, until_days }),
         1 => ends.prop_map(Step::End),
         2 => any::<bool>().prop_map(Step::AtRisk),
