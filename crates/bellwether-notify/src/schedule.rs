@@ -271,6 +271,35 @@ mod tests {
         assert_eq!(next_digest(&digests(), Mode::Checkin, week), at("2026-11-02T07:00:00Z"));
     }
 
+    #[test]
+    fn a_digest_of_an_hour_that_is_skipped_or_shown_twice_goes_out_once_a_day() {
+        // Berlin: 02:30 is shown twice on 2026-10-25, and never on 2026-03-29.
+        let night = DigestTimes { at: "02:30".to_owned(), ..digests() };
+        for (start, expected) in [
+            (
+                "2026-10-23T12:00:00Z",
+                ["2026-10-24T00:30:00Z", "2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"],
+            ),
+            (
+                "2026-03-27T12:00:00Z",
+                ["2026-03-28T01:30:00Z", "2026-03-29T01:30:00Z", "2026-03-30T00:30:00Z"],
+            ),
+        ] {
+            let mut now = at(start);
+            let times = expected.map(|_| {
+                now = next_digest(&night, Mode::Daily, now);
+                Millis(now).iso()
+            });
+            assert_eq!(times, expected.map(|time| time.replace("Z", ".000Z")));
+            // Whenever it is asked for: never a second time on a day.
+            for minutes in 0..3 * 24 * 60 {
+                let now = at(start) + minutes * 60_000;
+                let next = Millis(next_digest(&night, Mode::Daily, now)).iso();
+                assert!(!next.starts_with("2026-10-25T01") && !next.starts_with("2026-03-29T00"));
+            }
+        }
+    }
+
     proptest! {
         /// The end of quiet hours is the first moment that is not quiet, as looking at the clock every quarter of an hour shows, around both
         /// changes of the clock.

@@ -48,6 +48,7 @@ const SIGNING_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// What breaks out of lines, strings and markup where it can.
 const HOSTILE: &str = "<!channel> *x* [a](https://evil.example) \"}, {\"y\": 1 & \u{202e}\n<at>all</at>\r\u{0}\u{7}\u{1b}[31m";
 
+mod hostile;
 mod limits;
 mod vendors;
 
