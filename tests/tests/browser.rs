@@ -58,7 +58,8 @@ fn a_visitor_sees_why_a_score_is_what_it_is_and_moves_one() {
     assert!(figures("article.alert") > 0, "{page}");
     assert_eq!(figures("article.alert"), figures("article.alert .reasons"));
     for alert in browser.texts("article.alert") {
-        let mut lines: Vec<&str> = alert.lines().collect();
+        let said = alert.lines().filter(|line| !line.trim().is_empty());
+        let mut lines: Vec<&str> = said.collect();
         let count = lines.len();
         lines.sort_unstable();
         lines.dedup();
