@@ -9,8 +9,8 @@ use crate::scale::{close_us, event_us, grouped, line, number, points};
 const DAY_S: f64 = 86_400.0;
 /// Days for which ids of events are remembered (`admission.grace_hours`).
 const GRACE_DAYS: f64 = 2.0;
-/// So many accounts are all in memory.
-const WARM: i64 = 10_000;
+/// So many accounts are all in memory, of both detectors.
+const WARM: [i64; 2] = [10_000, 1_000];
 /// Signals of the example.
 const SIGNALS: f64 = 16.0;
 
@@ -55,13 +55,16 @@ pub fn model(scale: &Value, processes: &Value) -> Model {
         most(scale, detector).last().map_or(f64::NAN, |point| number(point, path))
     };
     let cpu = "/cpu_s_per_million";
-    let miss = DETECTORS.map(|detector| {
-        let in_memory = points(scale, "accounts", detector).find(|point| point["accounts"] == WARM);
+    let miss = [0, 1].map(|index| {
+        let (detector, warm) = (DETECTORS[index], WARM[index]);
+        let in_memory = points(scale, "accounts", detector).find(|point| point["accounts"] == warm);
         let in_memory = in_memory.map_or(f64::NAN, |point| number(point, cpu));
         (at(detector, cpu) - in_memory).max(0.0)
     });
-    let closes: Vec<f64> =
-        points(scale, "closes", "full").map(|point| close_us(scale, point)).collect();
+    let closes: Vec<f64> = points(scale, "closes", "full")
+        .map(|point| close_us(scale, point))
+        .filter(|us| us.is_finite())
+        .collect();
     let close = closes.iter().sum::<f64>() / closes.len() as f64;
     // What is in the changelog beside the rows of its events, where there are the fewest of these.
     let fewest = points(scale, "closes", "full").min_by(|left, right| {

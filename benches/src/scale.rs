@@ -95,7 +95,7 @@ fn closes(results: &Value) -> Vec<String> {
     ];
     for point in points(results, "closes", "full") {
         lines.push(format!(
-            "| {} accounts, {} days closed | {} | {} | {:.1} | {:.1} |",
+            "| {} accounts, {} days closed | {} | {} | {:.1} | {:.0} |",
             grouped(number(point, "/accounts")),
             grouped(number(point, "/days_closed")),
             number(point, "/signals"),
@@ -107,12 +107,14 @@ fn closes(results: &Value) -> Vec<String> {
     lines
 }
 
-/// Microseconds that the close of a day takes, per signal of an account: what is left when events cost what they cost without closes.
+/// Microseconds that the close of a day takes, per signal of an account: by how much dearer an event is the fewer of them share a close, over
+/// the points of as many signals. Not a number of one point alone.
 pub(crate) fn close_us(results: &Value, point: &Value) -> f64 {
     let signals = number(point, "/signals");
-    let event = event_us(results, "full", signals);
-    let left = number(point, "/cpu_s") * 1e6 - number(point, "/events") * event;
-    left / (number(point, "/days_closed") * signals)
+    let alike = points(results, "closes", "full").filter(|of| number(of, "/signals") == signals);
+    let shared = alike
+        .map(|of| (1.0 / number(of, "/events_per_account_day"), number(of, "/cpu_s_per_million")));
+    least_squares(&shared.collect::<Vec<_>>()).1 / signals
 }
 
 /// Microseconds an event by the number of signals: a straight line through the points of that dimension (least squares).
@@ -123,9 +125,13 @@ pub(crate) fn event_us(results: &Value, detector: &str, signals: f64) -> f64 {
 
 /// Its two coefficients: of an event, and of a signal.
 pub(crate) fn line(results: &Value, detector: &str) -> (f64, f64) {
-    let points: Vec<(f64, f64)> = points(results, "signals", detector)
-        .map(|point| (number(point, "/signals"), number(point, "/cpu_s_per_million")))
-        .collect();
+    let points = points(results, "signals", detector)
+        .map(|point| (number(point, "/signals"), number(point, "/cpu_s_per_million")));
+    least_squares(&points.collect::<Vec<_>>())
+}
+
+/// Where a straight line through points begins, and by how much it rises.
+fn least_squares(points: &[(f64, f64)]) -> (f64, f64) {
     let count = points.len() as f64;
     let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
     let (x, y) = (x / count, y / count);
@@ -159,4 +165,29 @@ fn sizes(results: &Value) -> Vec<String> {
         ));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// An event of 10 µs, and a close of 1,600 µs that so many of them share.
+    fn point(signals: u32, per_day: f64) -> Value {
+        json!({
+            "dimension": "closes", "detector": "full", "signals": signals, "events_per_account_day": per_day,
+            "cpu_s_per_million": 10.0 + 1_600.0 / per_day,
+        })
+    }
+
+    #[test]
+    fn what_a_close_takes_is_told_by_events_that_share_it() {
+        let all = [point(16, 16.0), point(16, 64.0), point(16, 256.0), point(4, 64.0)];
+        let results = json!({ "points": all });
+        for of in &all[..3] {
+            assert!((close_us(&results, of) - 100.0).abs() < 1e-9);
+        }
+        assert!(close_us(&results, &all[3]).is_nan(), "one alone tells nothing");
+    }
 }

@@ -112,13 +112,15 @@ fn points() -> Vec<Point> {
     let full = Point { memory_mib: 512, ..Point::full("accounts") };
     all.extend(accounts.map(|count| full.accounts(count)));
     all.extend([4, 8, 16, 32, 64].map(|count| Point::rolling("signals").signals(count)));
-    all.extend([4, 8, 16, 32, 64].map(|count| Point::full("signals").signals(count)));
+    // In memory, whole.
+    let warm = |dimension| Point::full(dimension).accounts(1_000);
+    all.extend([4, 8, 16, 32, 64].map(|count| warm("signals").signals(count)));
     all.extend([4, 8, 12, 17].map(|weeks| Point::rolling("weeks of history").weeks(weeks)));
-    all.extend([4, 8, 12, 18].map(|weeks| Point::full("weeks of history").weeks(weeks)));
+    all.extend([4, 8, 12, 18].map(|weeks| warm("weeks of history").weeks(weeks)));
     all.extend([1, 4, 16, 64].map(|count| Point::rolling("partitions").partitions(count)));
     let closes = Point::full("closes").accounts(2_000);
     all.extend([16, 64, 256].map(|per_day| closes.days(1, per_day)));
-    all.extend([4, 64].map(|signals| closes.signals(signals).days(1, 64)));
+    all.extend([16, 64].map(|per_day| closes.signals(4).days(1, per_day)));
     all.push(Point::rolling("check").accounts(300_000));
     all.push(Point::full("check").accounts(4_000).signals(8).days(2, 32));
     all
