@@ -128,6 +128,11 @@ fn fit(args: &LearnFitArgs, config: &Config, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What one look at an account counts for: an account that was observed for a horizon counts once, however often it was looked at.
+fn weight(step_days: u32, horizon_days: u32) -> f64 {
+    (f64::from(step_days) / f64::from(horizon_days)).min(1.0)
+}
+
 /// Learns from what workers published, and from outcomes that are listed, or those of their topic.
 fn from_examples(
     args: &LearnFitArgs,
@@ -161,7 +166,7 @@ pub(crate) fn learn(
     let Material { stays, training, until } = material;
     let rows: Arc<Mutex<Vec<Example>>> = Arc::default();
     let (sink, of_policy) = (Arc::clone(&rows), Arc::clone(policy));
-    let weight = f64::from(training.step_days) / f64::from(training.horizon_days);
+    let weight = weight(training.step_days, training.horizon_days);
     let see = move |at: Millis, accounts: &mut dyn Iterator<Item = &Account>| {
         // An account that is dormant, or whose stay has ended, is not looked at any more: nothing of it is of that time.
         let known = accounts
@@ -173,7 +178,7 @@ pub(crate) fn learn(
                 at,
                 features: row(account, &of_policy, training.horizon_days)?,
                 left_after_ms: None,
-                weight: weight.min(1.0),
+                weight,
             })
         });
         sink.lock().unwrap_or_else(PoisonError::into_inner).extend(examples);

@@ -8,13 +8,14 @@ use bellwether_core::id::AccountId;
 use bellwether_core::output::{LearningExample, Output};
 use bellwether_core::policy::Compiled;
 use bellwether_core::time::{DAY_MS, Millis};
+use bellwether_engine::log::Record;
 use bellwether_learn::example::Example;
 use bellwether_learn::feature::{SIGNAL_PREFIX, features};
 use bellwether_wire::decode::{DecodeError, Decoder};
 use bellwether_wire::encode::OutputKind;
 use serde_json::{Map, Value, json};
 
-use super::Stays;
+use super::{Stays, weight};
 use crate::app;
 use crate::config::Config;
 use crate::place::Place;
@@ -60,33 +61,22 @@ pub(super) fn examples(
     let names: Vec<String> = features(policy).into_iter().map(|feature| feature.name).collect();
     let mut decoder = decoder(config)?;
     let mut rows: BTreeMap<(i64, AccountId), Example> = BTreeMap::new();
-    let (mut unused, mut newest, mut failed) = (Unused::default(), None, None);
-    place
-        .each(topic, &mut |record| {
-            let decoded = decoder.output(OutputKind::Example, record.payload.as_deref());
-            let found = match decoded {
-                Ok(Output::Example(found)) => found,
-                Err(error @ DecodeError::RegistryUnavailable(_)) => {
-                    failed.get_or_insert(error);
-                    return;
-                }
-                Ok(_) | Err(DecodeError::Reject(_)) => {
-                    unused.unreadable += 1;
-                    return;
-                }
-            };
-            if found.horizon_days != horizon_days {
-                *unused.other_horizon.entry(found.horizon_days).or_default() += 1;
-            } else if found.readings_version != policy.examples_version() {
-                unused.other_readings += 1;
-            } else {
-                newest = newest.max(Some((found.at, found.step_days)));
-                let row = row(*found, &names);
-                rows.insert((row.at.0.div_euclid(DAY_MS), row.account.clone()), row);
-            }
-        })
-        .with_context(|| format!("{topic} cannot be read"))?;
-    failed.map_or(Ok(()), Err)?;
+    let (mut unused, mut newest) = (Unused::default(), None);
+    let unreadable = each(place, topic, |record| {
+        let decoded = decoder.output(OutputKind::Example, record.payload.as_deref())?;
+        let Output::Example(found) = decoded else { return Ok(()) };
+        if found.horizon_days != horizon_days {
+            *unused.other_horizon.entry(found.horizon_days).or_default() += 1;
+        } else if found.readings_version != policy.examples_version() {
+            unused.other_readings += 1;
+        } else {
+            newest = newest.max(Some((found.at, found.step_days)));
+            let row = row(*found, &names);
+            rows.insert((row.at.0.div_euclid(DAY_MS), row.account.clone()), row);
+        }
+        Ok(())
+    })?;
+    unused.unreadable = unreadable;
     let Some((end, step_days)) = newest else {
         let horizons: Vec<String> = unused
             .other_horizon
@@ -107,6 +97,27 @@ pub(super) fn examples(
     Ok(Published { rows, end, step_days, data })
 }
 
+/// Takes each record of a topic, and counts those that cannot be read. That a registry does not answer is no record's fault: it ends the
+/// reading.
+fn each(
+    place: &Place,
+    topic: &str,
+    mut take: impl FnMut(Record) -> Result<(), DecodeError>,
+) -> Result<u64> {
+    let (mut unreadable, mut failed) = (0, None);
+    place
+        .each(topic, &mut |record| match take(record) {
+            Ok(()) => {}
+            Err(DecodeError::Reject(_)) => unreadable += 1,
+            Err(error @ DecodeError::RegistryUnavailable(_)) => {
+                failed.get_or_insert(error);
+            }
+        })
+        .with_context(|| format!("{topic} cannot be read"))?;
+    failed.map_or(Ok(()), Err)?;
+    Ok(unreadable)
+}
+
 fn decoder(config: &Config) -> Result<Decoder> {
     Ok(Decoder::new(app::registry(config).as_ref(), config.engine.record_bytes_max)?)
 }
@@ -115,14 +126,13 @@ fn decoder(config: &Config) -> Result<Decoder> {
 fn row(found: LearningExample, names: &[String]) -> Example {
     let readings: BTreeMap<String, Option<f64>> = found.readings.into_iter().collect();
     let reading = |name: &String| readings.get(name).copied().flatten().unwrap_or(f64::NAN);
-    let weight = f64::from(found.step_days) / f64::from(found.horizon_days);
     Example {
         account: found.account_id,
         cohort: found.segment.unwrap_or_default(),
         at: found.at,
         features: names.iter().map(reading).collect(),
         left_after_ms: None,
-        weight: weight.min(1.0),
+        weight: weight(found.step_days, found.horizon_days),
     }
 }
 
@@ -163,23 +173,13 @@ pub(super) fn outcomes(place: &Place, config: &Config, data: &mut Value) -> Resu
     let topic = &config.topics.outcomes;
     let mut decoder = decoder(config)?;
     let mut stays = Stays { others_stayed: true, ..Stays::default() };
-    let (mut unreadable, mut failed) = (0_u64, None);
-    place
-        .each(topic, &mut |record| {
-            let outcome = decoder.outcome(record.key.as_deref(), record.payload.as_deref());
-            match outcome {
-                Ok(outcome) if outcome.kind == OutcomeKind::Churned => {
-                    stays.left(outcome.account, outcome.occurred_at);
-                }
-                Ok(_) => {}
-                Err(DecodeError::Reject(_)) => unreadable += 1,
-                Err(error @ DecodeError::RegistryUnavailable(_)) => {
-                    failed.get_or_insert(error);
-                }
-            }
-        })
-        .with_context(|| format!("{topic} cannot be read"))?;
-    failed.map_or(Ok(()), Err)?;
+    let unreadable = each(place, topic, |record| {
+        let outcome = decoder.outcome(record.key.as_deref(), record.payload.as_deref())?;
+        if outcome.kind == OutcomeKind::Churned {
+            stays.left(outcome.account, outcome.occurred_at);
+        }
+        Ok(())
+    })?;
     data["unreadable_outcomes"] = unreadable.into();
     Ok(stays)
 }
