@@ -237,8 +237,8 @@ impl Past<'_> {
     }
 }
 
-/// The value of a day, where something was measured.
-fn measured(ring: &Ring, masked: u128, back: usize) -> Option<f64> {
+/// The value of the day so many days before the newest closed one, where something was measured on it.
+pub(crate) fn measured(ring: &Ring, masked: u128, back: usize) -> Option<f64> {
     ring.back(back).filter(|value| value.is_finite() && (back >= 128 || masked >> back & 1 == 0))
 }
 

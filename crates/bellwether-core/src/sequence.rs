@@ -14,6 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, SignalKey};
+use crate::expect::measured;
 use crate::history::Ring;
 use crate::output::Category;
 use crate::points::Points;
@@ -274,9 +275,7 @@ struct Followed<'a> {
 
 impl Followed<'_> {
     fn value(&self, back: u16) -> Option<f64> {
-        let is_masked = back < 128 && self.masked >> back & 1 == 1;
-        let value = self.ring.back(usize::from(back)).filter(|_| !is_masked);
-        value.filter(|value| value.is_finite())
+        measured(self.ring, self.masked, usize::from(back))
     }
 
     /// Whether it happened so many days before the newest closed one.

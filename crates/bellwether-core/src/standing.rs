@@ -11,7 +11,7 @@ use crate::account::{Account, Row, SignalKey};
 use crate::calendar::without;
 use crate::close::{rows, tenure_days};
 use crate::event::Profile;
-use crate::expect::is_count;
+use crate::expect::{is_count, measured};
 use crate::history::{Ring, mask};
 use crate::output::Category;
 use crate::points::Points;
@@ -186,9 +186,7 @@ fn spend(account: &Account, policy: &Compiled, day: Day, (short, long): (f64, f6
         if !is_amount(signal) {
             continue;
         }
-        let is_masked = |back: usize| back < 128 && masked >> back & 1 == 1;
-        let paid =
-            |back: &usize| ring.back(*back).is_some_and(|amount| amount > 0.0) && !is_masked(*back);
+        let paid = |back: &usize| measured(ring, masked, *back).is_some_and(|amount| amount > 0.0);
         if (0..ring.len()).filter(paid).count() < 2 {
             continue;
         }
@@ -253,9 +251,7 @@ fn mean_log(
 ) -> f64 {
     let (mut sum, mut weights) = (0.0, 0.0);
     for back in 0..age {
-        let is_masked = back < 128 && masked >> back & 1 == 1;
-        let value = ring.back(back).filter(|value| value.is_finite() && !is_masked);
-        let Some(log) = value.and_then(&log) else { continue };
+        let Some(log) = measured(ring, masked, back).and_then(&log) else { continue };
         let weight = (-(back as f64) / half_life_days).exp2();
         weights += weight;
         sum += weight * log;
