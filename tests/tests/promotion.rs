@@ -439,3 +439,80 @@ fn a_challenger_scores_beside_the_champion_as_a_replay_says() {
     let same: Value = serde_json::from_str(&said(dir, &arguments)).expect("JSON");
     assert_eq!(same, compared);
 }
+
+/// A policy with other weights is tried beside the one in force, and promoted, without a restart.
+#[test]
+fn the_weights_of_another_policy_are_tried_and_promoted_as_a_model_is() {
+    let place = tempfile::tempdir().expect("a directory");
+    let dir = place.path();
+    let events = events();
+    let until = |day: i64| events.partition_point(|(at, _)| *at < noon(day));
+    std::fs::write(dir.join("policy.toml"), POLICY).expect("writable");
+    let bolder = format!("{}\n[score]\nbase_points = 40.0\nrecency_points = 40.0\n", POLICY);
+    std::fs::write(dir.join("bolder.toml"), bolder.replace("weight = 10.0", "weight = 30.0"))
+        .expect("writable");
+    let else_found = POLICY.replace("\"count\"", "\"distinct_members\"");
+    std::fs::write(dir.join("else.toml"), else_found).expect("writable");
+    let mut running = start(dir);
+    let url = running.url();
+    send(&mut running, &events[..until(TURNS.0 - 5)]);
+    let (from, to) = (iso(noon(TURNS.0)), iso(noon(TURNS.1)));
+    let start_of =
+        |file| ["shadow", "start", file, "--policy", "policy.toml", "--from", &from, "--url", &url];
+    let refused = run(dir, &start_of("else.toml"));
+    assert_eq!(refused.status.code(), Some(2));
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("else.toml") && why.contains("signal logins"), "{why}");
+    let started = said(dir, &start_of("bolder.toml"));
+    assert!(started.contains("Policy `logins` (expert-"), "{started}");
+    taken(&mut running, 1);
+    send(&mut running, &events[until(TURNS.0 - 5)..until(TURNS.1 - 5)]);
+    let promoted = said(dir, &["shadow", "promote", "--from", &to, "--url", &url]);
+    assert!(promoted.contains("expert-"), "an expert needs no hold-out: {promoted}");
+    taken(&mut running, 3);
+    send(&mut running, &events[until(TURNS.1 - 5)..]);
+    running.wait_until("the end of the input", LIMIT, |_| {
+        ureq::get(format!("{url}/v1/accounts/{LAST}")).call().is_ok().then_some(())
+    });
+    let compared = said(dir, &["shadow", "compare", "--url", &url, "--json"]);
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+
+    // A process that has that policy from the start, over the same input.
+    let rows = events.iter().map(|(at, account)| format!("{at},{account},u,login,1,{at}\n"));
+    let csv = format!(
+        "event_id,account_id,user_id,signal,value,occurred_at\n{}",
+        rows.collect::<String>()
+    );
+    std::fs::write(dir.join("events.csv"), csv).expect("writable");
+    let replay = ["replay", "events.csv", "--policy", "bolder.toml", "--scores", "scores.csv"];
+    said(dir, &replay);
+    let configured = replayed(dir);
+    let score_at = |account: &str, at: &str| {
+        let known = configured[account].iter().rfind(|(known, _)| known.as_str() <= at);
+        known.map(|(_, score)| score.clone())
+    };
+    let compared: Value = serde_json::from_str(&compared).expect("JSON");
+    let version = compared["new"]["model_version"].as_str().expect("a version").to_owned();
+    assert!(version.starts_with("expert-"), "{version}");
+    let pairs = pairs_published(dir);
+    let mut apart = 0;
+    for (account, pairs) in &pairs {
+        // Scores are published from a movement of a point on, so the one published last may be that far away.
+        for (at, champion, challenger) in pairs {
+            let near = score_at(account, at).expect("a score").parse::<f64>().expect("a number");
+            let challenger: f64 = challenger.parse().expect("a number");
+            assert!((near - challenger).abs() < 1.0, "{account} {at}: {near} and {challenger}");
+            apart += i32::from((champion.parse::<f64>().expect("a number") - near).abs() > 5.0);
+        }
+    }
+    assert!(pairs.len() == 7 && apart > 20, "{apart}");
+    let live = published(dir);
+    let after = iso(noon(TURNS.1) + DAY_MS);
+    let later = live.values().flatten().filter(|(at, ..)| *at > after);
+    let mut count = 0;
+    for (_, _, model) in later {
+        assert_eq!(*model, version);
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
+}

@@ -56,3 +56,4 @@ pub mod step;
 pub mod streams;
 pub mod tiers;
 pub mod time;
+pub mod weights;

@@ -726,6 +726,14 @@ impl Compiled {
         scaled.policy.score.at_risk_below = scale.at_risk_below;
         scaled
     }
+
+    /// The same policy with the weights, points and bands of another one.
+    #[must_use]
+    pub fn weighed_as(&self, other: &Policy) -> Compiled {
+        let mut weighed = self.clone();
+        crate::weights::take_points(&mut weighed.policy, other);
+        weighed
+    }
 }
 
 impl std::ops::Deref for Compiled {

@@ -30,7 +30,7 @@ pub const MODEL_BYTES_MAX: usize = 256 << 10;
 pub struct Promotion {
     /// In force from this event time on.
     pub from: Millis,
-    /// The model, as its reader has it; none: the configured scorecard, which is the policy's expert weights unless one is named.
+    /// The model (or the policy whose weights it is), as its reader has it; none: the configured scorecard, which is the policy's expert weights unless one is named.
     pub model: Option<String>,
     /// Who promoted it.
     pub by: Option<String>,

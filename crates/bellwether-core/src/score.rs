@@ -69,6 +69,12 @@ pub trait Scorer: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// The policy whose weights, points and bands take the place of those of the policy in force; none: they stay. Then the scale is that
+    /// policy's, too.
+    fn weights(&self) -> Option<&Policy> {
+        None
+    }
+
     /// Points of one signal of an account of a cohort.
     fn signal(&self, cohort: &str, signal: &Signal, reading: &Reading, policy: &Policy) -> Points;
 

@@ -1,6 +1,6 @@
 //! The shadow: a challenger scores every account beside the champion, and changes nothing.
 //!
-//! A challenger is a model under the policy in force. It needs nothing of its own but its weights: baselines, deviations and how an account
+//! A challenger is a model, or the weights of another policy ([`crate::weights`]), under the policy in force. It needs nothing of its own but its weights: baselines, deviations and how an account
 //! stands are the account's. So when a day is judged, the same readings are scored a second time, and both scores go out side by side. Alerts rest on
 //! evidence and not on scores, so there are no others. Challengers begin and end as promotions do ([`crate::promotion`]), on a list of their own.
 //!

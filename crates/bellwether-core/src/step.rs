@@ -143,11 +143,14 @@ impl Core {
     }
 
     fn scoring_by(self, scorer: Arc<dyn Scorer>) -> Core {
-        let (policy, setting) = match scorer.scale() {
-            Some(scale) => {
-                let setting =
-                    format!("{}{SETTING_PARTS}{}", self.policy.version(), scorer.version());
-                (Arc::new(self.policy.scaled(&scale)), setting.into())
+        let own = match scorer.weights() {
+            Some(other) => Some(self.policy.weighed_as(other)),
+            None => scorer.scale().map(|scale| self.policy.scaled(&scale)),
+        };
+        let (policy, setting) = match own {
+            Some(own) => {
+                let setting = format!("{}{SETTING_PARTS}{}", own.version(), scorer.version());
+                (Arc::new(own), setting.into())
             }
             None => (Arc::clone(&self.policy), self.policy.version().into()),
         };
@@ -235,9 +238,10 @@ impl Core {
         self.for_older
     }
 
-    /// The same engine with another scorecard on the same scale: for what a scorecard makes of readings.
+    /// The same engine with another scorecard, by the policy as it is configured: for what a scorecard makes of readings, whichever weights are
+    /// in force.
     pub(crate) fn measured_by(self, scorer: Arc<dyn Scorer>) -> Core {
-        Core { scorer, ..self }
+        Core { policy: Arc::clone(&self.configured.0), scorer, ..self }
     }
 
     /// The same engine, observed.

@@ -16,6 +16,7 @@ use bellwether_core::standing::{Standing, Trait};
 use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::Core;
 use bellwether_core::time::{DAY_MS, HOUR_MS, MINUTE_MS, Millis};
+use bellwether_core::weights::OtherWeights;
 
 /// A Monday.
 const START_MS: i64 = 20_402 * DAY_MS;
@@ -340,4 +341,92 @@ fn partitions_tell_each_other() {
     let mut run = Run::default();
     run.told(&core, Input::Cohort { source: 1, message }).expect("taken");
     assert!(run.live(&core).beside().count() > 50);
+}
+
+/// The same detection, with other points.
+fn bolder() -> String {
+    include_str!("../policies/default.toml")
+        .replace("publish_min_points = 1.0", "publish_min_points = 0.01")
+        .replace("base_points = 74.0", "base_points = 61.0")
+        .replace("recency_points = 14.0", "recency_points = 25.0")
+        .replace("healthy_min = 70.0", "healthy_min = 64.0")
+        .replace("upside_share = 0.35", "upside_share = 0.6")
+        .replace("weight = 14.0", "weight = 9.0")
+        .replace("effect_full_pct = 150.0", "effect_full_pct = 90.0")
+}
+
+/// An engine under the policy of [`policy`] to which other policies' weights can be promoted.
+fn weighing() -> Core {
+    let reader = |text: &str, in_force: &Compiled| -> Result<Arc<dyn Scorer>, String> {
+        let other = Compiled::parse("other", text).map_err(|error| error.to_string())?;
+        let weights = OtherWeights::of(other, in_force).map_err(|error| error.to_string())?;
+        Ok(Arc::new(weights))
+    };
+    Core::new(Arc::new(policy())).reading(Arc::new(reader))
+}
+
+/// Points and bands of the weights of another policy are those that an engine has which is configured so, tried or promoted.
+#[test]
+fn the_weights_of_another_policy_score_as_if_they_were_configured() {
+    let other = Compiled::parse("bolder.toml", &bolder()).expect("a good policy");
+    let version = OtherWeights::version_of(&other);
+    assert_ne!(*other.signals, *policy().signals, "it weighs signals otherwise");
+    let configured_core = Core::new(Arc::new(other));
+    let configured = Run::default().live(&configured_core);
+    let core = weighing();
+    let mut shadowed = Run::default();
+    shadowed.told(&core, challenger("s", START_MS, Some(&bolder()))).expect("taken");
+    let shadowed = shadowed.live(&core);
+    let in_its_place = configured.scores();
+    let (mut count, mut apart) = (0, 0);
+    for beside in shadowed.beside() {
+        assert_eq!(beside.challenger_version, version);
+        assert_eq!(at(&in_its_place, beside).0, beside.sides.challenger.score, "{beside:?}");
+        count += 1;
+        apart += i32::from(beside.sides.champion.score != beside.sides.challenger.score);
+    }
+    assert!(count > 500 && apart > 400, "{count}, {apart}");
+
+    let mut promoted = Run::default();
+    let from = START_MS + 60 * DAY_MS;
+    let promotion = Some(record(from, Some(&bolder())));
+    promoted.told(&core, Input::Promotion { id: id("p"), promotion }).expect("taken");
+    let promoted = promoted.live(&core);
+    for (id, account) in promoted.state.accounts() {
+        let as_configured = configured.state.accounts()[id].clone();
+        let as_configured = configured_core.record(as_configured).expect("scored");
+        let acting = core.current(promoted.state.known_cohorts().promotions()).expect("promoted");
+        let record = acting.record(account.clone()).expect("scored");
+        assert_eq!(record.score, as_configured.score, "{id}");
+        assert_eq!(record.band, as_configured.band, "{id}");
+        assert_eq!(record.contributions, as_configured.contributions, "{id}");
+        assert_eq!(record.sub_scores, as_configured.sub_scores, "{id}");
+        assert_eq!(record.model_version, version);
+        assert_eq!(record.policy_version, policy().version(), "the one that finds");
+    }
+    // What is learned from are readings, and they are the policy's that is configured.
+    let examples = |run: &Run| -> Vec<Output> {
+        let examples = run.out.iter().filter(|output| matches!(output, Output::Example(_)));
+        examples.cloned().collect()
+    };
+    let alone = Run::default().live(&core);
+    assert!(examples(&alone).len() > 50);
+    assert_eq!(examples(&promoted), examples(&alone));
+}
+
+#[test]
+fn a_policy_that_finds_something_else_is_refused_by_name_of_what_differs() {
+    let core = weighing();
+    let other = bolder().replace("groups_critical = 3", "groups_critical = 4");
+    let mut run = Run::default();
+    let refused = core.apply(
+        &mut run.state,
+        challenger("s", START_MS, Some(&other)),
+        Millis(0),
+        &mut run.out,
+    );
+    let Ok(verdict) = refused;
+    let reject = verdict.expect_err("it finds something else");
+    assert_eq!(reject.reason, Reason::InvalidField);
+    assert!(reject.detail.contains("corroboration.groups_critical"), "{}", reject.detail);
 }

@@ -155,7 +155,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: LearnCommand,
     },
-    /// Try a model beside the one in force, on the live stream, before it is promoted
+    /// Try a model, or another policy's weights, beside what is in force, on the live stream, before it is promoted
     Shadow {
         #[command(subcommand)]
         command: ShadowCommand,

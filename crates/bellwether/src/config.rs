@@ -31,7 +31,7 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// The policy file; none: the built-in default policy.
     pub(crate) policy: Option<PathBuf>,
-    /// The model file of a learned scorecard (`bellwether learn fit`); none: the policy's expert weights.
+    /// The model file of a learned scorecard (`bellwether learn fit`), or a policy that differs in weights, points and bands only; none: the policy's expert weights.
     pub(crate) model: Option<PathBuf>,
     /// The HTTP server.
     pub(crate) http: Http,

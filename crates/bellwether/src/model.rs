@@ -15,6 +15,7 @@ use bellwether_core::score::Scorer;
 use bellwether_core::sequence::Sequence;
 use bellwether_core::step::Core;
 use bellwether_core::time::Millis;
+use bellwether_core::weights::OtherWeights;
 use bellwether_engine::clock::now_ms;
 use bellwether_engine::log::Record;
 use bellwether_learn::scorecard::Scorecard;
@@ -80,25 +81,13 @@ impl ModelFile {
     }
 
     pub(crate) fn read(path: &Path) -> Result<ModelFile> {
-        let name = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Usage(format!("{name} cannot be read: {error}")))?;
-        Ok(ModelFile::parse(&text).map_err(|error| Usage(format!("{name}: {error}")))?)
+        let parsed = ModelFile::parse(&text_of(path)?);
+        Ok(parsed.map_err(|error| Usage(format!("{}: {error}", path.display())))?)
     }
 
     /// Whether its like ranked better than chance on the hold-out.
     pub(crate) fn has_skill(&self) -> bool {
         self.report["holdout"]["all"]["has_skill"] == true
-    }
-
-    /// As a record carries it.
-    pub(crate) fn text(&self, path: &Path) -> Result<String> {
-        let text = serde_json::to_string(self)?;
-        if text.len() > MODEL_BYTES_MAX {
-            let (name, bytes) = (path.display(), text.len());
-            wrong!("{name} has {bytes} bytes, at most {MODEL_BYTES_MAX} are allowed")
-        }
-        Ok(text)
     }
 
     /// The scorecard at work, under the policy that it was learned for.
@@ -139,6 +128,99 @@ impl ModelFile {
     }
 }
 
+fn text_of(path: &Path) -> Result<String> {
+    let read = std::fs::read_to_string(path);
+    Ok(read.map_err(|error| Usage(format!("{} cannot be read: {error}", path.display())))?)
+}
+
+/// What can be tried beside what scores, and be promoted.
+pub(crate) enum Card {
+    /// A model that was learned.
+    Learned(Box<ModelFile>),
+    /// The expert weights of another policy, with its text.
+    Weights(Box<Compiled>, String),
+}
+
+impl Card {
+    /// Reads what a record carries: a model is JSON, a policy TOML.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub(crate) fn parse(text: &str) -> Result<Card, String> {
+        if text.trim_start().starts_with('{') {
+            return Ok(Card::Learned(Box::new(ModelFile::parse(text)?)));
+        }
+        let policy = Compiled::parse("the policy", text).map_err(|error| error.to_string())?;
+        Ok(Card::Weights(Box::new(policy), text.to_owned()))
+    }
+
+    /// Reads one from a file.
+    pub(crate) fn read(path: &Path) -> Result<Card> {
+        let parsed = Card::parse(&text_of(path)?);
+        Ok(parsed.map_err(|error| Usage(format!("{}: {error}", path.display())))?)
+    }
+
+    /// Reads one that can be used under a policy.
+    pub(crate) fn usable(path: &Path, policy: &Compiled) -> Result<Card> {
+        let card = Card::read(path)?;
+        let scorer = card.scorer(policy);
+        scorer.map_err(|error| Usage(format!("{}: {error}", path.display())))?;
+        Ok(card)
+    }
+
+    /// The scorecard at work under a policy.
+    pub(crate) fn scorer(&self, policy: &Compiled) -> Result<Arc<dyn Scorer>, String> {
+        match self {
+            Card::Learned(model) => model.scorer(policy),
+            Card::Weights(other, _) => {
+                let weights = OtherWeights::of(Compiled::clone(other), policy);
+                Ok(Arc::new(weights.map_err(|error| error.to_string())?))
+            }
+        }
+    }
+
+    /// As records of its scores name it.
+    pub(crate) fn version(&self) -> String {
+        match self {
+            Card::Learned(model) => model.version.clone(),
+            Card::Weights(policy, _) => OtherWeights::version_of(policy),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Card::Learned(model) => format!("Model {}", model.version),
+            Card::Weights(policy, _) => {
+                format!("Policy `{}` ({})", show::plain(&policy.name), self.version())
+            }
+        }
+    }
+
+    /// What is to be said against promoting it; weights of an expert have no hold-out.
+    pub(crate) fn doubt(&self) -> Option<&'static str> {
+        match self {
+            Card::Learned(model) if !model.has_skill() => Some(
+                "on its hold-out it ranks no better than chance, or there was none; promote it with --anyway",
+            ),
+            Card::Learned(_) | Card::Weights(..) => None,
+        }
+    }
+
+    /// As a record carries it.
+    pub(crate) fn text(&self, path: &Path) -> Result<String> {
+        let text = match self {
+            Card::Learned(model) => serde_json::to_string(model)?,
+            Card::Weights(_, text) => text.clone(),
+        };
+        if text.len() > MODEL_BYTES_MAX {
+            let (name, bytes) = (path.display(), text.len());
+            wrong!("{name} has {bytes} bytes, at most {MODEL_BYTES_MAX} are allowed")
+        }
+        Ok(text)
+    }
+}
+
 /// How a model's like ranked on the hold-out; none where there was none, or outcomes of one kind only.
 fn held_out(report: &Value) -> Option<HeldOut> {
     let holdout = &report["holdout"];
@@ -173,14 +255,14 @@ pub(crate) fn sequences(policy: &Compiled) -> BTreeMap<String, String> {
 
 /// An engine that is scored by the model of a file.
 pub(crate) fn scored_by(core: Core, path: &Path) -> Result<Core> {
-    let scorer = ModelFile::read(path)?.scorer(core.policy());
+    let scorer = Card::read(path)?.scorer(core.policy());
     let scorer = scorer.map_err(|error| Usage(format!("{}: {error}", path.display())))?;
     Ok(core.scored_by(scorer))
 }
 
 /// Reads promoted models.
 pub(crate) fn reader() -> Arc<ModelReader> {
-    Arc::new(|text, policy| ModelFile::parse(text)?.scorer(policy))
+    Arc::new(|text, policy| Card::parse(text)?.scorer(policy))
 }
 
 /// The latest record of each promotion, in the order of their times; those that were withdrawn are left out.
@@ -235,17 +317,11 @@ pub(crate) fn promotion(
 pub(crate) fn promote(args: &PromoteArgs, config: &Config, json: bool) -> Result<ExitCode> {
     let model = match &args.file {
         Some(path) => {
-            let model = ModelFile::read(path)?;
-            let policy = crate::policies::load(config.policy.as_deref())?;
-            let usable = model.scorer(&policy);
-            usable.map_err(|error| Usage(format!("{}: {error}", path.display())))?;
-            if !model.has_skill() && !args.promotion.anyway {
-                wrong!(
-                    "{}: on its hold-out it ranks no better than chance, or there was none; promote it with --anyway",
-                    path.display()
-                )
+            let card = Card::usable(path, &crate::policies::load(config.policy.as_deref())?)?;
+            if let Some(doubt) = card.doubt().filter(|_| !args.promotion.anyway) {
+                wrong!("{}: {doubt}", path.display())
             }
-            Some(model.text(path)?)
+            Some(card.text(path)?)
         }
         None => None,
     };
@@ -321,8 +397,8 @@ fn id_of(promotion: &Value) -> String {
 
 /// The version of the model that a promotion brings.
 fn version(promotion: &Value) -> String {
-    match promotion["model"].as_str().map(ModelFile::parse) {
-        Some(Ok(model)) => model.version,
+    match promotion["model"].as_str().map(Card::parse) {
+        Some(Ok(card)) => card.version(),
         Some(Err(_)) => "(unreadable)".to_owned(),
         None if promotion["shadow"] == true => "none".to_owned(),
         None => "as configured".to_owned(),

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::against::{Standing, figure, scores};
 use crate::cli::{ChangeArgs, PromotionArgs, ShadowCommand, ShadowCompareArgs, ShadowStartArgs};
 use crate::config::Config;
-use crate::model::{self, ModelFile};
+use crate::model::{self, Card};
 use crate::place::Place;
 use crate::usage::{Usage, wrong};
 use crate::{app, policies, show};
@@ -47,18 +47,16 @@ fn challenger(model: Option<String>, from: Millis, by: Option<&str>, note: Optio
 }
 
 fn start(args: &ShadowStartArgs, config: &Config, json: bool) -> Result<ExitCode> {
-    let model = ModelFile::read(&args.file)?;
-    let policy = policies::load(config.policy.as_deref())?;
-    let usable = model.scorer(&policy);
-    usable.map_err(|error| Usage(format!("{}: {error}", args.file.display())))?;
+    let card = Card::usable(&args.file, &policies::load(config.policy.as_deref())?)?;
     let from = model::at(args.change.from.as_deref())?;
-    let text = model.text(&args.file)?;
+    let text = card.text(&args.file)?;
     let record = challenger(Some(text), from, args.change.by.as_deref(), args.note.as_deref());
     model::append(&Place::open(&args.change.at, config)?, &record, config)?;
     say(&record, json, |from| {
         format!(
-            "Model {} scores beside the one in force from {from} on, into {}. See what it says with `shadow compare`.",
-            model.version, config.topics.shadow
+            "{} scores beside what is in force from {from} on, into {}. See what it says with `shadow compare`.",
+            card.name(),
+            config.topics.shadow
         )
     })
 }
@@ -80,12 +78,9 @@ fn promote(args: &PromotionArgs, config: &Config, json: bool) -> Result<ExitCode
     let Some(text) = running(&place, config, from)? else {
         wrong!("no challenger was started before {}: start one with `shadow start`", from.iso());
     };
-    let model = ModelFile::parse(&text).map_err(Usage)?;
-    if !model.has_skill() && !args.anyway {
-        wrong!(
-            "model {}: on its hold-out it ranks no better than chance, or there was none; promote it with --anyway",
-            model.version
-        )
+    let card = Card::parse(&text).map_err(Usage)?;
+    if let Some(doubt) = card.doubt().filter(|_| !args.anyway) {
+        wrong!("{}: {doubt}", card.name())
     }
     let note = args.note.as_deref().unwrap_or("promoted from the shadow");
     let record = model::promotion(Some(text), from, args.change.by.as_deref(), Some(note));
@@ -94,7 +89,7 @@ fn promote(args: &PromotionArgs, config: &Config, json: bool) -> Result<ExitCode
     let end = challenger(None, from, args.change.by.as_deref(), Some("promoted"));
     model::append(&place, &end, config)?;
     say(&record, json, |from| {
-        format!("Model {} is in force from {from} on, and no challenger beside it.", model.version)
+        format!("{} is in force from {from} on, and no challenger beside it.", card.name())
     })
 }
 
@@ -315,7 +310,7 @@ fn sentence(found: &Value) -> String {
     let scores = &found["scores"];
     format!(
         "{} of {} accounts have another score, {} another band; stability index {}. Alerts rest on evidence and not on scores: a challenger \
-         model raises the same ones.",
+         raises the same ones, but for those of bands.",
         scores["moved"],
         scores["accounts"],
         scores["rebanded"],

@@ -107,7 +107,7 @@ pub(crate) struct LearnFitArgs {
 /// `learn promote`
 #[derive(Debug, Args)]
 pub(crate) struct PromoteArgs {
-    /// Model file (default: no model, the configured scorecard)
+    /// Model file, or a policy that differs from the one in force in weights, points and bands (default: the configured scorecard)
     #[arg(value_name = "FILE", required_unless_present = "configured")]
     pub(crate) file: Option<PathBuf>,
 
@@ -122,7 +122,7 @@ pub(crate) struct PromoteArgs {
 /// `shadow`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ShadowCommand {
-    /// Let a model score beside the one in force, into a topic of its own; it takes the place of the challenger before it
+    /// Let a model, or another policy's weights, score beside what is in force, into a topic of its own; it takes the place of the challenger before it
     Start(ShadowStartArgs),
     /// How scores and bands differ, account by account; 3 is the exit code where no challenger has scored yet
     Compare(ShadowCompareArgs),
@@ -135,7 +135,7 @@ pub(crate) enum ShadowCommand {
 /// `shadow start`
 #[derive(Debug, Args)]
 pub(crate) struct ShadowStartArgs {
-    /// Model file
+    /// Model file, or a policy that differs from the one in force in weights, points and bands
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
