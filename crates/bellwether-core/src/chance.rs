@@ -5,7 +5,8 @@
 //! four rates ([`LEVELS`]), one episode at a time. From the counts of the months that are over follows what the rates really are
 //! (shrunk to the policy's by a gamma prior; to rarer findings by the slope of the tail, as in peaks over threshold, Pickands 1975).
 //! Accounts that really change are no chance: as many as the policy expects are taken out. An account that had more such findings of
-//! its own before than its cohort has them more often (gamma-Poisson).
+//! its own before than its cohort has them more often (gamma-Poisson): common ones of the family at hand, and rare ones of any family. That a
+//! finding was a real change is believed of an account's first; one that comes again and again is a habit.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,11 @@ const EPISODE_DAYS: i32 = 56;
 const SLOPES: (f64, f64) = (0.15, 1.0);
 /// Findings that an account's own past needs to weigh as much as its cohort's.
 const OWN_PRIOR: f64 = 2.0;
+/// Levels that a rare finding passes, and such findings that an account's own past needs to weigh as much as its cohort's: in most
+/// accounts there is none in many years, and in some there are several a year.
+const RARE_LEVELS: u8 = 3;
+const RARE_LEVEL: f64 = LEVELS[RARE_LEVELS as usize - 1];
+const RARE_PRIOR: f64 = 0.5;
 const DAYS_PER_YEAR: f64 = 365.25;
 
 /// The period of a day.
@@ -59,7 +65,8 @@ pub struct Passed {
 pub struct Own {
     /// The first day that counted.
     pub since: Day,
-    /// Episodes that are over, by family.
+    /// Episodes that are over, by family: how many passed a level (in the low byte), and how many [`RARE_LEVELS`] of them (in the high
+    /// one); 255 stands for more.
     pub over: [u16; 3],
     /// The last episode: its first day, and the levels that it passed.
     pub last: [Option<(Day, u8)>; 3],
@@ -98,8 +105,8 @@ impl Tally {
             if levels <= before {
                 continue;
             }
-            if open.is_none() && last.is_some() {
-                own.over[family] = own.over[family].saturating_add(1);
+            if let Some((_, levels)) = last.filter(|_| open.is_none()) {
+                own.over[family] = added(own.over[family], levels);
             }
             *last = Some((open.map_or(day, |(since, _)| since), levels));
             for count in &mut tally.passed[family][usize::from(before)..usize::from(levels)] {
@@ -121,6 +128,13 @@ impl Tally {
     }
 }
 
+/// Episodes with another one that passed so many levels.
+fn added(over: u16, levels: u8) -> u16 {
+    let [rare, common] = over.to_be_bytes();
+    let rare = if levels >= RARE_LEVELS { rare.saturating_add(1) } else { rare };
+    u16::from_be_bytes([rare, common.saturating_add(1)])
+}
+
 impl Own {
     /// An account of which nothing was found yet.
     #[must_use]
@@ -129,16 +143,23 @@ impl Own {
     }
 
     /// By how much more often than its cohort's the account's findings come, 1 or more: episodes that are over against those to be
-    /// expected. That there were none yet is no promise.
+    /// expected. That there were none yet is no promise. Rare ones of any family count: who is restless is so in several ways.
     #[must_use]
-    pub fn excess(&self, family: Family, tail: &Tail, day: Day) -> f64 {
+    pub fn excess(&self, family: Family, tails: &[Tail; 3], day: Day) -> f64 {
         let years = f64::from(day.since(self.since).max(0)) / DAYS_PER_YEAR;
-        let mut over = f64::from(self.over[family as usize]);
-        // One that is still going on may be what is judged now.
-        if self.last[family as usize].is_some_and(|(since, _)| day.since(since) >= EPISODE_DAYS) {
-            over += 1.0;
-        }
-        ((over + OWN_PRIOR) / (tail.rate(LEVELS[0]) * years + OWN_PRIOR)).max(1.0)
+        let over: [[f64; 2]; 3] = std::array::from_fn(|family| {
+            // One that is still going on may be what is judged now.
+            let last = self.last[family].filter(|(since, _)| day.since(*since) >= EPISODE_DAYS);
+            let over =
+                last.map_or(self.over[family], |(_, levels)| added(self.over[family], levels));
+            over.to_be_bytes().map(f64::from)
+        });
+        let more = |found: f64, rate: f64, prior: f64| (found + prior) / (rate * years + prior);
+        let common = tails[family as usize].rate(LEVELS[0]);
+        let common = more(over[family as usize][1], common, OWN_PRIOR);
+        let rate: f64 = tails.iter().map(|tail| tail.rate(RARE_LEVEL)).sum();
+        let rare: f64 = over.iter().map(|[rare, _]| rare).sum();
+        common.max(more(rare, rate, RARE_PRIOR)).max(1.0)
     }
 }
 
@@ -238,10 +259,10 @@ impl Tails {
         Tails(volumes.collect())
     }
 
-    /// The tail of a family for accounts of a volume.
+    /// The tails of the families for accounts of a volume.
     #[must_use]
-    pub fn get(&self, volume: usize, family: Family) -> Tail {
-        self.0.get(volume).map_or(Tail::NOMINAL, |tails| tails[family as usize])
+    pub fn get(&self, volume: usize) -> [Tail; 3] {
+        self.0.get(volume).copied().unwrap_or([Tail::NOMINAL; 3])
     }
 }
 
@@ -265,12 +286,12 @@ mod tests {
         let passed = rates.map(|rate| (rate * 400.0).round() as u32);
         let volume = VolumeTally { days: 146_100, passed: [passed, [0; 4], [0; 4]] };
         let tally = Tally { findings: 0, volumes: vec![volume] };
-        Tails::of([tally].iter(), &rules()).get(0, Family::Drop)
+        Tails::of([tally].iter(), &rules()).get(0)[Family::Drop as usize]
     }
 
     #[test]
     fn without_counts_the_calibration_stands_as_it_is() {
-        for tail in [Tail::NOMINAL, Tails::of([].iter(), &rules()).get(3, Family::Rise)] {
+        for tail in [[Tail::NOMINAL; 3], Tails::of([].iter(), &rules()).get(3)].concat() {
             for nominal in [1e-9, 1e-3, 0.016, 0.03, 0.1, 0.5, 2.0] {
                 assert!((tail.rate(nominal) / nominal - 1.0).abs() < 1e-9, "{nominal}");
             }
@@ -312,7 +333,7 @@ mod tests {
         let new = VolumeTally { days: 10, ..VolumeTally::default() };
         let tally = Tally { findings: 0, volumes: vec![known, new] };
         let tails = Tails::of([tally].iter(), &rules());
-        let [known, new] = [0, 1].map(|volume| tails.get(volume, Family::Drop).rate(0.05));
+        let [known, new] = [0, 1].map(|volume| tails.get(volume)[0].rate(0.05));
         assert!((new / known).ln().abs() < 0.2, "{new} against {known}");
     }
 
@@ -330,13 +351,13 @@ mod tests {
         assert_eq!((own.last[0], own.over[0]), (Some((Day(1), 3)), 0));
         tally.add(&mut own, passed(2), Day(57));
         assert_eq!(tally.volumes[0].passed[0], [2, 2, 1, 0], "eight weeks later it is another one");
-        assert_eq!((own.last[0], own.over[0]), (Some((Day(57), 2)), 1));
+        assert_eq!((own.last[0], own.over[0]), (Some((Day(57), 2)), 0x0101));
         assert_eq!(tally.volumes[0].days, 6);
     }
 
     #[test]
     fn an_account_that_often_had_findings_has_them_more_often() {
-        let excess = |own: &Own, day| own.excess(Family::Drop, &Tail::NOMINAL, Day(day));
+        let excess = |own: &Own, day| own.excess(Family::Drop, &[Tail::NOMINAL; 3], Day(day));
         let quiet = Own::since(Day(0));
         assert!((excess(&quiet, 0) - 1.0).abs() < 1e-9, "nothing is known yet");
         assert!((excess(&quiet, 1_461) - 1.0).abs() < 1e-9, "years without any are no promise");
@@ -348,6 +369,40 @@ mod tests {
         assert!(excess(&now, 760) > excess(&restless, 760));
     }
 
+    #[test]
+    fn rare_findings_of_any_family_make_further_ones_less_rare() {
+        let (mut tally, mut own) = (Tally::default(), Own::since(Day(0)));
+        let excess =
+            |own: &Own, family: Family, day| own.excess(family, &[Tail::NOMINAL; 3], Day(day));
+        // Two rises that are rare and a drop that is not, each over when the next one comes.
+        for (day, levels) in [(100, [0, 3, 0]), (200, [0, 4, 0]), (300, [2, 0, 0])] {
+            tally.add(&mut own, Passed { volume: 0, levels }, Day(day));
+        }
+        assert_eq!(own.over, [0, 0x0101, 0], "one of one is over, and rare");
+        // By hand: two against half of one that is known beforehand and 3 * 0.05 a year.
+        let years = 365.0 / DAYS_PER_YEAR;
+        let expected = 2.5 / (0.15 * years + 0.5);
+        for family in Family::ALL {
+            let found = excess(&own, family, 365);
+            assert!((found - expected).abs() < 1e-9, "{family:?}: {found}, not {expected}");
+        }
+        // Common ones alone prove little.
+        let common = Own { over: [2, 0, 0], last: [None; 3], ..own };
+        assert!(excess(&common, Family::Rise, 365) < 1.0 + 1e-9);
+        assert!(excess(&common, Family::Drop, 365) < 1.7);
+    }
+
+    #[test]
+    fn more_episodes_than_can_be_counted_stay_many() {
+        let many = (0..1_000).fold(0, |over, _| added(over, 4));
+        assert_eq!(many, u16::MAX);
+        assert_eq!(
+            added(0x02ff, 1),
+            0x02ff,
+            "those that are not rare do not run over into the rare"
+        );
+    }
+
     proptest! {
         #[test]
         fn rarer_by_the_calibration_is_never_more_frequent(
@@ -356,7 +411,7 @@ mod tests {
         ) {
             let volume = VolumeTally { days, passed: [counts; 3] };
             let tails = Tails::of([Tally { findings: 0, volumes: vec![volume] }].iter(), &rules());
-            let tail = tails.get(0, Family::Rise);
+            let tail = tails.get(0)[Family::Rise as usize];
             let (rare, often) = (tail.rate(left.min(right)), tail.rate(left.max(right)));
             prop_assert!(rare.is_finite() && rare > 0.0 && often.is_finite());
             prop_assert!(rare <= often * (1.0 + 1e-9), "{rare} {often}");

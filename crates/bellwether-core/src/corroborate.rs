@@ -185,15 +185,16 @@ fn weigh(
     let scan = scan(&expected.lanes, &scan_rules, &dependent);
     let mut found = Corroborated { volume: expected.volume, day, ..Corroborated::default() };
     found.passed.volume = volume_row(&policy.calibration, expected.volume);
+    let tails = tails.get(found.passed.volume);
     let mut rarest: [Option<(f64, &Finding)>; 2] = [None; 2];
     for finding in &scan.findings {
         let (family, index) = (finding.family, finding.family as usize);
         found.statistics[index] = Some(finding.statistic);
         let nominal = by_chance(&policy.calibration, family, expected.volume, finding.statistic);
         found.passed.levels[index] = chance::level(nominal);
-        let tail = tails.get(found.passed.volume, family);
         let own = account.own.filter(|_| policy.calibration.learn);
-        let rate = tail.rate(nominal) * own.map_or(1.0, |own| own.excess(family, &tail, day));
+        let excess = own.map_or(1.0, |own| own.excess(family, &tails, day));
+        let rate = tails[index].rate(nominal) * excess;
         if rules.shares[index] <= 0.0 {
             continue;
         }

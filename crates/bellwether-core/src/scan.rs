@@ -115,16 +115,28 @@ pub struct Scan {
 enum Change<'a> {
     /// By the same since a day.
     Constant { family: Family, size: usize },
-    /// By the same share every week: what is left on each day, newest first, with its logarithm.
-    Steady(&'a [(f64, f64)]),
+    /// By the same share every week: the place of its curve, and what is left on each day, newest first, with its logarithm.
+    Steady(usize, &'a [(f64, f64)]),
 }
 
+/// Ways in which days can have changed: falls, growths and steady declines.
+const CHANGES: usize = FALLS.len() + GROWTHS.len() + DECLINE_DAYS.len() * DECLINE_RATES.len();
+
 impl Change<'_> {
+    /// Its place among [`CHANGES`].
+    fn place(&self) -> usize {
+        match *self {
+            Change::Constant { family: Family::Drop | Family::Decline, size } => size,
+            Change::Constant { family: Family::Rise, size } => FALLS.len() + size,
+            Change::Steady(curve, _) => FALLS.len() + GROWTHS.len() + curve,
+        }
+    }
+
     /// What it means for the days of a lane: a ratio of counts with its logarithm, or a shift of measurements.
     fn days(&self, lane: &Lane, days: usize) -> impl Iterator<Item = (f64, f64)> {
         let (constant, curve) = match *self {
             Change::Constant { family, size } => (lane.change(family, size), &[][..]),
-            Change::Steady(curve) => ((0.0, 0.0), curve),
+            Change::Steady(_, curve) => ((0.0, 0.0), curve),
         };
         let (measured, falls) = (lane.law == Law::Normal, lane.falls);
         (0..days).map(move |day| match curve.get(day) {
@@ -301,6 +313,11 @@ fn choose(of: usize, size: usize) -> f64 {
     (0..size).map(|index| (of - index) as f64 / (index + 1) as f64).product()
 }
 
+/// The shape of the gamma distribution of a factor of this variance.
+fn own_shape(variance: f64) -> f64 {
+    1.0 / variance.max(1e-6)
+}
+
 /// The counts of all lanes, prepared.
 struct Table<'a> {
     lanes: &'a [Lane],
@@ -311,6 +328,8 @@ struct Table<'a> {
     totals: Vec<(f64, f64)>,
     /// The same, expected by the older level.
     old_totals: Vec<(f64, f64)>,
+    /// What the days of a lane that shares no factor say of a change, per change and lane: the same in every set that it is part of.
+    own_days: Vec<OnceCell<Vec<f64>>>,
     /// Of every steady decline: its days, and what is left on each.
     curves: Vec<(usize, Vec<(f64, f64)>)>,
 }
@@ -318,6 +337,7 @@ struct Table<'a> {
 impl<'a> Table<'a> {
     fn new(lanes: &'a [Lane], rules: &ScanRules) -> Table<'a> {
         let days = lanes.iter().map(|lane| lane.observed.len()).max().unwrap_or(0).min(SCAN_DAYS);
+        let shape = own_shape(rules.shared_variance);
         let totals = |level: fn(&Lane) -> f64| -> Vec<(f64, f64)> {
             let mut totals = vec![(0.0, 0.0); days];
             for lane in lanes.iter().filter(|lane| lane.law == Law::Shared) {
@@ -338,10 +358,11 @@ impl<'a> Table<'a> {
             .collect();
         Table {
             lanes,
-            shape: 1.0 / rules.shared_variance.max(1e-6),
+            shape,
             days,
             totals,
             old_totals,
+            own_days: vec![OnceCell::new(); CHANGES * lanes.len()],
             curves,
         }
     }
@@ -352,30 +373,21 @@ impl<'a> Table<'a> {
         // What the set's shared counts are expected to change by, per day.
         let mut moved = vec![0.0; ratios.len()];
         let mut shares = false;
-        let old = matches!(change, Change::Steady(_));
+        let old = matches!(change, Change::Steady(..));
         for &index in set {
             let lane = &self.lanes[index];
+            if lane.law != Law::Shared {
+                let own = self.own_days(index, change, ratios.len());
+                ratios.iter_mut().zip(own).for_each(|(ratio, own)| *ratio += own);
+                continue;
+            }
+            shares = true;
             let level = if old { lane.old_ratio } else { 1.0 };
             let changes = change.days(lane, ratios.len());
             for (day, (ratio, (size, log))) in ratios.iter_mut().zip(changes).enumerate() {
                 let Some((observed, expected)) = lane.day(day) else { continue };
-                let expected = expected * level;
-                match lane.law {
-                    Law::Shared => {
-                        shares = true;
-                        *ratio += observed * log;
-                        moved[day] += (size - 1.0) * expected;
-                    }
-                    Law::Own(variance) => {
-                        let shape = 1.0 / variance.max(1e-6);
-                        let gone = ((size - 1.0) * expected / (shape + expected)).ln_1p();
-                        *ratio += observed * log - (shape + observed) * gone;
-                    }
-                    Law::Normal => {
-                        let z = observed.clamp(-Z_DAY_MAX, Z_DAY_MAX);
-                        *ratio += size * z - size * size / 2.0;
-                    }
-                }
+                *ratio += observed * log;
+                moved[day] += (size - 1.0) * (expected * level);
             }
         }
         if shares {
@@ -385,6 +397,28 @@ impl<'a> Table<'a> {
             }
         }
         ratios
+    }
+
+    /// The same of a lane that shares no factor, alone.
+    fn own_days(&self, index: usize, change: &Change<'_>, days: usize) -> &[f64] {
+        self.own_days[change.place() * self.lanes.len() + index].get_or_init(|| {
+            let lane = &self.lanes[index];
+            let old = matches!(change, Change::Steady(..));
+            let level = if old { lane.old_ratio } else { 1.0 };
+            let changes = change.days(lane, days).enumerate();
+            let days = changes.map(|(day, (size, log))| {
+                let Some((observed, expected)) = lane.day(day) else { return 0.0 };
+                if let Law::Own(variance) = lane.law {
+                    let (shape, expected) = (own_shape(variance), expected * level);
+                    let gone = ((size - 1.0) * expected / (shape + expected)).ln_1p();
+                    observed * log - (shape + observed) * gone
+                } else {
+                    let z = observed.clamp(-Z_DAY_MAX, Z_DAY_MAX);
+                    size * z - size * size / 2.0
+                }
+            });
+            days.collect()
+        })
     }
 
     /// The best window and size of a constant change of a set: (statistic, log-likelihood ratio, days, ratio).
@@ -417,10 +451,10 @@ impl<'a> Table<'a> {
     /// The best steady decline of a set: (log-likelihood ratio, days, ratio at its end).
     fn decline(&self, set: &[usize]) -> (f64, usize, f64) {
         let mut best = (f64::NEG_INFINITY, 0, 1.0);
-        for (days, curve) in &self.curves {
+        for (place, (days, curve)) in self.curves.iter().enumerate() {
             let days = *days;
             {
-                let sum: f64 = self.daily(set, &Change::Steady(curve), days).iter().sum();
+                let sum: f64 = self.daily(set, &Change::Steady(place, curve), days).iter().sum();
                 // The level is uncertain, too: a change of the whole window is less certain than its days alone say.
                 let (total, squares) =
                     curve.iter().fold((0.0, 0.0), |(total, squares), (left, _)| {
