@@ -508,11 +508,15 @@ fn the_weights_of_another_policy_are_tried_and_promoted_as_a_model_is() {
     assert!(pairs.len() == 7 && apart > 20, "{apart}");
     let live = published(dir);
     let after = iso(noon(TURNS.1) + DAY_MS);
-    let later = live.values().flatten().filter(|(at, ..)| *at > after);
     let mut count = 0;
-    for (_, _, model) in later {
-        assert_eq!(*model, version);
-        count += 1;
+    for (account, changes) in &live {
+        for (at, score, model) in changes.iter().filter(|(at, ..)| *at > after) {
+            assert_eq!(*model, version);
+            let near = score_at(account, at).expect("a score").parse::<f64>().expect("a number");
+            let score: f64 = score.parse().expect("a number");
+            assert!((near - score).abs() < 1.0, "{account} {at}: {near} and {score}");
+            count += 1;
+        }
     }
     assert!(count > 20, "{count}");
 }

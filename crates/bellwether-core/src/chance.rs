@@ -5,8 +5,7 @@
 //! four rates ([`LEVELS`]), one episode at a time. From the counts of the months that are over follows what the rates really are
 //! (shrunk to the policy's by a gamma prior; to rarer findings by the slope of the tail, as in peaks over threshold, Pickands 1975).
 //! Accounts that really change are no chance: as many as the policy expects are taken out. An account that had more such findings of
-//! its own before than its cohort has them more often (gamma-Poisson): common ones of the family at hand, and rare ones of any family. That a
-//! finding was a real change is believed of an account's first; one that comes again and again is a habit.
+//! its own before than its cohort has them more often (gamma-Poisson): common ones of the family at hand, and rare ones of any family.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +21,8 @@ const PERIOD_DAYS: i32 = 28;
 const PERIODS: i64 = 26;
 /// Days from the first passing of a level in which further ones belong to it: an alert, and the quiet that follows it.
 const EPISODE_DAYS: i32 = 56;
+/// Days from the first passing of a level within which a change may still be going on: the longest window of a scan, and an episode.
+const CHANGE_DAYS: i32 = 140;
 /// Slopes of the tail that are believed, relative to the policy's.
 const SLOPES: (f64, f64) = (0.15, 1.0);
 /// Findings that an account's own past needs to weigh as much as its cohort's.
@@ -136,6 +137,12 @@ fn added(over: u16, levels: u8) -> u16 {
 }
 
 impl Own {
+    /// The same for a version from before rare findings were told apart, which would take them for very many.
+    #[must_use]
+    pub fn for_older(self) -> Own {
+        Own { over: self.over.map(|over| over & 0xff), ..self }
+    }
+
     /// An account of which nothing was found yet.
     #[must_use]
     pub fn since(day: Day) -> Own {
@@ -143,22 +150,23 @@ impl Own {
     }
 
     /// By how much more often than its cohort's the account's findings come, 1 or more: episodes that are over against those to be
-    /// expected. That there were none yet is no promise. Rare ones of any family count: who is restless is so in several ways.
+    /// expected. That there were none yet is no promise. Rare ones of any family count, by the family that had the most: what is one change is
+    /// often found as a drop and as a decline.
     #[must_use]
     pub fn excess(&self, family: Family, tails: &[Tail; 3], day: Day) -> f64 {
         let years = f64::from(day.since(self.since).max(0)) / DAYS_PER_YEAR;
-        let over: [[f64; 2]; 3] = std::array::from_fn(|family| {
-            // One that is still going on may be what is judged now.
-            let last = self.last[family].filter(|(since, _)| day.since(*since) >= EPISODE_DAYS);
+        // An episode of which the change may still be going on is what is judged now.
+        let over = |family: usize, days: i32| -> [f64; 2] {
+            let last = self.last[family].filter(|(since, _)| day.since(*since) >= days);
             let over =
                 last.map_or(self.over[family], |(_, levels)| added(self.over[family], levels));
             over.to_be_bytes().map(f64::from)
-        });
+        };
         let more = |found: f64, rate: f64, prior: f64| (found + prior) / (rate * years + prior);
-        let common = tails[family as usize].rate(LEVELS[0]);
-        let common = more(over[family as usize][1], common, OWN_PRIOR);
-        let rate: f64 = tails.iter().map(|tail| tail.rate(RARE_LEVEL)).sum();
-        let rare: f64 = over.iter().map(|[rare, _]| rare).sum();
+        let [_, common] = over(family as usize, EPISODE_DAYS);
+        let common = more(common, tails[family as usize].rate(LEVELS[0]), OWN_PRIOR);
+        let rare = (0..tails.len()).map(|family| over(family, CHANGE_DAYS)[0]).fold(0.0, f64::max);
+        let rate = tails.iter().map(|tail| tail.rate(RARE_LEVEL)).fold(0.0, f64::max);
         common.max(more(rare, rate, RARE_PRIOR)).max(1.0)
     }
 }
@@ -379,13 +387,21 @@ mod tests {
             tally.add(&mut own, Passed { volume: 0, levels }, Day(day));
         }
         assert_eq!(own.over, [0, 0x0101, 0], "one of one is over, and rare");
-        // By hand: two against half of one that is known beforehand and 3 * 0.05 a year.
+        assert_eq!(own.for_older().over, [0, 1, 0]);
+        // By hand: two against half of one that is known beforehand and 0.05 a year.
         let years = 365.0 / DAYS_PER_YEAR;
-        let expected = 2.5 / (0.15 * years + 0.5);
+        let expected = 2.5 / (0.05 * years + 0.5);
         for family in Family::ALL {
             let found = excess(&own, family, 365);
             assert!((found - expected).abs() < 1e-9, "{family:?}: {found}, not {expected}");
         }
+        let lasting = Own { last: [None, Some((Day(240), 4)), None], ..own };
+        let found = excess(&lasting, Family::Decline, 365);
+        assert!((found - 1.5 / (0.05 * years + 0.5)).abs() < 1e-9, "it may go on: {found}");
+        let both = Own { over: [0x0101; 3], last: [None; 3], ..own };
+        let one = Own { over: [0x0101, 0, 0], ..both };
+        let apart = excess(&both, Family::Rise, 365) - excess(&one, Family::Rise, 365);
+        assert!(apart.abs() < 1e-9, "what is found in three ways at once is one");
         // Common ones alone prove little.
         let common = Own { over: [2, 0, 0], last: [None; 3], ..own };
         assert!(excess(&common, Family::Rise, 365) < 1.0 + 1e-9);

@@ -133,6 +133,9 @@ pub(crate) fn judge_day(
         let cohort = cohorts.named(account.segment());
         let mut own = account.own.unwrap_or_else(|| Own::since(day));
         cohort.pass(&core.policy, &mut own, found.passed, day);
+        if core.is_for_older() {
+            own = own.for_older();
+        }
         account.changed.note_if(Row::Own, account.own.replace(own) != Some(own));
     }
     let mut alerts = Vec::new();

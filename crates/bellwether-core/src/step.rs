@@ -45,7 +45,7 @@ pub struct Core {
     partitions: i32,
     /// The models, with their fallbacks counted.
     pub(crate) models: Arc<Guarded>,
-    /// Policy and scorecard before any promotion.
+    /// The policy as it was read, with its own weights and scale, and the scorecard before any promotion.
     configured: (Arc<Compiled>, Arc<dyn Scorer>),
     /// The promotion in force.
     promoted: Option<EventId>,
@@ -138,8 +138,8 @@ impl Core {
     /// The same engine with another scorecard, on its scale.
     #[must_use]
     pub fn scored_by(self, scorer: Arc<dyn Scorer>) -> Core {
-        let scored = self.scoring_by(scorer);
-        Core { configured: (Arc::clone(&scored.policy), Arc::clone(&scored.scorer)), ..scored }
+        let configured = (Arc::clone(&self.policy), Arc::clone(&scorer));
+        Core { configured, ..self.scoring_by(scorer) }
     }
 
     fn scoring_by(self, scorer: Arc<dyn Scorer>) -> Core {
@@ -184,11 +184,12 @@ impl Core {
 
     /// The engine of a promotion. One that was taken is readable; were it not, the configured scorecard would go on.
     pub(crate) fn promote(self, id: &EventId, model: Option<&str>) -> Core {
-        let core = self.demote();
-        let read = model.and_then(|model| core.read_model(model).ok());
-        let core = match read {
-            Some(scorer) => core.scoring_by(scorer),
-            None => core,
+        let core = match model.and_then(|model| self.read_model(model).ok()) {
+            Some(scorer) => {
+                let policy = Arc::clone(&self.configured.0);
+                Core { policy, ..self }.scoring_by(scorer)
+            }
+            None => self.demote(),
         };
         Core { promoted: Some(id.clone()), ..core }
     }

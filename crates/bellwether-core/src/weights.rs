@@ -23,26 +23,60 @@ pub struct OtherWeights {
     policy: Compiled,
 }
 
-/// What a policy says otherwise that is not a matter of points, by its keys, e.g. `corroboration.groups_high` or `signal logins`.
+/// Why the weights of a policy are of no use under the one in force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "it differs in more than points: {}; what is found would be another, so try it on history (`replay --against`) or as an application of its own",
-    .0.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
-)]
-pub struct NotOnlyPoints(pub BTreeSet<String>);
+pub enum Unusable {
+    /// What it says otherwise that is not a matter of points, by its keys, e.g. `corroboration.groups_high` or `signal logins`.
+    #[error(
+        "it differs in more than points: {}; what is found would be another, so try it on history (`replay --against`) or as an application of its own",
+        .0.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    NotOnlyPoints(BTreeSet<String>),
+    /// These signals are evidence under one of both policies only: weights of some are 0.
+    #[error(
+        "it has no weights for the same signals as the policy in force: {}; a signal without weight is no evidence",
+        .0.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    OtherEvidence(BTreeSet<String>),
+    /// Rolling sums are scored by what is configured.
+    #[error("the rolling detector is scored by the policy that is configured: change that one")]
+    Rolling,
+}
 
 impl OtherWeights {
-    /// The weights of a policy, to be used under the one in force.
+    /// The weights of a policy that otherwise is the one in force.
     ///
     /// # Errors
-    /// They differ in more than weights, points, bands and names.
-    pub fn of(policy: Compiled, in_force: &Compiled) -> Result<OtherWeights, NotOnlyPoints> {
-        let mut same = Policy::clone(&policy);
+    /// They differ in more than weights, points, bands and the policy's name.
+    pub fn of(policy: Compiled, in_force: &Compiled) -> Result<OtherWeights, Unusable> {
+        let weights = OtherWeights::under(policy, in_force)?;
+        let mut same = Policy::clone(&weights.policy);
         take_points(&mut same, in_force);
         same.name.clone_from(&in_force.name);
         let differences = differences(&same, in_force);
         if !differences.is_empty() {
-            return Err(NotOnlyPoints(differences));
+            return Err(Unusable::NotOnlyPoints(differences));
+        }
+        Ok(weights)
+    }
+
+    /// The weights of a policy for the signals and sequences of the one in force, whatever else either says: weights that were promoted stay in force
+    /// where a setting that has nothing to do with them is changed.
+    ///
+    /// # Errors
+    /// It does not have the same signals with weight.
+    pub fn under(policy: Compiled, in_force: &Compiled) -> Result<OtherWeights, Unusable> {
+        if in_force.rolling.enabled {
+            return Err(Unusable::Rolling);
+        }
+        let evidence = |policy: &Policy| -> BTreeSet<String> {
+            let weighed = policy.signals.iter().filter(|signal| signal.is_evidence());
+            weighed.map(|signal| signal.name.clone()).collect()
+        };
+        let (theirs, ours) = (evidence(&policy), evidence(in_force));
+        let others: BTreeSet<String> = theirs.symmetric_difference(&ours).cloned().collect();
+        if !others.is_empty() {
+            return Err(Unusable::OtherEvidence(others));
         }
         Ok(OtherWeights { version: OtherWeights::version_of(&policy), policy })
     }
@@ -78,18 +112,23 @@ fn differences(left: &Policy, right: &Policy) -> BTreeSet<String> {
         [left, right].map(|policy| serde_json::to_value(policy).unwrap_or_default());
     for (key, left, right) in members(&left, &right) {
         match (left, right) {
-            (Value::Array(left), Value::Array(right)) => {
-                let names = left.iter().chain(right).filter_map(name);
-                let of = |list: &[Value], name: &str| {
-                    list.iter().position(|item| self::name(item) == Some(name)).map(|at| {
-                        // The order counts: states of accounts follow it.
-                        (at, list[at].clone())
-                    })
+            (Value::Array(_), _) | (_, Value::Array(_)) => {
+                // What is left out where there is none of it.
+                let [left, right] =
+                    [left, right].map(|list| list.as_array().map_or(&[][..], Vec::as_slice));
+                let of = |list: &'_ [Value], name: &str| {
+                    list.iter().find(|item| self::name(item) == Some(name)).cloned()
                 };
+                let names = left.iter().chain(right).filter_map(name);
                 let others = names.filter(|name| of(left, name) != of(right, name));
+                let before = found.len();
                 found.extend(others.map(|name| format!("{key} {name}")));
+                if found.len() == before {
+                    // States of accounts follow it.
+                    found.insert(format!("the order of each {key}"));
+                }
             }
-            (Value::Object(_), _) | (_, Value::Object(_)) => {
+            (Value::Object(_), Value::Object(_)) => {
                 let inner = members(left, right);
                 found.extend(inner.map(|(inner, ..)| format!("{key}.{inner}")));
             }
@@ -155,8 +194,10 @@ mod tests {
     }
 
     fn refused(change: impl FnOnce(&mut Policy)) -> Vec<String> {
-        let error = OtherWeights::of(with(change), &Compiled::default_policy());
-        error.expect_err("it differs in more than points").0.into_iter().collect()
+        match OtherWeights::of(with(change), &Compiled::default_policy()) {
+            Err(Unusable::NotOnlyPoints(found)) => found.into_iter().collect(),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -190,11 +231,41 @@ mod tests {
             |index: usize| format!("signal {}", Compiled::default_policy().signals[index].name);
         let found = refused(|policy| policy.signals[2].unit = "leagues".to_owned());
         assert_eq!(found, [name(2)]);
-        let mut swapped = [name(0), name(1)];
-        swapped.sort();
-        assert_eq!(refused(|policy| policy.signals.swap(0, 1)), swapped, "states follow the order");
+        assert_eq!(refused(|policy| policy.signals.swap(0, 1)), ["the order of each signal"]);
         let condition = Compiled::default_policy().conditions[0].kind.clone();
         let found = refused(|policy| drop(policy.conditions.remove(0)));
-        assert!(found.contains(&format!("condition {condition}")), "{found:?}");
+        assert_eq!(found, [format!("condition {condition}")]);
+        assert_eq!(refused(|policy| policy.learning.example_days = 0), ["learning"]);
+    }
+
+    /// Without weight a signal is no evidence: the scan would look at another account.
+    #[test]
+    fn a_signal_has_weight_under_both_or_under_neither() {
+        let default = Compiled::default_policy();
+        let unweighed = default.signals.iter().position(|signal| !signal.is_evidence());
+        let unweighed = unweighed.expect("some are watched for themselves");
+        for (index, weight) in [(0, 0.0), (unweighed, 6.0)] {
+            let other = with(|policy| policy.signals[index].weight = weight);
+            let name = default.signals[index].name.clone();
+            let refused = Err(Unusable::OtherEvidence(BTreeSet::from([name])));
+            assert_eq!(OtherWeights::of(other.clone(), &default).map(drop), refused);
+            assert_eq!(OtherWeights::under(other, &default).map(drop), refused);
+        }
+    }
+
+    #[test]
+    fn weights_stay_usable_where_another_setting_is_changed() {
+        let default = Compiled::default_policy();
+        let other = with(|policy| policy.signals[0].weight = 3.0);
+        let changed = with(|policy| policy.alerts.flap_days += 1);
+        assert!(OtherWeights::of(other.clone(), &changed).is_err(), "nothing to begin with");
+        assert!(OtherWeights::under(other.clone(), &changed).is_ok());
+        let sums = |signal: &Signal| signal.name == default.signals[0].name;
+        let rolling = with(|policy| {
+            policy.rolling.enabled = true;
+            policy.signals.retain(sums);
+            policy.conditions.clear();
+        });
+        assert_eq!(OtherWeights::under(other, &rolling).map(drop), Err(Unusable::Rolling));
     }
 }

@@ -11,7 +11,7 @@ use bellwether_core::points::Points;
 use bellwether_core::policy::{Compiled, Policy, Signal};
 use bellwether_core::promotion::Promotion;
 use bellwether_core::reject::Reason;
-use bellwether_core::score::{Context, ExpertScorecard, Reading, Scale, Scorer};
+use bellwether_core::score::{Context, ExpertScorecard, Reading, Scale, Scorer, band};
 use bellwether_core::standing::{Standing, Trait};
 use bellwether_core::state::{MemoryState, State};
 use bellwether_core::step::Core;
@@ -359,7 +359,7 @@ fn bolder() -> String {
 fn weighing() -> Core {
     let reader = |text: &str, in_force: &Compiled| -> Result<Arc<dyn Scorer>, String> {
         let other = Compiled::parse("other", text).map_err(|error| error.to_string())?;
-        let weights = OtherWeights::of(other, in_force).map_err(|error| error.to_string())?;
+        let weights = OtherWeights::under(other, in_force).map_err(|error| error.to_string())?;
         Ok(Arc::new(weights))
     };
     Core::new(Arc::new(policy())).reading(Arc::new(reader))
@@ -371,6 +371,7 @@ fn the_weights_of_another_policy_score_as_if_they_were_configured() {
     let other = Compiled::parse("bolder.toml", &bolder()).expect("a good policy");
     let version = OtherWeights::version_of(&other);
     assert_ne!(*other.signals, *policy().signals, "it weighs signals otherwise");
+    let bold = other.clone();
     let configured_core = Core::new(Arc::new(other));
     let configured = Run::default().live(&configured_core);
     let core = weighing();
@@ -378,14 +379,18 @@ fn the_weights_of_another_policy_score_as_if_they_were_configured() {
     shadowed.told(&core, challenger("s", START_MS, Some(&bolder()))).expect("taken");
     let shadowed = shadowed.live(&core);
     let in_its_place = configured.scores();
-    let (mut count, mut apart) = (0, 0);
+    let (mut count, mut apart, mut rebanded) = (0, 0, 0);
     for beside in shadowed.beside() {
         assert_eq!(beside.challenger_version, version);
         assert_eq!(at(&in_its_place, beside).0, beside.sides.challenger.score, "{beside:?}");
+        assert_eq!(beside.sides.challenger.band, band(beside.sides.challenger.score, &bold));
+        let lines = beside.lines.iter().map(|line| line.challenger);
+        assert_eq!(lines.sum::<Points>(), beside.sides.challenger.score, "{beside:?}");
         count += 1;
         apart += i32::from(beside.sides.champion.score != beside.sides.challenger.score);
+        rebanded += i32::from(beside.sides.champion.band != beside.sides.challenger.band);
     }
-    assert!(count > 500 && apart > 400, "{count}, {apart}");
+    assert!(count > 500 && apart > 400 && rebanded > 20, "{count}, {apart}, {rebanded}");
 
     let mut promoted = Run::default();
     let from = START_MS + 60 * DAY_MS;
@@ -414,19 +419,44 @@ fn the_weights_of_another_policy_score_as_if_they_were_configured() {
     assert_eq!(examples(&promoted), examples(&alone));
 }
 
+/// Where they are configured, other weights leave readings alone: those of examples, and those of a model that is promoted over them.
 #[test]
-fn a_policy_that_finds_something_else_is_refused_by_name_of_what_differs() {
+fn other_weights_that_are_configured_change_no_readings() {
+    let other = Compiled::parse("bolder.toml", &bolder()).expect("a good policy");
+    let weights = OtherWeights::of(other, &policy()).expect("only points");
+    let alone = Run::default().live(&core_of(policy()));
+    let weighed = Run::default().live(&core_of(policy()).scored_by(Arc::new(weights.clone())));
+    let examples = |run: &Run| -> Vec<Output> {
+        let examples = run.out.iter().filter(|output| matches!(output, Output::Example(_)));
+        examples.cloned().collect()
+    };
+    assert_eq!(examples(&weighed), examples(&alone));
+    assert_ne!(weighed.scores(), alone.scores());
+    let promoted = |core: Core| {
+        let mut run = Run::default();
+        let promotion = Some(record(START_MS, Some("2")));
+        run.told(&core, Input::Promotion { id: id("p"), promotion }).expect("taken");
+        run.live(&core)
+    };
+    let over_weights = promoted(core_of(policy()).scored_by(Arc::new(weights)));
+    let over_expert = promoted(core_of(policy()));
+    for (account, expected) in over_expert.scores() {
+        let found = &over_weights.scores()[account];
+        let differs = found.iter().zip(&expected).position(|(left, right)| left != right);
+        assert_eq!(differs.map(|at| (found[at], expected[at])), None, "{account}");
+        assert_eq!(found.len(), expected.len(), "{account}");
+    }
+}
+
+#[test]
+fn weights_of_other_signals_are_refused() {
     let core = weighing();
-    let other = bolder().replace("groups_critical = 3", "groups_critical = 4");
+    // The first signal of this weight is no evidence any more.
+    let other = bolder().replacen("weight = 10.0", "weight = 0.0", 1);
     let mut run = Run::default();
-    let refused = core.apply(
-        &mut run.state,
-        challenger("s", START_MS, Some(&other)),
-        Millis(0),
-        &mut run.out,
-    );
-    let Ok(verdict) = refused;
-    let reject = verdict.expect_err("it finds something else");
+    let input = challenger("s", START_MS, Some(&other));
+    let Ok(verdict) = core.apply(&mut run.state, input, Millis(0), &mut run.out);
+    let reject = verdict.expect_err("it has other evidence");
     assert_eq!(reject.reason, Reason::InvalidField);
-    assert!(reject.detail.contains("corroboration.groups_critical"), "{}", reject.detail);
+    assert!(reject.detail.contains("no evidence"), "{}", reject.detail);
 }

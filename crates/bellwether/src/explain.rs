@@ -40,7 +40,8 @@ pub(crate) fn run(args: &ExplainArgs, config: &Config, json: bool) -> Result<Exi
             "the state is in use; ask the running server with --url http://127.0.0.1:8391",
         )?;
         if let Some(account) = store.get(&id)? {
-            return print(&core.view(account), json);
+            let promoted = core.current(store.known_cohorts().promotions());
+            return print(&promoted.as_ref().unwrap_or(&core).view(account), json);
         }
     }
     eprintln!("error: nothing is known of account {id}");

@@ -150,6 +150,9 @@ impl Card {
         if text.trim_start().starts_with('{') {
             return Ok(Card::Learned(Box::new(ModelFile::parse(text)?)));
         }
+        if text.trim().is_empty() {
+            return Err("it is empty: neither a model nor a policy".to_owned());
+        }
         let policy = Compiled::parse("the policy", text).map_err(|error| error.to_string())?;
         Ok(Card::Weights(Box::new(policy), text.to_owned()))
     }
@@ -160,11 +163,19 @@ impl Card {
         Ok(parsed.map_err(|error| Usage(format!("{}: {error}", path.display())))?)
     }
 
-    /// Reads one that can be used under a policy.
+    /// Reads one that can be tried or promoted under a policy.
     pub(crate) fn usable(path: &Path, policy: &Compiled) -> Result<Card> {
         let card = Card::read(path)?;
-        let scorer = card.scorer(policy);
-        scorer.map_err(|error| Usage(format!("{}: {error}", path.display())))?;
+        let usable = match &card {
+            Card::Learned(model) => model.scorer(policy).map(drop),
+            Card::Weights(other, _) if other.version() == policy.version() => {
+                Err("it is the policy in force".to_owned())
+            }
+            Card::Weights(other, _) => OtherWeights::of(Compiled::clone(other), policy)
+                .map(drop)
+                .map_err(|error| error.to_string()),
+        };
+        usable.map_err(|error| Usage(format!("{}: {error}", path.display())))?;
         Ok(card)
     }
 
@@ -173,7 +184,7 @@ impl Card {
         match self {
             Card::Learned(model) => model.scorer(policy),
             Card::Weights(other, _) => {
-                let weights = OtherWeights::of(Compiled::clone(other), policy);
+                let weights = OtherWeights::under(Compiled::clone(other), policy);
                 Ok(Arc::new(weights.map_err(|error| error.to_string())?))
             }
         }
