@@ -66,8 +66,8 @@ pub struct Passed {
 pub struct Own {
     /// The first day that counted.
     pub since: Day,
-    /// Episodes that are over, by family: how many passed a level (in the low byte), and how many [`RARE_LEVELS`] of them (in the high
-    /// one); 255 stands for more.
+    /// Episodes that are over, by family: how many passed a level (in the low byte), and how many of them were rare (in the high one); 255
+    /// stands for more.
     pub over: [u16; 3],
     /// The last episode: its first day, and the levels that it passed.
     pub last: [Option<(Day, u8)>; 3],
