@@ -119,14 +119,19 @@ fn published(dir: &Path) -> Changes {
     changes
 }
 
-/// Files of events and of the policy, and a model. Returns its version.
-fn prepare(dir: &Path, events: &[(i64, String)]) -> String {
+/// A file of events, as a replay reads it.
+fn write_events(dir: &Path, events: &[(i64, String)]) {
     let rows = events.iter().map(|(at, account)| format!("{at},{account},u,login,1,{at}\n"));
     let csv = format!(
         "event_id,account_id,user_id,signal,value,occurred_at\n{}",
         rows.collect::<String>()
     );
     std::fs::write(dir.join("events.csv"), csv).expect("writable");
+}
+
+/// Files of events and of the policy, and a model. Returns its version.
+fn prepare(dir: &Path, events: &[(i64, String)]) -> String {
+    write_events(dir, events);
     std::fs::write(dir.join("policy.toml"), POLICY).expect("writable");
     std::fs::write(dir.join("none.csv"), "account_id,kind,churned_at\n").expect("writable");
     let model = said(
@@ -478,12 +483,7 @@ fn the_weights_of_another_policy_are_tried_and_promoted_as_a_model_is() {
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
 
     // A process that has that policy from the start, over the same input.
-    let rows = events.iter().map(|(at, account)| format!("{at},{account},u,login,1,{at}\n"));
-    let csv = format!(
-        "event_id,account_id,user_id,signal,value,occurred_at\n{}",
-        rows.collect::<String>()
-    );
-    std::fs::write(dir.join("events.csv"), csv).expect("writable");
+    write_events(dir, &events);
     let replay = ["replay", "events.csv", "--policy", "bolder.toml", "--scores", "scores.csv"];
     said(dir, &replay);
     let configured = replayed(dir);

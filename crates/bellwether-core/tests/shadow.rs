@@ -168,6 +168,10 @@ impl Run {
         })
     }
 
+    fn examples(&self) -> Vec<&Output> {
+        self.out.iter().filter(|output| matches!(output, Output::Example(_))).collect()
+    }
+
     /// All but the shadow's.
     fn champion(&self) -> Vec<&Output> {
         self.out.iter().filter(|output| !matches!(output, Output::Shadow(_))).collect()
@@ -410,13 +414,9 @@ fn the_weights_of_another_policy_score_as_if_they_were_configured() {
         assert_eq!(record.policy_version, policy().version(), "the one that finds");
     }
     // What is learned from are readings, and they are the policy's that is configured.
-    let examples = |run: &Run| -> Vec<Output> {
-        let examples = run.out.iter().filter(|output| matches!(output, Output::Example(_)));
-        examples.cloned().collect()
-    };
     let alone = Run::default().live(&core);
-    assert!(examples(&alone).len() > 50);
-    assert_eq!(examples(&promoted), examples(&alone));
+    assert!(alone.examples().len() > 50);
+    assert_eq!(promoted.examples(), alone.examples());
 }
 
 /// Where they are configured, other weights leave readings alone: those of examples, and those of a model that is promoted over them.
@@ -426,11 +426,7 @@ fn other_weights_that_are_configured_change_no_readings() {
     let weights = OtherWeights::of(other, &policy()).expect("only points");
     let alone = Run::default().live(&core_of(policy()));
     let weighed = Run::default().live(&core_of(policy()).scored_by(Arc::new(weights.clone())));
-    let examples = |run: &Run| -> Vec<Output> {
-        let examples = run.out.iter().filter(|output| matches!(output, Output::Example(_)));
-        examples.cloned().collect()
-    };
-    assert_eq!(examples(&weighed), examples(&alone));
+    assert_eq!(weighed.examples(), alone.examples());
     assert_ne!(weighed.scores(), alone.scores());
     let promoted = |core: Core| {
         let mut run = Run::default();

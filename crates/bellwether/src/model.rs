@@ -27,7 +27,7 @@ use crate::cli::{ChangeArgs, InputArgs, PromoteArgs};
 use crate::config::Config;
 use crate::place::Place;
 use crate::show;
-use crate::usage::{Usage, wrong};
+use crate::usage::{Usage, text_of, wrong};
 
 /// Of a model file: what this version writes and reads.
 pub(crate) const FORMAT: u32 = 1;
@@ -126,11 +126,6 @@ impl ModelFile {
             None => Arc::new(scorer),
         })
     }
-}
-
-fn text_of(path: &Path) -> Result<String> {
-    let read = std::fs::read_to_string(path);
-    Ok(read.map_err(|error| Usage(format!("{} cannot be read: {error}", path.display())))?)
 }
 
 /// What can be tried beside what scores, and be promoted.

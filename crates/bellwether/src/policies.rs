@@ -9,7 +9,7 @@ use bellwether_core::policy::{Compiled, DEFAULT_TOML, OPENSTACK_TOML};
 use bellwether_core::step::Core;
 
 use crate::config::Config;
-use crate::usage::{Usage, wrong};
+use crate::usage::{Usage, text_of, wrong};
 
 /// The text of a built-in policy.
 pub(crate) fn builtin(name: &str) -> Option<&'static str> {
@@ -29,8 +29,7 @@ pub(crate) fn load(source: Option<&Path>) -> Result<Compiled> {
             Some(text) => text.to_owned(),
             None => wrong!("{name}: there is no such policy; built in are default and openstack"),
         },
-        None => std::fs::read_to_string(path)
-            .map_err(|error| Usage(format!("{name} cannot be read: {error}")))?,
+        None => text_of(path)?,
     };
     Ok(Compiled::parse(&name, &text).map_err(|error| Usage(error.to_string()))?)
 }

@@ -1,6 +1,7 @@
 //! Errors of whoever called: wrong arguments, configuration or policy. They end with an exit code of their own.
 
 use std::fmt;
+use std::path::Path;
 
 /// Wrong usage: what is wrong and what is allowed.
 #[derive(Debug)]
@@ -13,6 +14,12 @@ impl fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// The text of a file that somebody named.
+pub(crate) fn text_of(path: &Path) -> Result<String, Usage> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Usage(format!("{} cannot be read: {error}", path.display())))
+}
 
 /// Ends a function with a [`Usage`] error.
 macro_rules! wrong {
