@@ -4,8 +4,10 @@
 //! ways of their own, so their findings are counted as they come: per four weeks, volume and family, how often accounts passed each of
 //! four rates ([`LEVELS`]), one episode at a time. From the counts of the months that are over follows what the rates really are
 //! (shrunk to the policy's by a gamma prior; to rarer findings by the slope of the tail, as in peaks over threshold, Pickands 1975).
-//! Accounts that really change are no chance: as many as the policy expects are taken out. An account that had more such findings of
-//! its own before than its cohort has them more often (gamma-Poisson): common ones of the family at hand, and rare ones of any family.
+//! Accounts that really change are no chance: as many as the policy expects are taken out, over all families. So is what chance alone may
+//! bring (a standard deviation of a Poisson count): rates are never taken for less than the policy's, and would else only ever rise. An
+//! account that had more such findings of its own before than its cohort has them more often (gamma-Poisson): common ones of the family
+//! at hand, and rare ones of any family.
 
 use serde::{Deserialize, Serialize};
 
@@ -209,30 +211,44 @@ impl Tail {
         (self.logs[above] + share * (self.logs[above + 1] - self.logs[above])).exp()
     }
 
-    /// The rates behind counts: expected ones weigh `prior` years. Findings that real changes explain are taken out, at most
-    /// `real` a year.
+    /// The rates behind counts of the families: expected ones weigh `prior` years. What chance may bring beyond the policy's rates is taken out,
+    /// and beyond that what real changes explain, at most `real` a year: each is a fall, found as a drop, a decline or both, or a rise.
     fn of(
-        passed: &[u32; LEVELS.len()],
+        passed: &[[u32; LEVELS.len()]; 3],
         years: f64,
-        expected: &[f64; LEVELS.len()],
+        expected: &[[f64; LEVELS.len()]; 3],
         (prior, real): (f64, f64),
-    ) -> Tail {
-        let mut rates = [0.0; LEVELS.len()];
-        let mut most = f64::INFINITY;
-        for (index, rate) in rates.iter_mut().enumerate() {
-            let nominal = LEVELS[index] * years;
-            // What chance alone may bring is not taken for changes.
-            let beyond = f64::from(passed[index]) - nominal - (nominal + 1.0).sqrt();
-            let count = f64::from(passed[index]) - beyond.clamp(0.0, real * years);
-            let expected = expected[index];
-            // A rarer level is passed less often, and none less often than by the policy: a quiet year is no promise.
-            most = ((count + expected * prior) / (years + prior)).min(most);
-            *rate = most.max(LEVELS[index]);
+    ) -> [Tail; 3] {
+        let mut rates = [[0.0; LEVELS.len()]; 3];
+        let mut most = [f64::INFINITY; 3];
+        for (index, level) in LEVELS.iter().enumerate() {
+            let nominal = level * years;
+            let counts = passed.map(|family| f64::from(family[index]));
+            // What chance alone may bring is neither a change nor another rate: were it one, rates would only ever rise by it.
+            let chance = (nominal + 1.0).sqrt();
+            let beyond = counts.map(|count| (count - nominal - chance).max(0.0));
+            let [falls, rises] = [
+                beyond[Family::Drop as usize].max(beyond[Family::Decline as usize]),
+                beyond[Family::Rise as usize],
+            ];
+            for family in Family::ALL {
+                let changes = if family == Family::Rise { rises } else { falls };
+                let share = changes / (falls + rises).max(f64::MIN_POSITIVE);
+                let family = family as usize;
+                let more = (counts[family] - nominal).max(0.0);
+                let count = counts[family] - more.min(chance + real * years * share);
+                // A rarer level is passed less often, and none less often than by the policy: a quiet year is no promise.
+                let rate = (count + expected[family][index] * prior) / (years + prior);
+                most[family] = rate.min(most[family]);
+                rates[family][index] = most[family].max(*level);
+            }
         }
-        let logs = rates.map(f64::ln);
-        let rarest = LEVELS.len() - 1;
-        let slope = (logs[1] - logs[rarest]) / (LEVELS[1].ln() - LEVELS[rarest].ln());
-        Tail { logs, slope: slope.clamp(SLOPES.0, SLOPES.1) }
+        rates.map(|rates| {
+            let logs = rates.map(f64::ln);
+            let rarest = LEVELS.len() - 1;
+            let slope = (logs[1] - logs[rarest]) / (LEVELS[1].ln() - LEVELS[rarest].ln());
+            Tail { logs, slope: slope.clamp(SLOPES.0, SLOPES.1) }
+        })
     }
 
     fn rates(&self) -> [f64; LEVELS.len()] {
@@ -252,18 +268,15 @@ impl Tails {
         let years = |tally: &VolumeTally| tally.days as f64 / DAYS_PER_YEAR;
         let weights = (rules.prior_years, rules.real_per_year);
         let total: f64 = sum.volumes.iter().map(years).sum();
-        let common: [Tail; 3] = std::array::from_fn(|family| {
-            let mut passed = [0; LEVELS.len()];
-            for tally in &sum.volumes {
-                passed.iter_mut().zip(tally.passed[family]).for_each(|(sum, count)| *sum += count);
+        let mut passed = [[0; LEVELS.len()]; 3];
+        for volume in &sum.volumes {
+            for (counts, volume) in passed.iter_mut().zip(&volume.passed) {
+                counts.iter_mut().zip(volume).for_each(|(count, volume)| *count += volume);
             }
-            Tail::of(&passed, total, &LEVELS, weights)
-        });
-        let volumes = sum.volumes.iter().map(|tally| {
-            std::array::from_fn(|family| {
-                Tail::of(&tally.passed[family], years(tally), &common[family].rates(), weights)
-            })
-        });
+        }
+        let common = Tail::of(&passed, total, &[LEVELS; 3], weights).map(|tail| tail.rates());
+        let volumes =
+            sum.volumes.iter().map(|tally| Tail::of(&tally.passed, years(tally), &common, weights));
         Tails(volumes.collect())
     }
 
@@ -333,6 +346,40 @@ mod tests {
                 changed.rate(nominal)
             );
         }
+    }
+
+    /// 400 account years, in which each family was found so often.
+    fn watched(passed: [[u32; 4]; 3]) -> [Tail; 3] {
+        let tally = Tally { findings: 0, volumes: vec![VolumeTally { days: 146_100, passed }] };
+        Tails::of([tally].iter(), &rules()).get(0)
+    }
+
+    #[test]
+    fn what_chance_may_bring_makes_no_finding_common() {
+        // A standard deviation more than the policy says, of each family: with real changes or without.
+        let more = LEVELS.map(|level| (level * 400.0 + (level * 400.0).sqrt()) as u32);
+        for tail in watched([more; 3]) {
+            for nominal in [0.002, 0.016, 0.1, 0.5] {
+                assert!((tail.rate(nominal) / nominal).ln().abs() < 1e-6, "{nominal}");
+            }
+        }
+    }
+
+    #[test]
+    fn falls_and_rises_share_what_real_changes_explain() {
+        let expected = LEVELS.map(|level| (level * 400.0) as u32);
+        let changed = expected.map(|count| count + 100);
+        let rates = |passed| watched(passed).map(|tail| tail.rate(0.016) / 0.016);
+        // A quarter of the accounts a year: falls that are found as drops and as declines alike, and no rises.
+        let falls = rates([changed, expected, changed]);
+        assert!(falls.iter().all(|rate| *rate < 1.2), "{falls:?}");
+        // Twice as many as the policy expects, half of them rises: of each half is taken out, and half is how it is here.
+        let both = rates([changed, changed, changed]);
+        // The only volume counts twice: in what is common to all, and in itself. Each rests on 400 years and 100 more.
+        let left = f64::from(changed[3]) - (0.016_f64 * 400.0 + 1.0).sqrt() - 50.0;
+        let common = (left + 0.016 * 100.0) / 500.0;
+        let by_hand = (left + common * 100.0) / 500.0 / 0.016;
+        assert!(both.iter().all(|rate| (rate - by_hand).abs() < 1e-6), "{both:?}, {by_hand}");
     }
 
     #[test]
