@@ -49,6 +49,8 @@ pub struct Core {
     configured: (Arc<Compiled>, Arc<dyn Scorer>),
     /// The promotion in force.
     promoted: Option<EventId>,
+    /// Why the model of that promotion cannot be read.
+    unread: Option<Arc<str>>,
     reader: Option<Reader>,
     /// What accounts are aligned with: the policy, and the model where it is not the policy's own.
     setting: Arc<str>,
@@ -179,19 +181,27 @@ impl Core {
     /// The engine as configured.
     pub(crate) fn demote(self) -> Core {
         let (policy, scorer) = self.configured.clone();
-        Core { policy, promoted: None, ..self }.scoring_by(scorer)
+        Core { policy, promoted: None, unread: None, ..self }.scoring_by(scorer)
     }
 
-    /// The engine of a promotion. One that was taken is readable; were it not, the configured scorecard would go on.
+    /// The engine of a promotion. One that was taken is readable, unless the policy has changed since (other signals, for one): then the
+    /// configured scorecard goes on.
     pub(crate) fn promote(self, id: &EventId, model: Option<&str>) -> Core {
-        let core = match model.and_then(|model| self.read_model(model).ok()) {
-            Some(scorer) => {
+        let core = match model.map(|model| self.read_model(model)) {
+            Some(Ok(scorer)) => {
                 let policy = Arc::clone(&self.configured.0);
-                Core { policy, ..self }.scoring_by(scorer)
+                Core { policy, unread: None, ..self }.scoring_by(scorer)
             }
+            Some(Err(error)) => Core { unread: Some(error.into()), ..self.demote() },
             None => self.demote(),
         };
         Core { promoted: Some(id.clone()), ..core }
+    }
+
+    /// Why the promoted model cannot be read, where it cannot: the configured scorecard scores in its place.
+    #[must_use]
+    pub fn unread_model(&self) -> Option<&str> {
+        self.unread.as_deref()
     }
 
     /// Whether this is an engine of a promotion over another one.
@@ -220,6 +230,7 @@ impl Core {
             partitions: 1,
             models: Arc::default(),
             promoted: None,
+            unread: None,
             reader: None,
             setting,
             for_older: false,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bellwether_core::account::Account;
 use bellwether_core::event::{Event, Input};
 use bellwether_core::fleet::Message;
 use bellwether_core::id::{AccountId, EventId};
@@ -109,14 +110,7 @@ impl Run {
     }
 
     fn changes(&self) -> impl Iterator<Item = &ScoreChanged> {
-        self.out.iter().filter_map(|output| match output {
-            Output::ScoreChanged(change) => Some(change.as_ref()),
-            Output::Health(_)
-            | Output::Alert(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        })
+        self.out.iter().filter_map(Output::score_changed)
     }
 
     fn begun(&self) -> Vec<(String, i64)> {
@@ -162,7 +156,7 @@ fn each_model_scores_from_its_time_on_and_explanations_stay_exact() {
     // Every account is scored by the last one, those that are silent included.
     for account in run.state.accounts().values() {
         let now = core.current(run.state.known_cohorts().promotions()).expect("promoted");
-        let record = now.record(account.clone()).expect("a record");
+        let record = now.record(Account::clone(account)).expect("a record");
         let sum: Points = record.contributions.iter().map(|line| line.points).sum();
         assert_eq!((sum, record.contributions[0].points), (record.score, Points(6_000)));
         assert_eq!(record.score, account.hot.score, "as it was last published");
@@ -197,6 +191,24 @@ fn wherever_the_work_is_cut_the_same_comes_out() {
     assert!(cuts > 5, "it was cut where the model turned: {cuts}");
     assert_eq!(cut.out, whole.out);
     assert!(whole.changes().any(|change| change.model_version == "times-2"));
+}
+
+#[test]
+fn a_model_that_the_policy_no_longer_lets_be_read_gives_way_to_the_configured_one_and_says_so() {
+    let core = core();
+    let mut run = Run::default();
+    run.told(&core, promotion("a", START_MS, Some("2"))).expect("taken");
+    run.live(&core);
+    let promotions = run.state.known_cohorts().promotions();
+    let read = core.current(promotions).expect("something was promoted");
+    assert_eq!((read.unread_model(), read.model_version()), (None, "times-2"));
+    // A process under another policy: here one that reads no models at all.
+    let other = Core::new(Arc::new(Compiled::default_policy()));
+    let other_now = other.current(promotions).expect("something was promoted");
+    let why = other_now.unread_model().expect("it cannot be read");
+    assert!(why.contains("cannot be promoted here"), "{why}");
+    assert_eq!(other_now.model_version(), other.model_version());
+    assert_eq!(other_now.promoted(), read.promoted(), "it is in force all the same");
 }
 
 #[test]

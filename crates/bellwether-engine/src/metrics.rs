@@ -179,6 +179,8 @@ metrics! {
         "Always 1; names the scorecard in force in a partition.";
     MODEL_LEARNED_UNTIL = Gauge "bellwether_model_learned_until_seconds" ["partition"]
         "End of the data that the scorecard in force was learned from, in seconds since 1970; none for an expert's.";
+    MODEL_UNREADABLE = Gauge "bellwether_model_unreadable" ["partition"]
+        "1 where the promoted scorecard cannot be read under the policy in force, so that the configured one scores in its place; else 0.";
     SHADOW_INFO = Gauge "bellwether_shadow_info" ["partition", "model"]
         "Always 1; names the challenger that scores beside the scorecard in force in a partition.";
     SHADOW_SCORES = Counter "bellwether_shadow_scores_total" ["champion", "challenger"]
@@ -245,6 +247,7 @@ pub struct Metrics {
     close_pending: IntGaugeVec,
     model_info: IntGaugeVec,
     model_learned_until: IntGaugeVec,
+    model_unreadable: IntGaugeVec,
     close_lag: GaugeVec,
     close_waits: IntCounterVec,
     close_seconds: Counter,
@@ -442,6 +445,7 @@ impl Metrics {
             ranking_outcomes: gauges(&registry, &RANKING_OUTCOMES)?,
             build_info: gauges(&registry, &BUILD_INFO)?,
             model_learned_until: gauges(&registry, &MODEL_LEARNED_UNTIL)?,
+            model_unreadable: gauges(&registry, &MODEL_UNREADABLE)?,
             shadow_info: gauges(&registry, &SHADOW_INFO)?,
             shadow_scores: counters(&registry, &SHADOW_SCORES)?,
             shadow_difference: histogram(
@@ -872,6 +876,11 @@ impl Metrics {
         drop(self.shadow_info.remove_label_values(&[&partition.to_string(), model]));
     }
 
+    /// Says whether the scorecard in force in a partition stands in for a promoted one that cannot be read.
+    pub fn model_unreadable(&self, partition: i32, is_so: bool) {
+        self.model_unreadable.with_label_values(&[&partition.to_string()]).set(i64::from(is_so));
+    }
+
     /// Names the scorecard in force in a partition, and says how far what it was learned from reaches.
     pub fn model(
         &self,
@@ -908,6 +917,7 @@ impl Metrics {
         drop(self.close_pending.remove_label_values(&[&partition]));
         drop(self.close_lag.remove_label_values(&[&partition]));
         drop(self.model_learned_until.remove_label_values(&[&partition]));
+        drop(self.model_unreadable.remove_label_values(&[&partition]));
         drop(self.watermark_lag.remove_label_values(&[&partition]));
         drop(self.state_bytes.remove_label_values(&[&partition]));
         drop(self.restore_remaining.remove_label_values(&[&partition]));
@@ -1175,6 +1185,7 @@ mod tests {
         metrics.watermark_lag(0, 1500);
         metrics.close_behind(0, 2, 60_000);
         metrics.model(0, Some("expert"), ("learned", Some(Millis(1_000))));
+        metrics.model_unreadable(0, true);
         metrics.state_bytes(0, 10);
         metrics.restore(0, 1, 2);
         metrics.standby(1, 3);

@@ -16,7 +16,7 @@ mod surveying;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use bellwether_core::event::Input;
@@ -187,6 +187,16 @@ struct Task {
     surveying: surveying::Surveying,
 }
 
+/// Says which model is in force in a partition, and whether it stands in for one that cannot be read.
+fn show_model(metrics: &Metrics, partition: i32, before: Option<&str>, core: &Core) {
+    metrics.model(partition, before, (core.model_version(), core.learned_until()));
+    metrics.model_unreadable(partition, core.unread_model().is_some());
+    if let Some(error) = core.unread_model() {
+        let model = core.model_version();
+        tracing::warn!(partition, promotion = ?core.promoted(), error, model, "the promoted model cannot be read: the configured one scores in its place");
+    }
+}
+
 impl Task {
     /// After a commit: the engine of the model that is in force now. Returns the model before, where that is another.
     fn follow(&mut self, core: &Core) -> Option<String> {
@@ -222,10 +232,9 @@ impl Task {
         Some(shown.collect())
     }
 
-    /// The model in force: its version, and how far what it was learned from reaches.
-    fn model(&self) -> (String, Option<Millis>) {
-        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
-        (shown.model_version().to_owned(), shown.learned_until())
+    /// The engine of the model in force.
+    fn in_force(&self) -> RwLockReadGuard<'_, Core> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it is about now, so that the passing of time may be recorded in it.
@@ -671,8 +680,7 @@ impl Worker {
         let now = Millis(self.clock.now_ms());
         self.shared.read_model.open_partition(partition, now, Arc::new(records));
         self.show(partition, &core, &store).map_err(of(partition))?;
-        let model = (core.model_version(), core.learned_until());
-        self.shared.metrics.model(partition, None, model);
+        show_model(&self.shared.metrics, partition, None, &core);
         let busy_at = self.clock.elapsed();
         let (waiting, ticked) = (None, false);
         let record_at = busy_at;
@@ -757,7 +765,7 @@ impl Worker {
             let restoring = self.restoring.remove(partition).and_then(|restoring| restoring.store);
             let task = self.tasks.remove(partition);
             if let Some(task) = &task {
-                self.shared.metrics.drop_model(*partition, &task.model().0);
+                self.shared.metrics.drop_model(*partition, task.in_force().model_version());
                 task.drop_challenger(*partition, &self.shared.metrics);
             }
             let store = task.map(|task| task.store).or(restoring);
@@ -1123,8 +1131,7 @@ impl Worker {
             task.store.set_time(Millis(now_ms));
             task.store.commit(&positions).map_err(of(*partition))?;
             if let Some(before) = task.follow(&self.core) {
-                let (model, until) = task.model();
-                self.shared.metrics.model(*partition, Some(&before), (&model, until));
+                show_model(&self.shared.metrics, *partition, Some(&before), &task.in_force());
             }
             task.name_challenger(&self.core, *partition, &self.shared.metrics);
             kill_point::pass("before-read-model");
