@@ -681,6 +681,38 @@ pub enum Output {
     Forgotten(AccountId),
 }
 
+impl Output {
+    /// The change of a score that it is.
+    #[must_use]
+    pub fn score_changed(&self) -> Option<&ScoreChanged> {
+        if let Output::ScoreChanged(change) = self { Some(change) } else { None }
+    }
+
+    /// The record that it is.
+    #[must_use]
+    pub fn health(&self) -> Option<&HealthRecord> {
+        if let Output::Health(record) = self { Some(record) } else { None }
+    }
+
+    /// The event of an alert that it is.
+    #[must_use]
+    pub fn alert(&self) -> Option<&AlertEvent> {
+        if let Output::Alert(event) = self { Some(event) } else { None }
+    }
+
+    /// The pair of scores that it is.
+    #[must_use]
+    pub fn shadow(&self) -> Option<&ShadowScore> {
+        if let Output::Shadow(scores) = self { Some(scores) } else { None }
+    }
+
+    /// The example that it is.
+    #[must_use]
+    pub fn example(&self) -> Option<&LearningExample> {
+        if let Output::Example(example) = self { Some(example) } else { None }
+    }
+}
+
 /// What the scan of a closed day of an account found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {

@@ -68,9 +68,9 @@ pub trait State {
 /// State in memory: for replay, simulation and tests.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryState {
-    accounts: BTreeMap<AccountId, Account>,
+    accounts: BTreeMap<AccountId, Box<Account>>,
     timers: BTreeSet<(Millis, AccountId)>,
-    due: BTreeMap<AccountId, Millis>,
+    due: HashMap<AccountId, Millis>,
     seen: HashMap<u64, i64>,
     seen_by_hour: BTreeMap<i64, Vec<u64>>,
     cohorts: Cohorts,
@@ -80,7 +80,7 @@ pub struct MemoryState {
 impl MemoryState {
     /// The accounts by id.
     #[must_use]
-    pub fn accounts(&self) -> &BTreeMap<AccountId, Account> {
+    pub fn accounts(&self) -> &BTreeMap<AccountId, Box<Account>> {
         &self.accounts
     }
 
@@ -95,7 +95,7 @@ impl State for MemoryState {
     type Error = Infallible;
 
     fn take(&mut self, id: &AccountId) -> Result<Option<Box<Account>>, Infallible> {
-        Ok(self.accounts.remove(id).map(Box::new))
+        Ok(self.accounts.remove(id))
     }
 
     fn put(&mut self, mut account: Box<Account>) -> Result<(), Infallible> {
@@ -103,20 +103,18 @@ impl State for MemoryState {
             return Ok(());
         }
         account.changed = crate::account::Changed::default();
-        let due = account.due();
-        let before = match due {
-            Some(due) => self.due.insert(account.id.clone(), due),
-            None => self.due.remove(&account.id),
-        };
+        let (before, due) = (self.due.get(&account.id).copied(), account.due());
         if before != due {
             if let Some(before) = before {
+                self.due.remove(&account.id);
                 self.timers.remove(&(before, account.id.clone()));
             }
             if let Some(due) = due {
+                self.due.insert(account.id.clone(), due);
                 self.timers.insert((due, account.id.clone()));
             }
         }
-        self.accounts.insert(account.id.clone(), *account);
+        self.accounts.insert(account.id.clone(), account);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bellwether_core::account::Account;
 use bellwether_core::calendar::{Entry, SCOPE_ENTRIES_MAX, Scope, Span};
 use bellwether_core::event::{Event, Input, Profile};
 use bellwether_core::id::{AccountId, EventId, MemberId};
@@ -99,27 +100,13 @@ impl Run {
     }
 
     fn alerts(&self, name: &str) -> Vec<&AlertEvent> {
-        let events = self.out.iter().filter_map(|output| match output {
-            Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let events = self.out.iter().filter_map(Output::alert);
         events.filter(|event| event.account_id.as_str() == name).collect()
     }
 
     /// Lowest score published from a day on.
     fn lowest(&self, name: &str, from: i32) -> f64 {
-        let scores = self.out.iter().filter_map(|output| match output {
-            Output::ScoreChanged(change) => Some(change),
-            Output::Alert(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let scores = self.out.iter().filter_map(Output::score_changed);
         let scores = scores.filter(|change| change.account_id.as_str() == name);
         let later = scores.filter(|change| change.at >= noon(from));
         later.map(|change| change.score.as_f64()).fold(100.0, f64::min)
@@ -189,7 +176,7 @@ fn the_days_about_the_end_of_a_fiscal_year_are_no_news() {
     let masked = told(Some("03-31"), 7);
     assert_eq!(masked.alerts("acme"), Vec::<&AlertEvent>::new());
     assert!(masked.lowest("acme", 70) > 75.0, "the score stays where it was");
-    let view = masked.state.accounts()[&account("acme")].clone();
+    let view = Account::clone(&masked.state.accounts()[&account("acme")]);
     let spans = masked.core.record(view).expect("a record").masked;
     let spans: Vec<String> = spans.iter().map(ToString::to_string).collect();
     assert_eq!(spans, ["2024-03-24 to 2024-04-07 (fiscal year end)"]);
@@ -197,6 +184,27 @@ fn the_days_about_the_end_of_a_fiscal_year_are_no_news() {
         let run = told(end, about);
         let urgent = run.alerts("acme").iter().any(|alert| alert.severity >= Severity::High);
         assert!(urgent, "{end:?}, {about} days about it");
+    }
+}
+
+/// A campaign, or a migration that stops all work: both were announced.
+#[test]
+fn what_happens_during_a_planned_initiative_is_no_news() {
+    let kinds = |run: &Run| {
+        let mut kinds: Vec<String> =
+            run.alerts("acme").iter().map(|event| event.kind.clone()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    };
+    for (times, told) in [(4.0, "usage_spike"), (0.0, "churn_risk")] {
+        let does = |day: i32| if AWAY.contains(&day) { times } else { 1.0 };
+        let plain = kinds(&with(&[], does));
+        assert!(plain.iter().any(|kind| kind == told), "{times} times as much: {plain:?}");
+        let planned = entry(Scope::Region("DE-BY".to_owned()), AWAY, "planned_initiative");
+        let run = with(&[("initiative", planned)], does);
+        assert_eq!(kinds(&run), Vec::<String>::new(), "{times} times as much");
+        assert!(run.lowest("acme", 70) > 75.0, "the score stays where it was");
     }
 }
 
@@ -263,7 +271,7 @@ fn an_entry_that_comes_late_changes_what_is_judged_from_then_on() {
     run.calendar("xmas", holiday);
     run.pass(AWAY.start + 9);
     assert_eq!(run.out[..published.len()], published, "what was published stands");
-    let view = run.state.accounts()[&account("acme")].clone();
+    let view = Account::clone(&run.state.accounts()[&account("acme")]);
     let record = run.core.record(view).expect("a record");
     assert_eq!(record.masked.len(), 1, "the record says what is masked");
     let evidence: Vec<_> = record.evidence.iter().map(|item| &item.text).collect();

@@ -113,27 +113,13 @@ impl Story {
     }
 
     fn alerts(&self, kind: &str) -> Vec<&AlertEvent> {
-        let events = self.out.iter().filter_map(|output| match output {
-            Output::Alert(event) if event.kind == kind => Some(event.as_ref()),
-            Output::Alert(_)
-            | Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let events = self.out.iter().filter_map(Output::alert).filter(|event| event.kind == kind);
         events.collect()
     }
 
     fn scores(&self) -> Vec<i32> {
-        let changes = self.out.iter().filter_map(|output| match output {
-            Output::ScoreChanged(change) => Some(change.score.0),
-            Output::Alert(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let changes =
+            self.out.iter().filter_map(Output::score_changed).map(|change| change.score.0);
         changes.collect()
     }
 }

@@ -62,7 +62,7 @@ fn live(core: &Core, state: &mut MemoryState, days: std::ops::Range<i64>, of_ten
     }
 }
 
-fn fitted(core: &Core, accounts: &BTreeMap<AccountId, Account>) -> Fitted {
+fn fitted(core: &Core, accounts: &BTreeMap<AccountId, Box<Account>>) -> Fitted {
     let rows: Vec<_> = accounts.values().map(|of| readings(core, of, HORIZON_DAYS)).collect();
     let of = |name: &String| Distribution::of(name, rows.iter().map(|row| row[name]));
     let scores = accounts.values().map(|account| account.hot.score.as_f64());
@@ -70,7 +70,7 @@ fn fitted(core: &Core, accounts: &BTreeMap<AccountId, Account>) -> Fitted {
     Fitted { all, cohorts: BTreeMap::new() }
 }
 
-fn surveyed(core: &Core, accounts: &BTreeMap<AccountId, Account>) -> Survey {
+fn surveyed(core: &Core, accounts: &BTreeMap<AccountId, Box<Account>>) -> Survey {
     let mut survey = Survey::of(core);
     for account in accounts.values() {
         survey.see(core, account);

@@ -86,14 +86,7 @@ fn run(core: &Core, events: impl IntoIterator<Item = Event>) -> Vec<Output> {
 }
 
 fn examples(out: &[Output]) -> Vec<&LearningExample> {
-    let examples = out.iter().filter_map(|output| match output {
-        Output::Example(example) => Some(example.as_ref()),
-        Output::ScoreChanged(_)
-        | Output::Health(_)
-        | Output::Alert(_)
-        | Output::Shadow(_)
-        | Output::Forgotten(_) => None,
-    });
+    let examples = out.iter().filter_map(Output::example);
     examples.collect()
 }
 

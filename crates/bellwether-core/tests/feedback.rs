@@ -1,5 +1,6 @@
 //! What became of alerts: verdicts, actions, losses, the control group, and what verdicts change.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bellwether_core::account::Account;
@@ -7,7 +8,7 @@ use bellwether_core::event::{Event, Input, Outcome, OutcomeKind};
 use bellwether_core::feedback::{Fact, FactRecord, Group, Results, is_control};
 use bellwether_core::fleet::Message;
 use bellwether_core::id::{AccountId, EventId};
-use bellwether_core::output::{AlertEvent, HealthRecord, Output, Transition};
+use bellwether_core::output::{AlertEvent, HealthRecord, Output, Resolution, Transition};
 use bellwether_core::policy::{Compiled, Policy};
 use bellwether_core::reject::Reason;
 use bellwether_core::state::{MemoryState, State};
@@ -87,14 +88,7 @@ impl Run {
     }
 
     fn alerts(&self) -> impl Iterator<Item = &AlertEvent> {
-        self.out.iter().filter_map(|output| match output {
-            Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        })
+        self.out.iter().filter_map(Output::alert)
     }
 
     /// The first urgent alert of the account that slips away.
@@ -105,14 +99,7 @@ impl Run {
     }
 
     fn record(&self) -> &HealthRecord {
-        let records = self.out.iter().rev().filter_map(|output| match output {
-            Output::Health(record) => Some(record.as_ref()),
-            Output::ScoreChanged(_)
-            | Output::Alert(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let records = self.out.iter().rev().filter_map(Output::health);
         let mut records = records.filter(|record| record.account_id.as_str() == SLIPPING);
         records.next().expect("a health record")
     }
@@ -200,6 +187,55 @@ fn a_lost_account_was_warned_and_the_time_counts() {
     assert_eq!(run.results(), results, "nothing counts twice");
 }
 
+/// Alerts of the account that slips away that were told and did not end.
+fn open_of(run: &Run) -> BTreeSet<String> {
+    let mut open = BTreeSet::new();
+    for event in run.alerts().filter(|event| event.account_id.as_str() == SLIPPING) {
+        if event.transition == Transition::Resolved {
+            open.remove(&event.alert_id);
+        } else {
+            open.insert(event.alert_id.clone());
+        }
+    }
+    open
+}
+
+#[test]
+fn the_outcome_of_an_account_ends_its_alerts_each_once() {
+    for kind in [OutcomeKind::Churned, OutcomeKind::Contracted, OutcomeKind::Renewed] {
+        let mut run = Run::new(Compiled::default_policy());
+        run.stories();
+        let open = open_of(&run);
+        assert!(!open.is_empty(), "something is open");
+        let (before, at) = (run.out.len(), end().plus(2 * DAY_MS));
+        run.says(kind, None, at).expect("taken");
+        if kind != OutcomeKind::Churned {
+            assert_eq!(open_of(&run), open, "{kind:?}: the account is still there");
+            continue;
+        }
+        let ends = run.out[before..].iter().filter_map(Output::alert);
+        let ended: Vec<_> =
+            ends.map(|event| (event.alert_id.clone(), event.resolution, event.at)).collect();
+        assert!(ended.iter().all(|(_, why, on)| (*why, *on) == (Some(Resolution::Outcome), at)));
+        let ids: BTreeSet<String> = ended.iter().map(|(id, ..)| id.clone()).collect();
+        assert_eq!((ids, ended.len()), (open.clone(), open.len()), "each ends once");
+        assert!(run.record().open_alerts.is_empty());
+        let after = run.out.len();
+        run.passes(40);
+        let told = run.out[after..].iter().filter_map(Output::alert);
+        assert_eq!(told.filter(|event| event.account_id.as_str() == SLIPPING).count(), 0);
+    }
+}
+
+#[test]
+fn the_outcome_of_an_account_that_goes_on_ends_nothing() {
+    let mut run = Run::new(Compiled::default_policy());
+    run.stories();
+    let open = open_of(&run);
+    run.says(OutcomeKind::Churned, None, end().plus(-10 * DAY_MS)).expect("taken");
+    assert_eq!(open_of(&run), open, "it was used after it was said to have left");
+}
+
 #[test]
 fn who_left_before_anyone_could_act_is_compared_with_nobody() {
     let mut run = Run::new(policy(|policy| policy.feedback.acted_days = 60));
@@ -285,14 +321,7 @@ fn alerts_of_the_control_group_are_kept_and_not_published() {
         let (out, withheld) = (&run.out, |id: &AccountId| {
             is_control(id, &policy(|policy| policy.feedback.control_share = share).feedback)
         });
-        let ids = out.iter().filter_map(|output| match output {
-            Output::Alert(event) => Some(event),
-            Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let ids = out.iter().filter_map(Output::alert);
         ids.filter(|event| !withheld(&event.account_id))
             .map(|event| event.alert_id.clone())
             .collect::<Vec<_>>()

@@ -113,14 +113,7 @@ impl Story {
     }
 
     fn alerts(&self) -> impl Iterator<Item = &AlertEvent> {
-        self.out.iter().filter_map(|output| match output {
-            Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        })
+        self.out.iter().filter_map(Output::alert)
     }
 
     /// Kinds of bad news that opened, with the highest severity of each.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bellwether_core::account::Account;
 use bellwether_core::event::{Event, Input};
 use bellwether_core::expect::expect;
 use bellwether_core::id::{AccountId, EventId};
@@ -100,14 +101,7 @@ impl Run {
     }
 
     fn alerts(&self) -> Vec<&AlertEvent> {
-        let events = self.out.iter().filter_map(|output| match output {
-            Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let events = self.out.iter().filter_map(Output::alert);
         events.collect()
     }
 
@@ -131,7 +125,7 @@ impl Run {
 
     fn record(&self) -> HealthRecord {
         let account = &self.state.accounts()[&AccountId::new("acme").expect("valid")];
-        self.core.record(account.clone()).expect("a record")
+        self.core.record(Account::clone(account)).expect("a record")
     }
 
     fn normal(&self, signal: &str) -> f64 {
@@ -275,7 +269,7 @@ fn signals_that_share_their_days_are_measured_over_the_same_days() {
     let normal: Vec<_> = run.record().rebaselined.into_iter().map(|it| it.signal).collect();
     assert_eq!(normal, ["exports"]);
     // Else the level of one would be off by what the days that it alone is measured by were like, and large counts would say so.
-    let account = run.state.accounts()[&AccountId::new("acme").expect("valid")].clone();
+    let account = Account::clone(&run.state.accounts()[&AccountId::new("acme").expect("valid")]);
     let day = account.hot.today.plus(-1);
     let policy = run.core.policy().clone();
     let expected = expect(&account, &policy, run.state.cohorts(), day);

@@ -135,10 +135,7 @@ proptest! {
                 continue;
             };
             prop_assert_eq!(verdict, Ok(()));
-            let changes: Vec<_> = out.iter().filter_map(|output| match output {
-                Output::ScoreChanged(change) => Some(change),
-                Output::Health(_) | Output::Alert(_) | Output::Shadow(_) | Output::Example(_) | Output::Forgotten(_) => None,
-            }).collect();
+            let changes: Vec<_> = out.iter().filter_map(Output::score_changed).collect();
             if (score - published).abs() < 1.0 {
                 prop_assert!(changes.is_empty(), "{score} after {published}");
                 continue;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bellwether_core::account::Account;
 use bellwether_core::event::{Event, Input};
 use bellwether_core::fleet::Message;
 use bellwether_core::id::{AccountId, EventId, MemberId};
@@ -158,14 +159,7 @@ impl Run {
     }
 
     fn beside(&self) -> impl Iterator<Item = &ShadowScore> {
-        self.out.iter().filter_map(|output| match output {
-            Output::Shadow(beside) => Some(beside.as_ref()),
-            Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Alert(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        })
+        self.out.iter().filter_map(Output::shadow)
     }
 
     fn examples(&self) -> Vec<&Output> {
@@ -402,10 +396,10 @@ fn the_weights_of_another_policy_score_as_if_they_were_configured() {
     promoted.told(&core, Input::Promotion { id: id("p"), promotion }).expect("taken");
     let promoted = promoted.live(&core);
     for (id, account) in promoted.state.accounts() {
-        let as_configured = configured.state.accounts()[id].clone();
+        let as_configured = Account::clone(&configured.state.accounts()[id]);
         let as_configured = configured_core.record(as_configured).expect("scored");
         let acting = core.current(promoted.state.known_cohorts().promotions()).expect("promoted");
-        let record = acting.record(account.clone()).expect("scored");
+        let record = acting.record(Account::clone(account)).expect("scored");
         assert_eq!(record.score, as_configured.score, "{id}");
         assert_eq!(record.band, as_configured.band, "{id}");
         assert_eq!(record.contributions, as_configured.contributions, "{id}");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bellwether_core::account::Account;
 use bellwether_core::event::{Event, Input, Outcome, OutcomeKind};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::{AlertEvent, Band, HealthRecord, Maturity, Output, Severity};
@@ -49,26 +50,12 @@ impl Run {
     }
 
     fn alerts(&self, account: &str) -> Vec<&AlertEvent> {
-        let events = self.out.iter().filter_map(|output| match output {
-            Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let events = self.out.iter().filter_map(Output::alert);
         events.filter(|event| event.account_id.as_str() == account).collect()
     }
 
     fn latest(&self, account: &str) -> &HealthRecord {
-        let mut records = self.out.iter().rev().filter_map(|output| match output {
-            Output::Health(record) => Some(record.as_ref()),
-            Output::ScoreChanged(_)
-            | Output::Alert(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let mut records = self.out.iter().rev().filter_map(Output::health);
         records.find(|record| record.account_id.as_str() == account).expect("a health record")
     }
 }
@@ -349,7 +336,7 @@ fn members_who_went_quiet_are_named() {
     let run = team(8, 4);
     let members = |run: &Run| {
         let account = &run.state.accounts()[&AccountId::new("x").expect("valid")];
-        let evidence = run.core.record(account.clone()).expect("a record").evidence;
+        let evidence = run.core.record(Account::clone(account)).expect("a record").evidence;
         let of_members = evidence.iter().filter(|item| item.signal == "active_members");
         of_members.map(|item| item.text.clone()).collect::<Vec<_>>().join("")
     };

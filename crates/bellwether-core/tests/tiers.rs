@@ -113,15 +113,7 @@ impl Run {
     }
 
     fn alerts(&self, account: &str) -> Vec<&AlertEvent> {
-        let events = self.out.iter().filter_map(|output| match output {
-            Output::Alert(event) if event.kind == KIND => Some(event.as_ref()),
-            Output::Alert(_)
-            | Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let events = self.out.iter().filter_map(Output::alert).filter(|event| event.kind == KIND);
         events.filter(|event| event.account_id.as_str() == account).collect()
     }
 }

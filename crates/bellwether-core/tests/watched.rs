@@ -72,14 +72,7 @@ impl Run {
         let mut out = Vec::new();
         let Ok(verdict) = self.core.apply(&mut self.state, Input::Event(event), at, &mut out);
         verdict.expect("admitted");
-        let alerts = out.into_iter().filter_map(|output| match output {
-            Output::Alert(event) => Some(*event),
-            Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let alerts = out.iter().filter_map(Output::alert).cloned();
         self.alerts.extend(alerts);
     }
 

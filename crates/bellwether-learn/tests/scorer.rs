@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bellwether_core::account::Account;
 use bellwether_core::event::{Event, Input, Profile};
 use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::output::{Contribution, Output};
@@ -131,15 +132,11 @@ fn silence_costs_what_the_scorecard_says_and_busy_days_do_not() {
     let score = |id: &str| state.accounts()[&AccountId::new(id).expect("an id")].hot.score;
     assert!(score("stays") > BASE && score("leaves") < score("stays") - Points(1_500));
     // By hand: after 28 days of silence half the weight of its days of late is gone, twice over for the shorter half-life of 14 days.
-    let record = out.iter().rev().find_map(|output| match output {
-        Output::Health(record) if record.account_id.as_str() == "leaves" => Some(record),
-        Output::Health(_)
-        | Output::Alert(_)
-        | Output::ScoreChanged(_)
-        | Output::Shadow(_)
-        | Output::Example(_)
-        | Output::Forgotten(_) => None,
-    });
+    let record = out
+        .iter()
+        .rev()
+        .filter_map(Output::health)
+        .find(|record| record.account_id.as_str() == "leaves");
     let record = record.expect("a record");
     let observed = |name: &str| {
         let line = record.contributions.iter().find(|line| line.name == name);
@@ -170,15 +167,10 @@ fn back_to_expert_weights_the_lines_leave_as_they_came() {
         let Ok(verdict) = expert.apply(&mut state, Input::Event(event), at, &mut out);
         verdict.expect("admitted");
     }
-    let mut changes = out.iter().filter_map(|output| match output {
-        Output::ScoreChanged(change) if change.account_id.as_str() == "stays" => Some(change),
-        Output::ScoreChanged(_)
-        | Output::Health(_)
-        | Output::Alert(_)
-        | Output::Shadow(_)
-        | Output::Example(_)
-        | Output::Forgotten(_) => None,
-    });
+    let mut changes = out
+        .iter()
+        .filter_map(Output::score_changed)
+        .filter(|change| change.account_id.as_str() == "stays");
     let first = changes.next().expect("the scale has changed");
     assert_eq!(first.model_version, "expert");
     for change in std::iter::once(first).chain(changes) {
@@ -210,15 +202,10 @@ fn contract(account: &str, renews_on: Option<i32>, annual_value_usd: Option<f64>
 
 /// The lines about the contract in the latest record of an account.
 fn of_contract(out: &[Output], account: &str) -> Vec<Contribution> {
-    let mut records = out.iter().filter_map(|output| match output {
-        Output::Health(record) if record.account_id.as_str() == account => Some(record),
-        Output::Health(_)
-        | Output::Alert(_)
-        | Output::ScoreChanged(_)
-        | Output::Shadow(_)
-        | Output::Example(_)
-        | Output::Forgotten(_) => None,
-    });
+    let mut records = out
+        .iter()
+        .filter_map(Output::health)
+        .filter(|record| record.account_id.as_str() == account);
     let names = ["renewal", "value", "spend"];
     let lines = records.next_back().expect("a record").contributions.iter();
     lines.filter(|line| names.contains(&line.name.as_str())).cloned().collect()
@@ -318,7 +305,7 @@ fn a_sequence_costs_what_was_learned_of_it() {
     verdict.expect("admitted");
     let record = |account: &str| {
         let id = AccountId::new(account).expect("an id");
-        core.record(state.accounts()[&id].clone()).expect("a record")
+        core.record(Account::clone(&state.accounts()[&id])).expect("a record")
     };
     let line = |account: &str| {
         let lines = record(account).contributions.into_iter();

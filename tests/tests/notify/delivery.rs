@@ -37,6 +37,59 @@ fn a_thousand_alerts_reach_a_sink_that_fails_and_hangs_across_kills_each_under_o
     assert_eq!(running.terminate(LIMIT).code(), Some(0));
 }
 
+/// A thousand accounts ask for attention in one moment. People are told of as many as the built-in budget allows (50 of 1,000), and of all that
+/// are critical; nothing is lost of the rest, and a kill in the midst of it is no second budget.
+#[test]
+fn a_storm_of_urgent_alerts_is_told_within_the_budget_and_the_rest_waits_for_the_digest() {
+    const CRITICAL: usize = 20;
+    let dir = prepared();
+    let storm: Vec<Value> = (0..ALERTS)
+        .map(|number| {
+            let mut alert = alert(number);
+            if number % (ALERTS / CRITICAL) == 7 {
+                alert["severity"] = json!("critical");
+            }
+            alert
+        })
+        .collect();
+    let mut told = records(&storm);
+    let scored = told.iter().map(|alert| Append {
+        topic: "health.score-current.v1".into(),
+        payload: Some(b"{}".to_vec()),
+        ..alert.clone()
+    });
+    told = scored.chain(told.clone()).collect();
+    append(dir.path(), &told);
+    let receiver = Receiver::start(|_, _| Reply::status(200));
+    let (limits, _) = LIMITS.split_once("[budget]").expect("a budget of its own");
+    let policy =
+        format!("{limits}{}{}", webhook("hook", &receiver.url()), route(&["hook"], "immediate"));
+    let delivery = write(dir.path(), &policy);
+    let mut running = Bellwether::spawn(embedded(dir.path(), Some(&delivery)));
+    wait_until_taken(&receiver, &mut running, 15);
+    running.kill();
+    let mut running = Bellwether::spawn(embedded(dir.path(), Some(&delivery)));
+    running.wait_until("all of it is told or in the digest", LIMIT, |running| {
+        let metrics = running.get("/metrics");
+        let idle = metrics.contains("bellwether_deliveries_waiting{sink=\"hook\"} 0\n");
+        let in_digest = metrics.lines().find_map(|line| {
+            line.strip_prefix("bellwether_digest_entries{sink=\"hook\"} ")?.parse::<usize>().ok()
+        });
+        let at_once = taken(&receiver).len();
+        (idle && in_digest.is_some_and(|count| count + at_once == ALERTS)).then_some(())
+    });
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    let at_once = taken(&receiver);
+    assert_each_once(&receiver, at_once.len());
+    let (critical, high): (Vec<&Value>, Vec<&Value>) = storm
+        .iter()
+        .filter(|alert| at_once.contains(alert["id"].as_str().expect("an id")))
+        .partition(|alert| alert["severity"] == "critical");
+    assert_eq!(critical.len(), CRITICAL, "critical ones know no budget");
+    // Critical ones count in it where they come first.
+    assert!((50 - CRITICAL..=50).contains(&high.len()), "{} that are high", high.len());
+}
+
 #[test]
 fn a_sink_that_hangs_holds_up_no_other_and_what_it_never_takes_is_parked() {
     let dir = prepared();

@@ -165,14 +165,7 @@ impl World {
     }
 
     fn events(&self) -> impl DoubleEndedIterator<Item = &AlertEvent> {
-        self.out.iter().filter_map(|output| match output {
-            Output::Alert(event) => Some(event.as_ref()),
-            Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        })
+        self.out.iter().filter_map(Output::alert)
     }
 
     fn step(&mut self, step: &Step) {

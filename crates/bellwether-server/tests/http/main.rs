@@ -58,14 +58,7 @@ impl Ingest for Collector {
             alert("gone", 2, Transition::Resolved, Severity::Low),
             alert("x", 0, Transition::Opened, Severity::Low),
         ];
-        let events = logged.into_iter().filter_map(|output| match output {
-            Output::Alert(event) => Some(*event),
-            Output::ScoreChanged(_)
-            | Output::Health(_)
-            | Output::Shadow(_)
-            | Output::Example(_)
-            | Output::Forgotten(_) => None,
-        });
+        let events = logged.into_iter().filter_map(|output| output.alert().cloned());
         let meant = |event: &AlertEvent| {
             event.alert_id.starts_with(id) && account.is_none_or(|of| event.account_id == *of)
         };

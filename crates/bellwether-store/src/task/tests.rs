@@ -559,7 +559,14 @@ impl Bench {
         self.now = self.committed.clone();
         let since = self.since;
         let found = contents(self.store(), since);
-        assert_eq!(found.0, self.committed.accounts().values().cloned().collect::<Vec<_>>());
+        assert_eq!(
+            found.0,
+            self.committed
+                .accounts()
+                .values()
+                .map(|account| Account::clone(account))
+                .collect::<Vec<_>>()
+        );
         assert_eq!(found.2, self.committed.clock());
         assert_eq!(found.4, cohort_rows(self.committed.cohorts()));
         for hash in 0..20 {
