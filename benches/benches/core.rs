@@ -194,7 +194,7 @@ fn score(criterion: &mut Criterion) {
     });
     criterion.bench_function("score/health_record", |bencher| {
         bencher.iter_batched(
-            || account.clone(),
+            || Account::clone(account),
             |account| core.record(account),
             BatchSize::SmallInput,
         );
