@@ -443,6 +443,25 @@ fn a_challenger_scores_beside_the_champion_as_a_replay_says() {
     let arguments = ["shadow", "compare", "--embedded", "--data-dir", "data", "--json"];
     let same: Value = serde_json::from_str(&said(dir, &arguments)).expect("JSON");
     assert_eq!(same, compared);
+
+    // Under a policy without the signal that the model was learned with, the configured scorecard goes on and says so; and no longer
+    // under the former one.
+    for (policy, unreadable) in [
+        (POLICY.replace("name = \"logins\"\ncat", "name = \"visits\"\ncat"), true),
+        (POLICY.to_owned(), false),
+    ] {
+        assert_eq!(policy != POLICY, unreadable);
+        std::fs::write(dir.join("policy.toml"), policy).expect("writable");
+        let mut running = start(dir);
+        running.wait_until_ready();
+        let metrics = running.get("/metrics");
+        let told =
+            format!("bellwether_model_unreadable{{partition=\"0\"}} {}\n", u8::from(unreadable));
+        assert!(metrics.contains(&told), "{unreadable}");
+        let named = format!("bellwether_model_info{{model=\"{version}\"");
+        assert_eq!(metrics.contains(&named), !unreadable);
+        assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    }
 }
 
 /// A policy with other weights is tried beside the one in force, and promoted, without a restart.

@@ -200,7 +200,7 @@ impl Core {
 
     /// Why the promoted model cannot be read, where it cannot: the configured scorecard scores in its place.
     #[must_use]
-    pub fn unread_model(&self) -> Option<&str> {
+    pub fn unread_reason(&self) -> Option<&str> {
         self.unread.as_deref()
     }
 

@@ -232,6 +232,7 @@ fn the_outcome_of_an_account_that_goes_on_ends_nothing() {
     let mut run = Run::new(Compiled::default_policy());
     run.stories();
     let open = open_of(&run);
+    assert!(!open.is_empty(), "something is open");
     run.says(OutcomeKind::Churned, None, end().plus(-10 * DAY_MS)).expect("taken");
     assert_eq!(open_of(&run), open, "it was used after it was said to have left");
 }

@@ -201,14 +201,21 @@ fn a_model_that_the_policy_no_longer_lets_be_read_gives_way_to_the_configured_on
     run.live(&core);
     let promotions = run.state.known_cohorts().promotions();
     let read = core.current(promotions).expect("something was promoted");
-    assert_eq!((read.unread_model(), read.model_version()), (None, "times-2"));
-    // A process under another policy: here one that reads no models at all.
-    let other = Core::new(Arc::new(Compiled::default_policy()));
-    let other_now = other.current(promotions).expect("something was promoted");
-    let why = other_now.unread_model().expect("it cannot be read");
-    assert!(why.contains("cannot be promoted here"), "{why}");
-    assert_eq!(other_now.model_version(), other.model_version());
-    assert_eq!(other_now.promoted(), read.promoted(), "it is in force all the same");
+    assert_eq!((read.unread_reason(), read.model_version()), (None, "times-2"));
+    // Processes under another policy: one that has other signals, and one that reads no models at all.
+    let refuses = |text: &str, _: &Compiled| -> Result<Arc<dyn Scorer>, String> {
+        Err(format!("{text} was learned with other signals"))
+    };
+    let default = || Core::new(Arc::new(Compiled::default_policy()));
+    for (other, why) in [
+        (default().reading(Arc::new(refuses)), "2 was learned with other signals"),
+        (default(), "models cannot be promoted here"),
+    ] {
+        let now = other.current(promotions).expect("something was promoted");
+        assert_eq!(now.unread_reason(), Some(why));
+        assert_eq!(now.model_version(), other.model_version());
+        assert_eq!(now.promoted(), read.promoted(), "it is in force all the same");
+    }
 }
 
 #[test]

@@ -1282,6 +1282,7 @@ mod tests {
         let metrics = metrics();
         for partition in [0, 1] {
             metrics.state_bytes(partition, 5);
+            metrics.model_unreadable(partition, true);
             metrics.lag(&[Lag { topic: "in".into(), partition, records: 1 }]);
         }
         metrics.drop_partition(1, &["in"]);

@@ -190,8 +190,8 @@ struct Task {
 /// Says which model is in force in a partition, and whether it stands in for one that cannot be read.
 fn show_model(metrics: &Metrics, partition: i32, before: Option<&str>, core: &Core) {
     metrics.model(partition, before, (core.model_version(), core.learned_until()));
-    metrics.model_unreadable(partition, core.unread_model().is_some());
-    if let Some(error) = core.unread_model() {
+    metrics.model_unreadable(partition, core.unread_reason().is_some());
+    if let Some(error) = core.unread_reason() {
         let model = core.model_version();
         tracing::warn!(partition, promotion = ?core.promoted(), error, model, "the promoted model cannot be read: the configured one scores in its place");
     }

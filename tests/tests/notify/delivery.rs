@@ -60,7 +60,7 @@ fn a_storm_of_urgent_alerts_is_told_within_the_budget_and_the_rest_waits_for_the
     });
     told = scored.chain(told.clone()).collect();
     append(dir.path(), &told);
-    let receiver = Receiver::start(|_, _| Reply::status(200));
+    let receiver = Receiver::start(moody(3));
     let (limits, _) = LIMITS.split_once("[budget]").expect("a budget of its own");
     let policy =
         format!("{limits}{}{}", webhook("hook", &receiver.url()), route(&["hook"], "immediate"));
