@@ -302,12 +302,21 @@ mod tests {
         }
     }
 
-    /// A cohort that was watched for 400 account years, with findings of one family and volume at these rates.
+    /// The tails of a cohort of one volume that was watched for so many account days, in which each family passed the levels so often.
+    fn tails(days: u64, passed: [[u32; 4]; 3]) -> [Tail; 3] {
+        let tally = Tally { findings: 0, volumes: vec![VolumeTally { days, passed }] };
+        Tails::of([tally].iter(), &rules()).get(0)
+    }
+
+    /// The same for 400 account years.
+    fn watched(passed: [[u32; 4]; 3]) -> [Tail; 3] {
+        tails(146_100, passed)
+    }
+
+    /// The same with findings of one family, at these rates.
     fn tail(rates: [f64; 4]) -> Tail {
         let passed = rates.map(|rate| (rate * 400.0).round() as u32);
-        let volume = VolumeTally { days: 146_100, passed: [passed, [0; 4], [0; 4]] };
-        let tally = Tally { findings: 0, volumes: vec![volume] };
-        Tails::of([tally].iter(), &rules()).get(0)[Family::Drop as usize]
+        watched([passed, [0; 4], [0; 4]])[Family::Drop as usize]
     }
 
     #[test]
@@ -346,12 +355,6 @@ mod tests {
                 changed.rate(nominal)
             );
         }
-    }
-
-    /// 400 account years, in which each family was found so often.
-    fn watched(passed: [[u32; 4]; 3]) -> [Tail; 3] {
-        let tally = Tally { findings: 0, volumes: vec![VolumeTally { days: 146_100, passed }] };
-        Tails::of([tally].iter(), &rules()).get(0)
     }
 
     #[test]
@@ -472,9 +475,7 @@ mod tests {
             counts in prop::array::uniform4(0_u32..5_000), days in 0_u64..2_000_000,
             left in 1e-12..10.0_f64, right in 1e-12..10.0_f64
         ) {
-            let volume = VolumeTally { days, passed: [counts; 3] };
-            let tails = Tails::of([Tally { findings: 0, volumes: vec![volume] }].iter(), &rules());
-            let tail = tails.get(0)[Family::Rise as usize];
+            let tail = tails(days, [counts; 3])[Family::Rise as usize];
             let (rare, often) = (tail.rate(left.min(right)), tail.rate(left.max(right)));
             prop_assert!(rare.is_finite() && rare > 0.0 && often.is_finite());
             prop_assert!(rare <= often * (1.0 + 1e-9), "{rare} {often}");
@@ -485,11 +486,7 @@ mod tests {
             counts in prop::array::uniform3(prop::array::uniform4(0_u32..400)), which in 0_usize..3, more in 0_u32..400,
             days in 1_u64..400_000, nominal in 1e-6..1.0_f64
         ) {
-            let rates = |passed: [[u32; 4]; 3]| {
-                let volume = VolumeTally { days, passed };
-                let tally = Tally { findings: 0, volumes: vec![volume] };
-                Tails::of([tally].iter(), &rules()).get(0).map(|tail| tail.rate(nominal.max(LEVELS[3])))
-            };
+            let rates = |passed| tails(days, passed).map(|tail| tail.rate(nominal.max(LEVELS[3])));
             let mut with_more = counts;
             with_more[which].iter_mut().for_each(|count| *count += more);
             for (before, after) in rates(counts).into_iter().zip(rates(with_more)) {

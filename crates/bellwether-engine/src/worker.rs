@@ -202,7 +202,7 @@ impl Task {
     fn follow(&mut self, core: &Core) -> Option<String> {
         let promotions = self.store.known_cohorts().promotions();
         let current = promotions.current().map(|(id, _)| id);
-        if current == self.shown.read().unwrap_or_else(PoisonError::into_inner).promoted() {
+        if current == self.in_force().promoted() {
             return None;
         }
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
