@@ -29,7 +29,7 @@ report() {
   printf '%%, with what it calls | %%, alone | function\n'
   perf report --input "$2" --no-inline --children --call-graph none --sort symbol 2> /dev/null \
     | sed -n 's/^ *\([0-9.]*\)% *\([0-9.]*\)% *\[\(.\)\] /\1 | \2 | \3 /p' \
-    | sed -E 's/ +(- +-)? *$//; s/(.{150}).*/\1…/' | head -n "$3"
+    | sed -E 's/ +(- +-)? *$//; s/(.{150}).*/\1…/' | sed -n "1,$3p"
 }
 {
   echo "# Where the time of the process goes: $(nproc) cores, perf at 499 Hz, call stacks from DWARF (. is user space, k the kernel)"

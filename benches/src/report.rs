@@ -73,7 +73,7 @@ pub fn close_table(results: &Value) -> String {
             60.0 / number("/close/us_per_signal")
         ),
         format!(
-            "| the same with a forecast of each signal (MSTL + naive) | {:.1} | {:.2} million |",
+            "| the same with a forecast of each signal (MSTL and a smoothed level), as by default | {:.1} | {:.2} million |",
             number("/close/us_per_signal_with_forecast"),
             60.0 / number("/close/us_per_signal_with_forecast")
         ),

@@ -83,6 +83,23 @@ fn taken(running: &mut Bellwether, records: u32) {
     });
 }
 
+/// The policy without the signal that the models are learned with.
+fn without_logins() -> String {
+    let policy = POLICY.replace("name = \"logins\"\ncat", "name = \"visits\"\ncat");
+    assert_ne!(policy, POLICY);
+    policy
+}
+
+/// What the metrics say when a process goes on under a policy.
+fn metrics_under(dir: &Path, policy: &str) -> String {
+    std::fs::write(dir.join("policy.toml"), policy).expect("writable");
+    let mut running = start(dir);
+    running.wait_until_ready();
+    let metrics = running.get("/metrics");
+    assert_eq!(running.terminate(LIMIT).code(), Some(0));
+    metrics
+}
+
 fn run(dir: &Path, arguments: &[&str]) -> Output {
     bellwether(arguments.iter().copied()).current_dir(dir).output().expect("the binary runs")
 }
@@ -388,6 +405,16 @@ fn a_challenger_scores_beside_the_champion_as_a_replay_says() {
     });
     running.kill();
 
+    for (policy, unreadable) in [(without_logins(), true), (POLICY.to_owned(), false)] {
+        let metrics = metrics_under(dir, &policy);
+        let told = format!(
+            "bellwether_challenger_unreadable{{partition=\"0\"}} {}\n",
+            u8::from(unreadable)
+        );
+        assert!(metrics.contains(&told), "{unreadable}");
+        assert_eq!(metrics.contains("bellwether_shadow_info{"), !unreadable);
+    }
+
     let mut running = start(dir);
     let url = running.url();
     let promote = ["shadow", "promote", "--from", &to, "--url", &url];
@@ -446,21 +473,13 @@ fn a_challenger_scores_beside_the_champion_as_a_replay_says() {
 
     // Under a policy without the signal that the model was learned with, the configured scorecard goes on and says so; and no longer
     // under the former one.
-    for (policy, unreadable) in [
-        (POLICY.replace("name = \"logins\"\ncat", "name = \"visits\"\ncat"), true),
-        (POLICY.to_owned(), false),
-    ] {
-        assert_eq!(policy != POLICY, unreadable);
-        std::fs::write(dir.join("policy.toml"), policy).expect("writable");
-        let mut running = start(dir);
-        running.wait_until_ready();
-        let metrics = running.get("/metrics");
+    for (policy, unreadable) in [(without_logins(), true), (POLICY.to_owned(), false)] {
+        let metrics = metrics_under(dir, &policy);
         let told =
             format!("bellwether_model_unreadable{{partition=\"0\"}} {}\n", u8::from(unreadable));
         assert!(metrics.contains(&told), "{unreadable}");
         let named = format!("bellwether_model_info{{model=\"{version}\"");
         assert_eq!(metrics.contains(&named), !unreadable);
-        assert_eq!(running.terminate(LIMIT).code(), Some(0));
     }
 }
 

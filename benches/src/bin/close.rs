@@ -15,7 +15,6 @@ use bellwether_core::event::{Event, Input};
 use bellwether_core::policy::Compiled;
 use bellwether_core::step::Core;
 use bellwether_core::time::{Day, HOUR_MS, MINUTE_MS, Millis};
-use bellwether_detect::{Domain, Guarded};
 use bellwether_engine::clock::Clock;
 use bellwether_engine::embedded::Embedded;
 use bellwether_engine::log::{Append, Topic};
@@ -32,6 +31,10 @@ use bellwether_wire::decode::Decoder;
 use bellwether_wire::encode::Encoder;
 use serde_json::{Value, json};
 
+/// As the process has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results/close.json");
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 /// Accounts, days of history before, and days that are measured: of the cost, with full history.
@@ -44,8 +47,10 @@ const PACE: (u32, u32) = (25, 300);
 const CLOSE_TIMERS: u32 = 32;
 const CLOSE_TIME: Duration = Duration::from_millis(20);
 
-fn core() -> Core {
-    let policy = Compiled::parse("power.toml", POLICY_TOML).expect("a committed policy");
+/// With a forecast of every signal, as by default, or with what the scan expects in its place.
+fn core(forecast: bool) -> Core {
+    let policy = format!("{POLICY_TOML}\n[models]\nforecast = {forecast}\n");
+    let policy = Compiled::parse("power.toml", &policy).expect("a committed policy");
     Core::new(Arc::new(policy))
 }
 
@@ -105,44 +110,32 @@ fn night(core: &Core, store: &mut Store, day: Day) -> u32 {
     }
 }
 
-fn cost(dir: &Path) -> Value {
+/// What the close of a day takes, in microseconds of CPU an account and signal, and of how many.
+fn closes(dir: &Path, core: &Core) -> (f64, u32) {
     let (accounts, before, days) = COST;
-    let core = core();
     let mut store = Store::open(dir, "bench", 0, &store_options()).expect("an empty directory");
-    fill(&core, &mut store, accounts, 0..before);
-    night(&core, &mut store, FIRST_DAY.plus(before - 1));
+    fill(core, &mut store, accounts, 0..before);
+    night(core, &mut store, FIRST_DAY.plus(before - 1));
     let (mut closing, mut closed) = (Duration::ZERO, 0);
     for number in before..before + days {
-        fill(&core, &mut store, accounts, number..number + 1);
+        fill(core, &mut store, accounts, number..number + 1);
         let started = cpu();
-        closed += night(&core, &mut store, FIRST_DAY.plus(number));
+        closed += night(core, &mut store, FIRST_DAY.plus(number));
         closing += cpu() - started;
     }
     let signals = f64::from(closed) * SIGNALS.len() as f64;
-    let forecast = forecasts(&store);
-    let us = closing.as_secs_f64() * 1e6 / signals;
+    (closing.as_secs_f64() * 1e6 / signals, closed)
+}
+
+fn cost(dir: &Path) -> Value {
+    let (accounts, before, days) = COST;
+    let (with, closed) = closes(&dir.join("with"), &core(true));
+    let (without, _) = closes(&dir.join("without"), &core(false));
     json!({
         "accounts": accounts, "signals": SIGNALS.len(), "history_days": before, "days_measured": days,
         "account_days_closed": closed,
-        "us_per_signal": us, "us_per_forecast": forecast, "us_per_signal_with_forecast": us + forecast,
+        "us_per_signal": without, "us_per_signal_with_forecast": with,
     })
-}
-
-/// What a forecast of a week takes, in microseconds of CPU a signal.
-fn forecasts(store: &Store) -> f64 {
-    let models = Guarded::new();
-    let (mut took, mut series) = (Duration::ZERO, 0.0);
-    for id in store.accounts().expect("readable") {
-        let account = store.get(&id.expect("an id")).expect("readable").expect("listed");
-        let started = cpu();
-        for (_, ring) in &account.history.rings {
-            let forecast = models.mstl_naive(Domain::NonNegative, &ring.values(), 7, 0.95);
-            forecast.expect("whole series");
-            series += 1.0;
-        }
-        took += cpu() - started;
-    }
-    took.as_secs_f64() * 1e6 / series
 }
 
 /// The machine's clock, moved.
@@ -269,8 +262,8 @@ fn latency(dir: &Path) -> Value {
     let state = dir.join("state/partition-0");
     std::fs::create_dir_all(&state).expect("a directory");
     let mut store = Store::open(&state, "bench", 0, &options).expect("an empty directory");
-    fill(&core(), &mut store, accounts, 0..before);
-    night(&core(), &mut store, FIRST_DAY.plus(before - 1));
+    fill(&core(true), &mut store, accounts, 0..before);
+    night(&core(true), &mut store, FIRST_DAY.plus(before - 1));
     store.close().expect("a store that works");
 
     let topics = TopicNames::default();
@@ -296,7 +289,7 @@ fn latency(dir: &Path) -> Value {
     let open: OpenLog = Box::new(move || Ok(Box::new(of.consume(&inputs)?)));
     let decoder = Decoder::new(None, 1 << 20).expect("no registry");
     let settings = settings(dir, &topics, &options);
-    let mut worker = Worker::new(settings, shared, core(), decoder, Encoder::json(), open)
+    let mut worker = Worker::new(settings, shared, core(true), decoder, Encoder::json(), open)
         .with_clock(Arc::clone(&clock) as Arc<dyn Clock>);
     let thread = std::thread::spawn(move || worker.run());
 

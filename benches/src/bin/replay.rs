@@ -29,8 +29,12 @@ use serde_json::{Value, json};
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results/replay.json");
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 /// Name, accounts, days, and events of an account and day: how often a day is closed decides what an event costs.
-const FLEETS: [(&str, u32, i32, u32); 3] =
-    [("sparse", 100, 120, 4), ("busy", 20, 120, 64), ("dense", 2, 120, 1_000)];
+const FLEETS: [(&str, u32, i32, u32); 4] = [
+    ("sparse", 100, 120, 4),
+    ("busy", 20, 120, 64),
+    ("dense", 2, 120, 1_000),
+    ("densest", 1, 120, 10_000),
+];
 /// Runs of each kind, in turn; the fastest counts.
 const RUNS: usize = 2;
 /// Horizon of the challenger's outcome.

@@ -230,7 +230,7 @@ section! {
         /// Closes and judgements that are worked off with an event, of those that lie behind (0..=1000).
         per_event: u32 = 1,
         /// Closes and judgements that are worked off with recorded time (1..=100000).
-        per_tick: u32 = 16,
+        per_tick: u32 = 8,
     }
 }
 

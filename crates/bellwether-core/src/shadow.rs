@@ -164,22 +164,27 @@ impl Core {
     pub(crate) fn challenger(&self, challengers: &mut Promotions) -> Option<(EventId, Arc<Core>)> {
         let (id, known) = challengers.current()?;
         let (id, model) = (id.clone(), known.model.as_deref()?);
-        if let Some(core) = challengers.engine_of(&id, self) {
-            return Some((id, core));
-        }
-        // What was taken can be read; were it not, there would be no challenger.
-        self.read_model(model).ok()?;
-        let core = Arc::new(self.clone().promote(&id, Some(model)));
-        challengers.remember_engine(&core);
-        Some((id, core))
+        let core = match challengers.engine_of(&id, self) {
+            Some(core) => core,
+            None => {
+                let core = Arc::new(self.clone().promote(&id, Some(model)));
+                challengers.remember_engine(&core);
+                core
+            }
+        };
+        // What was taken could be read. Under a later policy it may not be: then nothing scores beside the champion.
+        core.unread_reason().is_none().then_some((id, core))
     }
 
-    /// The version of the challenger's scorecard, and the id of its record; none where there is none.
+    /// The id of the challenger's record, and the version of its scorecard or why it cannot be read; none where there is no challenger.
     #[must_use]
-    pub fn challenger_version(&self, challengers: &Promotions) -> Option<(EventId, String)> {
+    pub fn challenger_version(
+        &self,
+        challengers: &Promotions,
+    ) -> Option<(EventId, Result<String, String>)> {
         let (id, known) = challengers.current()?;
-        let scorer = self.read_model(known.model.as_deref()?).ok()?;
-        Some((id.clone(), scorer.version().to_owned()))
+        let scorer = self.read_model(known.model.as_deref()?);
+        Some((id.clone(), scorer.map(|scorer| scorer.version().to_owned())))
     }
 
     /// Takes a challenger, or without a model the end of all before it: this partition knows it, and tells the others.

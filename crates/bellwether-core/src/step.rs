@@ -22,7 +22,7 @@ use crate::detect::{Detector, Deviation, RobustDetector};
 use crate::event::{Event, Input, Outcome, OutcomeKind, Profile, VALUE_ABS_MAX};
 use crate::fleet::Message;
 use crate::history::{DayTotals, History, Older, mask};
-use crate::id::{AccountId, EventId};
+use crate::id::{AccountId, EventId, ID_BYTES_MAX};
 use crate::intraday;
 use crate::output::{Evidence, HealthRecord, Judged, Maturity, Output, Resolution, Sample};
 use crate::points::Points;
@@ -1137,8 +1137,14 @@ enum Mark {
 /// The hash under which an event's id is remembered.
 #[must_use]
 pub fn seen_hash(event: &Event) -> u64 {
-    let text = format!("{}\u{1f}{}", event.account, event.id);
-    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    // On the stack: an id is hashed with every event.
+    let mut text = [0; 2 * ID_BYTES_MAX + 1];
+    let mut length = 0;
+    for part in [event.account.as_str(), "\u{1f}", event.id.as_str()] {
+        text[length..length + part.len()].copy_from_slice(part.as_bytes());
+        length += part.len();
+    }
+    xxhash_rust::xxh3::xxh3_64(&text[..length])
 }
 
 /// Starts an account's days: a new account, one that comes back after a dormancy, or after it had churned. What was
@@ -1221,4 +1227,30 @@ fn run_of_three(
             signal.label
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_hashed_as_they_are_written_up_to_the_longest() {
+        for length in [1, 7, ID_BYTES_MAX] {
+            let (account, id) = ("a".repeat(length), "e".repeat(length));
+            let event = Event {
+                id: EventId::new(&id).expect("letters"),
+                account: AccountId::new(&account).expect("letters"),
+                occurred_at: Millis(0),
+                kind: String::new(),
+                member: None,
+                role: None,
+                feature: None,
+                value: None,
+                segment: None,
+            };
+            // What is kept of ids are these hashes: another one would take known events for new ones.
+            let written = format!("{account}\u{1f}{id}");
+            assert_eq!(seen_hash(&event), xxhash_rust::xxh3::xxh3_64(written.as_bytes()));
+        }
+    }
 }

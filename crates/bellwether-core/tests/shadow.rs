@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bellwether_core::account::Account;
 use bellwether_core::event::{Event, Input};
@@ -244,6 +245,39 @@ fn the_champion_does_not_notice() {
         let other = format!("{:?}", alone.state.accounts()[id]);
         assert!(format!("{account:?}") == other, "{id}");
     }
+}
+
+#[test]
+fn one_that_the_policy_no_longer_lets_be_read_is_silent_says_why_and_is_tried_once() {
+    let core = core_of(Compiled::default_policy());
+    let mut run = Run::default();
+    run.told(&core, challenger("s", START_MS, Some("2"))).expect("taken");
+    // A process under another policy goes on with what this one left.
+    let reads = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&reads);
+    let other = Core::new(Arc::new(policy())).reading(Arc::new(move |text: &str, _: &Compiled| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Err(format!("{text} was learned with other signals"))
+    }));
+    let events = events();
+    let mut pairs = [0; 2];
+    for (index, event) in events.iter().enumerate() {
+        let half = usize::from(index > events.len() / 2);
+        let acting = [&core, &other][half];
+        let (input, at) = (Input::Event(event.clone()), event.occurred_at);
+        let Ok(verdict) = acting.apply(&mut run.state, input, at, &mut run.out);
+        verdict.expect("admitted");
+        pairs[half] += run.beside().count();
+        run.out.clear();
+    }
+    assert!(pairs[0] > 100, "{pairs:?}");
+    assert_eq!((pairs[1], reads.load(Ordering::Relaxed)), (0, 1));
+    assert!(run.state.accounts().values().all(|account| account.shadow.is_none()));
+    let challengers = run.state.known_cohorts().challengers();
+    let why = "2 was learned with other signals".to_owned();
+    assert_eq!(other.challenger_version(challengers), Some((id("s"), Err(why))));
+    let version = core.challenger_version(challengers);
+    assert_eq!(version, Some((id("s"), Ok("times-2".to_owned()))));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Forecasts of the coming days with prediction intervals.
 
 use augurs::ets::AutoETS;
-use augurs::mstl::stlrs::MstlParams;
+use augurs::mstl::stlrs::{MstlParams, StlParams};
 use augurs::mstl::{MSTLModel, NaiveTrend, TrendModel};
 use augurs::{Fit, Predict};
 
@@ -26,6 +26,12 @@ pub const LEVEL_MAX: f64 = 0.999;
 
 /// Weeks over which the weekly pattern is smoothed. augurs' default of 11 follows the noise of single weeks.
 const SEASONAL_WEEKS: usize = 21;
+
+/// The smoothers of the decomposition are worked out at every seventh place and joined by lines: a third of their windows and more, where
+/// Cleveland et al. 1990 say a tenth to two tenths. The trend that is so roughened is no part of the forecast (what it leaves goes back to
+/// what is smoothed as the level), and the low-pass filter smooths what three moving averages have smoothed before. Two fifths of the work,
+/// and the same errors a day ahead to the third digit (`places_left_out_make_no_forecast_worse`).
+const JUMP_DAYS: usize = 7;
 
 /// Predictions are cut here, in standard deviations of the history: a model that goes further has lost its way.
 const REACH_DEVIATIONS: f64 = 100.0;
@@ -71,7 +77,7 @@ impl Forecaster {
         horizon_days: usize,
         level: f64,
     ) -> Result<Forecast, Fallback> {
-        self.mstl(NaiveTrend::new(), daily, horizon_days, level)
+        self.mstl((NaiveTrend::new(), JUMP_DAYS), daily, horizon_days, level)
     }
 
     /// MSTL with the one period of seven days, and the smoothed level as the trend: the forecast for every signal of
@@ -89,7 +95,7 @@ impl Forecaster {
         horizon_days: usize,
         level: f64,
     ) -> Result<Forecast, Fallback> {
-        self.mstl(SmoothedLevel, daily, horizon_days, level)
+        self.mstl((SmoothedLevel, JUMP_DAYS), daily, horizon_days, level)
     }
 
     /// Exponential smoothing with the trend that fits best (none, straight or damped; corrected AIC), on the history
@@ -129,7 +135,7 @@ impl Forecaster {
 
     fn mstl(
         &self,
-        trend: impl TrendModel,
+        (trend, jump_days): (impl TrendModel, usize),
         daily: &[f64],
         horizon_days: usize,
         level: f64,
@@ -137,7 +143,9 @@ impl Forecaster {
         caught(|| {
             let (history, unit) = self.history(daily, horizon_days, level)?;
             let mut smoothing = MstlParams::new();
-            smoothing.seasonal_lengths(&[SEASONAL_WEEKS]);
+            let mut smoothers = StlParams::new();
+            smoothers.seasonal_jump(jump_days).trend_jump(jump_days).low_pass_jump(jump_days);
+            smoothing.seasonal_lengths(&[SEASONAL_WEEKS]).stl_params(smoothers);
             // augurs computes this model in single precision: unit scale keeps its seven digits where they count.
             let model = MSTLModel::new(vec![WEEK], trend).mstl_params(smoothing);
             let fitted = model.fit(&unit.apply(&history)).map_err(Fallback::failed)?;
@@ -244,6 +252,39 @@ mod tests {
         assert_eq!(read(&answer, 2, unit, 1.0), Err(Fallback::NotFinite));
         answer.intervals = None;
         assert!(matches!(read(&answer, 2, unit, 1.0), Err(Fallback::Failed(_))));
+    }
+
+    #[test]
+    fn places_left_out_make_no_forecast_worse() {
+        // Sums of uniform deviates about a level of each series and its weekdays, in steps and drifts: 200 series, a day ahead.
+        let mut state = 7_u64;
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 40) as f64 / f64::from(1 << 24)
+        };
+        let forecaster = Forecaster { domain: Domain::NonNegative };
+        let mut errors = [0.0; 2];
+        for series in 0..200 {
+            let level = 2.0 * 1.02_f64.powi(series);
+            let (drift, weekend) = (1.0 + 0.01 * (uniform() - 0.5), uniform());
+            let daily: Vec<f64> = (0..127)
+                .map(|day: i32| {
+                    let usual = if day % 7 < 5 { 1.0 } else { weekend };
+                    let noise: f64 = (0..4).map(|_| uniform() - 0.5).sum();
+                    let mean = level * usual * drift.powi(day);
+                    (mean + mean.sqrt() * noise + 0.3 * mean * noise).max(0.0).round()
+                })
+                .collect();
+            let (known, coming) = (&daily[..126], daily[126]);
+            for (error, jump_days) in errors.iter_mut().zip([1, JUMP_DAYS]) {
+                let model = (SmoothedLevel, jump_days);
+                let days = forecaster.mstl(model, known, 1, 0.9).expect("a whole series");
+                *error += (days[0].point.sqrt() - coming.sqrt()).abs();
+            }
+        }
+        let [whole, left_out] = errors;
+        println!("{whole} with every place, {left_out} without");
+        assert!((left_out / whole - 1.0).abs() < 0.01, "{left_out} instead of {whole}");
     }
 
     #[test]

@@ -91,7 +91,7 @@ metrics! {
     DETECTOR_FALLBACK = Counter "bellwether_detector_fallback_total" ["detector", "reason"]
         "Calls without an answer, where the engine's own statistics were used instead.";
     CLOSE_PENDING = Gauge "bellwether_close_pending" ["partition"]
-        "Closes and judgements of accounts' days that are due and not worked off; counted up to 100000.";
+        "Closes and judgements of accounts' days that are due and not worked off; counted up to 1000.";
     CLOSE_LAG = Gauge "bellwether_close_lag_seconds" ["partition"]
         "By how much event time closes and judgements lie behind (close.lag_minutes at most, or events wait for them).";
     CLOSE_WAITS = Counter "bellwether_close_waits_total" []
@@ -181,6 +181,8 @@ metrics! {
         "End of the data that the scorecard in force was learned from, in seconds since 1970; none for an expert's.";
     MODEL_UNREADABLE = Gauge "bellwether_model_unreadable" ["partition"]
         "1 where the promoted scorecard cannot be read under the policy in force, so that the configured one scores in its place; else 0.";
+    CHALLENGER_UNREADABLE = Gauge "bellwether_challenger_unreadable" ["partition"]
+        "1 where the challenger cannot be read under the policy in force, so that nothing scores beside the champion; the log says why. Absent without a challenger.";
     SHADOW_INFO = Gauge "bellwether_shadow_info" ["partition", "model"]
         "Always 1; names the challenger that scores beside the scorecard in force in a partition.";
     SHADOW_SCORES = Counter "bellwether_shadow_scores_total" ["champion", "challenger"]
@@ -248,6 +250,7 @@ pub struct Metrics {
     model_info: IntGaugeVec,
     model_learned_until: IntGaugeVec,
     model_unreadable: IntGaugeVec,
+    challenger_unreadable: IntGaugeVec,
     close_lag: GaugeVec,
     close_waits: IntCounterVec,
     close_seconds: Counter,
@@ -446,6 +449,7 @@ impl Metrics {
             build_info: gauges(&registry, &BUILD_INFO)?,
             model_learned_until: gauges(&registry, &MODEL_LEARNED_UNTIL)?,
             model_unreadable: gauges(&registry, &MODEL_UNREADABLE)?,
+            challenger_unreadable: gauges(&registry, &CHALLENGER_UNREADABLE)?,
             shadow_info: gauges(&registry, &SHADOW_INFO)?,
             shadow_scores: counters(&registry, &SHADOW_SCORES)?,
             shadow_difference: histogram(
@@ -871,9 +875,19 @@ impl Metrics {
     }
 
     /// There is no such challenger in a partition any more.
-    pub fn drop_challenger(&self, partition: i32, model: &str) {
+    pub fn drop_challenger(&self, partition: i32, model: Option<&str>) {
+        let partition = partition.to_string();
         // Fails only where the series does not exist, and then there is nothing to remove.
-        drop(self.shadow_info.remove_label_values(&[&partition.to_string(), model]));
+        if let Some(model) = model {
+            drop(self.shadow_info.remove_label_values(&[&partition, model]));
+        }
+        drop(self.challenger_unreadable.remove_label_values(&[&partition]));
+    }
+
+    /// Says whether the challenger of a partition cannot be read.
+    pub fn challenger_unreadable(&self, partition: i32, is_so: bool) {
+        let labels = [partition.to_string()];
+        self.challenger_unreadable.with_label_values(&labels).set(i64::from(is_so));
     }
 
     /// Says whether the scorecard in force in a partition stands in for a promoted one that cannot be read.
@@ -1200,6 +1214,7 @@ mod tests {
         metrics.detectors(&Arc::default()).expect("registered once");
         metrics.results(&BTreeMap::from([("smb".to_owned(), cohort_results())]));
         metrics.challenger(0, "learned");
+        metrics.challenger_unreadable(0, false);
         metrics.surveyed(&survey());
         let text = rendered(&metrics);
         let mut exposed: Vec<&str> =

@@ -515,7 +515,7 @@ impl Store {
     /// How many committed timers are due at or before `until`; beyond `timers_max` they are not counted.
     pub fn due(&self, until: Millis, timers_max: usize) -> Result<usize, StoreError> {
         self.check()?;
-        timers::due(&self.database, until, timers_max)
+        self.timers.due(&self.database, until, timers_max)
     }
 
     /// How much is committed.

@@ -124,7 +124,7 @@ impl Fixed {
         // A handful of accounts has a fleet view, too.
         let text = format!("{DEFAULT_TOML}\n").replace("accounts_min = 20", "accounts_min = 2");
         // And its closes lie behind.
-        let text = text.replace("per_tick = 16 ", "per_tick = 2 ");
+        let text = text.replace("per_tick = 8 ", "per_tick = 2 ");
         let policy = Compiled::parse("simulated.toml", &text).expect("a good policy");
         assert_eq!(policy.close.per_tick, 2);
         assert_eq!(policy.fleet.accounts_min, 2);

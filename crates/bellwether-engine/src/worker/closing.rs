@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::log::Log;
 
 /// Timers that are counted for the metric, at most.
-const COUNTED_MAX: usize = 100_000;
+const COUNTED_MAX: usize = 1_000;
 /// A partition without records for so long has time recorded where closes lie behind: a commit or two, so that events which follow each other
 /// closely do not find the worker at it each time.
 pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(25);

@@ -6,10 +6,10 @@ use bellwether_core::step::Core;
 use super::Task;
 use crate::metrics::Metrics;
 
-/// A challenger that the metrics name.
+/// A challenger that the metrics name; one without a model cannot be read.
 pub(super) struct Named {
     of: EventId,
-    model: String,
+    model: Option<String>,
 }
 
 impl Task {
@@ -22,16 +22,24 @@ impl Task {
         }
         self.drop_challenger(partition, metrics);
         self.challenger = core.challenger_version(challengers).map(|(of, model)| {
-            tracing::info!(partition, model, shadow = %of, "a challenger scores beside the champion");
-            metrics.challenger(partition, &model);
-            Named { of, model }
+            match &model {
+                Ok(model) => {
+                    tracing::info!(partition, model, shadow = %of, "a challenger scores beside the champion");
+                    metrics.challenger(partition, model);
+                }
+                Err(error) => {
+                    tracing::warn!(partition, error, shadow = %of, "the challenger cannot be read: nothing scores beside the champion");
+                }
+            }
+            metrics.challenger_unreadable(partition, model.is_err());
+            Named { of, model: model.ok() }
         });
     }
 
     /// The partition is given up, or the challenger is another one.
     pub(super) fn drop_challenger(&self, partition: i32, metrics: &Metrics) {
         if let Some(known) = &self.challenger {
-            metrics.drop_challenger(partition, &known.model);
+            metrics.drop_challenger(partition, known.model.as_deref());
         }
     }
 }

@@ -114,8 +114,11 @@ fn contents(store: &mut Store, since: Millis) -> Contents {
     let rows = store.database.scan(timers::FAMILY, &[], None);
     let timers: Vec<_> =
         rows.map(|row| timers::decode(&row.expect("readable").0).expect("a timer")).collect();
+    let due = |store: &Store| store.due(Millis(i64::MAX - 1), usize::MAX).expect("readable");
+    assert_eq!(due(store), timers.len(), "whatever was read of them");
     let first = store.next_due(Millis(i64::MAX)).expect("readable");
     assert_eq!(first.as_ref(), timers.first(), "next_due is the first timer");
+    assert_eq!(due(store), timers.len(), "and once they were read");
     let rows = store.database.scan(seen::FAMILY, &[], None);
     let seen = rows.map(|row| {
         let (hash, hour) = row.expect("readable");
@@ -795,6 +798,9 @@ fn timers_beyond_the_window_come_in_order() {
     assert_eq!(fired, (0..count).collect::<Vec<_>>());
     let first = store.next_due(Millis(i64::MAX)).expect("readable").expect("all were moved on");
     assert_eq!(first.0, Millis(count));
+    store.commit(&[]).expect("a write");
+    let due = |until: i64, most| store.due(Millis(until), most).expect("readable");
+    assert_eq!([due(count - 1, 100), due(count + 9, 100), due(count + 9, 4)], [0, 10, 4]);
 }
 
 /// 3 MB of rows go through several batches, each with its position; a restore that is cut short goes on from the last.
