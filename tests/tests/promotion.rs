@@ -430,7 +430,9 @@ fn a_challenger_scores_beside_the_champion_as_a_replay_says() {
     assert!(
         running.get("/metrics").contains(&format!("bellwether_model_info{{model=\"{version}\""))
     );
-    assert!(!running.get("/metrics").contains("bellwether_shadow_info{"), "it is over");
+    for gauge in ["bellwether_shadow_info{", "bellwether_challenger_unreadable{"] {
+        assert!(!running.get("/metrics").contains(gauge), "it is over: {gauge}");
+    }
     let html = ["--html", "shadow.html"];
     let compared =
         said(dir, &[&["shadow", "compare", "--url", &url, "--json"], &html[..]].concat());

@@ -1,6 +1,6 @@
 //! The close of days: what it costs, and what events notice of it.
 //!
-//! `cargo run -p bellwether-benches --bin close` measures, writes `benches/results/close.json` and the README's table;
+//! `cargo run --release -p bellwether-benches --bin close` measures, writes `benches/results/close.json` and the README's table;
 //! with `--render` it only writes the table. Times of the close are CPU times of its thread, so that a busy machine does not count.
 
 use std::path::Path;

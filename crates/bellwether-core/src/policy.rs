@@ -229,7 +229,8 @@ section! {
         lag_minutes: u32 = 30,
         /// Closes and judgements that are worked off with an event, of those that lie behind (0..=1000).
         per_event: u32 = 1,
-        /// Closes and judgements that are worked off with recorded time (1..=100000).
+        /// Closes and judgements that are worked off with recorded time (1..=100000): few, since an event that comes meanwhile waits for
+        /// them and for their commit.
         per_tick: u32 = 8,
     }
 }

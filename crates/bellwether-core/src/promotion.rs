@@ -88,9 +88,9 @@ impl Promotions {
     }
 
     /// The engine that was remembered, where it is that of a record over another engine.
-    pub(crate) fn engine_of(&self, id: &EventId, over: &Core) -> Option<Arc<Core>> {
+    pub(crate) fn engine_of(&self, id: Option<&EventId>, over: &Core) -> Option<Arc<Core>> {
         let known = self.engine.0.as_ref();
-        known.filter(|core| core.promoted() == Some(id) && core.is_of(over)).map(Arc::clone)
+        known.filter(|core| core.promoted() == id && core.is_of(over)).map(Arc::clone)
     }
 
     /// Remembers the engine of the one in force.
@@ -218,10 +218,8 @@ impl Core {
         if self.promoted() == id {
             return None;
         }
-        let known = promotions.engine.0.as_ref();
-        let known = known.filter(|core| core.promoted() == id && core.is_of(self));
-        let core = match known {
-            Some(core) => Arc::clone(core),
+        let core = match promotions.engine_of(id, self) {
+            Some(core) => core,
             None => Arc::new(self.current(promotions)?),
         };
         promotions.remember_engine(&core);

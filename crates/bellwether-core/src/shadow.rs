@@ -109,7 +109,7 @@ impl Lines {
 }
 
 /// Scores an account, whose `day` was just judged and scored by the champion, by the challenger too, and publishes both where either moved
-/// enough or changed its band since both were last published. Without a challenger, what was known of one is dropped.
+/// enough or changed its band since both were last published. Without a challenger that can be read, what was known of one is dropped.
 pub(crate) fn follow(
     core: &Core,
     account: &mut Account,
@@ -160,11 +160,11 @@ pub(crate) fn follow(
 }
 
 impl Core {
-    /// The challenger of a partition, and the id of its record; none where there is none.
+    /// The challenger of a partition, and the id of its record; none where there is none that can be read.
     pub(crate) fn challenger(&self, challengers: &mut Promotions) -> Option<(EventId, Arc<Core>)> {
         let (id, known) = challengers.current()?;
         let (id, model) = (id.clone(), known.model.as_deref()?);
-        let core = match challengers.engine_of(&id, self) {
+        let core = match challengers.engine_of(Some(&id), self) {
             Some(core) => core,
             None => {
                 let core = Arc::new(self.clone().promote(&id, Some(model)));

@@ -1298,8 +1298,11 @@ mod tests {
         for partition in [0, 1] {
             metrics.state_bytes(partition, 5);
             metrics.model_unreadable(partition, true);
+            metrics.challenger(partition, "learned");
+            metrics.challenger_unreadable(partition, true);
             metrics.lag(&[Lag { topic: "in".into(), partition, records: 1 }]);
         }
+        metrics.drop_challenger(1, Some("learned"));
         metrics.drop_partition(1, &["in"]);
         let text = rendered(&metrics);
         assert!(text.contains("partition=\"0\""));

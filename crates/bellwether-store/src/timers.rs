@@ -148,8 +148,8 @@ impl Timers {
         Ok(())
     }
 
-    /// How many timers of RocksDB are due at or before `until`; beyond `timers_max` they are not counted. It is read from the earliest on that
-    /// is left: to pass over those that fired before would cost more than the rest.
+    /// How many timers of RocksDB are due at or before `until`; beyond `timers_max` they are not counted. To be asked between
+    /// batches. It is read from the earliest on that is left: to pass over those that fired before would cost more than the rest.
     pub(crate) fn due(
         &self,
         database: &Database,

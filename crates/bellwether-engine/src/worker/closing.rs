@@ -13,7 +13,8 @@ use super::{Batch, For, Settings, Task, Ticks, Worker, WorkerError, of};
 use crate::clock::Clock;
 use crate::log::Log;
 
-/// Timers that are counted for the metric, at most.
+/// Timers that are counted for the metric, at most: counting is read from RocksDB, partition by partition while events wait, and how far closes
+/// lie behind is told by the lag beside it.
 const COUNTED_MAX: usize = 1_000;
 /// A partition without records for so long has time recorded where closes lie behind: a commit or two, so that events which follow each other
 /// closely do not find the worker at it each time.
