@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::SignalKey;
+use crate::account::{SignalKey, by_text};
 use crate::calendar::Calendar;
 use crate::chance::{self, Own, Passed, Tails, Tally};
 use crate::feedback::Results;
@@ -624,12 +624,17 @@ impl Cohort {
         row.told = false;
     }
 
-    fn count(&mut self, hour: i64, amounts: &[(SignalKey, f64)]) {
+    /// Counts something in an hour, if there is anything.
+    pub fn count(&mut self, hour: i64, amounts: impl Iterator<Item = (SignalKey, f64)>) {
+        let mut amounts = amounts.peekable();
+        if amounts.peek().is_none() {
+            return;
+        }
         self.touch(CohortKey::Hour(hour));
         let row = self.hours.entry(hour).or_default();
         row.told = false;
         for (key, amount) in amounts {
-            *entry(&mut row.counts, *key, || 0.0) += amount;
+            *entry(&mut row.counts, key, || 0.0) += amount;
         }
     }
 
@@ -755,7 +760,7 @@ impl Cohorts {
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
-        self.cohorts.binary_search_by(|(known, _)| known.as_str().cmp(name))
+        self.cohorts.binary_search_by(|(known, _)| by_text(known, name))
     }
 
     /// Where a cohort is; it is made where it is not there.
@@ -795,11 +800,6 @@ impl Cohorts {
     /// Whether alerts of a cohort's accounts are held back.
     pub fn is_held(&mut self, name: Option<&str>, at: Millis) -> bool {
         self.named(name).hold.is_some_and(|until| at < until)
-    }
-
-    /// Counts something in an hour of a cohort.
-    pub fn count(&mut self, name: Option<&str>, hour: i64, amounts: &[(SignalKey, f64)]) {
-        self.named(name).count(hour, amounts);
     }
 
     /// The rows that changed, by cohort and key: none for one that was dropped.

@@ -276,14 +276,14 @@ pub(crate) fn amounts(
     policy: &Compiled,
     matched: &[usize],
     value: Option<f64>,
-) -> Vec<(SignalKey, f64)> {
-    let of = |&index: &usize| {
+) -> impl Iterator<Item = (SignalKey, f64)> {
+    let of = move |&index: &usize| {
         let (signal, key) = (policy.signals.get(index)?, policy.keys().get(index)?);
         let counts = signal.aggregate == Aggregate::Count;
         let amount = if counts { 1.0 } else { value.unwrap_or(0.0).max(0.0) };
         is_hourly(signal).then_some((*key, amount))
     };
-    matched.iter().filter_map(of).collect()
+    matched.iter().filter_map(of)
 }
 
 /// The next time after `at` at which partitions tell.

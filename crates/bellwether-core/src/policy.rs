@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::account::SignalKey;
@@ -617,11 +618,19 @@ impl Signal {
     /// Whether an event feeds this signal.
     #[must_use]
     pub fn takes(&self, event: &Event) -> bool {
+        self.takes_type(event) && self.takes_rest(event)
+    }
+
+    fn takes_type(&self, event: &Event) -> bool {
+        one_of(&self.matches.types, Some(&event.kind))
+    }
+
+    /// Whether it takes an event of a type that it takes.
+    fn takes_rest(&self, event: &Event) -> bool {
         let wanted = &self.matches;
         let needs_value = wanted.has_value
             || matches!(self.aggregate, Aggregate::Sum | Aggregate::Mean | Aggregate::Last);
-        one_of(&wanted.types, Some(&event.kind))
-            && one_of(&wanted.roles, event.role.as_deref())
+        one_of(&wanted.roles, event.role.as_deref())
             && one_of(&wanted.features, event.feature.as_deref())
             && (!needs_value || event.value.is_some())
             && self.distinct_value(event).is_none_or(|value| value.is_some())
@@ -692,7 +701,7 @@ fn values_kept(policy: &Policy) -> Vec<usize> {
 #[derive(Debug, Clone, PartialEq)]
 struct Candidates {
     /// For each type that a signal names in full: all that take it, in policy order.
-    named: BTreeMap<String, Vec<usize>>,
+    named: HashMap<String, Vec<usize>>,
     /// For every other type: those that name none, or its beginning.
     others: Vec<usize>,
 }
@@ -900,8 +909,12 @@ impl Compiled {
     /// The signals that an event feeds, by their places, rising.
     pub fn fed_by<'a>(&'a self, event: &'a Event) -> impl Iterator<Item = usize> + 'a {
         let Candidates { named, others } = &self.candidates;
-        let candidates = named.get(&event.kind).unwrap_or(others).iter().copied();
-        candidates.filter(|&index| self.policy.signals[index].takes(event))
+        let of_type = named.get(&event.kind);
+        let candidates = of_type.unwrap_or(others).iter().copied();
+        candidates.filter(move |&index| {
+            let signal = &self.policy.signals[index];
+            (of_type.is_some() || signal.takes_type(event)) && signal.takes_rest(event)
+        })
     }
 
     /// The persisted keys of the signals, in policy order.

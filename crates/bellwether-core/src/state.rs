@@ -2,9 +2,10 @@
 //!
 //! A store holds the accounts of one partition. Nothing here is shared: one thread owns a partition.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
@@ -68,20 +69,28 @@ pub trait State {
 /// State in memory: for replay, simulation and tests.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryState {
-    accounts: BTreeMap<AccountId, Box<Account>>,
+    accounts: HashMap<AccountId, Slot>,
     timers: BTreeSet<(Millis, AccountId)>,
-    due: HashMap<AccountId, Millis>,
     seen: HashMap<u64, i64>,
     seen_by_hour: BTreeMap<i64, Vec<u64>>,
     cohorts: Cohorts,
     clock: Clock,
 }
 
+/// The place of an account, which stays while the account is taken.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    account: Option<Box<Account>>,
+    /// Its timer.
+    due: Option<Millis>,
+}
+
 impl MemoryState {
     /// The accounts by id.
     #[must_use]
-    pub fn accounts(&self) -> &BTreeMap<AccountId, Box<Account>> {
-        &self.accounts
+    pub fn accounts(&self) -> BTreeMap<&AccountId, &Account> {
+        let known = self.accounts.iter();
+        known.filter_map(|(id, slot)| Some((id, slot.account.as_deref()?))).collect()
     }
 
     /// What the cohorts did.
@@ -95,7 +104,7 @@ impl State for MemoryState {
     type Error = Infallible;
 
     fn take(&mut self, id: &AccountId) -> Result<Option<Box<Account>>, Infallible> {
-        Ok(self.accounts.remove(id))
+        Ok(self.accounts.get_mut(id).and_then(|slot| slot.account.take()))
     }
 
     fn put(&mut self, mut account: Box<Account>) -> Result<(), Infallible> {
@@ -103,23 +112,23 @@ impl State for MemoryState {
             return Ok(());
         }
         account.changed = crate::account::Changed::default();
-        let (before, due) = (self.due.get(&account.id).copied(), account.due());
-        if before != due {
-            if let Some(before) = before {
-                self.due.remove(&account.id);
+        let slot = self.accounts.entry_ref(&account.id).or_default();
+        let due = account.due();
+        if slot.due != due {
+            if let Some(before) = slot.due {
                 self.timers.remove(&(before, account.id.clone()));
             }
             if let Some(due) = due {
-                self.due.insert(account.id.clone(), due);
                 self.timers.insert((due, account.id.clone()));
             }
+            slot.due = due;
         }
-        self.accounts.insert(account.id.clone(), account);
+        slot.account = Some(account);
         Ok(())
     }
 
     fn remove(&mut self, account: Box<Account>) -> Result<(), Infallible> {
-        if let Some(due) = self.due.remove(&account.id) {
+        if let Some(due) = self.accounts.remove(&account.id).and_then(|slot| slot.due) {
             self.timers.remove(&(due, account.id));
         }
         Ok(())
@@ -171,7 +180,10 @@ impl State for MemoryState {
     }
 
     fn set_clock(&mut self, clock: Clock) {
-        self.cohorts.keep_changes();
+        // What changed in the cohorts is noted for stores that write it; here it only must not grow without end.
+        if clock.newest.map(seen_hour) != self.clock.newest.map(seen_hour) {
+            self.cohorts.keep_changes();
+        }
         self.clock = clock;
     }
 }

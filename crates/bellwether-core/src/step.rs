@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bellwether_detect::Guarded;
 
-use crate::account::{Account, ActivityKey, Backfill, Row, SignalState, segment};
+use crate::account::{Account, ActivityKey, Backfill, Row, SignalKey, SignalState, segment};
 use crate::alert::Restraint;
 use crate::calendar::Entry;
 use crate::close::{
@@ -475,24 +475,20 @@ impl Core {
                 Some(Backfill { floor: account.hot.last_event_at, since: clock });
         }
         let distinct_dropped = self.count(&mut account, &event, &matched);
-        let hour = event.occurred_at.0.div_euclid(HOUR_MS);
-        if hour + fleet::CORRECTED_HOURS > clock.0.div_euclid(HOUR_MS) {
-            let amounts = fleet::amounts(&self.policy, &matched, event.value);
-            if !amounts.is_empty() {
-                state.cohorts().count(account.segment(), hour, &amounts);
-            }
-        }
         if event.occurred_at < clock.plus(-self.policy.lateness_ms()) {
             account.hot.held_until = Some(clock);
         }
         let cohort = state.cohorts().named(account.segment());
+        let hour = event.occurred_at.0.div_euclid(HOUR_MS);
+        if hour + fleet::CORRECTED_HOURS > clock.0.div_euclid(HOUR_MS) {
+            cohort.count(hour, fleet::amounts(&self.policy, &matched, event.value));
+        }
         let held = cohort.hold().is_some_and(|until| event.occurred_at < until);
         let sensitivity = cohort.sensitivity(&self.policy.feedback, event.occurred_at);
         let today = account.zone().day(event.occurred_at);
         let rise = forecast::exceeded(&mut account, &self.policy, &matched, today)
             .then(|| forecast::judge_open(self, &mut account, state.cohorts(), event.occurred_at))
             .flatten();
-        let matched = self.watch(&mut account, &event, matched);
         let restraint = Restraint { held, sensitivity };
         self.respond(&mut account, &event, &matched, (restraint, rise), out);
         self.report(&mut account, state.cohorts());
@@ -544,38 +540,31 @@ impl Core {
         })))
     }
 
-    /// Lets the watches of the signals that an event feeds see its value.
-    fn watch(
-        &self,
-        account: &mut Account,
-        event: &Event,
-        matched: Vec<usize>,
-    ) -> Vec<(usize, Option<intraday::Verdict>)> {
-        let masked = account.is_masked(account.zone().day(event.occurred_at));
-        let mut see = |index: usize| {
-            let signal = &self.policy.signals[index];
-            let value = event.value.filter(|_| signal.watched && !masked)?;
-            let key = self.policy.keys()[index];
-            let watched = account.watched.entry(key).or_default();
-            if event.occurred_at < watched.newest {
-                return None;
-            }
-            watched.newest = event.occurred_at;
-            account.changed.watched.insert(key);
-            let verdict =
-                watched.watch.see(event.occurred_at, value, &self.policy.watch.settings());
-            if let Some(observer) = &self.observer {
-                (observer.sampled)(&Sample {
-                    account_id: event.account.clone(),
-                    signal: signal.name.clone(),
-                    at: event.occurred_at,
-                    value,
-                    verdict,
-                });
-            }
-            Some(verdict)
-        };
-        matched.into_iter().map(|index| (index, see(index))).collect()
+    /// Lets the watch of a signal that an event feeds see its value.
+    fn watch(&self, account: &mut Account, event: &Event, index: usize) -> Option<intraday::Verdict> {
+        let signal = &self.policy.signals[index];
+        let value = event.value.filter(|_| signal.watched)?;
+        if account.is_masked(account.zone().day(event.occurred_at)) {
+            return None;
+        }
+        let key = self.policy.keys()[index];
+        let watched = account.watched.entry(key).or_default();
+        if event.occurred_at < watched.newest {
+            return None;
+        }
+        watched.newest = event.occurred_at;
+        account.changed.watched.insert(key);
+        let verdict = watched.watch.see(event.occurred_at, value, &self.policy.watch.settings());
+        if let Some(observer) = &self.observer {
+            (observer.sampled)(&Sample {
+                account_id: event.account.clone(),
+                signal: signal.name.clone(),
+                at: event.occurred_at,
+                value,
+                verdict,
+            });
+        }
+        Some(verdict)
     }
 
     /// What can be said against an event without looking at its account.
@@ -826,18 +815,16 @@ impl Core {
         day: Day,
     ) -> Mark {
         let key = ActivityKey { signal: self.policy.keys()[index], value: value.to_owned() };
-        if !account.activity.contains_key(&key) {
-            let from = ActivityKey { signal: key.signal, value: String::new() };
-            let rows = account
-                .activity
-                .range(from..)
-                .take_while(|(row, _)| row.signal == key.signal)
-                .count();
-            if rows >= self.policy.admission.distinct_max as usize {
-                return Mark::NoRoom;
+        // Most events are of somebody who is known: they look for the row once.
+        let row = match account.activity.get_mut(&key) {
+            Some(row) => row,
+            None => {
+                if !self.has_room(account, key.signal) {
+                    return Mark::NoRoom;
+                }
+                account.activity.entry(key.clone()).or_default()
             }
-        }
-        let row = account.activity.entry(key.clone()).or_default();
+        };
         let new_in_window = row.bits == 0 || row.seen_from(day) & mask(7) == 0;
         let mut changed = row.mark(day);
         if event.role.is_some() && event.member.is_some() && row.role != event.role {
@@ -850,12 +837,19 @@ impl Core {
         if new_in_window { Mark::New } else { Mark::Known }
     }
 
+    /// Whether an account has room for another distinct value of a signal.
+    fn has_room(&self, account: &Account, signal: SignalKey) -> bool {
+        let from = ActivityKey { signal, value: String::new() };
+        let rows = account.activity.range(from..).take_while(|(row, _)| row.signal == signal);
+        rows.count() < self.policy.admission.distinct_max as usize
+    }
+
     /// Lets the score and the alerts answer to an event at once.
     fn respond(
         &self,
         account: &mut Account,
         event: &Event,
-        matched: &[(usize, Option<intraday::Verdict>)],
+        matched: &[usize],
         (restraint, rise): (Restraint, Option<Alarm>),
         out: &mut Vec<Output>,
     ) {
@@ -867,7 +861,8 @@ impl Core {
         let closed = account.hot.today.plus(-1);
         let masked = account.is_masked(zone.day(event.occurred_at));
         let mut evidence_changed = false;
-        for &(index, verdict) in matched {
+        for &index in matched {
+            let verdict = self.watch(account, event, index);
             let signal = &self.policy.signals[index];
             let state = &mut account.hot.signals[index];
             if is_presence(signal) {

@@ -176,7 +176,7 @@ fn the_days_about_the_end_of_a_fiscal_year_are_no_news() {
     let masked = told(Some("03-31"), 7);
     assert_eq!(masked.alerts("acme"), Vec::<&AlertEvent>::new());
     assert!(masked.lowest("acme", 70) > 75.0, "the score stays where it was");
-    let view = Account::clone(&masked.state.accounts()[&account("acme")]);
+    let view = Account::clone(masked.state.accounts()[&account("acme")]);
     let spans = masked.core.record(view).expect("a record").masked;
     let spans: Vec<String> = spans.iter().map(ToString::to_string).collect();
     assert_eq!(spans, ["2024-03-24 to 2024-04-07 (fiscal year end)"]);
@@ -224,7 +224,7 @@ fn the_days_of_an_incident_are_not_what_is_normal() {
     // Tracking counts five times for two weeks, four weeks before today.
     let incident = |day: i32| if AWAY.contains(&day) { 5.0 } else { 1.0 };
     let level = |run: &Run| {
-        let account = &run.state.accounts()[&account("acme")];
+        let account = run.state.accounts()[&account("acme")];
         let index = run.core.policy().signals.iter().position(|signal| signal.name == "logins");
         account.hot.signals[index.expect("logins")].baseline.expect("a baseline").level
     };
@@ -271,7 +271,7 @@ fn an_entry_that_comes_late_changes_what_is_judged_from_then_on() {
     run.calendar("xmas", holiday);
     run.pass(AWAY.start + 9);
     assert_eq!(run.out[..published.len()], published, "what was published stands");
-    let view = Account::clone(&run.state.accounts()[&account("acme")]);
+    let view = Account::clone(run.state.accounts()[&account("acme")]);
     let record = run.core.record(view).expect("a record");
     assert_eq!(record.masked.len(), 1, "the record says what is masked");
     let evidence: Vec<_> = record.evidence.iter().map(|item| &item.text).collect();

@@ -62,7 +62,7 @@ fn live(core: &Core, state: &mut MemoryState, days: std::ops::Range<i64>, of_ten
     }
 }
 
-fn fitted(core: &Core, accounts: &BTreeMap<AccountId, Box<Account>>) -> Fitted {
+fn fitted(core: &Core, accounts: &BTreeMap<&AccountId, &Account>) -> Fitted {
     let rows: Vec<_> = accounts.values().map(|of| readings(core, of, HORIZON_DAYS)).collect();
     let of = |name: &String| Distribution::of(name, rows.iter().map(|row| row[name]));
     let scores = accounts.values().map(|account| account.hot.score.as_f64());
@@ -70,7 +70,7 @@ fn fitted(core: &Core, accounts: &BTreeMap<AccountId, Box<Account>>) -> Fitted {
     Fitted { all, cohorts: BTreeMap::new() }
 }
 
-fn surveyed(core: &Core, accounts: &BTreeMap<AccountId, Box<Account>>) -> Survey {
+fn surveyed(core: &Core, accounts: &BTreeMap<&AccountId, &Account>) -> Survey {
     let mut survey = Survey::of(core);
     for account in accounts.values() {
         survey.see(core, account);
@@ -87,8 +87,8 @@ fn index(survey: &Survey, reading: &str) -> f64 {
 fn what_accounts_do_no_longer_as_when_it_was_learned_drifts() {
     let mut state = MemoryState::default();
     live(&core(None), &mut state, 0..70, 6);
-    let core = core(Some(fitted(&core(None), state.accounts())));
-    let same = surveyed(&core, state.accounts());
+    let core = core(Some(fitted(&core(None), &state.accounts())));
+    let same = surveyed(&core, &state.accounts());
     for drift in same.drift() {
         assert!(drift.index.expect("enough accounts") < 0.01, "{drift:?}");
     }
@@ -104,7 +104,7 @@ fn what_accounts_do_no_longer_as_when_it_was_learned_drifts() {
     assert!((lost - 0.1 * ACCOUNTS as f64).abs() < 1e-6, "{lost}");
 
     live(&core, &mut state, 70..110, 2);
-    let later = surveyed(&core, state.accounts());
+    let later = surveyed(&core, &state.accounts());
     assert!(index(&later, "activity") > 0.25 && index(&later, "trend") > 0.25);
     assert!(index(&later, SCORE) > 0.25);
     assert!(index(&later, "signal:support_sentiment") < 0.01, "nothing was known of it, or is");
@@ -116,13 +116,13 @@ fn a_signal_that_stops_in_a_whole_cohort_is_silent_under_any_scorecard() {
     let mut state = MemoryState::default();
     live(&core, &mut state, 0..70, 6);
     let silence = |state: &MemoryState| {
-        let survey = surveyed(&core, state.accounts());
+        let survey = surveyed(&core, &state.accounts());
         let found =
             survey.silences().find(|(cohort, name, _)| (*cohort, *name) == ("smb", "logins"));
         found.expect("it came often enough").2
     };
     assert!(silence(&state).gap_days == 0 && !silence(&state).is_unusual());
-    let survey = surveyed(&core, state.accounts());
+    let survey = surveyed(&core, &state.accounts());
     let missing: BTreeMap<_, _> = survey.missing().map(|(_, name, share)| (name, share)).collect();
     assert!(missing["signal:logins"] < 1e-9 && missing["signal:support_sentiment"] > 0.99);
     for day in 70..76 {
@@ -138,9 +138,9 @@ fn a_signal_that_stops_in_a_whole_cohort_is_silent_under_any_scorecard() {
 fn surveys_of_partitions_add_up() {
     let mut state = MemoryState::default();
     live(&core(None), &mut state, 0..70, 6);
-    let core = core(Some(fitted(&core(None), state.accounts())));
-    let whole = surveyed(&core, state.accounts());
-    let (mut even, mut odd) = (state.accounts().clone(), state.accounts().clone());
+    let core = core(Some(fitted(&core(None), &state.accounts())));
+    let whole = surveyed(&core, &state.accounts());
+    let (mut even, mut odd) = (state.accounts(), state.accounts());
     even.retain(|id, _| id.as_str().ends_with(['0', '2', '4', '6', '8']));
     odd.retain(|id, _| !even.contains_key(id));
     let half = surveyed(&core, &odd);

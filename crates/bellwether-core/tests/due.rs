@@ -54,7 +54,7 @@ impl Run {
     /// Days that were closed, over all accounts.
     fn closed(&self, day_before: i64) -> usize {
         let today = |ms: i64| i32::try_from(ms / DAY_MS).expect("a day");
-        let accounts = self.state.accounts().values();
+        let accounts = self.state.accounts().into_values();
         accounts.filter(|account| account.hot.today.0 > today(day_before)).count()
     }
 
@@ -117,7 +117,7 @@ fn an_event_is_answered_while_the_days_of_others_are_not_closed() {
     let after = START_MS + DAY_MS + 15 * MINUTE_MS;
     run.apply(&core, Input::Event(login(7, after)), Millis(after));
     let account = AccountId::new("account-7").expect("letters and digits");
-    let known = &run.state.accounts()[&account];
+    let known = run.state.accounts()[&account];
     assert_eq!(known.hot.last_event_at, Some(Millis(after)), "counted");
     assert_eq!(run.closed(START_MS), 2, "its own day, and one of those that are due");
     run.apply(&core, Input::Event(login(8, after + 1)), Millis(after + 1));

@@ -141,7 +141,7 @@ impl Run {
     }
 
     fn account(&self, id: &str) -> &Account {
-        &self.state.accounts()[&AccountId::new(id).expect("valid")]
+        self.state.accounts()[&AccountId::new(id).expect("valid")]
     }
 
     fn limits(&self, id: &str) -> Vec<Limits> {

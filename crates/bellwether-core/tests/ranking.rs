@@ -127,7 +127,7 @@ fn what_had_left_before_a_horizon_counts_in_it_for_nothing() {
     let state = lived(&core, &[]);
     let mut survey = Survey::of(&core);
     for (number, account) in (0..ACCOUNTS).zip(state.accounts().values()) {
-        let mut account = account.clone();
+        let mut account = (*account).clone();
         let day = 2 * HORIZON + 4;
         let at = Millis(START_MS + day * DAY_MS + DAY_MS / 2);
         account.hot.outcome = (number < 10).then_some((OutcomeKind::Churned, at));

@@ -124,7 +124,7 @@ impl Run {
     }
 
     fn record(&self) -> HealthRecord {
-        let account = &self.state.accounts()[&AccountId::new("acme").expect("valid")];
+        let account = self.state.accounts()[&AccountId::new("acme").expect("valid")];
         self.core.record(Account::clone(account)).expect("a record")
     }
 
@@ -269,7 +269,7 @@ fn signals_that_share_their_days_are_measured_over_the_same_days() {
     let normal: Vec<_> = run.record().rebaselined.into_iter().map(|it| it.signal).collect();
     assert_eq!(normal, ["exports"]);
     // Else the level of one would be off by what the days that it alone is measured by were like, and large counts would say so.
-    let account = Account::clone(&run.state.accounts()[&AccountId::new("acme").expect("valid")]);
+    let account = Account::clone(run.state.accounts()[&AccountId::new("acme").expect("valid")]);
     let day = account.hot.today.plus(-1);
     let policy = run.core.policy().clone();
     let expected = expect(&account, &policy, run.state.cohorts(), day);

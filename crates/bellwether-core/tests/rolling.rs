@@ -235,7 +235,7 @@ fn a_repeated_event_counts_once_where_ids_are_remembered() {
     assert_eq!(apply(&core, &mut state, event(2, "login", day(30), 1.0)).0, Ok(()));
     // Whether it was counted is not known any more.
     assert_eq!(apply(&core, &mut state, event(1, "login", day(0), 1.0)).0, Err(Reason::TooLate));
-    let account = state.accounts().values().next().expect("one account");
+    let account = state.accounts().into_values().next().expect("one account");
     let rolling = account.rolling.as_ref().expect("its sums");
     let total: i64 = rolling.signals.iter().flat_map(|of| &of.days).map(|of| of.micros).sum();
     assert_eq!(total, 2_000_000, "two logins");
@@ -269,9 +269,9 @@ fn what_feeds_no_signal_makes_no_account() {
     assert_eq!((verdict, out.len(), state.accounts().len()), (Ok(()), 0, 0));
     // Nor does it take one away.
     assert_eq!(apply(&core, &mut state, event(2, "login", START_DAY * DAY_MS, 1.0)).0, Ok(()));
-    let known = state.accounts().clone();
+    let known = state.clone();
     assert_eq!(apply(&core, &mut state, event(3, "coffee", START_DAY * DAY_MS, 1.0)).0, Ok(()));
-    assert_eq!(*state.accounts(), known);
+    assert_eq!(state.accounts(), known.accounts());
 }
 
 #[test]

@@ -142,7 +142,7 @@ impl Run {
     }
 
     fn account(&self) -> &Account {
-        &self.state.accounts()[&AccountId::new("acme").expect("an id")]
+        self.state.accounts()[&AccountId::new("acme").expect("an id")]
     }
 
     /// The line of a sequence in the explanation of now.

@@ -335,7 +335,7 @@ fn members_who_went_quiet_are_named() {
     };
     let run = team(8, 4);
     let members = |run: &Run| {
-        let account = &run.state.accounts()[&AccountId::new("x").expect("valid")];
+        let account = run.state.accounts()[&AccountId::new("x").expect("valid")];
         let evidence = run.core.record(Account::clone(account)).expect("a record").evidence;
         let of_members = evidence.iter().filter(|item| item.signal == "active_members");
         of_members.map(|item| item.text.clone()).collect::<Vec<_>>().join("")
@@ -696,7 +696,7 @@ fn after_a_deletion_an_account_begins_as_a_new_one() {
     }
     let of = |run: &Run| -> Vec<String> {
         let all = run.out.iter().filter(|output| output.account().as_str() == "story-slipping");
-        let row = run.state.accounts().iter().filter(|(id, _)| id.as_str() == "story-slipping");
+        let row = run.state.accounts().into_iter().filter(|(id, _)| id.as_str() == "story-slipping");
         let row = row.map(|(_, account)| format!("{account:?}"));
         all.map(|output| format!("{output:?}")).chain(row).collect()
     };

@@ -77,7 +77,7 @@ impl Run {
     }
 
     fn account(&self) -> &Account {
-        self.state.accounts().values().next().expect("one account")
+        self.state.accounts().into_values().next().expect("one account")
     }
 }
 

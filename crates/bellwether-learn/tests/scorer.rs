@@ -177,7 +177,7 @@ fn back_to_expert_weights_the_lines_leave_as_they_came() {
         let moved: Points = change.movements.iter().map(|line| line.delta).sum();
         assert_eq!(moved, change.score - change.previous_score.unwrap_or_default());
     }
-    let stays = &state.accounts()[&AccountId::new("stays").expect("an id")];
+    let stays = state.accounts()[&AccountId::new("stays").expect("an id")];
     assert!(stays.standing.is_empty(), "{:?}", stays.standing);
 }
 
@@ -305,7 +305,7 @@ fn a_sequence_costs_what_was_learned_of_it() {
     verdict.expect("admitted");
     let record = |account: &str| {
         let id = AccountId::new(account).expect("an id");
-        core.record(Account::clone(&state.accounts()[&id])).expect("a record")
+        core.record(Account::clone(state.accounts()[&id])).expect("a record")
     };
     let line = |account: &str| {
         let lines = record(account).contributions.into_iter();
@@ -318,9 +318,9 @@ fn a_sequence_costs_what_was_learned_of_it() {
     assert_eq!(sum, record("stays").score);
     // What is learned from is what is scored.
     let id = AccountId::new("stays").expect("an id");
-    let readings = row(&state.accounts()[&id], &policy, 28).expect("it is known");
+    let readings = row(state.accounts()[&id], &policy, 28).expect("it is known");
     assert!((readings[at_of(&policy, "sequence:slide")] - 1.0).abs() < 1e-12, "{readings:?}");
-    let known = bellwether_core::drift::readings(&core, &state.accounts()[&id], 28);
+    let known = bellwether_core::drift::readings(&core, state.accounts()[&id], 28);
     assert!((known["sequence:slide"] - 1.0).abs() < 1e-12, "{known:?}");
 }
 
@@ -359,7 +359,8 @@ fn a_model_without_these_readings_scores_as_before() {
     // And where older versions have to read what is kept, there are none of their lines.
     let (state, older) = told(run_with(&with(card(&policy)).for_older(), 150, &contracts));
     assert_eq!(older, before);
-    let lines = state.accounts().values().flat_map(|account| &account.standing);
+    let accounts = state.accounts();
+    let lines = accounts.values().flat_map(|account| &account.standing);
     assert!(lines.clone().count() > 0 && !lines.into_iter().any(|line| line.of.is_of_contract()));
 }
 

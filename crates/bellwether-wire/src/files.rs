@@ -293,16 +293,16 @@ fn stay_of(row: &Row<'_>) -> Result<StayRow, Reject> {
     };
     let account = row.text(0)?.unwrap_or_default();
     Ok(StayRow {
-        account: AccountId::new(&account)
+        account: AccountId::new(account)
             .map_err(|error| invalid(format!("account_id: {error}")))?,
-        kind: row.text(1)?.unwrap_or_default(),
+        kind: row.text(1)?.unwrap_or_default().to_owned(),
         churned_at: at(2, "churned_at")?,
         eligible_from: at(3, "eligible_from")?,
         observed_until: at(4, "observed_until")?,
     })
 }
 
-fn event_of(row: &Row<'_>) -> Result<EventRecord<String>, Reject> {
+fn event_of<'a>(row: &Row<'a>) -> Result<EventRecord<&'a str>, Reject> {
     let value = row.text(8)?.map(|text| {
         text.parse::<f64>().map_err(|_| invalid(format!("value is {text:?}; it must be a number")))
     });
@@ -329,19 +329,19 @@ fn churn_of(row: &Row<'_>) -> Result<Option<OutcomeRecord>, Reject> {
     let occurred_at = row_instant(row, 2, "churned_at")?;
     Ok(Some(OutcomeRecord {
         outcome_id: format!("{account_id}:{kind}:{}", occurred_at.0.0),
-        account_id,
+        account_id: account_id.to_owned(),
         occurred_at,
         kind: "churned".to_owned(),
         alert_id: None,
         until: None,
         by: None,
-        note: Some(kind),
+        note: Some(kind.to_owned()),
     }))
 }
 
 fn row_instant(row: &Row<'_>, column: usize, name: &str) -> Result<InstantMs, Reject> {
     let text = row.text(column)?.unwrap_or_default();
-    Millis::parse(&text).map(InstantMs).ok_or_else(|| {
+    Millis::parse(text).map(InstantMs).ok_or_else(|| {
         invalid(format!("{name} is {text:?}; it must be ISO-8601 or milliseconds since the epoch"))
     })
 }

@@ -232,7 +232,7 @@ impl Replay {
             self.outcomes_before(next)?;
             self.apply(Input::Tick, next.min(self.now))?;
             if let Some(snapshots) = &mut self.snapshots {
-                (snapshots.see)(next, &mut self.state.accounts().values().map(Box::as_ref));
+                (snapshots.see)(next, &mut self.state.accounts().into_values());
             }
             next = next.plus(every_ms);
         }
@@ -246,7 +246,7 @@ impl Replay {
 
     /// Every account, as it stands.
     pub(crate) fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.state.accounts().values().map(Box::as_ref)
+        self.state.accounts().into_values()
     }
 
     /// Takes the profiles of a file, each when its time has come.

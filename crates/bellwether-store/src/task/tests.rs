@@ -438,7 +438,8 @@ impl Bench {
                 let day = Day(i32::from(*day));
                 let tell = |cohorts: &mut Cohorts| {
                     cohorts.add(name, day, &told);
-                    cohorts.count(name, i64::from(*part), &[(SignalKey(1), f64::from(*part))]);
+                    let amounts = [(SignalKey(1), f64::from(*part))];
+                    cohorts.named(name).count(i64::from(*part), amounts.into_iter());
                     let entry = EventId::new(&format!("e{}", part % 5)).expect("an id");
                     let of = Entry { scope: Scope::All, span: span(day.0) };
                     cohorts.calendar_mut().set(&entry, (part % 3 > 0).then_some(of));
@@ -567,7 +568,7 @@ impl Bench {
             self.committed
                 .accounts()
                 .values()
-                .map(|account| Account::clone(account))
+                .map(|&account| account.clone())
                 .collect::<Vec<_>>()
         );
         assert_eq!(found.2, self.committed.clock());

@@ -102,13 +102,13 @@ pub(super) struct Row<'a> {
     places: &'a [Option<usize>],
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
     /// A column's text; none where it is empty or there is no such column. Columns count as they were asked for.
-    pub(super) fn text(&self, column: usize) -> Result<Option<String>, Reject> {
+    pub(super) fn text(&self, column: usize) -> Result<Option<&'a str>, Reject> {
         let Some(place) = self.places[column] else { return Ok(None) };
         match std::str::from_utf8(self.cells.cell(place)) {
             Ok("") => Ok(None),
-            Ok(text) => Ok(Some(text.to_owned())),
+            Ok(text) => Ok(Some(text)),
             Err(_) => Err(invalid(format!("cell {} is not UTF-8", place + 1))),
         }
     }
