@@ -109,7 +109,7 @@ impl Lines {
 }
 
 /// Scores an account, whose `day` was just judged and scored by the champion, by the challenger too, and publishes both where either moved
-/// enough or changed its band since both were last published. Without a challenger that can be read, what was known of one is dropped.
+/// enough or changed its band since both were last published. Without a challenger, what was known of one is dropped.
 pub(crate) fn follow(
     core: &Core,
     account: &mut Account,
@@ -117,15 +117,19 @@ pub(crate) fn follow(
     (day, at): (Day, Millis),
     out: &mut Vec<Output>,
 ) {
-    let Some((of, challenger)) = core.challenger(cohorts.challengers_mut()) else {
-        account.changed.note_if(Row::Shadow, account.shadow.take().is_some());
-        return;
-    };
+    let current = core.challenger(cohorts.challengers_mut());
+    let of = current.as_ref().map(|(of, _)| of);
+    if account.shadow.as_ref().is_some_and(|known| Some(&known.of) != of) {
+        account.shadow = None;
+        account.changed.note(Row::Shadow);
+    }
+    // Under the policy that it was taken under it can be read again: then its records go on where they were.
+    let Some((of, Some(challenger))) = current else { return };
     let lines = Lines::of(&challenger, account, day);
     let score = clip(lines.raw());
     let beside = (score, band(score, &challenger.policy));
     let champion = (account.hot.score, band(account.hot.score, &core.policy));
-    let known = account.shadow.as_ref().filter(|known| known.of == of);
+    let known = account.shadow.as_ref();
     let least = Points::from_f64(core.policy.score.publish_min_points);
     let moved = |before: (Points, Band), now: (Points, Band)| {
         (now.0 - before.0).abs() >= least || now.1 != before.1
@@ -160,8 +164,8 @@ pub(crate) fn follow(
 }
 
 impl Core {
-    /// The challenger of a partition, and the id of its record; none where there is none that can be read.
-    pub(crate) fn challenger(&self, challengers: &mut Promotions) -> Option<(EventId, Arc<Core>)> {
+    /// The id of the challenger's record in a partition, and the challenger, unless it cannot be read; none where there is none.
+    fn challenger(&self, challengers: &mut Promotions) -> Option<(EventId, Option<Arc<Core>>)> {
         let (id, known) = challengers.current()?;
         let (id, model) = (id.clone(), known.model.as_deref()?);
         let core = match challengers.engine_of(Some(&id), self) {
@@ -173,7 +177,8 @@ impl Core {
             }
         };
         // What was taken could be read. Under a later policy it may not be: then nothing scores beside the champion.
-        core.unread_reason().is_none().then_some((id, core))
+        let core = core.unread_reason().is_none().then_some(core);
+        Some((id, core))
     }
 
     /// The id of the challenger's record, and the version of its scorecard or why it cannot be read; none where there is no challenger.

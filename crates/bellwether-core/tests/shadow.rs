@@ -260,19 +260,22 @@ fn one_that_the_policy_no_longer_lets_be_read_is_silent_says_why_and_is_tried_on
         Err(format!("{text} was learned with other signals"))
     }));
     let events = events();
-    let mut pairs = [0; 2];
+    let (mut pairs, mut last) = ([0; 3], BTreeMap::new());
     for (index, event) in events.iter().enumerate() {
-        let half = usize::from(index > events.len() / 2);
-        let acting = [&core, &other][half];
+        let third = index * 3 / events.len();
+        let acting = [&core, &other, &core][third];
         let (input, at) = (Input::Event(event.clone()), event.occurred_at);
         let Ok(verdict) = acting.apply(&mut run.state, input, at, &mut run.out);
         verdict.expect("admitted");
-        pairs[half] += run.beside().count();
-        run.out.clear();
+        for beside in run.out.drain(..).filter_map(|output| output.shadow().cloned()) {
+            pairs[third] += 1;
+            // Also over the time in which it could not be read.
+            let before = last.insert(beside.account_id.clone(), beside.sequence);
+            assert_eq!(beside.sequence, before.unwrap_or(0) + 1, "{}", beside.account_id);
+        }
     }
-    assert!(pairs[0] > 100, "{pairs:?}");
+    assert!(pairs[0] > 100 && pairs[2] > 100, "{pairs:?}");
     assert_eq!((pairs[1], reads.load(Ordering::Relaxed)), (0, 1));
-    assert!(run.state.accounts().values().all(|account| account.shadow.is_none()));
     let challengers = run.state.known_cohorts().challengers();
     let why = "2 was learned with other signals".to_owned();
     assert_eq!(other.challenger_version(challengers), Some((id("s"), Err(why))));
