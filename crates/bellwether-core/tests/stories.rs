@@ -696,7 +696,8 @@ fn after_a_deletion_an_account_begins_as_a_new_one() {
     }
     let of = |run: &Run| -> Vec<String> {
         let all = run.out.iter().filter(|output| output.account().as_str() == "story-slipping");
-        let row = run.state.accounts().into_iter().filter(|(id, _)| id.as_str() == "story-slipping");
+        let row =
+            run.state.accounts().into_iter().filter(|(id, _)| id.as_str() == "story-slipping");
         let row = row.map(|(_, account)| format!("{account:?}"));
         all.map(|output| format!("{output:?}")).chain(row).collect()
     };

@@ -53,7 +53,7 @@ impl Place {
         for (day, account) in (0..DAYS).flat_map(|day| (0..40).map(move |of| (day, of))) {
             for (number, kind) in ["login", "call"].into_iter().enumerate() {
                 let chance =
-                    (day * 37 + account * 11 + number as i64 * 17 + day * account % 7) % 11 - 5;
+                    (day * 37 + account * 11 + number as i64 * 17 + day * account % 7) % 23 - 11;
                 let falls = account % 4 == 0 && day >= FELL;
                 let level = if falls { 40 - account / 3 } else { 40 };
                 let value = (level + chance).max(0);

@@ -565,11 +565,7 @@ impl Bench {
         let found = contents(self.store(), since);
         assert_eq!(
             found.0,
-            self.committed
-                .accounts()
-                .values()
-                .map(|&account| account.clone())
-                .collect::<Vec<_>>()
+            self.committed.accounts().values().map(|&account| account.clone()).collect::<Vec<_>>()
         );
         assert_eq!(found.2, self.committed.clock());
         assert_eq!(found.4, cohort_rows(self.committed.cohorts()));
