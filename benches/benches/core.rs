@@ -148,7 +148,7 @@ fn deviation(criterion: &mut Criterion) {
 fn corroborate(criterion: &mut Criterion) {
     let core = core();
     let (state, _) = full();
-    let account = state.accounts().values().next().expect("an account");
+    let account = state.accounts().into_values().next().expect("an account");
     let mut cohorts = state.known_cohorts().clone();
     let day = account.history.newest.expect("closed days");
     let at = account.hot.today_ends_at;
@@ -179,7 +179,7 @@ fn score(criterion: &mut Criterion) {
     let core = core();
     let policy = core.policy();
     let (state, _) = full();
-    let account = state.accounts().values().next().expect("an account");
+    let account = state.accounts().into_values().next().expect("an account");
     let readings = readings(account);
     assert!(!readings.is_empty(), "14 weeks make baselines");
     let context = Context { quiet_days: 1.0, active_days: 20.0, tenure_days: 400.0, settled: 1.0 };

@@ -433,7 +433,7 @@ fn the_weights_of_another_policy_score_as_if_they_were_configured() {
     promoted.told(&core, Input::Promotion { id: id("p"), promotion }).expect("taken");
     let promoted = promoted.live(&core);
     for (id, account) in promoted.state.accounts() {
-        let as_configured = Account::clone(&configured.state.accounts()[id]);
+        let as_configured = Account::clone(configured.state.accounts()[id]);
         let as_configured = configured_core.record(as_configured).expect("scored");
         let acting = core.current(promoted.state.known_cohorts().promotions()).expect("promoted");
         let record = acting.record(Account::clone(account)).expect("scored");
