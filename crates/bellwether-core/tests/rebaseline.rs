@@ -194,7 +194,7 @@ fn a_second_decline_is_found_from_the_new_level() {
     };
     let run = live(AGAIN + 21, level);
     let urgent = run.urgent();
-    assert!(matches!(urgent[..], [_, day] if (AGAIN..AGAIN + 7).contains(&day)), "{urgent:?}");
+    assert!(matches!(urgent[..], [_, day] if (AGAIN..AGAIN + 10).contains(&day)), "{urgent:?}");
     let logins = run.record().evidence.iter().find(|item| item.signal == "logins").cloned();
     let logins = logins.expect("evidence");
     assert!(near(logins.baseline, 140.0, 0.05), "{logins:?}");
