@@ -13,6 +13,7 @@ use bellwether_core::detect::{Detector as _, RobustDetector, Series};
 use bellwether_core::event::{Event, Input};
 use bellwether_core::expect::expect;
 use bellwether_core::id::EventId;
+use bellwether_core::output::Family;
 use bellwether_core::policy::Compiled;
 use bellwether_core::score::{Context, ExpertScorecard, Reading, Scorer as _};
 use bellwether_core::state::MemoryState;
@@ -159,7 +160,10 @@ fn corroborate(criterion: &mut Criterion) {
     criterion.bench_function("corroborate/judge", |bencher| {
         bencher.iter_batched(
             || expected.clone(),
-            |expected| corroborate::judge(&core, account, &mut cohorts, expected, (day, at)),
+            |expected| {
+                let when = (day, at);
+                corroborate::judge(&core, account, &mut cohorts, expected, when, &Family::ALL)
+            },
             BatchSize::SmallInput,
         );
     });

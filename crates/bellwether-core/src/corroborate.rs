@@ -113,7 +113,8 @@ pub fn volume_row(rules: &CalibrationPolicy, volume: f64) -> usize {
     rules.volumes.iter().take_while(|&&edge| edge <= volume).count()
 }
 
-/// Scans the account's days up to `day`, the newest of its history, for groups that changed together. `expected`: of that day.
+/// Scans the account's days up to `day`, the newest of its history, for groups that changed together in one of the ways of `families`.
+/// `expected`: of that day.
 #[must_use]
 pub fn judge(
     core: &Core,
@@ -121,6 +122,7 @@ pub fn judge(
     cohorts: &mut Cohorts,
     expected: Expected,
     (day, at): (Day, Millis),
+    families: &'static [Family],
 ) -> Corroborated {
     let policy = &*core.policy;
     let learns = policy.calibration.learn;
@@ -130,14 +132,14 @@ pub fn judge(
         Tails::default()
     };
     let sensitivity = cohorts.named(account.segment()).sensitivity(&policy.feedback, at);
-    let mut found = weigh(core, account, (&expected, &tails), &sensitivity, day);
+    let mut found = weigh(core, account, (&expected, &tails), &sensitivity, (day, families));
     if cohorts.is_held(account.segment(), at) {
         let beyond = policy.fleet.beyond_hold * policy.corroboration.false_high_per_year;
         let rare = |alarm: &Alarm| alarm.by_chance_per_year <= beyond;
         (found.alarm, found.rise) = (found.alarm.filter(rare), found.rise.filter(rare));
         let cohort = cohorts.named(account.segment());
         let alone = against_usual(account, policy, cohort, expected, day);
-        let alone = weigh(core, account, (&alone, &tails), &sensitivity, day);
+        let alone = weigh(core, account, (&alone, &tails), &sensitivity, (day, families));
         found.held = Some(alone.alarm.is_some() || alone.rise.is_some());
     }
     Corroborated { sensitivity, ..found }
@@ -169,7 +171,7 @@ fn weigh(
     account: &Account,
     (expected, tails): (&Expected, &Tails),
     sensitivity: &Sensitivity,
-    day: Day,
+    (day, families): (Day, &'static [Family]),
 ) -> Corroborated {
     let policy = &*core.policy;
     let rules = &policy.corroboration;
@@ -177,6 +179,7 @@ fn weigh(
         shared_variance: expected.shared_variance,
         groups_min: usize::from(rules.groups_high),
         gates: rules.beyond_one,
+        families,
     };
     let dependent = |left: usize, right: usize| {
         let (left, right) = (expected.signals[left], expected.signals[right]);

@@ -21,7 +21,7 @@ use crate::cohort::{Cohort, Cohorts};
 use crate::corroborate::{self, Alarm};
 use crate::expect::{Expected, expect, next_day, normal_days, unscaled};
 use crate::history::{DayTotals, MICROS};
-use crate::output::Maturity;
+use crate::output::{Family, Maturity};
 use crate::policy::{Aggregate, Compiled, Signal};
 use crate::policy_check::SPIKE_KIND;
 use crate::scan::Law;
@@ -196,7 +196,7 @@ pub(crate) fn judge_open(
     }
     let mut expected = expect(account, policy, cohorts, day);
     let risen = fill(&mut expected, account, policy, cohorts.named(account.segment()), day);
-    let found = corroborate::judge(core, account, cohorts, expected, (day, at));
+    let found = corroborate::judge(core, account, cohorts, expected, (day, at), &[Family::Rise]);
     account.history = closed;
     let has_risen = |name: &str| risen.iter().any(|&index| policy.signals[index].name == name);
     let factor = found.sensitivity.of(SPIKE_KIND);

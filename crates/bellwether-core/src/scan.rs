@@ -83,6 +83,8 @@ pub struct ScanRules {
     pub groups_min: usize,
     /// By how much the set must explain the days better than the best single group does, in units of log-likelihood, per family.
     pub gates: [f64; 3],
+    /// The families that are looked for.
+    pub families: &'static [Family],
 }
 
 /// A set of groups that changed together.
@@ -161,7 +163,9 @@ fn curve(days: usize, rate: f64) -> Vec<(f64, f64)> {
 /// Scans the last days of an account's lanes. `dependent(a, b)`: two groups rest on the same events and count once.
 #[must_use]
 pub fn scan(lanes: &[Lane], rules: &ScanRules, dependent: &dyn Fn(usize, usize) -> bool) -> Scan {
-    let worth = Family::ALL.map(|family| at_most(lanes, family) >= LEAST[family as usize]);
+    let worth = Family::ALL.map(|family| {
+        rules.families.contains(&family) && at_most(lanes, family) >= LEAST[family as usize]
+    });
     if worth == [false; 3] {
         return Scan { findings: Vec::new(), alone: vec![(0.0, 1); lanes.len()] };
     }
@@ -524,8 +528,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RULES: ScanRules =
-        ScanRules { shared_variance: 0.15, groups_min: 2, gates: [3.0, 2.5, 0.3] };
+    const RULES: ScanRules = ScanRules {
+        shared_variance: 0.15,
+        groups_min: 2,
+        gates: [3.0, 2.5, 0.3],
+        families: &Family::ALL,
+    };
 
     /// A lane of its own group that expects `level` a day and saw `observed(days ago)`.
     fn lane(group: usize, level: f64, observed: impl Fn(usize) -> f64) -> Lane {
@@ -648,6 +656,12 @@ mod tests {
             for finding in &scan.findings {
                 prop_assert!(finding.statistic.is_finite() && finding.beyond_one.is_finite());
                 prop_assert!(finding.lanes.len() >= 2 && finding.window_days >= 1);
+            }
+            for families in [&[Family::Drop][..], &[Family::Rise], &[Family::Decline]] {
+                let alone = super::scan(&lanes, &ScanRules { families, ..RULES }, &|_, _| false);
+                let of_family = |finding: &&Finding| families.contains(&finding.family);
+                let expected: Vec<Finding> = scan.findings.iter().filter(of_family).cloned().collect();
+                prop_assert_eq!(alone.findings, expected);
             }
             for (value, _) in &scan.alone {
                 prop_assert!(value.is_finite() || lanes.iter().any(|lane| lane.observed.is_empty()));
