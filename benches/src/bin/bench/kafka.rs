@@ -1,20 +1,18 @@
 //! What the benchmark asks of Kafka.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many partitions every topic has beside the peer.
 pub(crate) const PARTITIONS: i32 = 4;
 
-fn consumer(bootstrap: &str, group: &str) -> BaseConsumer {
+pub(crate) fn consumer(bootstrap: &str, group: &str) -> BaseConsumer {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", bootstrap)
@@ -27,7 +25,7 @@ fn consumer(bootstrap: &str, group: &str) -> BaseConsumer {
 }
 
 /// How many partitions a topic has.
-fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
+pub(crate) fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).expect("a broker that answers");
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let count = found.map_or(0, |found| found.partitions().len());
@@ -139,49 +137,4 @@ pub(crate) fn follow(
             None => {}
         }
     }
-}
-
-/// The floor: a consumer and a transactional producer that do nothing with what they read but commit how far they are, every so many
-/// records, until they have read it all. Returns the records.
-pub(crate) fn floor(bootstrap: &str, topic: &str, group: &str, batch: usize) -> u64 {
-    let to = ends(bootstrap, topic);
-    let consumer = consumer(bootstrap, group);
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap).set("transactional.id", group);
-    let producer: BaseProducer = config.create().expect("a producer");
-    producer.init_transactions(TIMEOUT).expect("a coordinator");
-    let mut list = TopicPartitionList::new();
-    for partition in 0..partitions(&consumer, topic) {
-        list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
-    }
-    consumer.assign(&list).expect("partitions that are there");
-    let mut next: HashMap<i32, i64> = HashMap::new();
-    let (mut records, mut open) = (0, 0);
-    let wanted: i64 = to.iter().sum();
-    let mut bytes = 0;
-    while next.values().sum::<i64>() < wanted || open > 0 {
-        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-            let message = message.expect("a topic that can be read");
-            // As any user of it must, it owns what it reads.
-            bytes += message.detach().payload().map_or(0, <[u8]>::len);
-            next.insert(message.partition(), message.offset() + 1);
-            records += 1;
-            open += 1;
-        }
-        let done = next.values().sum::<i64>() >= wanted;
-        if open >= batch || done && open > 0 {
-            let mut list = TopicPartitionList::new();
-            for (partition, next) in &next {
-                let offset = Offset::Offset(*next);
-                list.add_partition_offset(topic, *partition, offset).expect("a partition");
-            }
-            producer.begin_transaction().expect("a producer at rest");
-            let metadata = consumer.group_metadata().expect("a group");
-            producer.send_offsets_to_transaction(&list, &metadata, TIMEOUT).expect("a coordinator");
-            producer.commit_transaction(TIMEOUT).expect("a coordinator");
-            open = 0;
-        }
-    }
-    assert!(bytes > 0, "events have bytes");
-    records
 }

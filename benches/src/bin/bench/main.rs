@@ -3,10 +3,11 @@
 //! committed place are shown in the README, too; `--render` only does that.
 //!
 //! CPU time and memory are those of the process as Linux counts them. Bellwether's include its start; the peer's begin with its first record,
-//! after its virtual machine was warmed. Before each the machine comes to rest, the broker's housekeeping included. The floor is a consumer and a transactional producer of the same client library that do
-//! nothing else.
+//! after its virtual machine was warmed. Before each the machine comes to rest, the broker's housekeeping included. The floor (`floor.rs`) is
+//! what Kafka's client takes without the engine.
 
 mod compare;
+mod floor;
 mod kafka;
 mod load;
 mod process;
@@ -32,8 +33,8 @@ const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results/bench.json")
 const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/policies/peer.toml");
 /// The topic of our score changes.
 const SCORES: &str = "health.score-changed.v1";
-/// Records a transaction of the floor.
-const FLOOR_BATCH: usize = 20_000;
+/// Worker threads of our process; the peer has as many.
+const WORKERS: u32 = 2;
 /// The port of the peer's broker, and of ours where there is no peer.
 const PORT: u16 = 20_092;
 /// First seconds of a paced run that are left out.
@@ -67,7 +68,7 @@ impl Options {
             bellwether: program.with_file_name("bellwether"),
             work: std::env::temp_dir().join("bellwether-bench"),
             json: RESULTS.into(),
-            accounts: vec![20_000, 200_000],
+            accounts: vec![20_000, 200_000, 2_000_000],
             events: 2_000_000,
             repeats: 3,
             rates: vec![2_000.0, 5_000.0],
@@ -157,6 +158,8 @@ fn build_peer(options: &Options) -> Option<PathBuf> {
 fn start_broker(options: &Options, peer: Option<&Path>) -> Broker {
     let bootstrap = format!("127.0.0.1:{}", if peer.is_some() { PORT } else { options.port });
     let work = options.work.join("kafka");
+    // A broker of an earlier run left its topics there.
+    drop(std::fs::remove_dir_all(&work));
     std::fs::create_dir_all(&work).expect("a scratch directory");
     let at = work.display().to_string();
     let (start, stop, logs) = match peer {
@@ -276,7 +279,7 @@ policy = "{POLICY}"
 listen = "127.0.0.1:0"
 [kafka]
 bootstrap_servers = "{bootstrap}"
-workers = 2
+workers = {WORKERS}
 [topics]
 events = ["{input}"]
 profiles = "{prefix}.profiles"
@@ -390,13 +393,32 @@ fn run_ours_paced(options: &Options, broker: &Broker, input: &str, number: &str)
     let mut process = ours.start();
     catch_up(&ours, &mut process, input);
     let mut paced = serde_json::Map::new();
+    let before = ours.changelog_bytes();
     for &rate in &options.rates {
         paced.insert(rate.to_string(), run_paced(&ours, &process, input, rate));
     }
+    let events = options.rates.iter().sum::<f64>() * options.seconds as f64;
+    let changelog = (ours.changelog_bytes() - before) as f64 / events;
+    paced.insert("changelog_bytes_per_event".to_owned(), changelog.into());
     paced.insert("rss_mib".to_owned(), memory_mib(process.id(), "VmRSS").into());
     process.kill();
     paced.insert("after_kill_s".to_owned(), after_kill(&ours, input).into());
     paced.into()
+}
+
+/// Events at a fixed rate.
+fn paced_load(options: &Options, bootstrap: &str, input: &str, rate: f64) -> Load {
+    Load {
+        bootstrap: bootstrap.to_owned(),
+        topic: input.to_owned(),
+        events: (rate * options.seconds as f64) as u64,
+        accounts: 20_000,
+        seed: options.seed + rate as u64,
+        zipf: options.zipf,
+        // A record says the time of its account's newest event, so those of late events would look late.
+        late_per_mille: 0,
+        rate: Some(rate),
+    }
 }
 
 /// Input at a fixed rate, and when its score changes can be read.
@@ -432,17 +454,7 @@ fn run_paced(ours: &Ours<'_>, process: &Guarded, input: &str, rate: f64) -> Valu
         while !ready.load(Ordering::Relaxed) && !reader.is_finished() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        load::load(&Load {
-            bootstrap: bootstrap.clone(),
-            topic: input.to_owned(),
-            events,
-            accounts: 20_000,
-            seed: ours.options.seed + rate as u64,
-            zipf: ours.options.zipf,
-            // A record says the time of its account's newest event, so those of late events would look late.
-            late_per_mille: 0,
-            rate: Some(rate),
-        });
+        load::load(&paced_load(ours.options, &bootstrap, input, rate));
         std::thread::sleep(Duration::from_secs(2));
         stop.store(true, Ordering::Relaxed);
         reader.join().expect("a reader")
@@ -513,33 +525,6 @@ fn changes(broker: &Broker, topic: &str, from: &[i64], add: fn(&mut Changes, &[u
     found
 }
 
-fn floor(options: &Options, broker: &Broker, input: &str, number: &str) -> Value {
-    let program = std::env::current_exe().expect("a process knows its executable");
-    let mut command = Command::new(program);
-    command.env("BENCH_FLOOR", format!("{},{input},floor-{number}", broker.bootstrap));
-    let out = options.work.join("floor.json");
-    let mut process = Guarded::spawn(command, &out);
-    assert!(process.0.wait().expect("a child").success(), "the floor failed: {}", out.display());
-    let said = std::fs::read_to_string(out).expect("its output");
-    serde_json::from_str(said.lines().last().unwrap_or_default()).expect("one line of JSON")
-}
-
-fn be_the_floor(said: &str) {
-    let mut parts = said.split(',');
-    let mut part = || parts.next().expect("three parts");
-    let (bootstrap, topic, group) = (part(), part(), part());
-    let started = Instant::now();
-    let records = kafka::floor(bootstrap, topic, group, FLOOR_BATCH);
-    let (cpu, seconds) = (cpu_seconds(std::process::id()), started.elapsed().as_secs_f64());
-    println!(
-        "{}",
-        json!({
-            "events": records, "app_cpu_s_per_million": cpu / records as f64 * 1e6,
-            "events_per_s": records as f64 / seconds, "peak_rss_mib": memory_mib(std::process::id(), "VmHWM"),
-        })
-    );
-}
-
 fn measure(options: &Options) -> Value {
     let peer = build_peer(options);
     let broker = start_broker(options, peer.as_deref());
@@ -554,7 +539,7 @@ fn measure(options: &Options) -> Value {
             let paced = accounts == options.accounts[0];
             let mut run = json!({ "accounts": accounts, "distinct_accounts": distinct });
             process::at_rest();
-            run["floor"] = floor(options, &broker, &input, &number);
+            run["floor"] = floor::catch_up(options, &broker, &input, &number);
             let mut theirs = None;
             if let Some(peer) = &peer {
                 if repeat == 0 && accounts == options.accounts[0] {
@@ -570,14 +555,20 @@ fn measure(options: &Options) -> Value {
                 if paced && !options.rates.is_empty() {
                     let rates = &options.rates;
                     process::at_rest();
-                    let mut paced =
-                        run_peer(options, peer, accounts, rates, false)["latency"].take();
+                    let mut peers = run_peer(options, peer, accounts, rates, false);
+                    let mut paced = peers["latency"].take();
                     for rate in rates {
                         let of = &mut paced[rate.to_string()];
                         let cpu = of["measured"]["app_cpu_s"].as_f64().unwrap_or_default();
                         let events = rate * options.seconds as f64;
                         of["app_cpu_s_per_million"] = (cpu / events * 1e6).into();
                     }
+                    // Its changelog begins with the catch-up, which the run before measured.
+                    let bytes =
+                        |run: &Value| run["changelog_log_bytes"].as_f64().unwrap_or_default();
+                    let events = rates.iter().sum::<f64>() * options.seconds as f64;
+                    let per_event = (bytes(&peers) - bytes(&run["peer"])) / events;
+                    paced["changelog_bytes_per_event"] = per_event.into();
                     run["peer_paced"] = paced;
                 }
             }
@@ -598,6 +589,8 @@ fn measure(options: &Options) -> Value {
                 let (input, _) = make_input(options, &broker, accounts, &work, &name);
                 process::at_rest();
                 run["ours_paced"] = run_ours_paced(options, &broker, &input, &number);
+                process::at_rest();
+                run["floor_paced"] = floor::paced(options, &broker, &input, &number);
             }
             eprintln!("{run:#}");
             runs.push(run);
@@ -614,8 +607,8 @@ fn machine() -> Value {
 }
 
 fn main() {
-    if let Ok(said) = std::env::var("BENCH_FLOOR") {
-        return be_the_floor(&said);
+    if let Ok(said) = std::env::var(floor::ASKED) {
+        return floor::be(&said);
     }
     if std::env::args().any(|argument| argument == "--render") {
         return render();
