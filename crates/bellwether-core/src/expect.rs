@@ -207,7 +207,7 @@ impl Past<'_> {
     }
 
     /// How much an account says of its cohort, by how far its `level` of the four weeks before the day `skip` days ago is from the one
-    /// before the eight weeks before: 1 where that may be chance. Accounts that decline one by one would be taken for their cohort
+    /// before the eight weeks before: 1 where they are near, and less from there on, though it may be chance. Accounts that decline one by one would be taken for their cohort
     /// (at a fifth of them, it hid half of the others' declines); a descending weight is how M-estimators bound that (Hampel 1974).
     fn own_way(&self, level: f64, skip: usize) -> f64 {
         let reach = self.history.min(self.ring.len());

@@ -194,6 +194,7 @@ fn a_second_decline_is_found_from_the_new_level() {
     };
     let run = live(AGAIN + 21, level);
     let urgent = run.urgent();
+    // On the eighth day: the account is its own cohort, and has little say of its days after it fell for the first time.
     assert!(matches!(urgent[..], [_, day] if (AGAIN..AGAIN + 10).contains(&day)), "{urgent:?}");
     let logins = run.record().evidence.iter().find(|item| item.signal == "logins").cloned();
     let logins = logins.expect("evidence");
