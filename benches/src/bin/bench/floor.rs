@@ -18,7 +18,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use serde_json::{Value, json};
 
 use crate::kafka::{self, PARTITIONS, Progress, TIMEOUT};
-use crate::process::{Guarded, wait};
+use crate::process::Guarded;
 use crate::{Broker, Options, WORKERS, create_topics, load, paced_load};
 
 /// In the environment of a process that is to be the floor.
@@ -46,9 +46,7 @@ pub(crate) fn paced(options: &Options, broker: &Broker, input: &str, number: &st
     let mut process = start(&said, &options.work.join("floor-paced.log"));
     let progress = Progress::of(bootstrap, &group, input);
     let total: i64 = kafka::ends(bootstrap, input).iter().sum();
-    wait(&mut process, "the end of the input", Duration::from_millis(50), || {
-        (progress.committed() >= total).then_some(())
-    });
+    progress.wait_for(total, &mut process);
     let mut paced = serde_json::Map::new();
     for &rate in &options.rates {
         let cpu = cpu_seconds(process.id());

@@ -7,6 +7,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::process::{Guarded, wait};
+
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many partitions every topic has beside the peer.
@@ -66,6 +68,13 @@ impl Progress {
         };
         let offset = |offset| if let Offset::Offset(at) = offset { at } else { 0 };
         list.elements().iter().map(|element| offset(element.offset())).sum()
+    }
+
+    /// Waits until so many records, all of the input, are committed.
+    pub(crate) fn wait_for(&self, total: i64, process: &mut Guarded) {
+        wait(process, "the end of the input", Duration::from_millis(50), || {
+            (self.committed() >= total).then_some(())
+        });
     }
 }
 

@@ -364,9 +364,7 @@ fn catch_up(ours: &Ours<'_>, process: &mut Guarded, input: &str) -> (f64, f64) {
     let total: i64 = kafka::ends(&ours.broker.bootstrap, input).iter().sum();
     ours.restored(process);
     let started = Instant::now();
-    wait(process, "the end of the input", Duration::from_millis(50), || {
-        (progress.committed() >= total).then_some(())
-    });
+    progress.wait_for(total, process);
     (cpu_seconds(process.id()), started.elapsed().as_secs_f64())
 }
 

@@ -2,13 +2,13 @@
 //! peer's job and writes `benches/results/processes.json`; the README shows it with the results of `scale`.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bellwether_benches::observe::{cpu_seconds, memory_mib};
 use serde_json::{Value, json};
 
 use crate::kafka::{self, Progress};
-use crate::process::{Guarded, wait};
+use crate::process::Guarded;
 use crate::{Broker, Options, Ours, machine, make_input, start_broker};
 
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results/processes.json");
@@ -51,9 +51,7 @@ fn together(
     let began = Instant::now();
     let mut processes: Vec<Guarded> = (0..count).map(|number| start(&ours, number)).collect();
     let first = processes.first_mut().expect("at least one process");
-    wait(first, "the end of the input", Duration::from_millis(50), || {
-        (progress.committed() >= total).then_some(())
-    });
+    progress.wait_for(total, first);
     let seconds = began.elapsed().as_secs_f64();
     let cpu: f64 = processes.iter().map(|process| cpu_seconds(process.id())).sum();
     let peaks: Vec<f64> =
