@@ -517,7 +517,7 @@ impl Cohort {
     }
 
     /// What an account can say of a day, as the root of the mean square: one over the variance of a day's factor by its count alone.
-    /// None where nothing was expected of any.
+    /// None where nothing was expected of any. The accounts are those of the partition, with those that are too new to say anything.
     pub(crate) fn precision(&self, signal: SignalKey, day: Day) -> Option<f64> {
         // Excesses are weighted by that square.
         let sums = self.days.get(&day)?.sums(signal)?;

@@ -252,6 +252,37 @@ fn a_fifth_that_declines_is_not_the_cohort_and_all_that_decline_are() {
     assert!(alarms <= ACCOUNTS / 6, "{alarms} are alarmed by what all do");
 }
 
+/// Weekends on which hardly anything is done, and the little that most accounts do: what a day's accounts may say is told by the same
+/// weekday of the week before, and must not make quiet days weigh less and less.
+#[test]
+fn quiet_weekends_and_late_events_do_not_shrink_a_cohort_of_small_accounts() {
+    let levels = levels(&mut Chance(9));
+    let mut fleet = run_late(330, (9, 0.3), |account, signal, day| {
+        let size = if account.is_multiple_of(5) { 30.0 } else { 1.0 };
+        let busy = if day % 7 < 5 { 1.0 } else { 0.25 };
+        busy * size / levels[account][signal]
+    });
+    for mean in fleet.mean_factor(327) {
+        assert!((mean - 0.95).abs() < 0.1, "an average day is about one: {mean}");
+    }
+    assert!(fleet.alarmed.len() <= 15, "{:?}", fleet.alarmed);
+}
+
+/// All lose half of what they do, and for good: that is the days', and stays so, though by itself each would look as if it went its own way.
+#[test]
+fn a_step_that_all_take_for_good_stays_their_cohorts() {
+    let alike = run(312, 7, |_, _, _| 1.0).mean_factor(310);
+    let mut stepped = run(312, 7, |_, _, day| if day >= 220 { 0.48 } else { 1.0 });
+    for (stepped, alike) in stepped.mean_factor(310).into_iter().zip(alike) {
+        // Sixty accounts are not enough to be sure of all of it.
+        let kept = stepped / alike;
+        assert!((0.42..0.66).contains(&kept), "three months later the cohort's days are at {kept}");
+    }
+    // Three in four of them are not taken for accounts that decline.
+    let alarms = stepped.alarmed_within(220, 312);
+    assert!(alarms <= 20, "{alarms} of {ACCOUNTS} are alarmed by what all do");
+}
+
 /// That a small account declines is seen late in its own counts: until then it must not speak for the others.
 #[test]
 fn small_accounts_that_decline_do_not_take_their_cohort_with_them() {
