@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use bellwether_benches::{Random, events, full_accounts, peer};
 use bellwether_core::account::Account;
-use bellwether_core::corroborate;
+use bellwether_core::corroborate::{self, Asked};
 use bellwether_core::detect::{Detector as _, RobustDetector, Series};
 use bellwether_core::event::{Event, Input};
 use bellwether_core::expect::expect;
 use bellwether_core::id::EventId;
-use bellwether_core::output::Family;
 use bellwether_core::policy::Compiled;
 use bellwether_core::score::{Context, ExpertScorecard, Reading, Scorer as _};
 use bellwether_core::state::MemoryState;
@@ -162,7 +161,7 @@ fn corroborate(criterion: &mut Criterion) {
             || expected.clone(),
             |expected| {
                 let when = (day, at);
-                corroborate::judge(&core, account, &mut cohorts, expected, when, &Family::ALL)
+                corroborate::judge(&core, account, &mut cohorts, expected, when, Asked::Closed)
             },
             BatchSize::SmallInput,
         );

@@ -12,7 +12,7 @@ use bellwether_core::id::{AccountId, EventId};
 use bellwether_core::policy::Compiled;
 use bellwether_core::state::State as _;
 use bellwether_core::step::Core;
-use bellwether_core::time::{DAY_MS, HOUR_MS, Millis};
+use bellwether_core::time::{DAY_MS, Day, HOUR_MS, Millis};
 use bellwether_store::memory::MemoryDisk;
 use bellwether_store::task::{Change, Store, StoreOptions, Stream};
 use bellwether_store::{AccountMemory, Format, Shared};
@@ -104,8 +104,23 @@ impl Job {
     /// When history ends and input begins: at six in the morning, when all that was due in the night is done.
     #[must_use]
     pub fn begin(&self) -> Millis {
-        let days = i32::try_from(self.weeks * 7).unwrap_or(i32::MAX);
-        start(FIRST_DAY.plus(days)).plus(6 * HOUR_MS)
+        start(self.today()).plus(6 * HOUR_MS)
+    }
+
+    /// The day on which history ends.
+    #[must_use]
+    pub fn today(&self) -> Day {
+        FIRST_DAY.plus(i32::try_from(self.weeks * 7).unwrap_or(i32::MAX))
+    }
+
+    /// The event of a number, of the account at a place of the only partition, and of all signals in turn.
+    ///
+    /// # Panics
+    /// Never: its ids are valid.
+    #[must_use]
+    pub fn event(&self, place: i64, number: usize, at: Millis) -> Event {
+        let signal = number as u32 % self.signals;
+        event(&account(place, 0, 1), &format!("{}-{number}", at.0), signal, at, 1.0)
     }
 
     /// Makes the input: a pure function of partition and offset.
@@ -156,17 +171,8 @@ impl Job {
                 Detector::Full => random.poisson(level),
             };
             let at = Millis(midnight + 12 * HOUR_MS + i64::from(random.below(3_600_000)));
-            events.push(Event {
-                id: EventId::new(&format!("{day}-{signal}")).expect("digits"),
-                account: AccountId::new(&account(worked as i64, 0, 1)).expect("letters and digits"),
-                occurred_at: at,
-                kind: name(signal),
-                member: None,
-                role: None,
-                feature: None,
-                value: Some(f64::from(value)),
-                segment: None,
-            });
+            let (account, id) = (account(worked as i64, 0, 1), format!("{day}-{signal}"));
+            events.push(event(&account, &id, signal, at, value.into()));
         }
         events
     }
@@ -176,13 +182,24 @@ impl Job {
     /// # Panics
     /// Where the store fails; the events are good.
     pub fn live(&self, store: &mut Store, mut committed: impl FnMut(&[Change])) {
+        self.live_days(store, &mut committed);
+        let (core, mut out) = (self.core(), Vec::new());
+        while core.close_behind_ms(store.clock()) > 0
+            || store.clock().newest.is_none_or(|newest| newest < self.begin())
+        {
+            let applied = core.apply(store, Input::Tick, self.begin(), &mut out);
+            applied.expect("a store that works").expect("time passes");
+            out.clear();
+            committed(store.staged().expect("no account is out"));
+            store.commit(&[]).expect("a store that works");
+        }
+    }
+
+    /// The same without the last night: the last day is over at one o'clock in the afternoon, and open.
+    fn live_days(&self, store: &mut Store, committed: &mut impl FnMut(&[Change])) {
         let core = self.core();
         let mut random = Random::new(0x9E37_79B9_7F4A_7C15);
         let mut out = Vec::new();
-        let mut commit = |store: &mut Store| {
-            committed(store.staged().expect("no account is out"));
-            store.commit(&[]).expect("a store that works");
-        };
         for day in 0..i32::try_from(self.weeks * 7).unwrap_or(i32::MAX) {
             let mut events: Vec<Event> =
                 (0..WORKED).flat_map(|worked| self.day(worked, day, &mut random)).collect();
@@ -193,15 +210,8 @@ impl Job {
                 applied.expect("a store that works").expect("a good event");
             }
             out.clear();
-            commit(store);
-        }
-        while core.close_behind_ms(store.clock()) > 0
-            || store.clock().newest.is_none_or(|newest| newest < self.begin())
-        {
-            let applied = core.apply(store, Input::Tick, self.begin(), &mut out);
-            applied.expect("a store that works").expect("time passes");
-            out.clear();
-            commit(store);
+            committed(store.staged().expect("no account is out"));
+            store.commit(&[]).expect("a store that works");
         }
     }
 
@@ -211,19 +221,37 @@ impl Job {
     /// Never: the store is in memory, and the events are good.
     #[must_use]
     pub fn work(&self) -> Worked {
+        Worked::by(|store, rows| self.live(store, |changes| keep(changes, rows)))
+    }
+
+    /// The same before the last night, when the last day is still to be closed.
+    ///
+    /// # Panics
+    /// Never: the store is in memory, and the events are good.
+    #[must_use]
+    pub fn work_days(&self) -> Worked {
+        Worked::by(|store, rows| self.live_days(store, &mut |changes| keep(changes, rows)))
+    }
+}
+
+/// Rows by key.
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+impl Worked {
+    fn by(work: impl FnOnce(&mut Store, &mut Rows)) -> Worked {
         let disk = MemoryDisk::default();
         let shared = Shared::simulated(&disk);
         let accounts = AccountMemory::new(1 << 30);
         let options = StoreOptions { shared, accounts, format: Format::NEWEST };
         let mut store = Store::open(Path::new("/work"), "bench", 0, &options).expect("in memory");
-        let mut rows = BTreeMap::new();
-        self.live(&mut store, |changes| keep(changes, &mut rows));
+        let mut rows = Rows::new();
+        work(&mut store, &mut rows);
         Worked::of(rows)
     }
 }
 
 /// Keeps the rows as they are now.
-fn keep(changes: &[Change], rows: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
+fn keep(changes: &[Change], rows: &mut Rows) {
     for change in changes.iter().filter(|change| change.stream == Stream::State) {
         match &change.value {
             Some(value) => drop(rows.insert(change.key.clone(), value.clone())),
@@ -243,7 +271,7 @@ pub struct Worked {
 }
 
 impl Worked {
-    fn of(all: BTreeMap<Vec<u8>, Vec<u8>>) -> Worked {
+    fn of(all: Rows) -> Worked {
         let mut worked = Worked { common: Vec::new(), rows: Vec::new(), accounts: 0 };
         let mut last: Vec<u8> = Vec::new();
         for (key, value) in all {
@@ -267,6 +295,20 @@ impl Worked {
         let id = account(0, 0, 1).len() + 1;
         let bytes = self.rows.iter().map(|(_, rest, value)| id + rest.len() + value.len());
         bytes.sum::<usize>() as f64 / self.accounts as f64
+    }
+
+    /// Restores so many accounts into an empty store, as the only partition's, of which no changelog knows.
+    ///
+    /// # Panics
+    /// Where the store fails.
+    pub fn fill(self, store: &mut Store, accounts: i64) {
+        let Changelog { make, ends } = self.changelog(1, accounts);
+        for offset in 0..ends[0] {
+            let Fed { key, payload, .. } = make(0, offset);
+            let restored = store.restore(Stream::State, 0, &key, Some(&payload));
+            restored.expect("a store that works and good rows");
+        }
+        store.finish_restore(&[]).expect("a store that works");
     }
 
     /// A changelog in which each partition has so many accounts.
@@ -300,6 +342,20 @@ fn level(worked: usize) -> f64 {
 /// The account at a place in a partition.
 fn account(place: i64, partition: i32, partitions: i32) -> String {
     format!("acct-{:07}", place * i64::from(partitions) + i64::from(partition))
+}
+
+fn event(account: &str, id: &str, signal: u32, at: Millis, value: f64) -> Event {
+    Event {
+        id: EventId::new(id).expect("digits"),
+        account: AccountId::new(account).expect("letters and digits"),
+        occurred_at: at,
+        kind: name(signal),
+        member: None,
+        role: None,
+        feature: None,
+        value: Some(value),
+        segment: None,
+    }
 }
 
 fn name(signal: u32) -> String {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::scale::grouped;
+
 /// CPU time of this thread.
 ///
 /// # Panics
@@ -59,13 +61,19 @@ pub fn close_table(results: &Value) -> String {
     let number = |path: &str| results.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
     let text = |path: &str| results.pointer(path).and_then(Value::as_str).unwrap_or("?").to_owned();
     let latency = |name: &str| {
-        let of = |part: &str| number(&format!("/latency/{name}/{part}"));
+        let of = |part: &str| number(&format!("/{name}/{part}"));
         format!("| {:.1} ms | {:.1} ms | {:.0} |", of("p50_ms"), of("p99_ms"), of("events"))
     };
-    [
-        format!("Machine: {}, {} build.", text("/machine"), text("/profile")),
+    let of = |part: &str| {
+        let [machine, profile] =
+            ["machine", "profile"].map(|name| text(&format!("/{part}/{name}")));
+        format!("{machine}, {profile} build")
+    };
+    let mut lines = vec![
+        format!("Machine: {}.", of("close")),
         String::new(),
-        "| whole day close on RocksDB, per account-signal | µs of CPU | a minute and core |".to_owned(),
+        "| whole day close on RocksDB, per account-signal | µs of CPU | a minute and core |"
+            .to_owned(),
         "| --- | --- | --- |".to_owned(),
         format!(
             "| close, cohort, judgement, state rows, changelog | {:.1} | {:.2} million |",
@@ -83,15 +91,27 @@ pub fn close_table(results: &Value) -> String {
             number("/latency/events_per_second")
         ),
         "| --- | --- | --- | --- |".to_owned(),
-        format!("| nothing is due {}", latency("without")),
-        format!(
-            "| while {:.0} accounts' days are closed and judged {}",
-            number("/latency/accounts"),
-            latency("during")
-        ),
-        String::new(),
-    ]
-    .join("\n")
+    ];
+    for part in ["latency", "million"] {
+        let accounts = grouped(number(&format!("/{part}/accounts")));
+        lines.push(format!(
+            "| {accounts} accounts, nothing is due {}",
+            latency(&format!("{part}/without"))
+        ));
+        lines.push(format!(
+            "| while the days of {accounts} accounts are closed and judged {}",
+            latency(&format!("{part}/during"))
+        ));
+    }
+    lines.push(String::new());
+    lines.push(format!(
+        "Of the million, half of the events came while days were closed, the rest of which was then worked off without any, and half while the first of them were judged. \
+         In the end {:.0} MiB were resident ({}).",
+        number("/million/rss_mib"),
+        of("million")
+    ));
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 /// A README with this table in the place of this name; none where it has no place for it.

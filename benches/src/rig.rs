@@ -162,22 +162,28 @@ impl Rig {
         self.watch.counts()
     }
 
-    /// A counter of the worker's, over all its series; 0 where there is none.
-    ///
-    /// # Panics
-    /// Never: the metrics can be rendered.
+    /// See [`counter`].
     #[must_use]
     pub fn counter(&self, name: &str) -> f64 {
-        let text = self.shared.metrics.render().expect("metrics can be rendered");
-        let series = text.lines().filter_map(|line| line.strip_prefix(name));
-        let series = series.filter(|rest| rest.starts_with([' ', '{']));
-        series.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        counter(&self.shared.metrics, name)
     }
 
     /// Closes all state.
     pub fn stop(mut self) {
         self.worker.disconnect();
     }
+}
+
+/// A counter, over all its series; 0 where there is none.
+///
+/// # Panics
+/// Never: metrics can be rendered.
+#[must_use]
+pub fn counter(metrics: &Metrics, name: &str) -> f64 {
+    let text = metrics.render().expect("metrics can be rendered");
+    let series = text.lines().filter_map(|line| line.strip_prefix(name));
+    let series = series.filter(|rest| rest.starts_with([' ', '{']));
+    series.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// Opens the store of a partition that a worker had.

@@ -145,13 +145,13 @@ fn least_squares(points: &[(f64, f64)]) -> (f64, f64) {
 fn sizes(results: &Value) -> Vec<String> {
     let mut lines = vec![
         String::new(),
-        "| state | signals, weeks | memory budget | rows, bytes an account | at rest, bytes an account | on disk at rest | resident | read back, seconds of CPU |".to_owned(),
-        "| --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
+        "| state | signals, weeks | memory budget | rows, bytes an account | at rest, bytes an account | on disk at rest | resident | at its highest | read back, seconds of CPU |".to_owned(),
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |".to_owned(),
     ];
     let all = [("accounts", "rolling"), ("accounts", "full")];
     for point in all.iter().flat_map(|(dimension, detector)| points(results, dimension, detector)) {
         lines.push(format!(
-            "| {} accounts, {} | {}, {} | {} MiB | {:.0} | {:.0} | {:.2} GiB | {} MiB | {:.1} |",
+            "| {} accounts, {} | {}, {} | {} MiB | {:.0} | {:.0} | {:.2} GiB | {} MiB | {} MiB | {:.1} |",
             grouped(number(point, "/accounts")),
             if point["detector"] == "full" { "everything" } else { "rolling detector" },
             number(point, "/signals"),
@@ -161,6 +161,7 @@ fn sizes(results: &Value) -> Vec<String> {
             number(point, "/state/bytes_per_account"),
             number(point, "/state/bytes_at_rest") / f64::from(1 << 30),
             grouped(number(point, "/rss_mib")),
+            grouped(number(point, "/peak_rss_mib")),
             number(point, "/restore/cpu_seconds"),
         ));
     }

@@ -83,6 +83,14 @@ fn taken(running: &mut Bellwether, records: u32) {
     });
 }
 
+/// Waits until so many events have been admitted by this process, and committed: what a process leaves, the next one takes by its own policy.
+fn admitted(running: &mut Bellwether, events: usize) {
+    let admitted = format!("bellwether_events_admitted_total {events}\n");
+    running.wait_until("the events are admitted", LIMIT, |running| {
+        running.get("/metrics").contains(&admitted).then_some(())
+    });
+}
+
 /// The policy without the signal that the models are learned with.
 fn without_logins() -> String {
     let policy = POLICY.replace("name = \"logins\"\ncat", "name = \"visits\"\ncat");
@@ -391,10 +399,12 @@ fn a_challenger_scores_beside_the_champion_as_a_replay_says() {
         said(dir, &[&["shadow", "start"], &model[..], &["--by", "ann", "--url", &url]].concat());
     assert!(started.contains(&version) && started.contains("health.shadow.v1"), "{started}");
     taken(&mut running, 1);
+    admitted(&mut running, until(TURNS.0 - 5));
     running.kill();
 
     let mut running = start(dir);
     send(&mut running, &events[until(TURNS.0 - 5)..until(TURNS.1 - 5)]);
+    admitted(&mut running, until(TURNS.1 - 5) - until(TURNS.0 - 5));
     running.wait_until("the challenger scores", LIMIT, |running| {
         let metrics = running.get("/metrics");
         let named = format!("bellwether_shadow_info{{model=\"{version}\",partition=\"0\"}} 1");
@@ -438,8 +448,7 @@ fn a_challenger_scores_beside_the_champion_as_a_replay_says() {
         said(dir, &[&["shadow", "compare", "--url", &url, "--json"], &html[..]].concat());
     let listed = said(dir, &["learn", "promotions", "--url", &url]);
     assert!(listed.contains("challenger") && listed.contains("champion"), "{listed}");
-    let later = iso(noon(DAYS + 1));
-    let again = run(dir, &["shadow", "stop", "--from", &later, "--url", &url]);
+    let again = run(dir, &["shadow", "stop", "--from", &iso(noon(DAYS + 1)), "--url", &url]);
     assert_eq!(again.status.code(), Some(2), "nothing is left to stop");
     let promotions = said(dir, &["learn", "promotions", "--url", &url, "--json"]);
     assert_eq!(running.terminate(LIMIT).code(), Some(0));

@@ -11,13 +11,13 @@ use crate::alert::Restraint;
 use crate::calendar::{WEEK_MASKED_MAX, carried, carried_values, without};
 use crate::chance::Own;
 use crate::cohort::Cohorts;
-use crate::corroborate::{self, Alarm, Corroborated};
+use crate::corroborate::{self, Alarm, Asked, Corroborated};
 use crate::detect::{Deviation, Series};
 use crate::expect::{self, Normal};
 use crate::figure::{figure, figures, percent, unit_beside};
 use crate::history::{Activity, DayTotals, MICROS, Older, RING_DAYS, Ring, mask};
 use crate::intraday::Verdict;
-use crate::output::{Evidence, Family, Judged, Maturity, Output, Resolution};
+use crate::output::{Evidence, Judged, Maturity, Output, Resolution};
 use crate::points::Points;
 use crate::policy::{Aggregate, Compiled, Direction, Signal};
 use crate::rebaseline::Change;
@@ -112,7 +112,7 @@ pub(crate) fn judge_day(
     let found = if established {
         let expected = expect::expect(account, &core.policy, cohorts, day);
         forecast::renew(core, account, cohorts, &expected, day);
-        corroborate::judge(core, account, cohorts, expected, (day, at), &Family::ALL)
+        corroborate::judge(core, account, cohorts, expected, (day, at), Asked::Closed)
     } else {
         Corroborated::default()
     };

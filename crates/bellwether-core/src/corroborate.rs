@@ -113,8 +113,25 @@ pub fn volume_row(rules: &CalibrationPolicy, volume: f64) -> usize {
     rules.volumes.iter().take_while(|&&edge| edge <= volume).count()
 }
 
-/// Scans the account's days up to `day`, the newest of its history, for groups that changed together in one of the ways of `families`.
-/// `expected`: of that day.
+/// What is asked of a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Everything: it is closed.
+    Closed,
+    /// Whether there is a rise, but not what is held back: it is still open.
+    Open,
+}
+
+impl Asked {
+    fn families(self) -> &'static [Family] {
+        match self {
+            Asked::Closed => &Family::ALL,
+            Asked::Open => &[Family::Rise],
+        }
+    }
+}
+
+/// Scans the account's days up to `day`, the newest of its history, for groups that changed together. `expected`: of that day.
 #[must_use]
 pub fn judge(
     core: &Core,
@@ -122,8 +139,9 @@ pub fn judge(
     cohorts: &mut Cohorts,
     expected: Expected,
     (day, at): (Day, Millis),
-    families: &'static [Family],
+    asked: Asked,
 ) -> Corroborated {
+    let families = asked.families();
     let policy = &*core.policy;
     let learns = policy.calibration.learn;
     let tails = if learns {
@@ -132,15 +150,22 @@ pub fn judge(
         Tails::default()
     };
     let sensitivity = cohorts.named(account.segment()).sensitivity(&policy.feedback, at);
-    let mut found = weigh(core, account, (&expected, &tails), &sensitivity, (day, families));
-    if cohorts.is_held(account.segment(), at) {
-        let beyond = policy.fleet.beyond_hold * policy.corroboration.false_high_per_year;
-        let rare = |alarm: &Alarm| alarm.by_chance_per_year <= beyond;
-        (found.alarm, found.rise) = (found.alarm.filter(rare), found.rise.filter(rare));
+    let weighed = weigh(core, account, (&expected, &tails), &sensitivity, (day, families));
+    let Weighed { mut found, scan, rarest } = weighed;
+    let held = cohorts.is_held(account.segment(), at);
+    let beyond = policy.fleet.beyond_hold * policy.corroboration.false_high_per_year;
+    let facts = Facts { core, account, expected: &expected, scan: &scan };
+    // Worded are only those that are raised: while all accounts of a cohort deviate, that would be most of the work, and for nothing.
+    let [alarm, rise] = rarest.map(|rarest| {
+        let (rate, place) = rarest.filter(|(rate, _)| !held || *rate <= beyond)?;
+        Some(facts.alarm(scan.findings.get(place)?, (rate, day)))
+    });
+    (found.alarm, found.rise) = (alarm, rise);
+    if held && asked == Asked::Closed {
         let cohort = cohorts.named(account.segment());
         let alone = against_usual(account, policy, cohort, expected, day);
         let alone = weigh(core, account, (&alone, &tails), &sensitivity, (day, families));
-        found.held = Some(alone.alarm.is_some() || alone.rise.is_some());
+        found.held = Some(alone.rarest.iter().any(Option::is_some));
     }
     Corroborated { sensitivity, ..found }
 }
@@ -166,13 +191,22 @@ fn against_usual(
     expected
 }
 
+/// What a scan found and how rare it is, without words.
+struct Weighed {
+    /// Without alarms.
+    found: Corroborated,
+    scan: Scan,
+    /// The rarest finding of risk, and of rises, that is within the budget: how often it comes by chance, and its place in the scan.
+    rarest: [Option<(f64, usize)>; 2],
+}
+
 fn weigh(
     core: &Core,
     account: &Account,
     (expected, tails): (&Expected, &Tails),
     sensitivity: &Sensitivity,
     (day, families): (Day, &'static [Family]),
-) -> Corroborated {
+) -> Weighed {
     let policy = &*core.policy;
     let rules = &policy.corroboration;
     let scan_rules = ScanRules {
@@ -181,16 +215,14 @@ fn weigh(
         gates: rules.beyond_one,
         families,
     };
-    let dependent = |left: usize, right: usize| {
-        let (left, right) = (expected.signals[left], expected.signals[right]);
-        account.hot.streams.shared(left, right) >= rules.shared_events
-    };
-    let scan = scan(&expected.lanes, &scan_rules, &dependent);
+    let scan = scan(&expected.lanes, &scan_rules, &|left, right| {
+        are_dependent(account, policy, expected, (left, right))
+    });
     let mut found = Corroborated { volume: expected.volume, day, ..Corroborated::default() };
     found.passed.volume = volume_row(&policy.calibration, expected.volume);
     let tails = tails.get(found.passed.volume);
-    let mut rarest: [Option<(f64, &Finding)>; 2] = [None; 2];
-    for finding in &scan.findings {
+    let mut rarest: [Option<(f64, usize)>; 2] = [None; 2];
+    for (place, finding) in scan.findings.iter().enumerate() {
         let (family, index) = (finding.family, finding.family as usize);
         found.statistics[index] = Some(finding.statistic);
         let nominal = by_chance(&policy.calibration, family, expected.volume, finding.statistic);
@@ -207,20 +239,25 @@ fn weigh(
         }
         let kind = &mut rarest[usize::from(family == Family::Rise)];
         if kind.is_none_or(|(rare, _)| rate < rare) {
-            *kind = Some((rate, finding));
+            *kind = Some((rate, place));
         }
     }
-    let kinds = [CORROBORATED_KIND, SPIKE_KIND];
-    let mut rarest = rarest.into_iter().zip(kinds.map(|kind| sensitivity.of(kind)));
-    let mut next = || {
-        let (rarest, factor) = rarest.next()?;
-        let budget = rules.false_high_per_year * factor;
-        let (rate, finding) = rarest.filter(|(rate, _)| *rate <= budget)?;
-        let facts = Facts { core, account, expected, scan: &scan, dependent: &dependent };
-        Some(facts.alarm(finding, (rate, day)))
-    };
-    (found.alarm, found.rise) = (next(), next());
-    found
+    for (rarest, kind) in rarest.iter_mut().zip([CORROBORATED_KIND, SPIKE_KIND]) {
+        let budget = rules.false_high_per_year * sensitivity.of(kind);
+        *rarest = rarest.filter(|(rate, _)| *rate <= budget);
+    }
+    Weighed { found, scan, rarest }
+}
+
+/// Whether two lanes rest on the same events of the account.
+fn are_dependent(
+    account: &Account,
+    policy: &Policy,
+    expected: &Expected,
+    (left, right): (usize, usize),
+) -> bool {
+    let (left, right) = (expected.signals[left], expected.signals[right]);
+    account.hot.streams.shared(left, right) >= policy.corroboration.shared_events
 }
 
 /// What an alarm is worded from.
@@ -229,12 +266,11 @@ struct Facts<'a> {
     account: &'a Account,
     expected: &'a Expected,
     scan: &'a Scan,
-    dependent: &'a dyn Fn(usize, usize) -> bool,
 }
 
 impl Facts<'_> {
     fn alarm(&self, finding: &Finding, (rate, day): (f64, Day)) -> Alarm {
-        let Facts { core, account, expected, scan, dependent } = *self;
+        let Facts { core, account, expected, scan } = *self;
         let policy = &*core.policy;
         let onset = day.plus(1 - i32::from(finding.window_days));
         let mut evidence: Vec<Evidence> = Vec::new();
@@ -243,8 +279,10 @@ impl Facts<'_> {
             let signal = &policy.signals[expected.signals[lane]];
             // Where nobody else is active, the absence of the key user is the absence of everybody.
             let group = expected.lanes[lane].group;
-            let somebody =
-                |other: usize| expected.lanes[other].group != group && dependent(other, lane);
+            let somebody = |other: usize| {
+                expected.lanes[other].group != group
+                    && are_dependent(account, policy, expected, (other, lane))
+            };
             key_user |= signal.key_user && !(0..expected.lanes.len()).any(somebody);
             let (alone, _) = scan.alone[lane];
             let state = account.hot.signals.get(expected.signals[lane]);

@@ -18,10 +18,10 @@ use crate::account::{Account, Row, SignalKey};
 use crate::calendar::carried_values;
 use crate::close::maturity;
 use crate::cohort::{Cohort, Cohorts};
-use crate::corroborate::{self, Alarm};
+use crate::corroborate::{self, Alarm, Asked};
 use crate::expect::{Expected, expect, next_day, normal_days, unscaled};
 use crate::history::{DayTotals, MICROS};
-use crate::output::{Family, Maturity};
+use crate::output::Maturity;
 use crate::policy::{Aggregate, Compiled, Signal};
 use crate::policy_check::SPIKE_KIND;
 use crate::scan::Law;
@@ -196,7 +196,7 @@ pub(crate) fn judge_open(
     }
     let mut expected = expect(account, policy, cohorts, day);
     let risen = fill(&mut expected, account, policy, cohorts.named(account.segment()), day);
-    let found = corroborate::judge(core, account, cohorts, expected, (day, at), &[Family::Rise]);
+    let found = corroborate::judge(core, account, cohorts, expected, (day, at), Asked::Open);
     account.history = closed;
     let has_risen = |name: &str| risen.iter().any(|&index| policy.signals[index].name == name);
     let factor = found.sensitivity.of(SPIKE_KIND);

@@ -3,12 +3,15 @@
 //! commits what came with a record for each account in it: transactions as the engine's, of nothing.
 
 use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bellwether_benches::observe::{cpu_seconds, memory_mib};
 use bellwether_engine::kafka::{KafkaLog, KafkaOptions, WorkerId};
-use bellwether_engine::log::{Append, Log as _, Poll, Record, Remedy, Topic, Transaction};
+use bellwether_engine::log::{
+    Append, Log as _, LogError, Poll, Record, Remedy, Topic, Transaction,
+};
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
@@ -52,7 +55,9 @@ pub(crate) fn paced(options: &Options, broker: &Broker, input: &str, number: &st
         let cpu = cpu_seconds(process.id());
         let load = paced_load(options, bootstrap, input, rate);
         load::load(&load);
+        // As long as ours is watched for what still comes, and no shorter than it takes.
         std::thread::sleep(Duration::from_secs(2));
+        progress.wait_for(kafka::ends(bootstrap, input).iter().sum(), &mut process);
         let cpu = cpu_seconds(process.id()) - cpu;
         let per_million = cpu / load.events as f64 * 1e6;
         paced.insert(rate.to_string(), json!({ "app_cpu_s_per_million": per_million }));
@@ -88,24 +93,35 @@ pub(crate) fn be(said: &str) {
     }
     std::thread::scope(|scope| {
         for thread in 0..WORKERS {
-            scope.spawn(move || pass_on(bootstrap, topic, group, to, thread));
+            // One that is left alone would go on with the other's partitions, for less.
+            scope.spawn(move || {
+                let Err(error) = pass_on(bootstrap, topic, group, to, thread);
+                eprintln!("the floor failed: {error}");
+                std::process::exit(1);
+            });
         }
     });
 }
 
 /// As a worker does, without end: a transaction for each poll.
-fn pass_on(bootstrap: &str, topic: &str, group: &str, to: &str, thread: u32) {
+fn pass_on(
+    bootstrap: &str,
+    topic: &str,
+    group: &str,
+    to: &str,
+    thread: u32,
+) -> Result<Infallible, LogError> {
     let options =
         KafkaOptions { bootstrap_servers: bootstrap.to_owned(), ..KafkaOptions::default() };
     let (application, instance) = (group.to_owned(), "floor".to_owned());
     let worker = WorkerId { application, instance, thread };
     let (input, to): (Topic, Topic) = (topic.into(), to.into());
-    let mut log = KafkaLog::open(&options, &worker, &[input]).expect("a broker");
+    let mut log = KafkaLog::open(&options, &worker, &[input])?;
     let mut owned: Vec<i32> = Vec::new();
     loop {
-        match log.poll(50_000, Duration::from_millis(100)).expect("a broker") {
+        match log.poll(50_000, Duration::from_millis(100))? {
             Poll::Assigned(partitions) => {
-                log.start(&partitions).expect("partitions of ours");
+                log.start(&partitions)?;
                 owned.extend(partitions);
             }
             Poll::Revoked(partitions) => owned.retain(|partition| !partitions.contains(partition)),
@@ -113,9 +129,9 @@ fn pass_on(bootstrap: &str, topic: &str, group: &str, to: &str, thread: u32) {
                 Ok(_) => {}
                 // While the other joins, the group goes from one generation to the next.
                 Err(error) if error.remedy == Remedy::Rewind => {
-                    log.rewind(&owned).expect("partitions of ours");
+                    log.rewind(&owned)?;
                 }
-                Err(error) => panic!("{error}"),
+                Err(error) => return Err(error),
             },
             Poll::Idle => {}
         }

@@ -72,7 +72,7 @@ impl Options {
             events: 2_000_000,
             repeats: 3,
             rates: vec![2_000.0, 5_000.0],
-            seconds: 40,
+            seconds: 30,
             seed: 42,
             zipf: 0.9,
             port: PORT,
@@ -158,9 +158,6 @@ fn build_peer(options: &Options) -> Option<PathBuf> {
 fn start_broker(options: &Options, peer: Option<&Path>) -> Broker {
     let bootstrap = format!("127.0.0.1:{}", if peer.is_some() { PORT } else { options.port });
     let work = options.work.join("kafka");
-    // A broker of an earlier run left its topics there.
-    drop(std::fs::remove_dir_all(&work));
-    std::fs::create_dir_all(&work).expect("a scratch directory");
     let at = work.display().to_string();
     let (start, stop, logs) = match peer {
         Some(peer) => {
@@ -174,11 +171,18 @@ fn start_broker(options: &Options, peer: Option<&Path>) -> Broker {
             (up, format!("{script} down --dir '{at}'"), "data-1")
         }
     };
-    shell(&start, "starting Kafka");
     let stop = move || {
-        // Nothing to be done about a failure at the end.
+        // Nothing to be done about a failure at the end; and where there is none, there is none to stop.
         drop(Command::new("bash").args(["-uc", &stop]).status());
     };
+    // A broker of an earlier run left its topics there, and may still be at work.
+    stop();
+    drop(std::fs::remove_dir_all(&work));
+    std::fs::create_dir_all(&work).expect("a scratch directory");
+    let free = std::net::TcpListener::bind(&bootstrap);
+    assert!(free.is_ok(), "{bootstrap} is taken: {free:?}");
+    drop(free);
+    shell(&start, "starting Kafka");
     Broker { bootstrap, logs: work.join(logs), stop: Box::new(stop) }
 }
 

@@ -124,7 +124,7 @@ impl Committer {
         let delivered = handed_over.and_then(|()| {
             let began = Instant::now();
             await_reports(&producer, deadline, self.usual)?;
-            self.usual = (self.usual * (USUAL_OF - 1) + began.elapsed()) / USUAL_OF;
+            self.usual = with_one_more(self.usual, began.elapsed());
             let receipt = ends(&producer, appends)?;
             kill_point::pass("appended");
             Ok(receipt)
@@ -281,8 +281,18 @@ fn take_reports(producer: &BaseProducer<DeliveryContext>, rest: Duration) {
     let before = producer.in_flight_count();
     producer.poll(Duration::ZERO);
     if producer.in_flight_count() == before {
-        std::thread::sleep((rest / 2).clamp(STEP, STEP_MAX));
+        std::thread::sleep(pause(rest));
     }
+}
+
+/// How long to look away where reports usually take so much longer: half of that, so that they are not missed for long.
+fn pause(rest: Duration) -> Duration {
+    (rest / 2).clamp(STEP, STEP_MAX)
+}
+
+/// How long reports usually take, with one more time that they did: a commit that was very slow for once must not make the next ones slow.
+fn with_one_more(usual: Duration, took: Duration) -> Duration {
+    (usual * (USUAL_OF - 1) + took.min(2 * STEP_MAX)) / USUAL_OF
 }
 
 /// Where each partition ends once all records are delivered.
@@ -357,4 +367,29 @@ fn abort(producer: &BaseProducer<DeliveryContext>) -> bool {
         tracing::warn!(%error, "a transaction was not aborted; opening the log again aborts it");
     }
     aborted.is_ok() && arrived
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_what_usually_is_left_is_slept_through() {
+        assert_eq!(pause(Duration::from_millis(10)), Duration::from_millis(5));
+        assert_eq!(pause(Duration::ZERO), STEP, "more than a busy loop");
+        assert_eq!(pause(Duration::from_secs(60)), STEP_MAX, "a failure is to be noticed");
+    }
+
+    #[test]
+    fn what_is_usual_follows_what_is_and_no_outlier() {
+        let usual = |from: Duration, took: Duration, times: u32| {
+            (0..times).fold(from, |usual, _| with_one_more(usual, took))
+        };
+        let ms = Duration::from_millis;
+        assert_eq!(usual(ms(8), ms(8), 100), ms(8));
+        let risen = usual(ms(1), ms(8), 40);
+        assert!((ms(7)..=ms(8)).contains(&risen), "{risen:?}");
+        let once = with_one_more(ms(8), Duration::from_secs(29));
+        assert!(once <= ms(12), "one that took half a minute: {once:?}");
+    }
 }

@@ -25,7 +25,7 @@ enum About {
 }
 
 /// A piece, what the policy says without it, and what it is about. A new switch is one line here.
-const SWITCHES: [(&str, &str, About); 12] = [
+const SWITCHES: [(&str, &str, About); 14] = [
     ("everything on", "", About::All),
     ("a group alone may explain a set", "corroboration.beyond_one = [0.0, 0.0, 0.0]", About::Days),
     ("groups that share events count each", "corroboration.shared_events = 1.0", About::Days),
@@ -35,7 +35,9 @@ const SWITCHES: [(&str, &str, About); 12] = [
     ("alerts are not held while the fleet deviates", "fleet.hold_hours = 0", About::Days),
     ("months have no edges", "models.months = false", About::Days),
     ("days are judged at their close only", "models.intraday = false", About::Days),
+    ("days are not forecast (MSTL)", "models.forecast = false", About::Days),
     ("onsets are not dated by a changepoint", "models.onset = false", About::Days),
+    ("cohorts do not correct what chance brings", "calibration.learn = false", About::Days),
     ("an alert may open again at once", "alerts.refractory_days = 0", About::Days),
     (
         "no quiet period after a value",
